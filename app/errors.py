@@ -1,0 +1,124 @@
+"""The tree of errors that reach a user, by HTTP, by CLI or as the failure of a job.
+
+    ServiceError                    500  the root; anything else that escapes is a defect
+    ├── InvalidInput                422  a field of a request or of a job's spec cannot be used
+    │   ├── BadCheckpoint           422  a model's files are unsafe, broken or of an unknown kind
+    │   └── UnsupportedModel        422  the files are sound, but this method does not hold for the model
+    ├── Unauthorized                401  no key, or a wrong one
+    ├── Forbidden                   403  the key lacks the scope
+    ├── NotFound                    404  no such job, artifact, data set …
+    ├── Conflict                    409  the state of the resource does not allow it
+    ├── PayloadTooLarge             413  an upload or a body over its limit
+    ├── RangeNotSatisfiable         416  a byte range outside the file
+    ├── TooManyRequests             429  over the rate limit
+    ├── StageFailed                 500  a stage of a job broke: crash, out of memory, time limit, NaN
+    └── Unavailable                 503  Postgres, Redis, the store or the hub does not answer
+
+Each is rendered as RFC 9457 `application/problem+json`. The stage process renders the same object into its
+`error` event, so a failed job shows the same kind of problem as a refused request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+PROBLEM_BASE = "https://secateur.dev/problems/"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One bad field: where it is, what stood there, and what is expected instead."""
+
+    pointer: str  # JSON pointer (RFC 6901) into the request body, such as "/pruning/blocks"
+    detail: str  # what is wrong, in one sentence
+    value: Any = None  # what was given
+    expected: str | None = None  # what would be right
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "pointer": self.pointer,
+            "detail": self.detail,
+            "value": self.value,
+            "expected": self.expected,
+        }
+
+
+class ServiceError(Exception):
+    """An error with an HTTP status, a stable problem type and a sentence for the user."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, errors: list[FieldError] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+
+    def to_problem(self) -> dict[str, Any]:
+        """The RFC 9457 object: type, title, status, detail, and `errors` where fields are to blame."""
+        problem: dict[str, Any] = {
+            "type": PROBLEM_BASE + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            problem["errors"] = [error.to_dict() for error in self.errors]
+        return problem
+
+
+class InvalidInput(ServiceError):
+    status, slug, title = 422, "invalid-input", "Invalid input"
+
+    @classmethod
+    def field(
+        cls, pointer: str, detail: str, *, value: Any = None, expected: str | None = None
+    ) -> InvalidInput:
+        """The error of a single field; `detail` is also the problem's detail."""
+        return cls(detail, errors=[FieldError(pointer, detail, value, expected)])
+
+
+class BadCheckpoint(InvalidInput):
+    slug, title = "bad-checkpoint", "Checkpoint cannot be used"
+
+
+class UnsupportedModel(InvalidInput):
+    slug, title = "unsupported-model", "Model is not supported"
+
+
+class Unauthorized(ServiceError):
+    status, slug, title = 401, "unauthorized", "Not authenticated"
+
+
+class Forbidden(ServiceError):
+    status, slug, title = 403, "forbidden", "Not allowed"
+
+
+class NotFound(ServiceError):
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class Conflict(ServiceError):
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class PayloadTooLarge(ServiceError):
+    status, slug, title = 413, "payload-too-large", "Payload too large"
+
+
+class RangeNotSatisfiable(ServiceError):
+    status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
+
+
+class TooManyRequests(ServiceError):
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class StageFailed(ServiceError):
+    slug, title = "stage-failed", "Stage failed"
+
+
+class Unavailable(ServiceError):
+    status, slug, title = 503, "unavailable", "Service unavailable"
