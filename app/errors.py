@@ -73,9 +73,7 @@ class InvalidInput(ServiceError):
     status, slug, title = 422, "invalid-input", "Invalid input"
 
     @classmethod
-    def field(
-        cls, pointer: str, detail: str, *, value: Any = None, expected: str | None = None
-    ) -> InvalidInput:
+    def field(cls, pointer: str, detail: str, *, value: Any = None, expected: str | None = None) -> InvalidInput:
         """The error of a single field; `detail` is also the problem's detail."""
         return cls(detail, errors=[FieldError(pointer, detail, value, expected)])
 

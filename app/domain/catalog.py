@@ -1,0 +1,146 @@
+"""What the service offers: one row per criterion, pruner, recovery and benchmark.
+
+Validation of a job, the CLI's help, `GET /catalog` and the docs page all read these rows; a method's name stands
+nowhere else but in its own file, its tests and its docs page. A row's `options` is the pydantic model of the fields
+that stand beside the method's name in the spec, so a job is checked field by field before anything runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.domain import options as o
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method that a job may name."""
+
+    name: str  # the value in the spec
+    title: str
+    summary: str  # one or two sentences: what it does and when to choose it
+    paper: str  # where the formula comes from
+    options: type[BaseModel]  # the spec's fields beside the name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as `GET /catalog` shows it: `options` is a JSON schema."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "summary": self.summary,
+            "paper": self.paper,
+            "options": self.options.model_json_schema(),
+        }
+
+
+def _table(*rows: Row) -> Mapping[str, Row]:
+    return {row.name: row for row in rows}
+
+
+SHORTENED_LLAMA = "Kim et al. 2024, Shortened LLaMA, arXiv 2402.02834"
+
+CRITERIA = _table(
+    Row(
+        "perplexity",
+        "Perplexity",
+        "Perplexity of the model with one block removed, on the calibration text; the lowest go first. "
+        "The paper's best criterion, and the default.",
+        SHORTENED_LLAMA,
+        o.PerplexityScoring,
+    ),
+    Row(
+        "taylor",
+        "Taylor",
+        "Sum of |weight x gradient| over the block's linear and norm weights: the first-order estimate of the "
+        "loss's change. Needs gradients, one block at a time.",
+        SHORTENED_LLAMA,
+        o.TaylorScoring,
+    ),
+    Row(
+        "magnitude",
+        "Magnitude",
+        "Sum of |weight| over the block's linear and norm weights. Needs no calibration text; the weakest of the "
+        "paper's three.",
+        SHORTENED_LLAMA,
+        o.MagnitudeScoring,
+    ),
+)
+
+PRUNERS = _table(
+    Row(
+        "depth",
+        "Depth pruning",
+        "Removes whole Transformer blocks, all at once. Faster at every batch size, and the checkpoint stays of the "
+        "same architecture.",
+        SHORTENED_LLAMA,
+        o.DepthPruning,
+    ),
+)
+
+RECOVERIES = _table(
+    Row(
+        "none",
+        "No recovery",
+        "The pruned model as it is.",
+        SHORTENED_LLAMA,
+        o.NoRecovery,
+    ),
+    Row(
+        "lora",
+        "LoRA",
+        "Low-rank adapters on all projections, trained by next-token loss on a text and merged into the weights.",
+        f"{SHORTENED_LLAMA}; Hu et al. 2021, LoRA, arXiv 2106.09685",
+        o.LoraRecovery,
+    ),
+)
+
+BENCHMARKS = _table(
+    Row(
+        "latency",
+        "Latency and throughput",
+        "Seconds per generation of fixed length, original and variants in turn, with the bootstrap interval of the "
+        "ratio.",
+        SHORTENED_LLAMA,
+        o.LatencyBenchmark,
+    ),
+    Row(
+        "perplexity",
+        "Perplexity",
+        "exp of the mean next-token loss on held-out text, over non-overlapping windows.",
+        SHORTENED_LLAMA,
+        o.PerplexityBenchmark,
+    ),
+    Row(
+        "fidelity",
+        "Fidelity to the original",
+        "KL divergence of the original's next-token distribution from the variant's, and how often both rank the "
+        "same token first.",
+        "Kullback and Leibler 1951",
+        o.FidelityBenchmark,
+    ),
+    Row(
+        "samples",
+        "Generated samples",
+        "Continuations of the same prompts with the same seed by every variant, to read.",
+        SHORTENED_LLAMA,
+        o.SamplesBenchmark,
+    ),
+)
+
+TABLES: Mapping[str, Mapping[str, Row]] = {
+    "criteria": CRITERIA,
+    "pruners": PRUNERS,
+    "recoveries": RECOVERIES,
+    "benchmarks": BENCHMARKS,
+}
+
+
+def near_name(name: str, names: Iterable[str]) -> str | None:
+    """The offered name closest to a misspelt one, or None where nothing is close."""
+    matches = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    return matches[0] if matches else None

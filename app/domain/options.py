@@ -1,0 +1,217 @@
+"""The options of every method that a job may name, with the paper's defaults.
+
+Each class is the shape of one object of the spec: the method's name (a literal, by which the spec's unions choose)
+and the fields beside it. `app/domain/catalog.py` ties a class to its title and paper.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class Options(BaseModel):
+    """Frozen, and closed: a field that does not exist is an error, not a shrug."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- texts ---------------------------------------------------------------------------------------------------
+
+
+class SelfText(Options):
+    """Text that the model writes itself, sampled from the original: no data set is needed."""
+
+    source: Literal["self"] = "self"
+    temperature: float = Field(default=1.0, gt=0, le=5, description="Sampling temperature.")
+
+
+class HubText(Options):
+    """A text column of a data set on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    id: str = Field(min_length=1, examples=["Salesforce/wikitext"])
+    config: str | None = Field(default=None, examples=["wikitext-2-raw-v1"])
+    split: str = "train"
+    column: str = "text"
+    revision: str | None = Field(default=None, description="Branch, tag or commit; the default branch if absent.")
+
+
+class LocalText(Options):
+    """A text file (UTF-8) under one of the service's data roots."""
+
+    source: Literal["local"]
+    path: str = Field(min_length=1, examples=["news.txt"])
+    start: float = Field(default=0.0, ge=0, lt=1, description="Where to begin, as a fraction of the file.")
+    stop: float = Field(default=1.0, gt=0, le=1, description="Where to end, as a fraction of the file.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LocalText:
+        if self.start >= self.stop:
+            raise PydanticCustomError(
+                "empty_slice",
+                "`start` ({start}) must be below `stop` ({stop})",
+                {"start": self.start, "stop": self.stop, "expected": "start < stop"},
+            )
+        return self
+
+
+Text = Annotated[SelfText | HubText | LocalText, Field(discriminator="source")]
+
+
+# --- scoring -------------------------------------------------------------------------------------------------
+
+
+class Calibration(Options):
+    """The token batch on which blocks are judged."""
+
+    text: Text = Field(default_factory=SelfText)
+    samples: int = Field(default=10, ge=1, le=100_000)
+    tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per sample.")
+
+
+PLUS = Field(
+    default=True,
+    description='The "+" rule: the first four and the last two blocks are never removed.',
+)
+
+
+class PerplexityScoring(Options):
+    criterion: Literal["perplexity"] = "perplexity"
+    plus: bool = PLUS
+    calibration: Calibration = Field(default_factory=Calibration)
+
+
+class TaylorScoring(Options):
+    criterion: Literal["taylor"]
+    plus: bool = PLUS
+    calibration: Calibration = Field(default_factory=Calibration)
+
+
+class MagnitudeScoring(Options):
+    criterion: Literal["magnitude"]
+    plus: bool = PLUS
+
+
+# --- pruning -------------------------------------------------------------------------------------------------
+
+
+class DepthPruning(Options):
+    """Exactly one of `blocks`, `ratio` and `drop` says how much goes."""
+
+    kind: Literal["depth"] = "depth"
+    blocks: int | None = Field(default=None, ge=1, description="How many blocks to remove.")
+    ratio: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Fraction of the blocks to remove; rounded to whole blocks, at least one.",
+    )
+    drop: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="These very blocks, counted from 0; nothing is scored."
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> DepthPruning:
+        given = [name for name in ("blocks", "ratio", "drop") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "exactly_one",
+                "give exactly one of `blocks`, `ratio` and `drop`, not {given}",
+                {"given": " and ".join(given) or "none", "expected": "one of blocks, ratio, drop"},
+            )
+        if self.drop is not None and len(set(self.drop)) != len(self.drop):
+            raise PydanticCustomError(
+                "duplicate_blocks", "`drop` names a block twice", {"expected": "distinct block numbers"}
+            )
+        return self
+
+
+# --- recovery ------------------------------------------------------------------------------------------------
+
+
+class NoRecovery(Options):
+    kind: Literal["none"]
+
+
+class LoraRecovery(Options):
+    """The paper's recipe."""
+
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: float = Field(default=16, gt=0)
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    batch_size: int = Field(default=64, ge=1, description="Samples per optimiser step.")
+    micro_batch_size: int = Field(default=4, ge=1, description="Samples per forward pass.")
+    epochs: float = Field(default=2, gt=0, le=1000)
+    warmup_steps: int = Field(default=100, ge=0)
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps.")
+    tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per training sample.")
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Use at most this many samples; for self-generated text, make this many (default 512).",
+    )
+    text: Text = Field(default_factory=SelfText)
+    checkpoint_steps: int = Field(
+        default=50, ge=1, description="Save every so many steps; a killed recovery resumes there."
+    )
+
+    @model_validator(mode="after")
+    def _batches(self) -> LoraRecovery:
+        if self.batch_size % self.micro_batch_size:
+            raise PydanticCustomError(
+                "batch_not_multiple",
+                "`batch_size` ({batch}) must be a multiple of `micro_batch_size` ({micro})",
+                {
+                    "batch": self.batch_size,
+                    "micro": self.micro_batch_size,
+                    "expected": f"a multiple of {self.micro_batch_size}",
+                },
+            )
+        return self
+
+
+# --- benchmarks ----------------------------------------------------------------------------------------------
+
+
+class LatencyBenchmark(Options):
+    """The paper's protocol: 12 tokens in, 128 out, batch 1, 10 warm-up and 20 timed runs."""
+
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(1,), min_length=1)
+    input_tokens: int = Field(default=12, ge=1, le=131_072)
+    output_tokens: tuple[Annotated[int, Field(ge=2, le=131_072)], ...] = Field(default=(128,), min_length=1)
+    warmup: int = Field(default=10, ge=0, le=1000)
+    runs: int = Field(default=20, ge=3, le=10_000)
+
+
+class PerplexityBenchmark(Options):
+    """Non-overlapping windows; the paper uses windows of 128 tokens."""
+
+    texts: tuple[Text, ...] = Field(default_factory=lambda: (SelfText(),), min_length=1)
+    tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per window.")
+    windows: int = Field(default=40, ge=1, le=1_000_000, description="At most this many windows per text.")
+
+
+class FidelityBenchmark(Options):
+    """On the same windows as `perplexity`."""
+
+    enabled: bool = True
+
+
+class SamplesBenchmark(Options):
+    prompts: tuple[str, ...] = Field(
+        default=(
+            "The history of the city begins",
+            "In a large pot, heat the oil and",
+            "The experiment showed that",
+            "She opened the letter and read:",
+            "To install the software, first",
+        ),
+        max_length=50,
+    )
+    max_new_tokens: int = Field(default=48, ge=1, le=4096)
+    temperature: float = Field(default=0.7, ge=0, le=5, description="0 is greedy.")

@@ -1,0 +1,86 @@
+"""What a stage process reads and writes: one JSON spec in, JSON lines out.
+
+`python -m workers.stage SPEC.json` runs a stage by hand and prints its events; the supervisor does the same with a
+pipe. The process knows no database, queue or HTTP.
+
+Layout of folders: `work` is the stage's own; what it leaves under `work/out/` is handed on and published as
+artifacts, everything else there is scratch that survives a kill and is given to the next attempt (checkpoints of a
+training, say), and is removed at the end. `inputs` maps an earlier stage's name to the folder of its published output.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from app.domain.jobs import StageName
+from app.domain.spec import CompressionSpec
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Runtime(Message):
+    """How this worker computes; settings, not part of what is asked."""
+
+    device: str = "auto"
+    threads: int = 0  # 0: torch's own choice
+    cache: Path  # models by content; shared by all stages of this machine
+    model_roots: tuple[Path, ...] = ()
+    data_roots: tuple[Path, ...] = ()
+
+
+class StageSpec(Message):
+    """One stage to run."""
+
+    job_id: UUID
+    stage: StageName
+    created_at: datetime  # of the job, for the report
+    spec: CompressionSpec
+    work: Path
+    inputs: dict[StageName, Path] = Field(default_factory=dict)
+    runtime: Runtime
+
+
+class ProgressEvent(Message):
+    type: Literal["progress"] = "progress"
+    done: int
+    total: int
+    unit: str  # "blocks", "steps", "runs"
+
+
+class LogEvent(Message):
+    type: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: str
+
+
+class MetricsEvent(Message):
+    """Figures on the way, such as {"step": 5, "loss": 2.31}."""
+
+    type: Literal["metrics"] = "metrics"
+    data: dict[str, Any]
+
+
+class ResultEvent(Message):
+    """The stage has succeeded; `data` is the JSON of Scores, Pruned, Recovered, Benchmarks or Report."""
+
+    type: Literal["result"] = "result"
+    data: dict[str, Any]
+
+
+class ErrorEvent(Message):
+    """The stage has failed; `problem` is an RFC 9457 object."""
+
+    type: Literal["error"] = "error"
+    problem: dict[str, Any]
+
+
+StageEvent = Annotated[ProgressEvent | LogEvent | MetricsEvent | ResultEvent | ErrorEvent, Field(discriminator="type")]
+
+stage_event: TypeAdapter[StageEvent] = TypeAdapter(StageEvent)

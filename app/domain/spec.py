@@ -1,0 +1,114 @@
+"""CompressionSpec: what a job is asked to do. It is the body of `POST /jobs` and the payload of the job.
+
+Only the model and how much to remove are required; every default is the paper's (Shortened LLaMA, arXiv 2402.02834).
+What can be checked without looking at the model is checked here, what needs the model's config in
+`app/services/submit.py`, and what only the weights or the text can tell, in the stage.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.options import (
+    FidelityBenchmark,
+    LatencyBenchmark,
+    LoraRecovery,
+    Options,
+    PerplexityBenchmark,
+    PerplexityScoring,
+    SamplesBenchmark,
+)
+
+
+class HubModel(Options):
+    """A model on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    id: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\w.-]+(/[\w.-]+)?$",
+        examples=["HuggingFaceTB/SmolLM2-135M-Instruct"],
+    )
+    revision: str | None = Field(
+        default=None, description="Branch, tag or commit; resolved to a commit when the job starts."
+    )
+
+
+class LocalModel(Options):
+    """A checkpoint folder (safetensors) or a `.gguf` file under one of the service's model roots."""
+
+    source: Literal["local"]
+    path: str = Field(min_length=1, examples=["SmolLM2-135M-Instruct.Q4_1.gguf"])
+
+
+ModelSource = Annotated[HubModel | LocalModel, Field(discriminator="source")]
+
+
+def _union(rows: Any, discriminator: str) -> Any:
+    """The tagged union of the options of a catalogue's table."""
+    members: list[Row] = list(rows.values())
+    if len(members) == 1:
+        return members[0].options
+    return Annotated[reduce(or_, (row.options for row in members)), Field(discriminator=discriminator)]
+
+
+Scoring: Any = _union(CRITERIA, "criterion")
+Pruning: Any = _union(PRUNERS, "kind")
+Recovery: Any = _union(RECOVERIES, "kind")
+
+
+class Benchmark(Options):
+    """What is measured on the original and on each variant. `null` leaves a part out."""
+
+    latency: LatencyBenchmark | None = Field(default_factory=LatencyBenchmark)
+    perplexity: PerplexityBenchmark | None = Field(default_factory=PerplexityBenchmark)
+    fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
+    samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
+
+
+class Gates(Options):
+    """Limits that the result must keep; a gate that is absent is not judged."""
+
+    min_speedup: float | None = Field(
+        default=None,
+        gt=0,
+        description="Least median speedup in generation over the original, first latency cell.",
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None, gt=0, description="Greatest perplexity over the original's, worst text."
+    )
+    max_kl: float | None = Field(
+        default=None,
+        ge=0,
+        description="Greatest mean KL divergence from the original, nats per token, worst text.",
+    )
+    min_top1_agreement: float | None = Field(default=None, ge=0, le=1)
+    max_parameters: int | None = Field(default=None, gt=0)
+    max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
+
+
+Label = Annotated[str, StringConstraints(max_length=200)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
+
+
+class CompressionSpec(Options):
+    """One compression job."""
+
+    model: ModelSource
+    scoring: Scoring = Field(default_factory=PerplexityScoring)
+    pruning: Pruning
+    recovery: Recovery = Field(default_factory=LoraRecovery)
+    benchmark: Benchmark = Field(default_factory=Benchmark)
+    gates: Gates = Field(default_factory=Gates)
+    labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
+    )

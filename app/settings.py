@@ -1,0 +1,117 @@
+"""One typed Settings, read from the environment (prefix SECATEUR_) and checked when the process starts."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """$XDG_DATA_HOME/secateur, or ~/.local/share/secateur."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "secateur"
+
+
+class Settings(BaseSettings):
+    """Every setting of API and workers. The same values work on one laptop and on a cluster."""
+
+    model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, extra="ignore")
+
+    # where things are
+    data_dir: Path = Field(default_factory=default_data_dir, description="Embedded servers, cache, artifacts, work.")
+    database_url: str | None = Field(
+        default=None, description="postgresql://…; absent: `secateur up` starts a private one."
+    )
+    redis_url: str | None = Field(default=None, description="redis://…; absent: `secateur up` starts a private Valkey.")
+    artifacts_url: str | None = Field(
+        default=None, description="file:///… or s3://bucket/prefix; default DATA/artifacts."
+    )
+    model_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders in which local models may lie, separated by the system's path separator.",
+    )
+    data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Folders in which local texts may lie, likewise."
+    )
+
+    # the HTTP service
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    public_url: str | None = Field(default=None, description="How users reach the service; for links in events.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys that may call the API, separated by commas. Required to listen beyond loopback.",
+    )
+    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+
+    # workers
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
+    threads: int = Field(default=0, ge=0, description="Torch threads of a stage; 0: one for each core over the slots.")
+    concurrency: int = Field(default=1, ge=1, le=64, description="Stages that one worker runs at a time.")
+    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="A stage whose lease ran out is taken from its worker."
+    )
+    janitor_seconds: float = Field(default=10.0, gt=0, description="How often lost messages and leases are looked for.")
+    resend_seconds: float = Field(default=30.0, gt=0, description="A stage unclaimed for so long is sent again.")
+    cancel_grace_seconds: float = Field(default=1.5, ge=0, description="Between SIGTERM and SIGKILL of a stage.")
+    stage_time_limit_seconds: float = Field(default=24 * 3600.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1, description="Starts of one stage, after crashes, before it fails.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("model_roots", "data_roots", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if not self.listens_on_loopback and not self.api_keys:
+            raise ValueError(
+                f"SECATEUR_HOST={self.host} listens beyond loopback, which needs SECATEUR_API_KEYS to be set"
+            )
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError("SECATEUR_LEASE_SECONDS must be at least twice SECATEUR_HEARTBEAT_SECONDS")
+        return self
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def store_url(self) -> str:
+        """The artifact store: a folder in the data folder unless set."""
+        return self.artifacts_url or (self.data_dir / "artifacts").resolve().as_uri()
+
+    @property
+    def cache_dir(self) -> Path:
+        """Imported and downloaded models, by content; safe to delete while nothing runs."""
+        return self.data_dir / "cache"
+
+    @property
+    def work_dir(self) -> Path:
+        """The folders in which stages work; each is removed when its stage is over."""
+        return self.data_dir / "work"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()
