@@ -1,0 +1,236 @@
+"""A checkpoint on disk: its config, its tensors by name, and one tensor read at a time.
+
+A checkpoint is a folder with `config.json` and safetensors weights, in one file or in shards that
+`model.safetensors.index.json` lists. Opening it reads the headers only, and checks everything that can be known
+without the weights; so whoever holds a `Checkpoint` need not check again.
+
+Tensors are read with `pread` into a fresh buffer and not through a memory map: mapped pages count as resident
+memory of the process, so a sweep over an 8 GB model would look like 8 GB, and be killed where memory is limited.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from threading import Lock
+from typing import Any
+
+import torch
+
+from app.errors import BadCheckpoint, UnsupportedModel
+from workers.engine.checkpoints.block_names import check_layer_count
+from workers.engine.checkpoints.safetensors_file import (
+    SafetensorsHeader,
+    TensorEntry,
+    load_json_object,
+    read_header,
+    shown,
+)
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+MAX_JSON_BYTES = 100_000_000  # config and index; the largest real index has a few megabytes
+
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "F32": torch.float32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F64": torch.float64,
+    "C64": torch.complex64,
+}
+
+
+class Checkpoint:
+    """An opened checkpoint. Safe to share between threads; holds no file open."""
+
+    def __init__(self, path: Path, config: dict[str, Any], headers: Sequence[SafetensorsHeader]) -> None:
+        """Use `Checkpoint.open`, which also checks that the parts agree."""
+        self.path = path
+        self.config = config
+        self.headers = tuple(headers)
+        self.bytes_read = 0  # bytes of weights that `read` has fetched so far
+        self._lock = Lock()
+        self._tensors = {entry.name: (header, entry) for header in headers for entry in header.tensors}
+
+    @classmethod
+    def open(cls, path: Path, *, roots: Sequence[Path] | None = None) -> Checkpoint:
+        """Open the checkpoint in the folder `path`.
+
+        Args:
+            roots: where given, every file must lie under one of these folders after symlinks are followed.
+
+        Raises:
+            BadCheckpoint: the folder holds no safetensors checkpoint, or one that is broken or unsafe.
+        """
+        if not path.is_dir():
+            raise BadCheckpoint(
+                f"{path.name} is not a folder; a checkpoint is a folder with {CONFIG_FILE} and weights."
+            )
+        config = read_json_file(path / CONFIG_FILE, roots=roots)
+        files, listed = _weight_files(path, roots)
+        headers = [read_header(path / name) for name in files]
+        holders: dict[str, str] = {}
+        for file, header in zip(files, headers, strict=True):
+            for entry in header.tensors:
+                if entry.name in holders:
+                    raise BadCheckpoint(f"{file}: tensor {shown(entry.name)} stands in {holders[entry.name]} as well.")
+                holders[entry.name] = file
+        for name, file in listed.items():
+            if holders.get(name) != file:
+                raise BadCheckpoint(f"{INDEX_FILE}: tensor {shown(name)} is not in {shown(file)}, where it is listed.")
+        if not holders:
+            raise BadCheckpoint(f"{files[0]}: the file holds no tensors.")
+        check_layer_count(holders, config)
+        return cls(path, config, headers)
+
+    def names(self) -> list[str]:
+        """All tensors, file by file in the order of their bytes."""
+        return list(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._entry(name)[1].shape
+
+    def dtype(self, name: str) -> str:
+        """The dtype as safetensors spells it, such as "BF16"."""
+        return self._entry(name)[1].dtype
+
+    def nbytes(self, name: str) -> int:
+        return self._entry(name)[1].nbytes
+
+    def files(self) -> list[Path]:
+        """The weight files, shards in the order of their names."""
+        return [header.path for header in self.headers]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all tensors, headers not counted."""
+        return sum(entry.nbytes for _, entry in self._tensors.values())
+
+    def read(self, name: str) -> torch.Tensor:
+        """Read one tensor into CPU memory of its own.
+
+        Raises:
+            BadCheckpoint: the file has changed or shrunk since it was opened.
+            UnsupportedModel: torch has no such dtype (packed 4-bit and 6-bit floats).
+        """
+        header, entry = self._entry(name)
+        dtype = TORCH_DTYPES.get(entry.dtype)
+        if dtype is None:
+            raise UnsupportedModel(
+                f"{header.path.name}: tensor {shown(name)} has dtype {entry.dtype}, which cannot be computed with."
+            )
+        if entry.nbytes == 0:
+            return torch.empty(entry.shape, dtype=dtype)
+        buffer = torch.empty(entry.nbytes, dtype=torch.uint8)
+        _read_into(buffer.numpy().data, header.path, entry)
+        with self._lock:
+            self.bytes_read += entry.nbytes
+        return buffer.view(dtype).reshape(entry.shape)
+
+    def _entry(self, name: str) -> tuple[SafetensorsHeader, TensorEntry]:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise BadCheckpoint(f"{self.path.name}: there is no tensor {shown(name)}.") from None
+
+
+def read_json_file(path: Path, *, roots: Sequence[Path] | None = None) -> dict[str, Any]:
+    """Read a JSON object of a checkpoint.
+
+    Raises:
+        BadCheckpoint: the file is missing, outside the roots, too large, or no JSON object.
+    """
+    check_inside(path, roots)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_JSON_BYTES + 1)
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{path.name} is missing from the folder {path.parent.name}.") from None
+    except OSError as error:
+        raise BadCheckpoint(f"{path.name}: the file cannot be read: {error.strerror}.") from error
+    if len(raw) > MAX_JSON_BYTES:
+        raise BadCheckpoint(f"{path.name}: the file is over the limit of {MAX_JSON_BYTES} bytes.")
+    return load_json_object(raw, path.name)
+
+
+def check_inside(path: Path, roots: Sequence[Path] | None) -> None:
+    """Refuse a file that, with symlinks followed, lies under none of the roots."""
+    if roots is None:
+        return
+    try:
+        real = path.resolve()
+        inside = any(real.is_relative_to(root.resolve()) for root in roots)
+    except (OSError, RuntimeError) as error:  # a loop of symlinks
+        raise BadCheckpoint(f"{path.name}: the file's symlinks cannot be followed.") from error
+    if not inside:
+        raise BadCheckpoint(f"{path.name} is a symlink that leaves the allowed folders.")
+
+
+def _weight_files(path: Path, roots: Sequence[Path] | None) -> tuple[list[str], dict[str, str]]:
+    """The weight files' names, and tensor → file where an index lists them.
+
+    A single file wins over an index, as it does in transformers.
+    """
+    if (path / WEIGHTS_FILE).is_file():
+        check_inside(path / WEIGHTS_FILE, roots)
+        return [WEIGHTS_FILE], {}
+    if not (path / INDEX_FILE).is_file():
+        if any(file.suffix in PICKLED_SUFFIXES for file in path.iterdir()):
+            raise BadCheckpoint(
+                f"{path.name} has only pickled weights; weights must be safetensors or GGUF, so convert them first."
+            )
+        raise BadCheckpoint(f"{path.name} has neither {WEIGHTS_FILE} nor {INDEX_FILE}.")
+    listed = read_json_file(path / INDEX_FILE, roots=roots).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise BadCheckpoint(f"{INDEX_FILE} has no weight_map from tensors to files.")
+    for name, file in listed.items():
+        if not isinstance(file, str) or not _is_plain_name(file):
+            raise BadCheckpoint(
+                f"{INDEX_FILE}: tensor {shown(name)} is listed in {shown(str(file))}, "
+                "which is not the name of a safetensors file in this folder."
+            )
+    files = sorted(set(listed.values()))
+    for file in files:
+        check_inside(path / file, roots)
+        if not (path / file).is_file():
+            raise BadCheckpoint(f"{INDEX_FILE} lists the shard {shown(file)}, which is missing.")
+    return files, listed
+
+
+def _is_plain_name(file: str) -> bool:
+    return (
+        file.endswith(".safetensors") and file.isprintable() and "\\" not in file and PurePosixPath(file).name == file
+    )
+
+
+def _read_into(view: memoryview, path: Path, entry: TensorEntry) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            done = 0
+            while done < entry.nbytes:
+                got = os.preadv(descriptor, [view[done : done + (1 << 30)]], entry.start + done)
+                if got == 0:
+                    raise BadCheckpoint(f"{path.name}: the file ends inside tensor {shown(entry.name)}.")
+                done += got
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise BadCheckpoint(f"{path.name}: tensor {shown(entry.name)} cannot be read: {error.strerror}.") from error
