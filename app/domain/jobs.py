@@ -63,7 +63,10 @@ class Verdict(StrEnum):
 
 
 def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
-    """The stages that this job needs, in order: nothing is scored where the blocks are named, nor recovered where not asked."""
+    """The stages that this job needs, in order.
+
+    Nothing is scored where the blocks are named, and nothing recovered where that was not asked.
+    """
     skipped = set()
     if getattr(spec.pruning, "drop", None) is not None:
         skipped.add(StageName.SCORE)
