@@ -1,0 +1,145 @@
+"""Reading a config: from a dict to transformers' class, its number of blocks, and what cannot be pruned.
+
+The engine works on decoder-only Transformers with softmax attention in every block. What is not one is refused
+here, from the config alone, with the reason: a sentence now is better than a wrong score later.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
+
+from app.errors import BadCheckpoint, FieldError, UnsupportedModel
+
+_EXPECTED = "a decoder-only Transformer, such as Llama, Mistral, Qwen, Gemma, Phi, GPT-2 or OPT"
+
+# Sub-configs that only models with another modality beside text have.
+_MODALITIES = {
+    "vision_config": "a vision model",
+    "audio_config": "an audio model",
+    "speech_config": "a speech model",
+    "talker_config": "a speech model",
+}
+
+# Families whose blocks carry a recurrent state, wholly or in part. A block of another kind is also found by
+# structure (`discovery.py`); these are named so that the refusal needs no skeleton.
+_STATE_SPACE = frozenset(
+    {
+        "bamba",
+        "falcon_h1",
+        "falcon_mamba",
+        "granitemoehybrid",
+        "jamba",
+        "kimi_linear",
+        "lfm2",
+        "lfm2_moe",
+        "lfm3",
+        "mamba",
+        "mamba2",
+        "minimax",
+        "nemotron_h",
+        "olmo_hybrid",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen3_5_moe_text",
+        "qwen3_5_text",
+        "qwen3_next",
+        "recurrent_gemma",
+        "rwkv",
+        "xlstm",
+        "zamba",
+        "zamba2",
+    }
+)
+
+
+def unsupported(reason: str, *, model_type: Any) -> UnsupportedModel:
+    """The error for a model that no method of the engine holds for; `reason` is a whole sentence."""
+    return UnsupportedModel(reason, errors=[FieldError("/model", reason, model_type, _EXPECTED)])
+
+
+def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
+    """`config.json` as transformers' config class; a config object comes back as it is.
+
+    Raises:
+        BadCheckpoint: no `model_type`, or values that the family's config class does not take.
+        UnsupportedModel: transformers has no such `model_type` (remote code stays off).
+    """
+    if isinstance(config, PretrainedConfig):
+        return config
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise BadCheckpoint.field("/model", "config.json has no model_type.", value=model_type, expected=_EXPECTED)
+    if model_type not in CONFIG_MAPPING:
+        raise unsupported(
+            f'The installed transformers does not know the model type "{model_type}", and code that comes with '
+            "a checkpoint is never run.",
+            model_type=model_type,
+        )
+    entries = {key: value for key, value in config.items() if key != "model_type"}
+    try:
+        loaded = AutoConfig.for_model(model_type, **entries)
+    except Exception as error:  # each config class validates in its own way and raises its own kind
+        raise BadCheckpoint.field(
+            "/model", f"config.json is not a valid {model_type} config: {error}", value=model_type
+        ) from error
+    if not isinstance(loaded, PretrainedConfig):
+        raise BadCheckpoint.field("/model", f"config.json is not a valid {model_type} config.")
+    return loaded
+
+
+def layer_count(config: PretrainedConfig) -> int:
+    """How many blocks the config declares.
+
+    Raises:
+        UnsupportedModel: the config declares no number of layers, so it is no stack of blocks.
+    """
+    count = getattr(config, "num_hidden_layers", None)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise unsupported(
+            f'A model of type "{config.model_type}" does not declare its number of layers.',
+            model_type=config.model_type,
+        )
+    return count
+
+
+def refuse_unsupported(config: PretrainedConfig) -> None:
+    """Raise UnsupportedModel, with the reason, if `config` is not of a decoder-only Transformer."""
+    model_type = config.model_type
+    for entry, kind in _MODALITIES.items():
+        if getattr(config, entry, None) is not None:
+            raise unsupported(
+                f'A model of type "{model_type}" is {kind}: it has more inputs than text.',
+                model_type=model_type,
+            )
+    if getattr(config, "is_encoder_decoder", False) or (model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES):
+        raise unsupported(f'A model of type "{model_type}" is an encoder-decoder.', model_type=model_type)
+    if model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        raise unsupported(
+            f'A model of type "{model_type}" is an encoder: its tokens look at those that follow.',
+            model_type=model_type,
+        )
+    if model_type in _STATE_SPACE:
+        raise unsupported(
+            f'A model of type "{model_type}" is a state-space or recurrent model, wholly or in part.',
+            model_type=model_type,
+        )
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise unsupported(f'A model of type "{model_type}" is not a causal language model.', model_type=model_type)
+    names = getattr(config, "architectures", None) or []
+    if names and not any(_is_causal(name) for name in names):
+        raise unsupported(f"The checkpoint is a {names[0]}, which has no language-model head.", model_type=model_type)
+    layer_count(config)
+
+
+def _is_causal(class_name: Any) -> bool:
+    return class_name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() or str(class_name).endswith(
+        ("ForCausalLM", "LMHeadModel")
+    )
