@@ -1,14 +1,17 @@
 """The tree of errors that reach a user, by HTTP, by CLI or as the failure of a job.
 
     ServiceError                    500  the root; anything else that escapes is a defect
+    ├── BadRequest                  400  a request that cannot be read: broken JSON, a body cut short
     ├── InvalidInput                422  a field of a request or of a job's spec cannot be used
     │   ├── BadCheckpoint           422  a model's files are unsafe, broken or of an unknown kind
     │   └── UnsupportedModel        422  the files are sound, but this method does not hold for the model
     ├── Unauthorized                401  no key, or a wrong one
     ├── Forbidden                   403  the key lacks the scope
     ├── NotFound                    404  no such job, artifact, data set …
+    ├── NotAcceptable               406  none of the asked media types is offered
     ├── Conflict                    409  the state of the resource does not allow it
     ├── PayloadTooLarge             413  an upload or a body over its limit
+    ├── UnsupportedMediaType        415  a body that is not of the type that the operation reads
     ├── RangeNotSatisfiable         416  a byte range outside the file
     ├── TooManyRequests             429  over the rate limit
     ├── StageFailed                 500  a stage of a job broke: crash, out of memory, time limit, NaN
@@ -20,6 +23,7 @@ Each is rendered as RFC 9457 `application/problem+json`. The stage process rende
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,18 +34,15 @@ PROBLEM_BASE = "https://secateur.dev/problems/"
 class FieldError:
     """One bad field: where it is, what stood there, and what is expected instead."""
 
-    pointer: str  # JSON pointer (RFC 6901) into the request body, such as "/pruning/blocks"
+    pointer: str  # JSON pointer (RFC 6901) into the body, such as "/pruning/blocks"; "" for a parameter
     detail: str  # what is wrong, in one sentence
     value: Any = None  # what was given
     expected: str | None = None  # what would be right
+    parameter: str | None = None  # what stands outside the body: "query limit", "header Cancel-After"
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "pointer": self.pointer,
-            "detail": self.detail,
-            "value": self.value,
-            "expected": self.expected,
-        }
+        entry = {"pointer": self.pointer, "detail": self.detail, "value": self.value, "expected": self.expected}
+        return entry if self.parameter is None else {**entry, "parameter": self.parameter}
 
 
 class ServiceError(Exception):
@@ -51,10 +52,13 @@ class ServiceError(Exception):
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
 
-    def __init__(self, detail: str, *, errors: list[FieldError] | None = None) -> None:
+    def __init__(
+        self, detail: str, *, errors: list[FieldError] | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors or []
+        self.headers = dict(headers or {})  # of the HTTP response, such as Retry-After
 
     def to_problem(self) -> dict[str, Any]:
         """The RFC 9457 object: type, title, status, detail, and `errors` where fields are to blame."""
@@ -67,6 +71,10 @@ class ServiceError(Exception):
         if self.errors:
             problem["errors"] = [error.to_dict() for error in self.errors]
         return problem
+
+
+class BadRequest(ServiceError):
+    status, slug, title = 400, "bad-request", "Request cannot be read"
 
 
 class InvalidInput(ServiceError):
@@ -98,12 +106,20 @@ class NotFound(ServiceError):
     status, slug, title = 404, "not-found", "Not found"
 
 
+class NotAcceptable(ServiceError):
+    status, slug, title = 406, "not-acceptable", "Media type not offered"
+
+
 class Conflict(ServiceError):
     status, slug, title = 409, "conflict", "Conflict"
 
 
 class PayloadTooLarge(ServiceError):
     status, slug, title = 413, "payload-too-large", "Payload too large"
+
+
+class UnsupportedMediaType(ServiceError):
+    status, slug, title = 415, "unsupported-media-type", "Media type not supported"
 
 
 class RangeNotSatisfiable(ServiceError):

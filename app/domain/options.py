@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 
 
 class Options(BaseModel):
-    """Frozen, and closed: a field that does not exist is an error, not a shrug."""
+    """Frozen, and closed: a field that does not exist is an error, not a shrug. No number is infinite or NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------
