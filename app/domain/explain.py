@@ -1,0 +1,232 @@
+"""pydantic's errors → field errors that a user can act on.
+
+pydantic says where it stood in its own terms: a location holds the tags of the unions that it passed through, and a
+message speaks of "inputs" and "tags". Here a location is walked along the model's own annotations, which gives the JSON
+pointer into what was sent, the class that rejected a field, and so the names that would have been right.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from app.domain.catalog import near_name
+from app.errors import FieldError
+
+SHOWN_CHARACTERS = 200  # how much of a wrong value is repeated in an error
+
+Errors = Iterable[Mapping[str, Any]]  # as ValidationError.errors() lists them
+
+
+@dataclass(frozen=True)
+class _Place:
+    parts: tuple[str, ...]  # of the JSON pointer
+    owner: type[BaseModel] | None  # the model that has, or refuses, the last part
+    field: FieldInfo | None
+    annotation: Any  # of the value at the place; None where unknown
+
+
+def explain(model: type[BaseModel], errors: Errors) -> list[FieldError]:
+    """One field error for each of pydantic's `errors` on a value for `model`; knock-on errors are left out."""
+    return [_explain_one(_locate(model, error["loc"]), error) for error in errors if not _knock_on(error)]
+
+
+def pointer_of(parts: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a path: `["a/b", 0]` → "/a~1b/0"."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def shown(value: Any) -> Any:
+    """`value` as an error repeats it: JSON, and no longer than a line."""
+    if value is None or isinstance(value, bool | int):
+        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:SHOWN_CHARACTERS]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode("utf-8")
+        return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
+    if isinstance(value, Mapping | list | tuple):
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            text = " " * (SHOWN_CHARACTERS + 1)
+        if len(text) <= SHOWN_CHARACTERS and "\\ud" not in text:
+            return value
+        return f"an object of {len(value)} fields" if isinstance(value, Mapping) else f"an array of {len(value)} items"
+    return str(value)[:SHOWN_CHARACTERS]
+
+
+def _knock_on(error: Mapping[str, Any]) -> bool:
+    """pydantic counts a list as too short when its items were refused, which are errors of their own."""
+    return bool(error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"])
+
+
+# --- where ---------------------------------------------------------------------------------------------------
+
+
+def _locate(model: type[BaseModel], loc: Sequence[str | int]) -> _Place:
+    parts: list[str] = []
+    owner: type[BaseModel] | None = None
+    field: FieldInfo | None = None
+    here: Any = model
+    for step in loc:
+        here = _bare(here)
+        members = _members(here)
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            parts.append(str(step))
+            owner, field = here, here.model_fields.get(str(step))
+            here = field.annotation if field else None
+        elif members:
+            here = members.get(str(step))
+        elif get_origin(here) in (tuple, list, set, frozenset):
+            parts.append(str(step))
+            field, here = None, get_args(here)[0]
+        elif get_origin(here) is dict and step != "[key]":
+            parts.append(str(step))
+            field, here = None, get_args(here)[1]
+        elif isinstance(step, int):
+            parts.append(str(step))
+    return _Place(tuple(parts), owner, field, _bare(here))
+
+
+def _bare(annotation: Any) -> Any:
+    """The annotation without Annotated and without `| None`."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+            continue
+        if get_origin(annotation) in (Union, types.UnionType):
+            rest = [arg for arg in get_args(annotation) if arg is not type(None)]
+            if len(rest) == 1:
+                annotation = rest[0]
+                continue
+        return annotation
+
+
+def _members(annotation: Any) -> dict[str, type[BaseModel]]:
+    """Tag → member of a union of models; empty for anything else."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return {}
+    found: dict[str, type[BaseModel]] = {}
+    for arg in get_args(annotation):
+        member = _bare(arg)
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            for field in member.model_fields.values():
+                if get_origin(field.annotation) is Literal:
+                    found.update((str(tag), member) for tag in get_args(field.annotation))
+                    break
+    return found
+
+
+# --- what ----------------------------------------------------------------------------------------------------
+
+
+def _explain_one(place: _Place, error: Mapping[str, Any]) -> FieldError:
+    kind, context, value = error["type"], error.get("ctx") or {}, error["input"]
+    name = _name(place)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag_name = context["discriminator"].strip("'")
+        names = list(_members(place.annotation))
+        pointer = pointer_of((*place.parts, tag_name))
+        if kind == "union_tag_not_found":
+            detail = f"`{tag_name}` is missing: it says which kind of {name} this is"
+            return FieldError(pointer, detail, None, _one_of(names))
+        tag = str(context["tag"])
+        return FieldError(pointer, _unknown(tag_name, tag, names), shown(tag), _one_of(names))
+    pointer = pointer_of(place.parts)
+    if kind == "literal_error" and place.field is not None and get_origin(place.annotation) is Literal:
+        names = [str(choice) for choice in get_args(place.annotation)]
+        return FieldError(pointer, _unknown(name, str(value), names), shown(value), _one_of(names))
+    if kind == "extra_forbidden" and place.owner is not None:
+        names = list(place.owner.model_fields)
+        detail = f"there is no field `{shown(name)}` here{_did_you_mean(name, names)}"
+        return FieldError(pointer, detail, shown(value), _one_of(names))
+    if kind == "missing":
+        return FieldError(pointer, f"`{name}` is required", None, _describe(place) or "a value")
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return FieldError(pointer, f"{_quoted(place)} must be a JSON object", shown(value), "a JSON object")
+    expected = str(context.get("expected") or "") or _bounds(place.field) or _phrase(error["msg"])
+    if error["msg"].startswith("Input should be "):
+        detail = f"{_quoted(place)} must be {_bounds(place.field) or _phrase(error['msg'])}"
+    else:
+        detail = str(error["msg"])
+        if "expected" not in context:  # pydantic's own words, which do not name the field
+            detail = f"{_quoted(place)}: {detail[:1].lower()}{detail[1:]}"
+    return FieldError(pointer, detail, shown(value), expected)
+
+
+def _name(place: _Place) -> str:
+    """The last part, an item with its list: "batch_sizes[0]"."""
+    if len(place.parts) > 1 and place.field is None and place.parts[-1].isdigit():
+        return f"{place.parts[-2]}[{place.parts[-1]}]"
+    return str(shown(place.parts[-1])) if place.parts else "the body"
+
+
+def _quoted(place: _Place) -> str:
+    return f"`{_name(place)}`" if place.parts else "the body"
+
+
+def _unknown(name: str, value: str, names: Sequence[str]) -> str:
+    return f"unknown {name} {shown(value)!r}{_did_you_mean(value, names)}"
+
+
+def _did_you_mean(value: str, names: Iterable[str]) -> str:
+    near = near_name(value[:SHOWN_CHARACTERS], names)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"one of {', '.join(names)}" if len(names) != 1 else names[0]
+
+
+def _phrase(message: str) -> str:
+    """pydantic's message as what is expected: "Input should be a valid string" → "a valid string"."""
+    return re.sub(r"^(Input|String|Tuple|List|Dictionary) should ", "", message).removeprefix("be ")
+
+
+def _describe(place: _Place) -> str:
+    """What stands at a place, where the annotation says it simply."""
+    members = _members(place.annotation)
+    if members:
+        return "an object with " + _tag_name(place.annotation) + ": " + _one_of(list(members))
+    plain = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+    if isinstance(place.annotation, type) and issubclass(place.annotation, BaseModel):
+        return "a JSON object"
+    return _bounds(place.field) or plain.get(place.annotation, "")
+
+
+def _tag_name(annotation: Any) -> str:
+    """The field that all members of a tagged union choose by."""
+    first = next(iter(_members(annotation).values()))
+    return next(name for name, field in first.model_fields.items() if get_origin(field.annotation) is Literal)
+
+
+_BOUNDS: tuple[tuple[type[Any], str, str], ...] = (
+    (annotated_types.Gt, "gt", "above"),
+    (annotated_types.Ge, "ge", "at least"),
+    (annotated_types.Lt, "lt", "below"),
+    (annotated_types.Le, "le", "at most"),
+)
+
+
+def _bounds(field: FieldInfo | None) -> str:
+    """All limits of a number at once: "a number, above 0 and below 1"."""
+    if field is None or (kind := _bare(field.annotation)) not in (int, float):
+        return ""
+    limits = [
+        f"{word} {getattr(item, attribute)}"
+        for cls, attribute, word in _BOUNDS
+        for item in field.metadata
+        if isinstance(item, cls)
+    ]
+    noun = "a whole number" if kind is int else "a number"
+    return f"{noun}, {' and '.join(limits)}" if limits else noun
