@@ -33,6 +33,7 @@ class Runtime(Message):
     cache: Path  # models by content; shared by all stages of this machine
     model_roots: tuple[Path, ...] = ()
     data_roots: tuple[Path, ...] = ()
+    public_url: str | None = None  # how users reach the service; for the report's links
 
 
 class StageSpec(Message):
