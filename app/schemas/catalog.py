@@ -1,0 +1,29 @@
+"""The catalogue: what a job may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from app.schemas.base import Body
+
+
+class Method(Body):
+    """One criterion, pruner, recovery or benchmark."""
+
+    name: str = Field(description="As it stands in a job's spec.")
+    title: str
+    summary: str
+    paper: str
+    options: dict[str, Any] = Field(description="JSON schema of the object in the spec that names it.")
+
+
+class Catalog(Body):
+    """Every method that this service offers."""
+
+    criteria: list[Method]
+    pruners: list[Method]
+    recoveries: list[Method]
+    benchmarks: list[Method]
+    spec: dict[str, Any] = Field(description="JSON schema of the body of POST /jobs.")

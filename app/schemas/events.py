@@ -1,0 +1,55 @@
+"""Events of a job, as JSON and as server-sent events; and its log lines."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.domain.jobs import StageName
+from app.schemas.base import Body, Timestamp
+
+EventType = Literal["state", "progress", "log", "metrics", "verdict"]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Event(Body):
+    """Something that happened to a job; `seq` counts from 1 without a gap, and is the id of the server-sent event."""
+
+    seq: int
+    created_at: Timestamp
+    type: EventType
+    level: Level
+    stage: StageName | None = Field(default=None, description="Null for an event of the job itself.")
+    attempt: int | None = None
+    data: dict[str, Any] = Field(
+        description="state: {state, …}; progress: {done, total, unit}; log: {message}; metrics: figures; "
+        "verdict: {verdict, gates}."
+    )
+
+
+class EventPage(Body):
+    """Events in their order."""
+
+    data: list[Event]
+    has_more: bool
+    next_after: int = Field(description="Give it as `after` to get what comes next.")
+
+
+class LogLine(Body):
+    """One line that a stage logged."""
+
+    seq: int
+    created_at: Timestamp
+    level: Level
+    stage: StageName | None = None
+    attempt: int | None = None
+    message: str
+
+
+class LogPage(Body):
+    """Log lines in their order."""
+
+    data: list[LogLine]
+    has_more: bool
+    next_after: int = Field(description="Give it as `after` to get what comes next.")

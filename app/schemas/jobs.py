@@ -1,0 +1,57 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from app.domain.jobs import StageName, State, Verdict
+from app.schemas.base import Body, Timestamp
+from app.schemas.problem import Problem
+
+
+class StageProgress(Body):
+    """How far a stage has come."""
+
+    done: int
+    total: int
+    unit: str = Field(description='What is counted: "blocks", "steps", "runs".')
+
+
+class Stage(Body):
+    """One step of a job."""
+
+    name: StageName
+    state: State
+    attempt: int = Field(description="How often it was started; 0 before the first time.")
+    progress: StageProgress | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    problem: Problem | None = None
+
+
+class JobSummary(Body):
+    """A job in a list: everything but its spec."""
+
+    id: UUID
+    state: State
+    verdict: Verdict = Field(description="What the gates say; apart from the state.")
+    model: str = Field(description="The model's hub id or path.")
+    labels: dict[str, str]
+    created_at: Timestamp
+    updated_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    cancel_requested_at: Timestamp | None = None
+    deadline_at: Timestamp | None = Field(default=None, description="When it is cancelled if it still runs.")
+    stages: list[Stage]
+    problem: Problem | None = Field(default=None, description="Why the job failed.")
+    last_event_seq: int = Field(description="The number of its newest event.")
+
+
+class Job(JobSummary):
+    """A job with its spec, every default filled in."""
+
+    spec: dict[str, Any]
