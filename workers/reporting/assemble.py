@@ -1,0 +1,53 @@
+"""The results of a job's stages → its Report, judged by the gates and annotated in plain words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from app.domain.gates import judge
+from app.domain.results import Benchmarks, Pruned, Recovered, Report, Scores
+from app.domain.spec import CompressionSpec
+from app.errors import StageFailed
+from workers.reporting.notes import write_notes
+
+
+def assemble(
+    *,
+    job_id: UUID,
+    created_at: datetime,
+    spec: CompressionSpec,
+    scores: Scores | None,
+    pruned: Pruned,
+    recovered: Recovered | None,
+    benchmarks: Benchmarks,
+) -> Report:
+    """Put a job's results together.
+
+    The variant that the gates judge is the one that the job hands out: the recovered model where there is one,
+    else the pruned. `benchmarks.variants` begins with the original.
+
+    Raises:
+        StageFailed: the benchmarks lack the original or the variant to judge.
+    """
+    final = "pruned" if recovered is None else "recovered"
+    names = [measurement.variant for measurement in benchmarks.variants]
+    if not names or names[0] != "original" or final not in names:
+        raise StageFailed(
+            f"the benchmarks hold {', '.join(names) or 'no variant'}; expected the original first, and {final}"
+        )
+    verdict, gates = judge(spec.gates, benchmarks, variant=final)
+    report = Report(
+        job_id=job_id,
+        created_at=created_at,
+        spec=spec.model_dump(mode="json"),
+        model=pruned.model,
+        scores=scores,
+        pruned=pruned,
+        recovered=recovered,
+        benchmarks=benchmarks,
+        final_variant=final,
+        verdict=verdict,
+        gates=gates,
+    )
+    return report.model_copy(update={"notes": write_notes(report)})

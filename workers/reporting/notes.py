@@ -1,0 +1,191 @@
+"""What to mind when reading a report's figures, in words.
+
+A number can be right and still deceive. Perplexity on a text falls when the model is trained on like text, below
+the original's even, while the model moves away from what the original knew; a speedup of 3 % means nothing on a
+machine that differs by 5 % from itself. So each note is written only where the figures call for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from app.domain.results import Fidelity, Measurement, Perplexity, Report, TextInfo
+from workers.reporting.numbers import percent, plain, ratio, significant, span
+from workers.reporting.text import block_list, listed, one_line, plural
+
+FEW_TOKENS = 4096  # below this, a perplexity or a divergence is a hint rather than a figure
+NOISY = 0.05  # A/A half width from which a machine is called noisy
+
+
+def write_notes(report: Report) -> list[str]:
+    """All notes that hold for this report, the weightiest first, none of them twice."""
+    notes = [note for writer in _WRITERS for note in writer(report)]
+    return list(dict.fromkeys(notes))
+
+
+def measurement(report: Report, variant: str) -> Measurement | None:
+    """The measurement of one variant, or None where it was not measured."""
+    return next((m for m in report.benchmarks.variants if m.variant == variant), None)
+
+
+def _loader(report: Report) -> Iterator[str]:
+    if report.pruned.needs_loader:
+        yield (
+            "Plain transformers cannot load this checkpoint, since its blocks differ in shape. "
+            "Load it with the file `modeling_secateur.py` that lies beside the weights."
+        )
+
+
+def _shared_text(report: Report) -> Iterator[str]:
+    """Training and measuring text of one source: adaptation, not recovery."""
+    trained = report.recovered.text if report.recovered else None
+    if trained is None:
+        return
+    shared = [text for text in _measured_texts(report) if text.identity == trained.identity]
+    if any(text.sha256 == trained.sha256 for text in shared):
+        yield "The model was measured on the very tokens that it was trained on: the figures on that text are void."
+    if shared:
+        names = listed([one_line(text.description) for text in shared])
+        yield (
+            f"Training text ({one_line(trained.description)}) and measuring text ({names}) share a source. A lower "
+            "perplexity there shows adaptation to that kind of text, which is not recovery of what the original knew. "
+            "Judge by a text of another kind."
+        )
+    original, recovered, pruned = (measurement(report, name) for name in ("original", "recovered", "pruned"))
+    if not (original and recovered and pruned):
+        return
+    for before, after in _paired_perplexity(original, recovered):
+        if after.value < before.value:
+            yield (
+                f"On {one_line(after.text.description)} the recovered model's perplexity ({significant(after.value)}) "
+                f"is below the original's ({significant(before.value)}). It has adapted to the text; the KL "
+                "divergence says how far it is from the original."
+            )
+    perplexities = {after.text.sha256: (before, after) for before, after in _paired_perplexity(pruned, recovered)}
+    for before_kl, after_kl in _paired_fidelity(pruned, recovered):
+        pair = perplexities.get(after_kl.text.sha256)
+        if after_kl.kl > before_kl.kl and pair and pair[1].value < pair[0].value:
+            yield (
+                f"On {one_line(after_kl.text.description)} recovery lowered the perplexity and raised the KL "
+                f"divergence from the original, {significant(before_kl.kl)} → {significant(after_kl.kl)} nats: the model has "
+                "learned the text and forgotten the original."
+            )
+        elif after_kl.kl > before_kl.kl:
+            yield (
+                f"On {one_line(after_kl.text.description)} recovery did not help: the KL divergence from the original "
+                f"rose from {significant(before_kl.kl)} to {significant(after_kl.kl)} nats."
+            )
+
+
+def _self_text(report: Report) -> Iterator[str]:
+    measured = [text for text in _measured_texts(report) if text.source == "self"]
+    if measured:
+        yield (
+            "Perplexity was measured on text that the original wrote itself. That text is the likeliest one under the "
+            "original, so the ratio of the two perplexities tells how far the variant has moved from it, and says "
+            "little about text that people write."
+        )
+
+
+def _speed(report: Report) -> Iterator[str]:
+    final = measurement(report, report.final_variant)
+    for cell in final.latency if final else []:
+        if cell.speedup is None:
+            continue
+        where = f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
+        if cell.speedup.low <= 1 <= cell.speedup.high:
+            yield (
+                f"At {where} no difference in speed was shown: the interval of the speedup "
+                f"({span(cell.speedup.low, cell.speedup.high)}) holds 1."
+            )
+        elif cell.noise is not None and abs(cell.speedup.median - 1) <= cell.noise:
+            yield (
+                f"At {where} the speedup ({ratio(cell.speedup.median)}) is within the noise of the machine: the "
+                f"original timed against itself differs by up to {percent(cell.noise)}."
+            )
+        if cell.noise is not None and cell.noise >= NOISY:
+            yield (
+                f"The machine was noisy: at {where} the original timed against itself differs by up to "
+                f"{percent(cell.noise)}. Repeat on a quiet machine before relying on the speedup."
+            )
+
+
+def _near_gates(report: Report) -> Iterator[str]:
+    for gate in report.gates:
+        if gate.low is not None and gate.high is not None and gate.low < gate.threshold < gate.high:
+            yield (
+                f"Gate `{gate.gate}` was a near thing: its limit, {plain(gate.threshold)}, lies within the interval of "
+                f"the measured value ({span(gate.low, gate.high)}), so a repetition may come out otherwise."
+            )
+
+
+def _little_text(report: Report) -> Iterator[str]:
+    little = [text for text in _measured_texts(report) if text.samples * text.tokens < FEW_TOKENS]
+    for text in little:
+        yield (
+            f"{one_line(text.description)} is a small sample ({text.samples * text.tokens:,} tokens): "
+            "read the figures on it with their intervals."
+        )
+
+
+def _choice(report: Report) -> Iterator[str]:
+    scores = report.scores
+    if scores is None:
+        return
+    wanted = set(scores.order[: len(scores.drop)])
+    spared = sorted(wanted.intersection(scores.protected).difference(scores.drop))
+    if spared:
+        yield (
+            f"By the scores alone {plural(len(spared), 'block')} more would have been removed ({block_list(spared)}); "
+            "the rule that protects the first and the last blocks stood against it."
+        )
+
+
+def _width(report: Report) -> Iterator[str]:
+    if not report.pruned.dropped:
+        yield (
+            "Width pruning leaves the number of blocks as it was. At small batches generation is bound by memory "
+            "traffic and by the overhead of each block, so expect less speedup than the parameters suggest."
+        )
+
+
+def _stages(report: Report) -> Iterator[str]:
+    yield from report.pruned.notes
+    if report.recovered:
+        yield from report.recovered.notes
+        if report.recovered.resumed_from:
+            steps = listed([f"{step:,}" for step in report.recovered.resumed_from])
+            yield f"The training was interrupted and went on from its checkpoint at step {steps}."
+    yield from report.benchmarks.notes
+
+
+_WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
+    _loader,
+    _shared_text,
+    _self_text,
+    _speed,
+    _near_gates,
+    _little_text,
+    _choice,
+    _width,
+    _stages,
+)
+
+
+def _measured_texts(report: Report) -> list[TextInfo]:
+    """Every text on which quality was measured, once."""
+    texts: dict[str, TextInfo] = {}
+    for variant in report.benchmarks.variants:
+        for text in [*(p.text for p in variant.perplexity), *(f.text for f in variant.fidelity)]:
+            texts.setdefault(text.sha256, text)
+    return list(texts.values())
+
+
+def _paired_perplexity(before: Measurement, after: Measurement) -> list[tuple[Perplexity, Perplexity]]:
+    by_text = {(p.text.sha256, p.protocol): p for p in before.perplexity}
+    return [(by_text[key], p) for p in after.perplexity if (key := (p.text.sha256, p.protocol)) in by_text]
+
+
+def _paired_fidelity(before: Measurement, after: Measurement) -> list[tuple[Fidelity, Fidelity]]:
+    by_text = {f.text.sha256: f for f in before.fidelity}
+    return [(by_text[f.text.sha256], f) for f in after.fidelity if f.text.sha256 in by_text]
