@@ -1,0 +1,110 @@
+"""The edge of the application: request ids, the body's limit, defects, cross-site requests, timing.
+
+One plain ASGI middleware, outermost, so that nothing leaves without an id, and no defect without a problem+json.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import error_response
+from app.errors import BadRequest, Forbidden, PayloadTooLarge, ServiceError
+
+logger = logging.getLogger("app.http")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Observer = Callable[[str, str, int, float], None]  # method, route's path, status, seconds to the response's start
+
+
+class EdgeMiddleware:
+    """Wraps the whole application."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, observe: Observer) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+        self.observe = observe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        started, began = False, time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).setdefault("X-Content-Type-Options", "nosniff")
+                self._log(scope, message["status"], time.perf_counter() - began, request_id)
+            await send(message)
+
+        try:
+            refusal = self._refuse(scope, headers)
+            if refusal is not None:
+                raise refusal
+            await self.app(scope, _Limited(receive, self.max_body_bytes), send_with_id)
+        except ServiceError as error:
+            if started:
+                raise
+            await error_response(scope, error)(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("unhandled error", extra={"request_id": request_id})
+            if started:
+                raise  # the server cuts the connection: the client must not take the part for the whole
+            defect = ServiceError("something broke in the service; its log has the details under this request_id")
+            await error_response(scope, defect)(scope, receive, send_with_id)
+
+    def _refuse(self, scope: Scope, headers: Headers) -> ServiceError | None:
+        length = headers.get("content-length")
+        if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
+            return BadRequest("Content-Length is not a number")
+        if length is not None and int(length) > self.max_body_bytes:
+            return PayloadTooLarge(f"the body has {length} bytes; at most {self.max_body_bytes} are read")
+        # A page of another site must not act with the credentials, or the loopback reach, of whoever views it.
+        if scope["method"] not in _SAFE_METHODS:
+            origin = headers.get("origin")
+            foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
+            if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+                return Forbidden("requests that change something are not accepted from pages of other sites")
+        return None
+
+    def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+        route = getattr(scope.get("route"), "path", None) or "(none)"
+        self.observe(scope["method"], route, status, seconds)
+        logger.info(
+            "%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1e3, extra={"request_id": request_id}
+        )
+
+
+class _Limited:
+    """`receive` that refuses a body over its limit, also one sent in chunks with no length."""
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self.receive = receive
+        self.limit = limit
+        self.seen = 0
+
+    async def __call__(self) -> Message:
+        message = await self.receive()
+        if message["type"] == "http.request":
+            self.seen += len(message.get("body", b""))
+            if self.seen > self.limit:
+                # The framework's own class: it reads any other, raised while it reads a body, as a broken body.
+                raise HTTPException(413, f"the body has more than {self.limit} bytes")
+        return message
