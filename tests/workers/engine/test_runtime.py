@@ -1,0 +1,66 @@
+"""The set-up of a stage's process."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import StageFailed
+from workers.engine.runtime import environment, prepare
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    threads, visible = torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def test_a_cpu_computes_in_float32_unless_told_otherwise() -> None:
+    assert prepare(device="cpu").dtype is torch.float32
+    assert prepare(device="cpu", dtype="bfloat16").dtype is torch.bfloat16
+
+
+def test_threads_and_determinism_are_set() -> None:
+    machine = prepare(device="cpu", threads=1)
+    assert machine.threads == torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_same_seed_gives_the_same_draws() -> None:
+    def draws() -> tuple[float, float, float]:
+        prepare(device="cpu", seed=7)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # the global generator is what is tested
+
+    assert draws() == draws()
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:1", ""])
+def test_an_unknown_device_is_refused_by_name(name: str) -> None:
+    with pytest.raises(StageFailed, match=f'"{name}"; expected auto, cpu, cuda'):
+        prepare(device=name)
+
+
+def test_a_missing_gpu_is_told() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(StageFailed, match="sees no such CUDA device"):
+        prepare(device="cuda:3")
+    assert prepare(device="auto").device.type == "cpu"
+
+
+def test_the_environment_names_device_dtype_and_versions() -> None:
+    found = environment(prepare(device="cpu", threads=1))
+    assert (found.device, found.dtype, found.threads) == ("cpu", "float32", 1)
+    assert found.device_name
+    assert found.versions["torch"] == torch.__version__
+    assert "transformers" in found.versions

@@ -1,0 +1,140 @@
+"""Where and how a stage computes: device, dtype, threads, seeds, and the same bits from the same work.
+
+A job that is run twice on one machine must give the same weights, since a killed recovery is resumed in the middle
+and nobody should be able to tell. So torch is asked for deterministic algorithms and every generator is seeded.
+Where an operation has no deterministic form torch warns, and the warning stands in the job's log.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.domain.results import Environment
+from app.errors import StageFailed
+
+_PACKAGES = (
+    "secateur",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a stage computes with."""
+
+    device: torch.device
+    dtype: torch.dtype  # of the models' arithmetic
+    threads: int
+    seed: int
+
+
+def prepare(*, device: str = "auto", dtype: str = "auto", threads: int = 0, seed: int = 0) -> Machine:
+    """Set this process up and say what was chosen.
+
+    Args:
+        device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N". Of several GPUs one is made visible,
+            so that no library spreads over the others.
+        dtype: "auto" (float32 on a CPU, bfloat16 on a GPU), "float32", "bfloat16" or "float16".
+        threads: CPU threads of torch; 0 leaves torch's own choice.
+        seed: of every generator of the process.
+
+    Raises:
+        StageFailed: the device is unknown, or is not there.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; without it, no determinism
+    chosen = _device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Filling fresh memory costs time and changes no result; torch.utils.deterministic has no stubs.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    seed_everything(seed)
+    auto = torch.float32 if chosen.type == "cpu" else torch.bfloat16
+    return Machine(chosen, auto if dtype == "auto" else _DTYPES[dtype], torch.get_num_threads(), seed)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, numpy's and torch's generators, on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # libraries draw from the global generator
+    torch.manual_seed(seed)
+
+
+def environment(machine: Machine) -> Environment:
+    """Where and with what this process measures."""
+    name = _processor() if machine.device.type == "cpu" else torch.cuda.get_device_name(machine.device)
+    return Environment(
+        device=str(machine.device),
+        device_name=name,
+        dtype=str(machine.dtype).removeprefix("torch."),
+        threads=machine.threads,
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+        versions=_versions(),
+    )
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device(name: str) -> torch.device:
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+        raise StageFailed(f'The worker\'s SECATEUR_DEVICE is "{name}"; expected auto, cpu, cuda or cuda:N.')
+    if kind == "cpu":
+        return torch.device("cpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else None
+    wanted = int(index or 0)
+    if not torch.cuda.is_initialized() and (  # type: ignore[no-untyped-call]  # no annotations upstream
+        names is None or wanted < len(names)
+    ):
+        # Set before CUDA starts, when it is read; then the chosen card is this process's only one.
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[wanted] if names else ("" if visible == "" else str(wanted))
+    if torch.cuda.is_available():
+        return torch.device("cuda:0")
+    if kind == "auto":
+        return torch.device("cpu")
+    raise StageFailed(f'The worker\'s SECATEUR_DEVICE is "{name}", but torch sees no such CUDA device.')
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    """The processor's own name, from Linux's /proc where there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

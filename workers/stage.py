@@ -1,0 +1,192 @@
+"""The stage process: a JSON spec in, JSON-lines events out.
+
+`python -m workers.stage SPEC.json` runs a stage by hand and prints its events; the supervisor calls `main` in a
+process of its own, with a pipe. Whatever a library prints must not end up between the events, so by hand the real
+standard output is set aside for them and file descriptor 1 becomes standard error; warnings and log records of
+libraries become log events. SIGTERM keeps its default action, so the kernel ends the process at once, even in the
+middle of a matrix product: files are written under a temporary name, so there is nothing to tidy up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from app.domain.jobs import StageName
+from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
+from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
+from workers.stages.context import RESULT_FILES, StageContext, write_atomically
+
+# Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
+_MODULES: dict[StageName, str] = {
+    StageName.SCORE: "workers.stages.score",
+    StageName.PRUNE: "workers.stages.prune",
+    StageName.RECOVER: "workers.stages.recover",
+    StageName.BENCHMARK: "workers.stages.benchmark",
+    StageName.REPORT: "workers.stages.report",
+}
+
+PROGRESS_SECONDS = 0.2  # progress closer together than this is dropped, except the last
+MAX_MESSAGE = 20_000  # characters of a log event
+EXIT_FAILED = 1
+EXIT_ORPHANED = 3  # nobody reads the events any more
+
+
+class EventPipe:
+    """Writes events to a file descriptor, a whole line at a time, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._last_progress = 0.0
+        self._unit = ""
+
+    def emit(self, event: StageEvent) -> None:
+        """Write one event. Ends the process where the reader is gone: its work would have no owner."""
+        if isinstance(event, ProgressEvent):
+            now = time.monotonic()
+            same = event.unit == self._unit and event.done < event.total
+            if same and now - self._last_progress < PROGRESS_SECONDS:
+                return
+            self._last_progress, self._unit = now, event.unit
+        line = event.model_dump_json().encode() + b"\n"
+        with self._lock:
+            try:
+                while line:
+                    line = line[os.write(self._descriptor, line) :]
+            except BrokenPipeError:
+                os._exit(EXIT_ORPHANED)
+
+
+class _EventHandler(logging.Handler):
+    """Turns the log records of libraries into log events."""
+
+    def __init__(self, pipe: EventPipe) -> None:
+        super().__init__(level=logging.WARNING)
+        self._pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level: Literal["warning", "error"] = "error" if record.levelno >= logging.ERROR else "warning"
+        self._pipe.emit(LogEvent(level=level, message=f"{record.name}: {record.getMessage()}"[:MAX_MESSAGE]))
+
+
+def main(spec_path: Path, event_fd: int | None = None) -> int:
+    """Run the stage that the file `spec_path` describes; returns the exit status.
+
+    Args:
+        event_fd: where events go; standard output if absent, which then carries nothing else.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    pipe = EventPipe(_own_stdout() if event_fd is None else event_fd)
+    _quiet_libraries(pipe)
+    try:
+        result = _run(_read_spec(Path(spec_path)), pipe)
+    except ServiceError as error:
+        pipe.emit(ErrorEvent(problem=error.to_problem()))
+        return EXIT_FAILED
+    except BaseException as error:
+        pipe.emit(LogEvent(level="error", message=traceback.format_exc()[-MAX_MESSAGE:]))
+        pipe.emit(ErrorEvent(problem=_failure(error).to_problem()))
+        return EXIT_FAILED
+    pipe.emit(ResultEvent(data=result.model_dump(mode="json")))
+    return 0
+
+
+def _read_spec(path: Path) -> StageSpec:
+    try:
+        return StageSpec.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise StageFailed(f"The stage's spec {path.name} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        fields = [
+            FieldError("/" + "/".join(str(part) for part in item["loc"]), item["msg"], item.get("input"))
+            for item in error.errors(include_url=False, include_context=False)
+        ]
+        raise InvalidInput(f"{path.name} is not a stage's spec.", errors=fields) from error
+
+
+def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
+    context = StageContext(stage, pipe.emit)
+    shutil.rmtree(context.out, ignore_errors=True)  # half-written output of a killed attempt
+    context.out.mkdir(parents=True)
+    module = importlib.import_module(_MODULES[stage.stage])
+    result: BaseModel = module.run(context)
+    write_atomically(context.out / RESULT_FILES[stage.stage], result.model_dump_json(indent=2).encode())
+    return result
+
+
+def _failure(error: BaseException) -> StageFailed:
+    """What the user reads of an exception that nobody foresaw; the traceback goes to the log."""
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
+        return StageFailed(
+            "The stage ran out of memory. Lower the micro-batch size, the tokens per sample or the batch sizes of the "
+            "benchmark, or run it on a machine with more memory."
+        )
+    if "not enough memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
+        return StageFailed("The stage ran out of memory: torch could not allocate a tensor. Ask for smaller batches.")
+    if isinstance(error, OSError) and error.errno == 28:
+        return StageFailed("The worker's disk is full; free space in its data folder and retry the job.")
+    first = str(error).strip().splitlines()[:1]
+    return StageFailed(f"The stage broke with {name}" + (f": {first[0][:500]}" if first else "."))
+
+
+def _own_stdout() -> int:
+    """A private descriptor of standard output; what others print goes to standard error from now on."""
+    sys.stdout.flush()
+    private = os.dup(1)
+    os.dup2(2, 1)
+    return private
+
+
+def _quiet_libraries(pipe: EventPipe) -> None:
+    """No progress bars; warnings and log records as events."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    handler = _EventHandler(pipe)
+    logging.getLogger().addHandler(handler)
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        text = f"{category.__name__}: {message}"
+        if text not in seen:
+            seen.add(text)
+            pipe.emit(LogEvent(level="debug", message=text[:MAX_MESSAGE]))
+
+    warnings.showwarning = show  # type: ignore[assignment]  # the last two parameters are never given
+    if "transformers" in sys.modules:  # in a fork server the library was imported before the variables were set
+        from transformers.utils import logging as hf_logging
+
+        hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # no annotations upstream
+        for name in ("transformers", "datasets", "peft", "accelerate"):
+            library = logging.getLogger(name)
+            if not library.propagate:
+                library.addHandler(handler)
+
+
+def _cli() -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers.stage", description="Run one stage of a job.")
+    parser.add_argument("spec", type=Path, help="JSON file with a StageSpec (app/domain/protocol.py)")
+    parser.add_argument("--event-fd", type=int, default=None, help="descriptor for events; default: standard output")
+    arguments = parser.parse_args()
+    return main(arguments.spec, arguments.event_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(_cli())

@@ -1,0 +1,94 @@
+"""What a stage is given: its spec, its folders, and a way to tell where it stands.
+
+A stage is one function, `run(context) -> Result`. It writes its files under `context.out`, keeps what must survive a
+kill under `context.scratch`, and returns the object that `workers/stage.py` saves as JSON and emits as the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.domain.jobs import StageName
+from app.domain.protocol import LogEvent, MetricsEvent, ProgressEvent, StageEvent, StageSpec
+from app.errors import StageFailed
+
+R = TypeVar("R", bound=BaseModel)
+
+# The JSON file in which each stage leaves its result, beside whatever else it writes.
+RESULT_FILES: dict[StageName, str] = {
+    StageName.SCORE: "scores.json",
+    StageName.PRUNE: "pruned.json",
+    StageName.RECOVER: "recovered.json",
+    StageName.BENCHMARK: "benchmarks.json",
+    StageName.REPORT: "report.json",
+}
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """One run of one stage."""
+
+    stage: StageSpec
+    emit: Callable[[StageEvent], None]
+
+    @cached_property
+    def out(self) -> Path:
+        """The folder whose content is handed on and published; empty at the start of a run."""
+        return self.stage.work / "out"
+
+    @cached_property
+    def scratch(self) -> Path:
+        """The folder that the next attempt finds as this one left it."""
+        path = self.stage.work / "scratch"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        """Tell how far the work is; this method is a `Progress` of the engine."""
+        self.emit(ProgressEvent(done=done, total=total, unit=unit))
+
+    def log(self, message: str, level: Literal["debug", "info", "warning", "error"] = "info") -> None:
+        self.emit(LogEvent(level=level, message=message))
+
+    def metrics(self, **figures: Any) -> None:
+        self.emit(MetricsEvent(data=figures))
+
+    def has(self, stage: StageName) -> bool:
+        """Whether the job ran this earlier stage."""
+        return stage in self.stage.inputs
+
+    def input(self, stage: StageName) -> Path:
+        """The folder that an earlier stage left.
+
+        Raises:
+            StageFailed: the job has no such stage, or its folder is gone.
+        """
+        path = self.stage.inputs.get(stage)
+        if path is None or not path.is_dir():
+            raise StageFailed(f"The {self.stage.stage} stage needs the files of the {stage} stage, which are missing.")
+        return path
+
+    def read(self, stage: StageName, kind: type[R]) -> R:
+        """The result of an earlier stage.
+
+        Raises:
+            StageFailed: there is none, or it is not what that stage writes.
+        """
+        file = self.input(stage) / RESULT_FILES[stage]
+        try:
+            return kind.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StageFailed(f"{file.name} of the {stage} stage cannot be read: {error}") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write under a temporary name, then rename: a reader sees the whole file or none."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
