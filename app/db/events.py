@@ -1,0 +1,96 @@
+"""The history of a job: events numbered 1, 2, 3 … without gaps, in the order in which they were committed.
+
+Appending takes the job's row lock (by the UPDATE of its counter), so two writers of one job queue up, and a reader
+that has seen number n will never see a smaller number appear afterwards: a stream that resumes after n misses nothing.
+Every append notifies the channel `secateur_events` with the job's id when its transaction commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from app.db.tables import Event, Job
+from app.domain.jobs import StageName, State
+from app.errors import NotFound
+
+CHANNEL = "secateur_events"
+
+EventType = Literal["state", "progress", "log", "metrics", "verdict"]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    """An event that has no number yet."""
+
+    type: EventType
+    data: dict[str, Any] = field(default_factory=dict)
+    level: Level = "info"
+    stage: StageName | None = None  # None: of the job as a whole
+    attempt: int | None = None
+    created_at: datetime | None = None  # None: the time of the transaction
+
+
+def job_state(state: State, **more: Any) -> NewEvent:
+    """The job has come into this state."""
+    return NewEvent("state", {"state": state.value, **more}, level="error" if state is State.FAILED else "info")
+
+
+def stage_state(stage: StageName, attempt: int, state: State, **more: Any) -> NewEvent:
+    """The stage has come into this state."""
+    data = {"state": state.value, "stage": stage.value, **more}
+    return NewEvent("state", data, level="error" if state is State.FAILED else "info", stage=stage, attempt=attempt)
+
+
+def log(message: str, *, level: Level = "info", stage: StageName | None = None, attempt: int | None = None) -> NewEvent:
+    """A line for people."""
+    return NewEvent("log", {"message": message}, level=level, stage=stage, attempt=attempt)
+
+
+def append(session: Session, job_id: UUID, events: Sequence[NewEvent]) -> int:
+    """Number and write `events`; the last number of the job. Takes the job's row lock. Raises NotFound."""
+    counted = (
+        update(Job)
+        .where(Job.id == job_id)
+        .values(last_event_seq=Job.last_event_seq + len(events), updated_at=func.now())
+        .returning(Job.last_event_seq)
+        .execution_options(synchronize_session=False)
+    )
+    last = session.execute(counted).scalar_one_or_none()
+    if last is None:
+        raise NotFound(f"there is no job {job_id}")
+    if events:
+        first = last - len(events) + 1
+        session.execute(insert(Event), [_row(job_id, first + i, event) for i, event in enumerate(events)])
+        session.execute(select(func.pg_notify(CHANNEL, str(job_id))))
+    return last
+
+
+def _row(job_id: UUID, seq: int, event: NewEvent) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "seq": seq,
+        "created_at": event.created_at or func.now(),
+        "stage": event.stage,
+        "attempt": event.attempt,
+        "type": event.type,
+        "level": event.level,
+        "data": event.data,
+    }
+
+
+def after(
+    session: Session, job_id: UUID, seq: int = 0, limit: int = 100, types: Collection[str] | None = None
+) -> list[Event]:
+    """The events numbered above `seq`, at most `limit`, in order; only of these types, if given."""
+    query = select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
+    if types is not None:
+        query = query.where(Event.type.in_(types))
+    return list(session.scalars(query))

@@ -1,0 +1,40 @@
+"""Bring a database to the schema of this version; the migrations travel with the installed package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+from app.db.session import sqlalchemy_url
+
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration without an ini file: where the migrations lie, and the database."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    # the parser of ini files gives % a meaning
+    url = sqlalchemy_url(database_url).render_as_string(hide_password=False)
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return config
+
+
+def upgrade(database_url: str) -> None:
+    """Run the migrations that the database lacks. Several processes may call it at once; one does the work."""
+    command.upgrade(alembic_config(database_url), "head")
+
+
+def is_current(database_url: str) -> bool:
+    """Whether the database has every migration of this version."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine, pool
+
+    head = ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == head

@@ -1,0 +1,108 @@
+"""Engine, sessions and the unit of work: one short transaction, committed at its edge.
+
+API and workers share this layer. Transactions are short by rule, and the server is told so: one that sits idle for
+longer than `IDLE_TRANSACTION_SECONDS` is ended by Postgres, so that a process which was stopped in the middle of one
+(SIGSTOP, a suspended machine) cannot hold a job's row against the rest of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.errors import Unavailable
+from app.settings import Settings, get_settings
+
+STATEMENT_SECONDS = 30
+IDLE_TRANSACTION_SECONDS = 15
+
+SessionFactory = sessionmaker[Session]
+
+
+def sqlalchemy_url(database_url: str) -> URL:
+    """`postgresql://…` as SQLAlchemy wants it, with the psycopg 3 driver. ValueError for anything else."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise ValueError("the database URL cannot be read; expected postgresql://user:password@host/name") from error
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ValueError(f"the database URL begins with {url.get_backend_name()}://; expected postgresql://")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
+    """An engine whose connections are checked before use and give up rather than hang."""
+    return create_engine(
+        sqlalchemy_url(database_url),
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        pool_recycle=1800,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "secateur",
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "options": (
+                f"-c statement_timeout={STATEMENT_SECONDS}s"
+                f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_SECONDS}s"
+                " -c timezone=UTC"
+            ),
+        },
+    )
+
+
+def make_session_factory(engine: Engine) -> SessionFactory:
+    """Sessions whose rows stay readable after commit, outside any transaction."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@lru_cache(maxsize=4)
+def _factory_for(database_url: str, pool_size: int) -> SessionFactory:
+    return make_session_factory(make_engine(database_url, pool_size=pool_size))
+
+
+def session_factory(settings: Settings | None = None, *, pool_size: int = 5) -> SessionFactory:
+    """The process's session factory for these settings; one pool for each database.
+
+    Raises Unavailable if no database is configured.
+    """
+    settings = settings or get_settings()
+    if settings.database_url is None:
+        raise Unavailable(
+            "no database is configured: set SECATEUR_DATABASE_URL to postgresql://…, "
+            "or run `secateur up`, which starts a private one"
+        )
+    return _factory_for(settings.database_url, pool_size)
+
+
+@contextmanager
+def unit_of_work(factory: SessionFactory | None = None) -> Iterator[Session]:
+    """One transaction: committed if the block ends, rolled back if it raises."""
+    with (factory or session_factory())() as session, session.begin():
+        yield session
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether this error means that the database could not be reached or went away, so that trying again may help.
+
+    Also true when the server ended the transaction to keep others going (deadlock, serialisation, a time-out, a
+    shutdown): nothing was committed then, except that a connection lost during COMMIT leaves it open.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # the client never got an answer
+        return isinstance(error, OperationalError | InterfaceError)
+    # 08 connection, 25 idle too long, 40 rolled back, 53 resources, 55 locks, 57 time-out or shutdown
+    return state[:2] in {"08", "25", "40", "53", "55", "57"}

@@ -1,0 +1,76 @@
+"""Stages as the queue sees them: which wait for a worker, whose lease has run out, whose output is still needed.
+
+What a worker does with the stage that it holds is in `app/db/claims.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.db.tables import Job, Stage
+from app.domain.jobs import State
+
+
+def get(session: Session, stage_id: UUID) -> Stage | None:
+    """The stage, read afresh."""
+    return session.get(Stage, stage_id, populate_existing=True)
+
+
+def waiting_id(job: Job) -> UUID | None:
+    """The stage of this job that waits for a worker, if any: whose message is to be sent after commit."""
+    return next((s.id for s in job.stages if s.state is State.QUEUED and s.enqueued_at is not None), None)
+
+
+def count_waiting(session: Session) -> int:
+    """How many stages wait for a worker."""
+    waiting = select(func.count()).where(Stage.state == State.QUEUED, Stage.enqueued_at.is_not(None))
+    return session.execute(waiting).scalar_one()
+
+
+def take_unclaimed(session: Session, *, older_than: float, limit: int = 500) -> list[UUID]:
+    """Stages that have waited for `older_than` seconds since their message, marked as sent now: send them again."""
+    overdue = (
+        select(Stage.id)
+        .where(
+            Stage.state == State.QUEUED,
+            Stage.enqueued_at.is_not(None),
+            Stage.enqueued_at <= func.now() - timedelta(seconds=older_than),
+        )
+        .order_by(Stage.enqueued_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    marked = update(Stage).where(Stage.id.in_(overdue)).values(enqueued_at=func.now()).returning(Stage.id)
+    return list(session.scalars(marked.execution_options(synchronize_session=False)))
+
+
+def expired(session: Session, *, limit: int = 100) -> list[UUID]:
+    """Stages whose lease has run out: their worker is dead, stopped, or cut off from the database."""
+    query = select(Stage.id).where(Stage.lease_expires_at <= func.now())
+    return list(session.scalars(query.order_by(Stage.lease_expires_at).limit(limit)))
+
+
+def outputs_in_use(session: Session, outputs: Collection[str]) -> set[str]:
+    """Which of these folders of the store some stage has as its output."""
+    return {
+        output
+        for output in session.scalars(select(Stage.output).where(Stage.output.in_(outputs)).distinct())
+        if output is not None
+    }
+
+
+def tokens_held(session: Session, stage_ids: Collection[UUID]) -> dict[UUID, int]:
+    """The fencing tokens of those of these stages that a worker holds now."""
+    held = select(Stage.id, Stage.token).where(Stage.id.in_(stage_ids), Stage.lease_expires_at.is_not(None))
+    return dict(session.execute(held).tuples().all())
+
+
+def unfinished(session: Session, stage_ids: Collection[UUID]) -> set[UUID]:
+    """Which of these stages exist and have not succeeded: their scratch may be needed."""
+    query = select(Stage.id).where(Stage.id.in_(stage_ids), Stage.state != State.SUCCEEDED)
+    return set(session.scalars(query))

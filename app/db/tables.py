@@ -1,0 +1,266 @@
+"""The tables: jobs, their stages, events and artifacts, and the report of each job that has one.
+
+Postgres is the truth about all of them; messages on the broker only wake workers up. Three rules hold everywhere:
+
+- Whoever changes a job or its stages locks the job's row first (`jobs.lock`), then the stages', so nobody deadlocks.
+  Renewing a lease touches the stage's row alone.
+- The number of an event is taken from `jobs.last_event_seq` in the transaction that writes it, so that the sequence
+  of a job has no gap and is never seen out of order.
+- A worker's writes carry the fencing token that its claim gave it; a row with another token refuses them.
+
+States are explained in `app/domain/jobs.py`, and in the comments that the database keeps of each column.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from uuid6 import uuid7
+
+from app.domain.jobs import StageName, State, Verdict
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+        dict[str, str]: JSONB(none_as_null=True),
+        str: Text(),
+    }
+
+
+def new_id() -> UUID:
+    """A UUIDv7: ids sort by the time at which they were made, which is what pages of jobs are cut by."""
+    return UUID(int=uuid7().int)
+
+
+def _enum(kind: type[StrEnum], name: str) -> Enum:
+    """Text with a CHECK constraint: adding a state is a plain migration, unlike with a database enum."""
+    return Enum(
+        kind,
+        native_enum=False,
+        create_constraint=True,
+        name=name,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
+class Job(Base):
+    """One compression job."""
+
+    __tablename__ = "jobs"
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - now() in an UPDATE is read back with it
+    __table_args__ = (
+        UniqueConstraint("caller", "idempotency_key"),
+        CheckConstraint("(idempotency_key IS NULL) = (idempotency_fingerprint IS NULL)", name="idempotency"),
+        CheckConstraint(
+            "(finished_at IS NOT NULL) = (state IN ('succeeded', 'failed', 'cancelled'))", name="finished_when_terminal"
+        ),
+        CheckConstraint("state <> 'failed' OR problem IS NOT NULL", name="failed_says_why"),
+        CheckConstraint("last_event_seq >= 0", name="last_event_seq"),
+        Index("ix_jobs_state_id", "state", text("id DESC")),
+        Index("ix_jobs_verdict_id", "verdict", text("id DESC")),
+        Index("ix_jobs_model_id_id", "model_id", text("id DESC")),
+        Index("ix_jobs_labels", "labels", postgresql_using="gin", postgresql_ops={"labels": "jsonb_path_ops"}),
+        Index(
+            "ix_jobs_deadline_at",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    spec: Mapped[dict[str, Any]] = mapped_column(comment="The CompressionSpec with its defaults filled in.")
+    model_id: Mapped[str] = mapped_column(comment="Hub id or path of the model, as the spec names it; for filters.")
+    state: Mapped[State] = mapped_column(
+        _enum(State, "state"),
+        default=State.QUEUED,
+        comment=(
+            "queued: no worker holds a stage, and none has since the last claim ended without success. "
+            "running: a worker holds a stage, or one has succeeded and the next waits for a worker. "
+            "cancelling: a cancel was asked for and a worker is stopping the process. "
+            "succeeded: every stage is committed; terminal. "
+            "failed: a stage failed, the problem stands beside; terminal until retried. "
+            "cancelled: stopped on request or by its deadline; terminal until retried."
+        ),
+    )
+    verdict: Mapped[Verdict] = mapped_column(
+        _enum(Verdict, "verdict"),
+        default=Verdict.NONE,
+        comment="What the gates say: passed, failed, or none (no gates, or no report yet). Apart from the state.",
+    )
+    problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
+    labels: Mapped[dict[str, str]] = mapped_column(default=dict)
+    caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
+    idempotency_key: Mapped[str | None]
+    idempotency_fingerprint: Mapped[str | None] = mapped_column(comment="sha256 of the body that the key came with.")
+    cancel_requested_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None] = mapped_column(comment="The job is cancelled if it is not over by then.")
+    started_at: Mapped[datetime | None] = mapped_column(comment="First claim of a stage.")
+    finished_at: Mapped[datetime | None]
+    last_event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+    stages: Mapped[list[Stage]] = relationship(
+        order_by="Stage.position", back_populates="job", lazy="selectin", passive_deletes=True
+    )
+
+
+class Stage(Base):
+    """One step of a job: one message, one claim at a time, one process."""
+
+    __tablename__ = "stages"
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - as for jobs
+    __table_args__ = (
+        UniqueConstraint("job_id", "name"),
+        UniqueConstraint("job_id", "position"),
+        CheckConstraint("position >= 0", name="position"),
+        CheckConstraint("attempt >= 0 AND crashes >= 0 AND token >= attempt", name="counters"),
+        CheckConstraint(
+            "(state IN ('running', 'cancelling')) = (lease_expires_at IS NOT NULL)", name="lease_while_running"
+        ),
+        CheckConstraint(
+            "state <> 'succeeded' OR (result IS NOT NULL AND output IS NOT NULL)", name="succeeded_has_result"
+        ),
+        CheckConstraint("state <> 'failed' OR problem IS NOT NULL", name="failed_says_why"),
+        Index(  # what waits for a worker: the janitor's re-sends, and the depth of the queue
+            "ix_stages_waiting",
+            "enqueued_at",
+            postgresql_where=text("state = 'queued' AND enqueued_at IS NOT NULL"),
+        ),
+        Index(  # whose lease has run out: the janitor's rescues
+            "ix_stages_lease_expires_at",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
+        Index(  # a result that an identical stage may share
+            "ix_stages_dedupe_key",
+            "dedupe_key",
+            postgresql_where=text("state = 'succeeded' AND dedupe_key IS NOT NULL"),
+        ),
+        Index("ix_stages_output", "output", postgresql_where=text("output IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    name: Mapped[StageName] = mapped_column(_enum(StageName, "name"))
+    position: Mapped[int] = mapped_column(Integer, comment="Order within the job, from 0.")
+    state: Mapped[State] = mapped_column(
+        _enum(State, "state"),
+        default=State.QUEUED,
+        comment=(
+            "queued: not begun, or put back; its turn has come if enqueued_at is set. "
+            "running: a worker holds the lease. "
+            "cancelling: as running, and the worker is to stop the process. "
+            "succeeded: result, artifacts and the turn of the next stage were committed together; terminal. "
+            "failed: the problem stands beside; queued again by a retry. "
+            "cancelled: never begun or stopped; queued again by a retry."
+        ),
+    )
+    attempt: Mapped[int] = mapped_column(default=0, comment="How often it was claimed, ever.")
+    crashes: Mapped[int] = mapped_column(
+        default=0, comment="Attempts since the last retry that ended in a crash or a lost lease; limited."
+    )
+    token: Mapped[int] = mapped_column(
+        BigInteger, default=0, comment="Fencing token: grows with every claim and rescue; older ones are refused."
+    )
+    worker: Mapped[str | None] = mapped_column(comment="Host and process of the last claim.")
+    lease_expires_at: Mapped[datetime | None] = mapped_column(comment="Set while a worker holds the stage.")
+    enqueued_at: Mapped[datetime | None] = mapped_column(
+        comment="When its message was last (to be) sent; NULL until the stages before it have succeeded."
+    )
+    heartbeat_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None] = mapped_column(comment="Start of the last attempt.")
+    finished_at: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(comment="Last known {done, total, unit}.")
+    relayed: Mapped[int] = mapped_column(
+        default=0, comment="Events of this attempt that are committed: a batch whose commit was cut is not doubled."
+    )
+    result: Mapped[dict[str, Any] | None] = mapped_column(comment="Scores, Pruned, Recovered, Benchmarks or Report.")
+    output: Mapped[str | None] = mapped_column(
+        comment="Folder of the published files in the store; another stage's where the result was shared."
+    )
+    problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
+    dedupe_key: Mapped[str | None] = mapped_column(
+        comment="sha256 over all that decides the result; equal keys may share one. NULL: never shared."
+    )
+
+    job: Mapped[Job] = relationship(back_populates="stages", lazy="raise")
+
+
+class Event(Base):
+    """One line of a job's history, in the order in which it was committed."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        CheckConstraint("type IN ('state', 'progress', 'log', 'metrics', 'verdict')", name="type"),
+        CheckConstraint("level IN ('debug', 'info', 'warning', 'error')", name="level"),
+        CheckConstraint("seq > 0", name="seq"),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="1, 2, 3 … within the job, without gaps.")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stage: Mapped[StageName | None] = mapped_column(_enum(StageName, "stage"), comment="NULL: of the job as a whole.")
+    attempt: Mapped[int | None]
+    type: Mapped[str]
+    level: Mapped[str] = mapped_column(default="info")
+    data: Mapped[dict[str, Any]]
+
+
+class Artifact(Base):
+    """One published file. Its bytes lie in the store and never change."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("job_id", "path"), CheckConstraint("size >= 0", name="size"))
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    stage: Mapped[StageName] = mapped_column(_enum(StageName, "stage"))
+    path: Mapped[str] = mapped_column(comment="As users see it: recover/checkpoint/model.safetensors.")
+    key: Mapped[str] = mapped_column(comment="As the store knows it.")
+    size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")
+    sha256: Mapped[str]
+    content_type: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Report(Base):
+    """The report of a job that has succeeded."""
+
+    __tablename__ = "reports"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    body: Mapped[dict[str, Any]] = mapped_column(comment="app.domain.results.Report.")
+    verdict: Mapped[Verdict] = mapped_column(_enum(Verdict, "verdict"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
