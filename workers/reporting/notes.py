@@ -67,8 +67,8 @@ def _shared_text(report: Report) -> Iterator[str]:
         if after_kl.kl > before_kl.kl and pair and pair[1].value < pair[0].value:
             yield (
                 f"On {one_line(after_kl.text.description)} recovery lowered the perplexity and raised the KL "
-                f"divergence from the original, {significant(before_kl.kl)} → {significant(after_kl.kl)} nats: the model has "
-                "learned the text and forgotten the original."
+                f"divergence from the original, {significant(before_kl.kl)} → {significant(after_kl.kl)} nats: the "
+                "model has learned the text and forgotten the original."
             )
         elif after_kl.kl > before_kl.kl:
             yield (

@@ -1,0 +1,50 @@
+"""What a plot hands to the page: the drawing for two widths, its title, its legend and its caption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers.reporting.svg import Canvas, mark, tag
+
+PAGE = 720  # CSS pixels; the page's column
+PHONE = 340
+
+# The variants' looks, by place: the original, then what was made of it. Later ones repeat the last.
+LOOKS = (("circle", "v0"), ("square", "v1"), ("diamond", "v2"), ("cross", "v3"))
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    shape: str
+    class_: str
+    words: str
+
+    @property
+    def glyph(self) -> str:
+        """A small drawing of the mark."""
+        return tag(
+            "svg", mark(self.shape, 7, 7, 4, self.class_), viewBox="0 0 14 14", class_="glyph", aria_hidden="true"
+        )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One plot. `wide` and `narrow` are SVG markup, everything else is plain text."""
+
+    key: str
+    title: str
+    caption: str  # what is drawn and how it was measured
+    wide: str
+    narrow: str
+    legend: tuple[LegendEntry, ...] = ()
+
+
+def both(draw: Callable[[Canvas], str], *, height: int, phone_height: int | None = None) -> tuple[str, str]:
+    """Draw for a page and for a phone."""
+    return draw(Canvas("wide", PAGE, height)), draw(Canvas("narrow", PHONE, phone_height or height))
+
+
+def look(index: int) -> tuple[str, str]:
+    """Shape and CSS class of the variant in place `index`."""
+    return LOOKS[min(index, len(LOOKS) - 1)]
