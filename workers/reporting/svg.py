@@ -29,7 +29,7 @@ class Canvas:
 
 
 def tag(name: str, content: str = "", /, **attributes: str | float) -> str:
-    """One element. `content` is markup, attribute values are escaped; `text_anchor` writes text-anchor, `class_` class."""
+    """One element. `content` is markup, attribute values are escaped; `text_anchor` writes text-anchor."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_shown(value))}"' for key, value in attributes.items()
     )
