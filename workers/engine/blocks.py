@@ -1,0 +1,254 @@
+"""A model seen as embed → blocks → head: the one view that every part of the engine takes of a model.
+
+Blocks come one at a time, in any order, each ready to be called on a hidden state alone: the arguments that the
+family's forward would give it were recorded beforehand (`catching.py`). Whether the weights lie in memory or are
+streamed from disk (`streaming.py`) is the affair of the source behind `blocks()`, so a criterion that walks the
+blocks scores a model larger than memory with the same lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from app.errors import InvalidInput
+from workers.engine.architectures.architecture import Architecture
+from workers.engine.architectures.config import unsupported
+from workers.engine.architectures.registry import architecture_of
+from workers.engine.catching import Call, record, replay_head, returns_tuple, same_calls
+from workers.engine.streaming import Streamed, open_stream
+
+# Logits held at once by the head, in bytes: large enough to keep a matrix product efficient, small enough to stay
+# in the caches of a CPU in part, and nothing beside a block of weights on a GPU.
+LOGITS_BYTES = 48 * 2**20
+
+
+class BlockSource(Protocol):
+    """Where block modules come from."""
+
+    def walk(self, order: Sequence[int]) -> Iterator[nn.Module]:
+        """Yield the module of each block in `order`, with its weights; each is valid until the next is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Blocks of a model that is wholly in memory."""
+
+    modules: Sequence[nn.Module]
+
+    def walk(self, order: Sequence[int]) -> Iterator[nn.Module]:
+        for index in order:
+            yield self.modules[index]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block with its weights, which takes a hidden state and nothing else."""
+
+    index: int
+    module: nn.Module
+    model: BlockModel
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """(samples, tokens, hidden) → the same shape. Gradients flow where the caller has them enabled."""
+        call = self.model.calls(hidden.shape[0], hidden.shape[1])[self.index]
+        out = self.module(hidden, *call.args, **call.kwargs)
+        state: Tensor = out[0] if isinstance(out, tuple) else out
+        return state
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights of the block's linear maps and norms, by name; biases and other parameters are left out.
+
+        Experts count as linear maps: a parameter of two or more dimensions is a stack of them.
+        """
+        for name, parameter in self.module.named_parameters():
+            path, _, last = name.rpartition(".")
+            if last.endswith("bias"):
+                continue
+            if parameter.dim() >= 2 or "norm" in type(self.module.get_submodule(path)).__name__.lower():
+                yield name, parameter
+
+
+class BlockModel:
+    """embed → blocks → head. Not thread-safe: the model's forward is patched while it is consulted."""
+
+    def __init__(self, model: PreTrainedModel, architecture: Architecture, source: BlockSource) -> None:
+        """Use `from_model` or `from_checkpoint`."""
+        self.architecture = architecture
+        self.config: PretrainedConfig = model.config
+        self._model = model
+        self._modules = list(model.get_submodule(architecture.blocks_prefix).children())
+        self._source = source
+        self._calls: dict[tuple[int, int], list[Call]] = {}
+        embedding = model.get_submodule(architecture.embeddings[0])
+        weight = embedding.get_parameter("weight")
+        self.device: torch.device = weight.device
+        self.dtype: torch.dtype = weight.dtype
+        if self.n_blocks < 2:
+            raise unsupported("The model has a single block.", model_type=self.config.model_type)
+        probe = torch.zeros((1, 3), dtype=torch.long, device=self.device)
+        self._as_tuple = returns_tuple(model, self._modules, probe)
+        calls = self._record(probe)[1]
+        if not same_calls(calls, self._record(probe + 1)[1]):
+            raise unsupported(
+                f'The blocks of a "{self.config.model_type}" model read the tokens beside the hidden state.',
+                model_type=self.config.model_type,
+            )
+
+    @classmethod
+    def from_model(cls, model: PreTrainedModel) -> BlockModel:
+        """View a model that is in memory; it is put into evaluation mode.
+
+        Raises:
+            UnsupportedModel: it is no decoder-only stack of blocks; the reason is in the message.
+        """
+        architecture = architecture_of(model.config)
+        model.train(False)
+        return cls(model, architecture, InMemory(list(model.get_submodule(architecture.blocks_prefix).children())))
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, *, device: torch.device | str, dtype: torch.dtype) -> BlockModel:
+        """View a checkpoint on disk; blocks are streamed from it, one in use and one read ahead.
+
+        Args:
+            path: folder with config.json and safetensors weights.
+            device: where blocks are computed.
+            dtype: what weights are converted to while they are read.
+
+        Raises:
+            BadCheckpoint: the files are broken, or do not hold the tensors that the config asks for.
+            UnsupportedModel: it is no decoder-only stack of blocks, or it is quantised.
+        """
+        model, architecture, source = open_stream(path, device=torch.device(device), dtype=dtype)
+        return cls(model, architecture, source)
+
+    @property
+    def n_blocks(self) -> int:
+        return len(self._modules)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of weights read from disk so far; 0 for a model in memory."""
+        return self._source.loader.checkpoint.bytes_read if isinstance(self._source, Streamed) else 0
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.config.vocab_size)
+
+    def check_ids(self, ids: Tensor) -> Tensor:
+        """`ids` on the model's device.
+
+        Raises:
+            InvalidInput: they are no (samples, tokens) of token ids within the vocabulary, with at least two tokens.
+        """
+        if ids.dim() != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
+            raise InvalidInput.field(
+                "/scoring/calibration",
+                f"Calibration tokens have the shape {tuple(ids.shape)}.",
+                value=list(ids.shape),
+                expected="at least one sample of at least two tokens",
+            )
+        limit = getattr(self.config, "max_position_embeddings", None)
+        if "learned_positions" in self.architecture.quirks and limit and ids.shape[1] > limit:
+            raise InvalidInput.field(
+                "/scoring/calibration",
+                f"Samples have {ids.shape[1]} tokens, but the model has {limit} positions.",
+                value=ids.shape[1],
+                expected=f"at most {limit} tokens",
+            )
+        if int(ids.min()) < 0 or int(ids.max()) >= self.vocab_size:
+            raise InvalidInput.field(
+                "/scoring/calibration",
+                f"Calibration tokens go up to {int(ids.max())}, but the vocabulary has {self.vocab_size}.",
+                value=int(ids.max()),
+                expected="tokens of the model's own tokenizer",
+            )
+        return ids.to(self.device)
+
+    @torch.no_grad()
+    def embed(self, ids: Tensor) -> Tensor:
+        """(samples, tokens) → the state before the first block, (samples, tokens, hidden)."""
+        state, calls = self._record(self.check_ids(ids))
+        self._calls.setdefault((ids.shape[0], ids.shape[1]), calls)
+        return state
+
+    def blocks(self, order: Sequence[int] | None = None) -> Iterator[Block]:
+        """Blocks one at a time, in `order` (block numbers; all of them, first to last, by default).
+
+        Each is valid until the next is asked for: a streamed block's weights are freed then.
+        """
+        order = range(self.n_blocks) if order is None else order
+        for index, module in zip(order, self._source.walk(order), strict=True):
+            yield Block(index, module, self)
+
+    def calls(self, samples: int, tokens: int) -> list[Call]:
+        """The arguments of each block for a state of `samples` x `tokens`."""
+        found = self._calls.get((samples, tokens))
+        if found is None:
+            ids = torch.zeros((samples, tokens), dtype=torch.long, device=self.device)
+            found = self._calls[samples, tokens] = self._record(ids)[1]
+        return found
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits, (samples, tokens, vocabulary), of the state that leaves the last block. Whole: mind the size."""
+        return replay_head(self._model, self._modules, hidden, as_tuple=self._as_tuple)
+
+    def head_chunks(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Logits piece by piece, so that no full logits tensor ever exists.
+
+        Args:
+            hidden: (samples, tokens, hidden), the state that leaves the last block.
+            bytes_at_once: size that one piece of fp32 logits stays under, a token's worth at least.
+
+        Yields:
+            A slice into the samples x tokens rows, and their logits, (rows, vocabulary), in the model's dtype.
+        """
+        tokens = hidden.shape[1]
+        limit = max(1, bytes_at_once // (4 * self.vocab_size))  # tokens at once
+        pieces: Iterable[Tensor]
+        if limit >= tokens:  # whole samples, several at once
+            step = limit // tokens
+            pieces = (hidden[at : at + step] for at in range(0, hidden.shape[0], step))
+        else:  # parts of one sample: no more tokens in a row than the sample has, for models with learned positions
+            pieces = (
+                hidden[sample : sample + 1, at : at + limit]
+                for sample in range(hidden.shape[0])
+                for at in range(0, tokens, limit)
+            )
+        start = 0
+        for piece in pieces:
+            rows = piece.shape[0] * piece.shape[1]
+            yield slice(start, start + rows), self.head(piece).reshape(rows, -1)
+            start += rows
+
+    @torch.no_grad()
+    def head_nll(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Negative log-likelihood of each next token, in nats.
+
+        Args:
+            hidden: (samples, tokens, hidden), the state that leaves the last block.
+            ids: (samples, tokens).
+
+        Returns:
+            (samples, tokens - 1), fp32.
+        """
+        targets = ids[:, 1:].reshape(-1).to(hidden.device)  # (samples x (tokens - 1),)
+        losses = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)
+        for rows, logits in self.head_chunks(hidden[:, :-1]):
+            losses[rows] = F.cross_entropy(logits.float(), targets[rows], reduction="none")
+        return losses.view(ids.shape[0], ids.shape[1] - 1)
+
+    def _record(self, ids: Tensor) -> tuple[Tensor, list[Call]]:
+        return record(self._model, self._modules, ids, as_tuple=self._as_tuple)
