@@ -6,6 +6,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, pool
 
 from app.db.session import sqlalchemy_url
 
@@ -30,10 +33,6 @@ def upgrade(database_url: str) -> None:
 
 def is_current(database_url: str) -> bool:
     """Whether the database has every migration of this version."""
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from sqlalchemy import create_engine, pool
-
     head = ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
     engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool)
     with engine.connect() as connection:
