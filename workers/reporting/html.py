@@ -1,0 +1,216 @@
+"""The report as one HTML file: no script, no font, no picture and no style that is not in it.
+
+A content security policy in the page forbids everything but its own style, so that even a hole in the escaping could
+load and run nothing. It follows the reader's light or dark setting, folds for a phone, and prints.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.jobs import Verdict
+from app.domain.results import GateResult, Report, TextInfo
+from app.domain.results import Environment as Machine
+from workers.reporting import numbers as n
+from workers.reporting.picture import LegendEntry, Picture
+from workers.reporting.plots import pictures
+from workers.reporting.summary import change_in_words, groups, headlines, text_amount
+from workers.reporting.text import block_list, one_line, plural, printable
+
+
+def render(report: Report, *, public_url: str | None = None) -> str:
+    """The whole page. `public_url`, where the service can be reached, makes the links to the other forms absolute."""
+    page = _ENVIRONMENT.get_template("report.html.j2")
+    base = f"{public_url.rstrip('/')}/jobs/{report.job_id}/" if public_url else ""
+    return page.render(
+        report=report,
+        title=one_line(report.model.id),
+        subtitle=_subtitle(report),
+        verdict=verdict_in_words(report),
+        headlines=headlines(report),
+        gates=[_gate(gate) for gate in report.gates],
+        variants=[m.variant for m in report.benchmarks.variants],
+        groups=groups(report),
+        pictures=[_picture(picture) for picture in pictures(report)],
+        samples=_samples(report),
+        work=_work(report),
+        texts=_texts(report),
+        machines=_machines(report),
+        spec=json.dumps(report.spec, indent=2, ensure_ascii=False),
+        labels=report.spec.get("labels") or {},
+        created=report.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        links={name: base + quote(f"report.{name}") for name in ("json", "md", "junit.xml")},
+        artifacts=f"{base}artifacts" if base else None,
+        version=report.benchmarks.environment.versions.get("secateur"),
+    )
+
+
+def verdict_in_words(report: Report) -> str:
+    """ "3 of 4 gates failed", "all 4 gates passed", "no gates were set"."""
+    failed = sum(not gate.passed for gate in report.gates)
+    if report.verdict is Verdict.NONE:
+        return "No gates were set"
+    if failed:
+        return f"{failed} of {plural(len(report.gates), 'gate')} failed"
+    return "The gate passed" if len(report.gates) == 1 else f"All {len(report.gates)} gates passed"
+
+
+def _subtitle(report: Report) -> str:
+    words = change_in_words(report)
+    if report.recovered is None:
+        return f"{words}, no recovery"
+    return f"{words}, recovered by {_title(RECOVERIES.get(report.recovered.kind), report.recovered.kind)}"
+
+
+def _title(row: Row | None, name: str) -> str:
+    return row.title if row else one_line(name, limit=60)
+
+
+def _gate(gate: GateResult) -> dict[str, Any]:
+    limit = "at least" if gate.gate.startswith("min_") else "at most"
+    return {
+        "name": gate.gate,
+        "metric": gate.metric,
+        "limit": f"{limit} {n.plain(gate.threshold)}",
+        "value": "not measured" if gate.value is None else gate_value(gate),
+        "interval": n.span(gate.low, gate.high, 4),
+        "passed": gate.passed,
+    }
+
+
+def gate_value(gate: GateResult) -> str:
+    """A gate's measured value: whole numbers in full, others to four digits, so that it can be held to the limit."""
+    value = gate.value if gate.value is not None else float("nan")
+    return n.count(int(value)) if float(value).is_integer() and value >= 1000 else n.significant(value, 4)
+
+
+def _picture(picture: Picture) -> dict[str, Any]:
+    return {
+        "key": picture.key,
+        "title": picture.title,
+        "caption": picture.caption,
+        # drawn by svg.py, which escapes every text and attribute that it writes
+        "drawings": [Markup(picture.wide), Markup(picture.narrow)],  # noqa: S704
+        "legend": [_legend(entry) for entry in picture.legend],
+    }
+
+
+def _legend(entry: LegendEntry) -> dict[str, Any]:
+    return {"glyph": Markup(entry.glyph), "words": entry.words}  # noqa: S704
+
+
+def _samples(report: Report) -> list[dict[str, Any]]:
+    """Each prompt once, with every variant's continuation."""
+    prompts: dict[str, list[dict[str, str]]] = {}
+    for m in report.benchmarks.variants:
+        for sample in m.samples:
+            prompts.setdefault(sample.prompt, []).append({"variant": m.variant, "text": sample.text})
+    return [{"prompt": prompt, "continuations": texts} for prompt, texts in prompts.items()]
+
+
+def _work(report: Report) -> list[tuple[str, str]]:
+    """What was done, as terms and descriptions."""
+    pruned, scores, recovered = report.pruned, report.scores, report.recovered
+    rows = [("Pruning", f"{_title(PRUNERS.get(pruned.kind), pruned.kind)}, {n.duration(pruned.seconds)}")]
+    if pruned.dropped:
+        rows.append(("Blocks removed", block_list(pruned.dropped)))
+    if scores:
+        row = CRITERIA.get(scores.criterion)
+        paper = f" ({row.paper})" if row else ""
+        rows.append(("Criterion", f"{_title(row, scores.criterion)}{paper}, {n.duration(scores.seconds)}"))
+        rows.append(("Order, least important first", ", ".join(map(str, scores.order))))
+        if scores.protected:
+            rows.append(("Protected", block_list(scores.protected)))
+    elif pruned.dropped:
+        rows.append(("Criterion", "none: the blocks were named in the job"))
+    if recovered:
+        options = {key: value for key, value in recovered.options.items() if key not in ("kind", "text")}
+        rows.append(
+            (
+                "Recovery",
+                f"{_title(RECOVERIES.get(recovered.kind), recovered.kind)}, {recovered.steps:,} steps, "
+                f"{n.short_count(recovered.tokens)} tokens, {n.short_count(recovered.trainable_parameters)} trainable "
+                f"parameters, {n.duration(recovered.seconds)}",
+            )
+        )
+        rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
+    rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
+    rows.append(("Seed", str(report.spec.get("seed", 0))))
+    return [(term, printable(words)) for term, words in rows]
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "unset"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return one_line(str(value), limit=80)
+
+
+def _texts(report: Report) -> list[dict[str, str]]:
+    """Every text that was used, and what for."""
+    used: dict[str, tuple[TextInfo, list[str]]] = {}
+
+    def add(text: TextInfo | None, purpose: str) -> None:
+        if text is not None:
+            purposes = used.setdefault(text.sha256, (text, []))[1]
+            if purpose not in purposes:
+                purposes.append(purpose)
+
+    add(report.scores.calibration if report.scores else None, "calibration")
+    add(report.recovered.text if report.recovered else None, "training")
+    for m in report.benchmarks.variants:
+        for p in m.perplexity:
+            add(p.text, "perplexity")
+        for f in m.fidelity:
+            add(f.text, "fidelity")
+    return [
+        {
+            "purpose": ", ".join(purposes),
+            "description": text.description,
+            "amount": text_amount(text),
+            "sha256": text.sha256[:12],
+        }
+        for text, purposes in used.values()
+    ]
+
+
+def _machines(report: Report) -> list[dict[str, Any]]:
+    """Each machine set-up that the stages ran on, stages of one set-up together."""
+    stages = [("measurement", report.benchmarks.environment)]
+    if report.recovered:
+        stages.append(("recovery", report.recovered.environment))
+    if report.scores:
+        stages.append(("scoring", report.scores.environment))
+    together: list[tuple[Machine, list[str]]] = []
+    for name, machine in stages:
+        same = next((names for known, names in together if known == machine), None)
+        if same is None:
+            together.append((machine, [name]))
+        else:
+            same.append(name)
+    return [
+        {
+            "stages": ", ".join(names),
+            "machine": machine,
+            "versions": ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items())),
+        }
+        for machine, names in together
+    ]
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("workers.reporting"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=lambda value: printable(value) if type(value) is str else value,
+)
