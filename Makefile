@@ -1,0 +1,50 @@
+# `make help` lists the targets. Everything happens in .venv; nothing is installed elsewhere.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_VERSION := $(shell sed -n 's/^pip==//p' requirements.lock)
+SOURCES := app workers migrations tests benchmarks examples .ci
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install check format test demo lock clean
+
+help: ## Say what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with the pinned dependencies of all extras
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
+	$(BIN)/python -m pip install --quiet -c requirements.lock --build-constraint requirements.lock \
+		-e '.[server,worker,embedded,dev]'
+	touch $@
+
+check: install ## Lint, check formatting, types and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install ## Format the code and apply the linter's safe corrections
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
+	$(BIN)/pytest -q $(PYTEST_ARGS)
+
+demo: install ## Prune a real language model: service, job, report; then stop it all
+	$(BIN)/python examples/demo.py $(DEMO_ARGS)
+
+lock: ## Renew requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade for the newest of everything)
+	$(PYTHON) .ci/lock.py $(LOCK_ARGS)
+
+clean: ## Remove .venv and every cache
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
