@@ -1,0 +1,79 @@
+"""A tiny checkpoint with a tokenizer, and a text for it: enough for every stage to run for real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+WORDS = ("river", "stone", "light", "garden", "winter", "paper", "engine", "music", "window", "silver", "forest")
+
+
+def byte_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
+    """One token per byte, and <s>, </s>, <pad>: 259 in all. With `bos`, a text begins with <s>."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # no annotations upstream
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=64
+    )
+
+
+def plain_text(lines: int, *, seed: int = 0) -> str:
+    """Lines of words drawn at random."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(WORDS), (lines, 8), generator=generator).tolist()
+    return "".join(" ".join(WORDS[word] for word in line) + ".\n" for line in drawn)
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
+    """tiny_checkpoint("name", num_hidden_layers=4): a random Llama with its tokenizer, as a folder."""
+
+    def make(name: str = "tiny", *, seed: int = 0, bos: bool = False, **settings: Any) -> Path:
+        config = LlamaConfig(
+            **{
+                "vocab_size": 259,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 8,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 256,
+                "tie_word_embeddings": True,
+                "bos_token_id": 1,
+                "eos_token_id": 2,
+                "pad_token_id": 0,
+                **settings,
+            }
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = LlamaForCausalLM(config)
+            with torch.no_grad():  # blocks that differ, and matter
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter) * 0.05)
+        path = tmp_path / "models" / name
+        model.save_pretrained(path)
+        byte_tokenizer(bos=bos).save_pretrained(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text of some 25,000 tokens under a folder of texts."""
+    path = tmp_path / "data" / "words.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(plain_text(450))
+    return path

@@ -1,0 +1,87 @@
+"""Loading a checkpoint into memory as a transformers model, and its tokenizer.
+
+Only safetensors are read and no code of the checkpoint's own is run. Files are local by then: a hub model was
+downloaded and a GGUF file converted before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
+
+from app.errors import BadCheckpoint, InvalidInput
+
+
+def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The checkpoint in the folder `path`, in evaluation mode.
+
+    Raises:
+        BadCheckpoint: transformers cannot load it, or a tensor is missing.
+    """
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise BadCheckpoint(f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.")
+    return cast(PreTrainedModel, model.eval().to(device))
+
+
+def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights.
+
+    Raises:
+        InvalidInput: the folder has none that transformers can load; `pointer` names the field that needs it.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise InvalidInput.field(
+            pointer,
+            f"The model has no tokenizer that can be loaded: {_first_line(error)}",
+            expected="tokenizer files beside the weights, or text that the model generates itself",
+        ) from error
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def next_logits(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+    """One forward pass of generation: feed `ids` after what `cache` holds.
+
+    Args:
+        ids: (sequences, tokens).
+
+    Returns:
+        Logits of the next token, (sequences, vocabulary), and the cache with `ids` added.
+    """
+    out = model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1)
+    return out.logits[:, -1], out.cache
+
+
+def free_memory() -> None:
+    """Give memory of dropped models back to the system, so that the next measurement starts level."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # no glibc: its allocator keeps what it has
+        return
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]
