@@ -1,0 +1,312 @@
+"""What a worker does with a stage: take it, keep it, tell of it, and end it, each in one short transaction.
+
+A claim is one conditional UPDATE that counts the stage's fencing token up; every later write carries the token and is
+refused where the row has another, or where the job was deleted. So whatever a worker does that was stopped, cut off or
+believed dead, the stage is ended once: `Ended.state` is None for a worker that came too late.
+
+A connection that is lost during COMMIT leaves open whether it was done. All functions here may therefore be called
+again with the same claim: what is committed already is found, and not done twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.db import artifacts, events, jobs, reports
+from app.db.artifacts import NewArtifact
+from app.db.stages import waiting_id
+from app.db.tables import Job, Stage
+from app.db.transitions import move_job, move_stage
+from app.domain.jobs import StageName, State, Verdict
+from app.errors import NotFound
+
+HELD = (State.RUNNING, State.CANCELLING)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A stage in the hands of a worker."""
+
+    stage_id: UUID
+    job_id: UUID
+    name: StageName
+    attempt: int
+    token: int
+
+
+class Standing(Enum):
+    """How it is with a claim."""
+
+    HELD = "held"
+    CANCELLING = "cancelling"  # held, and the process is to be stopped
+    LOST = "lost"  # another token, or no row: stop, and write nothing
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stage was left."""
+
+    state: State | None  # None: refused, the claim was lost
+    send: UUID | None = None  # the stage whose message is to be sent after commit
+
+
+LOST = Ended(None)
+
+
+def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take the stage if it waits for a worker; None if it does not (taken, over, cancelled, overdue or deleted)."""
+    job_id = session.scalar(select(Stage.job_id).where(Stage.id == stage_id))
+    if job_id is None:
+        return None
+    try:
+        job = jobs.lock(session, job_id)
+    except NotFound:
+        return None
+    taken = (
+        update(Stage)
+        .where(
+            Stage.id == stage_id,
+            Stage.state == State.QUEUED,
+            Stage.enqueued_at.is_not(None),
+            select(Job.id)
+            .where(
+                Job.id == job_id,
+                Job.state.in_([State.QUEUED, State.RUNNING]),
+                (Job.deadline_at.is_(None)) | (Job.deadline_at > func.now()),
+            )
+            .exists(),
+        )
+        .values(
+            state=State.RUNNING,
+            token=Stage.token + 1,
+            attempt=Stage.attempt + 1,
+            worker=worker,
+            lease_expires_at=func.now() + timedelta(seconds=lease_seconds),
+            heartbeat_at=func.now(),
+            started_at=func.now(),
+            finished_at=None,
+            progress=None,
+            relayed=0,
+        )
+        .returning(Stage.name, Stage.attempt, Stage.token)
+        .execution_options(synchronize_session=False)
+    )
+    row = session.execute(taken).one_or_none()
+    if row is None:
+        return None
+    told = [events.stage_state(row.name, row.attempt, State.RUNNING)]
+    if job.state is State.QUEUED:
+        told.insert(0, move_job(job, State.RUNNING))
+        session.flush()
+    events.append(session, job_id, told)
+    return Claim(stage_id, job_id, row.name, row.attempt, row.token)
+
+
+def standing(session: Session, claim: Claim) -> Standing:
+    """Look, without locking anything."""
+    state = session.scalar(select(Stage.state).where(*_ours(claim)))
+    return _standing(state)
+
+
+def renew(session: Session, claim: Claim, *, lease_seconds: float) -> Standing:
+    """Prolong the lease: it runs `lease_seconds` from now, by the clock of the database."""
+    prolonged = (
+        update(Stage)
+        .where(*_ours(claim))
+        .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), heartbeat_at=func.now())
+        .returning(Stage.state)
+        .execution_options(synchronize_session=False)
+    )
+    return _standing(session.execute(prolonged).scalar_one_or_none())
+
+
+def relay(
+    session: Session,
+    claim: Claim,
+    batch: Sequence[events.NewEvent],
+    *,
+    before: int,
+    progress: dict[str, Any] | None = None,
+) -> Standing:
+    """Write events of the stage's process; `before` is how many of this attempt were relayed before the batch."""
+    if session.scalar(select(Job.id).where(Job.id == claim.job_id).with_for_update()) is None:
+        return Standing.LOST
+    row = session.execute(select(Stage.state, Stage.relayed).where(*_ours(claim))).one_or_none()
+    if row is None:
+        return Standing.LOST
+    if row.relayed == before:
+        values: dict[str, Any] = {"relayed": before + len(batch)}
+        if progress is not None:
+            values["progress"] = progress
+        session.execute(update(Stage).where(*_ours(claim)).values(values).execution_options(synchronize_session=False))
+        events.append(session, claim.job_id, batch)
+    return _standing(row.state)
+
+
+def succeed(
+    session: Session,
+    claim: Claim,
+    *,
+    result: dict[str, Any],
+    output: str,
+    files: Sequence[NewArtifact],
+    dedupe_key: str | None = None,
+    note: str | None = None,
+) -> Ended:
+    """Commit the stage's result, its artifacts, its state and the turn of the next stage, all or nothing.
+
+    Args:
+        output: the folder of the files in the store.
+        note: a line for the job's log.
+    """
+    job, stage = _hold(session, claim)
+    if job is None or stage is None:
+        return LOST
+    if (over := _over(session, claim, job, stage)) is not None:
+        return over
+    stage.result, stage.output, stage.dedupe_key = result, output, dedupe_key
+    artifacts.replace(session, job.id, stage.name, files)
+    told = [events.log(note, stage=stage.name, attempt=stage.attempt)] if note else []
+    told.append(move_stage(stage, State.SUCCEEDED))
+    if stage.name is StageName.REPORT:
+        job.verdict = Verdict(result["verdict"])
+        reports.put(session, job.id, result, job.verdict)
+        told.append(events.NewEvent("verdict", {"verdict": job.verdict.value, "gates": result.get("gates", [])}))
+    following = next((s for s in job.stages if s.position > stage.position), None)
+    if following is None:
+        told.append(move_job(job, State.SUCCEEDED))
+    else:
+        following.enqueued_at = func.now()
+    session.flush()
+    events.append(session, job.id, told)
+    return Ended(State.SUCCEEDED, following.id if following else None)
+
+
+def fail(session: Session, claim: Claim, *, problem: dict[str, Any]) -> Ended:
+    """End stage and job with this problem: trying again by itself would not help."""
+    job, stage = _hold(session, claim)
+    if job is None or stage is None:
+        return LOST
+    if (over := _over(session, claim, job, stage)) is not None:
+        return over
+    return _fail(session, job, stage, problem)
+
+
+def crash(session: Session, claim: Claim, *, problem: dict[str, Any], max_attempts: int) -> Ended:
+    """The process broke without saying why: back to the queue, or failed if this was the last attempt allowed."""
+    job, stage = _hold(session, claim)
+    if job is None or stage is None:
+        return LOST
+    if (over := _over(session, claim, job, stage)) is not None:
+        return over
+    return _crash(session, job, stage, problem, max_attempts)
+
+
+def release(session: Session, claim: Claim, *, reason: str) -> Ended:
+    """Give the stage back to the queue through no fault of its own, such as the worker's shutdown."""
+    job, stage = _hold(session, claim)
+    if job is None or stage is None:
+        return LOST
+    if (over := _over(session, claim, job, stage)) is not None:
+        return over
+    return _requeue(session, job, stage, reason)
+
+
+def cancelled(session: Session, claim: Claim) -> Ended:
+    """The process is gone, as a cancel asked."""
+    job, stage = _hold(session, claim)
+    if job is None or stage is None:
+        return LOST
+    return _over(session, claim, job, stage) or LOST
+
+
+def rescue(session: Session, stage_id: UUID, *, problem: dict[str, Any], max_attempts: int) -> Ended:
+    """Take a stage whose lease has run out from its worker, which is fenced out from then on."""
+    job_id = session.scalar(select(Stage.job_id).where(Stage.id == stage_id))
+    if job_id is None:
+        return LOST
+    try:
+        job = jobs.lock(session, job_id)
+    except NotFound:
+        return LOST
+    stage = next(s for s in job.stages if s.id == stage_id)
+    now = session.execute(select(func.now())).scalar_one()
+    if stage.lease_expires_at is None or stage.lease_expires_at > now:
+        return LOST  # renewed or ended since it was looked for
+    stage.token += 1
+    if stage.state is State.CANCELLING:
+        return _cancel(session, job, stage)
+    return _crash(session, job, stage, problem, max_attempts)
+
+
+def _ours(claim: Claim) -> tuple[Any, ...]:
+    return (Stage.id == claim.stage_id, Stage.token == claim.token, Stage.state.in_(HELD))
+
+
+def _standing(state: State | None) -> Standing:
+    if state is None:
+        return Standing.LOST
+    return Standing.CANCELLING if state is State.CANCELLING else Standing.HELD
+
+
+def _hold(session: Session, claim: Claim) -> tuple[Job, Stage] | tuple[None, None]:
+    """The rows of the claim, the job's locked; none if the token is an old one or the job is gone."""
+    try:
+        job = jobs.lock(session, claim.job_id)
+    except NotFound:
+        return None, None
+    stage = next(s for s in job.stages if s.id == claim.stage_id)
+    return (job, stage) if stage.token == claim.token else (None, None)
+
+
+def _over(session: Session, claim: Claim, job: Job, stage: Stage) -> Ended | None:
+    """The stage's end, if it has one: reached by an earlier call whose answer was lost, or asked for by a cancel.
+
+    The token is the claim's, and only rescues and claims count it up: whoever ended the stage was this worker.
+    """
+    if stage.state is State.CANCELLING:
+        return _cancel(session, job, stage)
+    return None if stage.state is State.RUNNING else Ended(stage.state, waiting_id(job))
+
+
+def _cancel(session: Session, job: Job, stage: Stage) -> Ended:
+    told = [move_stage(stage, State.CANCELLED), move_job(job, State.CANCELLED)]
+    session.flush()
+    events.append(session, job.id, told)
+    return Ended(State.CANCELLED)
+
+
+def _fail(session: Session, job: Job, stage: Stage, problem: dict[str, Any]) -> Ended:
+    problem = {**problem, "stage": stage.name.value}
+    told = [move_stage(stage, State.FAILED, problem=problem)]
+    told += [move_stage(later, State.CANCELLED) for later in job.stages if later.state is State.QUEUED]
+    told.append(move_job(job, State.FAILED, problem=problem))
+    session.flush()
+    events.append(session, job.id, told)
+    return Ended(State.FAILED)
+
+
+def _crash(session: Session, job: Job, stage: Stage, problem: dict[str, Any], max_attempts: int) -> Ended:
+    stage.crashes += 1
+    detail = problem["detail"]
+    if stage.crashes >= max_attempts:
+        if stage.crashes > 1:
+            problem = {**problem, "detail": f"{detail} It was tried {stage.crashes} times."}
+        return _fail(session, job, stage, problem)
+    return _requeue(session, job, stage, f"{detail} Trying again ({stage.crashes + 1} of {max_attempts}).")
+
+
+def _requeue(session: Session, job: Job, stage: Stage, reason: str) -> Ended:
+    told = [events.log(reason, level="warning", stage=stage.name, attempt=stage.attempt)]
+    told += [move_stage(stage, State.QUEUED, turn=True), move_job(job, State.QUEUED)]
+    session.flush()
+    events.append(session, job.id, told)
+    return Ended(State.QUEUED, stage.id)

@@ -1,0 +1,105 @@
+"""The Celery instance. A message is a hint to wake up: it names a stage, and the truth about it is in Postgres.
+
+So nothing is lost with the broker but a little time. Sending is best effort with a short time-out, always after the
+commit of the row; what nobody claimed is sent again by the janitor. A message that comes twice, or to the wrong time,
+finds its stage taken and does nothing. Hence the settings:
+
+- A message is acknowledged when its task has ended (`acks_late`), one is fetched for each free slot (prefetch 1), and
+  there is no result backend.
+- Redis gives a message out again after the visibility timeout. It is longer than any stage may run, since a crash is
+  noticed by the lease of the stage much earlier; set in the options of the broker and of the app, because the
+  shortest one of all apps on a broker wins.
+- A lost connection to the broker does not end a running task.
+- Bodies are JSON and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from uuid import UUID
+
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from app.errors import Unavailable
+from app.settings import Settings, get_settings
+
+QUEUE = "secateur"
+RUN_STAGE = "secateur.run_stage"
+SEND_TIMEOUT_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery instance for these settings. Raises Unavailable if no broker is configured."""
+    if settings.redis_url is None:
+        raise Unavailable(
+            "no broker is configured: set SECATEUR_REDIS_URL to redis://…, "
+            "or run `secateur up`, which starts a private one"
+        )
+    visibility_timeout = int(2 * settings.stage_time_limit_seconds + 3600)
+    app = Celery("secateur", broker=settings.redis_url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # it can loop; the lease brings the stage back
+        task_ignore_result=True,
+        result_backend=None,
+        task_publish_retry=False,  # sending is best effort, see above
+        broker_connection_timeout=SEND_TIMEOUT_SECONDS,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a worker waits for its broker for as long as it takes
+        broker_transport_options={
+            "visibility_timeout": visibility_timeout,
+            "socket_timeout": 3.0,
+            "socket_connect_timeout": SEND_TIMEOUT_SECONDS,
+            "socket_keepalive": True,
+        },
+        visibility_timeout=visibility_timeout,
+        # the worker's side
+        worker_pool="threads",
+        worker_concurrency=settings.concurrency,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_soft_shutdown_timeout=settings.cancel_grace_seconds + 5.0,  # after SIGQUIT: time to put stages back
+        worker_enable_remote_control=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+@lru_cache(maxsize=1)
+def get_celery() -> Celery:
+    """The process's Celery instance, made once from its settings."""
+    return make_celery(get_settings())
+
+
+def send_stage(stage_id: UUID, *, celery: Celery | None = None) -> bool:
+    """Wake a worker for this stage; call it after commit. False if the broker did not take the message.
+
+    It never raises for a broker that is down: the stage is committed, and the janitor sends it again.
+    """
+    app = celery or get_celery()
+    try:
+        app.send_task(RUN_STAGE, args=[str(stage_id)], queue=QUEUE, ignore_result=True, retry=False)
+    except (KombuError, OSError) as error:
+        logger.warning("the broker took no message for stage %s (%s); it will be sent again", stage_id, error)
+        return False
+    return True
+
+
+def depth(*, celery: Celery | None = None) -> int | None:
+    """How many messages wait for a worker; None if the broker does not answer."""
+    app = celery or get_celery()
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=SEND_TIMEOUT_SECONDS)
+            return int(connection.default_channel.client.llen(QUEUE))
+    except (KombuError, OSError):
+        return None
