@@ -1,0 +1,69 @@
+"""Intervals, against known distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats  # type: ignore[import-untyped]  # ships no annotations
+
+from app.domain.results import Interval
+from workers.engine.benchmarks import statistics
+from workers.engine.benchmarks.statistics import half_width, mean_interval, median_interval, ratio_interval, widen
+
+
+def test_the_interval_of_a_mean_agrees_with_students() -> None:
+    data = np.random.default_rng(1).normal(10.0, 2.0, size=30)
+    mean, low, high = mean_interval(data)
+    expected = stats.t.interval(0.95, 29, loc=data.mean(), scale=data.std(ddof=1) / np.sqrt(30))
+    assert mean == pytest.approx(data.mean())
+    assert (low, high) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("count", [8, 20])
+@pytest.mark.parametrize("name", ["normal", "exponential"])
+def test_the_interval_of_a_median_holds_the_true_one_nineteen_times_in_twenty(
+    count: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    generator = np.random.default_rng(7)
+    true = {"normal": 0.0, "exponential": np.log(2)}[name]
+    draws = [getattr(generator, name)(size=count) for _ in range(400)]
+    held = sum(interval.low <= true <= interval.high for interval in map(median_interval, draws))
+    assert 370 <= held <= 398  # 92.5 % to 99.5 %; binomial noise around 95 % is ±2.2
+
+
+def test_pairs_cancel_what_slows_both() -> None:
+    generator = np.random.default_rng(3)
+    slow = 1 + generator.exponential(1.0, size=20)  # a busy machine
+    before, after = 2.0 * slow, 1.0 * slow * generator.normal(1, 0.01, size=20)
+    paired = ratio_interval(list(before), list(after))
+    assert paired.low < 2.0 < paired.high
+    assert paired.high - paired.low < 0.05
+
+
+def test_the_same_data_give_the_same_interval() -> None:
+    data = list(np.random.default_rng(5).normal(size=12))
+    assert median_interval(data) == median_interval(data)
+
+
+def test_one_value_has_no_width_and_equal_values_none_either() -> None:
+    assert median_interval([3.0]) == Interval(median=3.0, low=3.0, high=3.0)
+    assert median_interval([3.0] * 5) == Interval(median=3.0, low=3.0, high=3.0)
+
+
+def test_many_values_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(2).normal(size=500)
+    monkeypatch.setattr(statistics, "_CELLS", 50_000)
+    mean, low, high = mean_interval(data)
+    assert low < mean < high
+    assert high - low == pytest.approx(2 * 1.965 * data.std(ddof=1) / np.sqrt(500), rel=0.05)
+
+
+def test_a_drift_that_the_same_model_shows_against_itself_widens_the_interval() -> None:
+    speedup = Interval(median=1.30, low=1.28, high=1.32)
+    assert widen(speedup, Interval(median=1.0, low=0.99, high=1.01)) == speedup
+    drifted = widen(speedup, Interval(median=1.03, low=1.02, high=1.04))
+    assert (drifted.low, drifted.high) == pytest.approx((1.28 / 1.02, 1.32 * 1.02))
+    slower = widen(speedup, Interval(median=0.97, low=0.96, high=0.98))
+    assert slower.low == pytest.approx(1.28 * 0.98)
+    assert half_width(Interval(median=1.03, low=1.02, high=1.04)) == pytest.approx(0.04)
