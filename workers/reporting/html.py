@@ -15,14 +15,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
-from app.domain.jobs import Verdict
-from app.domain.results import GateResult, Report, TextInfo
 from app.domain.results import Environment as Machine
+from app.domain.results import GateResult, Report, TextInfo
 from workers.reporting import numbers as n
+from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
 from workers.reporting.picture import LegendEntry, Picture
 from workers.reporting.plots import pictures
 from workers.reporting.summary import change_in_words, groups, headlines, text_amount
-from workers.reporting.text import block_list, one_line, plural, printable
+from workers.reporting.text import block_list, one_line, printable
 
 
 def render(report: Report, *, public_url: str | None = None) -> str:
@@ -52,16 +52,6 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     )
 
 
-def verdict_in_words(report: Report) -> str:
-    """ "3 of 4 gates failed", "all 4 gates passed", "no gates were set"."""
-    failed = sum(not gate.passed for gate in report.gates)
-    if report.verdict is Verdict.NONE:
-        return "No gates were set"
-    if failed:
-        return f"{failed} of {plural(len(report.gates), 'gate')} failed"
-    return "The gate passed" if len(report.gates) == 1 else f"All {len(report.gates)} gates passed"
-
-
 def _subtitle(report: Report) -> str:
     words = change_in_words(report)
     if report.recovered is None:
@@ -74,21 +64,14 @@ def _title(row: Row | None, name: str) -> str:
 
 
 def _gate(gate: GateResult) -> dict[str, Any]:
-    limit = "at least" if gate.gate.startswith("min_") else "at most"
     return {
         "name": gate.gate,
         "metric": gate.metric,
-        "limit": f"{limit} {n.plain(gate.threshold)}",
-        "value": "not measured" if gate.value is None else gate_value(gate),
+        "limit": limit_in_words(gate),
+        "value": value_in_words(gate),
         "interval": n.span(gate.low, gate.high, 4),
         "passed": gate.passed,
     }
-
-
-def gate_value(gate: GateResult) -> str:
-    """A gate's measured value: whole numbers in full, others to four digits, so that it can be held to the limit."""
-    value = gate.value if gate.value is not None else float("nan")
-    return n.count(int(value)) if float(value).is_integer() and value >= 1000 else n.significant(value, 4)
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
@@ -97,13 +80,14 @@ def _picture(picture: Picture) -> dict[str, Any]:
         "title": picture.title,
         "caption": picture.caption,
         # drawn by svg.py, which escapes every text and attribute that it writes
-        "drawings": [Markup(picture.wide), Markup(picture.narrow)],  # noqa: S704
+        "drawings": [Markup(drawing) for drawing in picture.drawings],
+        "half": picture.half,
         "legend": [_legend(entry) for entry in picture.legend],
     }
 
 
 def _legend(entry: LegendEntry) -> dict[str, Any]:
-    return {"glyph": Markup(entry.glyph), "words": entry.words}  # noqa: S704
+    return {"glyph": Markup(entry.glyph), "words": entry.words}
 
 
 def _samples(report: Report) -> list[dict[str, Any]]:
@@ -111,7 +95,7 @@ def _samples(report: Report) -> list[dict[str, Any]]:
     prompts: dict[str, list[dict[str, str]]] = {}
     for m in report.benchmarks.variants:
         for sample in m.samples:
-            prompts.setdefault(sample.prompt, []).append({"variant": m.variant, "text": sample.text})
+            prompts.setdefault(sample.prompt, []).append({"variant": m.variant, "text": sample.text.strip()})
     return [{"prompt": prompt, "continuations": texts} for prompt, texts in prompts.items()]
 
 

@@ -30,19 +30,28 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Picture:
-    """One plot. `wide` and `narrow` are SVG markup, everything else is plain text."""
+    """One plot. The drawings are SVG markup, everything else is plain text."""
 
     key: str
     title: str
     caption: str  # what is drawn and how it was measured
-    wide: str
-    narrow: str
+    drawings: tuple[str, ...]  # for a page and for a phone; one alone where it fits both
     legend: tuple[LegendEntry, ...] = ()
+
+    @property
+    def half(self) -> bool:
+        """Whether two of its kind stand side by side on a page."""
+        return len(self.drawings) == 1
 
 
 def both(draw: Callable[[Canvas], str], *, height: int, phone_height: int | None = None) -> tuple[str, str]:
     """Draw for a page and for a phone."""
     return draw(Canvas("wide", PAGE, height)), draw(Canvas("narrow", PHONE, phone_height or height))
+
+
+def one(draw: Callable[[Canvas], str], *, height: int) -> tuple[str]:
+    """Draw once, as wide as a phone, or as half a page."""
+    return (draw(Canvas("narrow", PHONE, height)),)
 
 
 def look(index: int) -> tuple[str, str]:

@@ -37,8 +37,8 @@ def importance(scores: Scores) -> Picture:
         body = _draw(canvas, scores, finite, values, axis=f"{axis}{', log scale' if log else ''}", log=log)
         return drawing(canvas, body, key="importance", title=title, description=description)
 
-    wide, narrow = both(draw, height=300, phone_height=260)
-    return Picture("importance", title, _caption(scores, name, finite, by_place), wide, narrow, _legend(scores))
+    drawings = both(draw, height=300, phone_height=260)
+    return Picture("importance", title, _caption(scores, name, finite, by_place), drawings, _legend(scores))
 
 
 def _draw(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.domain.results import Interval, Measurement
-from workers.reporting.numbers import percent, ratio, span
+from workers.reporting.numbers import ratio, span
 from workers.reporting.picture import LegendEntry, Picture, both, look
 from workers.reporting.summary import cell_name
 from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tag, tick
 from workers.reporting.text import one_line
 
-ROW = 36  # pixels for each cell and variant
-TOP, BOTTOM = 14, 44
+ROW, PHONE_ROW = 28, 40  # pixels for each cell and variant; on a phone its name stands above its bar
+NAMES = 250  # pixels for the names beside the bars
+TOP, BOTTOM = 6, 44
 
 
 @dataclass(frozen=True)
@@ -41,39 +42,45 @@ def latency(variants: list[Measurement]) -> Picture | None:
         f"{row.variant}, {row.name}: {ratio(row.speedup.median)} ({span(row.speedup.low, row.speedup.high)})"
         for row in rows
     )
-    noise = max((row.noise for row in rows if row.noise is not None), default=None)
 
     def draw(canvas: Canvas) -> str:
-        return drawing(canvas, _draw(canvas, rows, noise), key="latency", title=title, description=description)
+        return drawing(canvas, _draw(canvas, rows), key="latency", title=title, description=description)
 
-    wide, narrow = both(draw, height=TOP + BOTTOM + ROW * len(rows))
+    drawings = both(draw, height=TOP + BOTTOM + ROW * len(rows), phone_height=TOP + BOTTOM + PHONE_ROW * len(rows))
     seen = {row.index: row.variant for row in rows}
     legend = tuple(LegendEntry(*look(index), one_line(name, limit=40)) for index, name in seen.items())
     caption = "Original and variants timed in turn; median of the paired ratios, bars: 95 % bootstrap intervals."
-    if noise is not None:
-        caption += f" Grey: how far the original differs from itself on this machine, {percent(noise)} either way."
-    return Picture("latency", title, caption, wide, narrow, legend)
+    if any(row.noise for row in rows):
+        caption += " Grey: how far the original differs from itself on this machine."
+    return Picture("latency", title, caption, drawings, legend)
 
 
-def _draw(canvas: Canvas, rows: list[Timed], noise: float | None) -> str:
-    band = noise or 0.0
-    ends = [1 - band, 1 + band, *(v for row in rows for v in (row.speedup.low, row.speedup.high))]
-    x = Scale(*padded(ends, part=0.08, floor=0.0), 8, canvas.width - 12)
+def _draw(canvas: Canvas, rows: list[Timed]) -> str:
+    ends = [1.0, *(v for row in rows for v in (row.speedup.low, row.speedup.high))]
+    ends += [1 + sign * row.noise for row in rows if row.noise for sign in (-1, 1)]
+    x = Scale(*padded(ends, part=0.08, floor=0.0), 8 if canvas.narrow else NAMES, canvas.width - 12)
     bottom = canvas.height - BOTTOM
+    height = PHONE_ROW if canvas.narrow else ROW
     parts = []
-    if noise:
-        width = x(1 + noise) - x(1 - noise)
-        parts.append(tag("rect", x=x(1 - noise), y=TOP, width=width, height=bottom - TOP, class_="noise"))
-    for value in x.ticks(5 if canvas.narrow else 9):
+    for number, row in enumerate(rows):
+        if row.noise:
+            left, right = x(max(1 - row.noise, x.low)), x(1 + row.noise)
+            y = TOP + height * number
+            parts.append(tag("rect", x=left, y=y, width=right - left, height=height, class_="noise"))
+    for value in x.ticks(4 if canvas.narrow else 7):
         parts.append(line(x(value), TOP, x(value), bottom, "grid"))
         parts.append(label(x(value), bottom + 18, f"{tick(value)}×", anchor="middle"))
     parts.append(line(x(1), TOP, x(1), bottom, "axis"))
     parts.append(label(canvas.width - 12, bottom + 38, "speedup in generation", anchor="end", class_="title"))
     for number, row in enumerate(rows):
         shape, class_ = look(row.index)
-        y = TOP + ROW * number + ROW * 0.72
-        words = f"{one_line(row.variant, limit=24)}, {row.name}: {ratio(row.speedup.median)}"
-        parts.append(label(8, y - 11, words, class_="name halo"))
+        y = TOP + height * number + height * (0.74 if canvas.narrow else 0.5)
+        words = f"{one_line(row.variant, limit=24)}, {row.name}"
+        parts.append(
+            label(8, y - 12, f"{words}: {ratio(row.speedup.median)}", class_="name halo")
+            if canvas.narrow
+            else label(0, y + 4, words, class_="name")
+        )
         parts.append(line(x(row.speedup.low), y, x(row.speedup.high), y, f"whisker {class_}"))
         parts.append(mark(shape, x(row.speedup.median), y, 4.5, class_))
     return "".join(parts)

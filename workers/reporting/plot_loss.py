@@ -35,8 +35,8 @@ def loss(recovered: Recovered) -> Picture | None:
     legend: tuple[LegendEntry, ...] = (LegendEntry("circle", "v2", "training"),)
     if validation:
         legend += (LegendEntry("diamond", "v1", "validation"),)
-    wide, narrow = both(draw, height=250)
-    return Picture("loss", title, _caption(recovered), wide, narrow, legend)
+    drawings = both(draw, height=250)
+    return Picture("loss", title, _caption(recovered), drawings, legend)
 
 
 def _draw(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.domain.results import Interval, Measurement
 from workers.reporting.numbers import significant
-from workers.reporting.picture import LegendEntry, Picture, both, look
+from workers.reporting.picture import LegendEntry, Picture, look, one
 from workers.reporting.summary import cell_name
 from workers.reporting.svg import Canvas, Scale, axes, drawing, label, line, mark, padded
 from workers.reporting.text import one_line
@@ -71,10 +71,10 @@ def _picture(key: str, quality: str, unit: str, text: str, cell: str, points: li
             canvas, _draw(canvas, points, y_title), key=key, title=f"{title}, {text}", description=description
         )
 
-    wide, narrow = both(draw, height=280)
+    drawings = one(draw, height=280)
     legend = tuple(LegendEntry(*look(p.index), one_line(p.variant, limit=40)) for p in points)
     caption = f"{quality} on {text}. Speed at {cell}. To the right and down is better. Bars: 95 % intervals."
-    yield Picture(key, title, caption, wide, narrow, legend)
+    yield Picture(key, title, caption, drawings, legend)
 
 
 def _draw(canvas: Canvas, points: list[Point], y_title: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.results import Interval, LatencyCell, Measurement, Perplexity, Report, TextInfo
+from app.domain.results import Interval, LatencyCell, Measurement, Report, TextInfo
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement
 from workers.reporting.text import one_line, plural
@@ -30,16 +30,18 @@ NOT_MEASURED = Cell(n.MISSING)
 @dataclass(frozen=True)
 class Row:
     label: str
-    how: str  # how it was measured
+    how: str  # what exactly is counted or timed
     cells: tuple[Cell, ...]  # one per variant
     key: bool = False  # whether it stands in compact tables too
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of one kind, such as everything about size."""
+    """Rows that were measured in one go, such as everything timed at one batch size."""
 
-    title: str
+    title: str  # "Speed"
+    subject: str  # "batch 1, 12 + 128 tokens": what sets it apart from others of its title; may be empty
+    how: str  # how all of it was measured
     rows: tuple[Row, ...]
 
 
@@ -53,19 +55,13 @@ class Headline:
 
 
 def groups(report: Report) -> list[Group]:
-    """All figures of the report; a group without rows is left out."""
+    """All figures of the report; what was not measured on any variant is left out."""
     variants = report.benchmarks.variants
-    made = (
-        Group("Size", tuple(_size(variants))),
-        Group("Speed", tuple(_speed(variants))),
-        Group("Memory", tuple(_memory(variants))),
-        Group("Quality", tuple(_quality(variants))),
-    )
-    return [group for group in made if group.rows]
+    return [_size(variants), *_speed(variants), *_memory(variants), *_quality(variants)]
 
 
 def headlines(report: Report) -> list[Headline]:
-    """Speedup, size, and distance from the original, of the final variant: those that were measured."""
+    """Speedup, size, and distance from the original on the worst text, of the final variant: what was measured."""
     final, original = measurement(report, report.final_variant), report.benchmarks.variants[0]
     if final is None:
         return []
@@ -77,11 +73,13 @@ def headlines(report: Report) -> list[Headline]:
     found.append(Headline("Parameters", n.change(final.parameters, original.parameters), detail))
     if final.fidelity:
         worst = max(final.fidelity, key=lambda figure: figure.kl)
-        detail = f"nats per token from the original, {n.percent(worst.top1_agreement)} top-1 agreement"
+        detail = f"nats per token from the original on {one_line(worst.text.description, limit=60)}"
         found.append(Headline("KL divergence", n.significant(worst.kl), detail))
-    if final.perplexity and original.perplexity:
-        after, before = final.perplexity[0], original.perplexity[0]
-        detail = f"{n.significant(before.value)} → {n.significant(after.value)}"
+    pairs = list(zip(final.perplexity, original.perplexity, strict=False))
+    if pairs:
+        after, before = max(pairs, key=lambda pair: pair[0].value / pair[1].value)
+        where = one_line(after.text.description, limit=60)
+        detail = f"{n.significant(before.value)} → {n.significant(after.value)} on {where}"
         found.append(Headline("Perplexity", n.ratio(after.value / before.value), detail))
     return found
 
@@ -104,37 +102,34 @@ def text_amount(text: TextInfo) -> str:
     return f"{text.samples:,} × {text.tokens:,} tokens"
 
 
-def _size(variants: list[Measurement]) -> Iterator[Row]:
+def _size(variants: list[Measurement]) -> Group:
     first = variants[0]
-    yield Row(
-        "Parameters",
-        "counted in the checkpoint; tied weights once",
-        tuple(Cell(n.count(m.parameters), _change(m.parameters, first.parameters, m is first)) for m in variants),
-        key=True,
+    parameters = [
+        Cell(n.count(m.parameters), "" if m is first else n.change(m.parameters, first.parameters)) for m in variants
+    ]
+    disk = [
+        Cell(n.size(m.bytes_on_disk), "" if m is first else n.change(m.bytes_on_disk, first.bytes_on_disk))
+        for m in variants
+    ]
+    rows = (
+        Row("Parameters", "tied weights counted once", tuple(parameters), key=True),
+        Row("Blocks", "", tuple(Cell(n.count(m.blocks)) for m in variants)),
+        Row("Weights on disk", "", tuple(disk), key=True),
     )
-    yield Row("Blocks", "Transformer blocks in the checkpoint", tuple(Cell(n.count(m.blocks)) for m in variants))
-    yield Row(
-        "Weights on disk",
-        "bytes of the safetensors files, 1 MB = 10⁶ bytes",
-        tuple(
-            Cell(n.size(m.bytes_on_disk), _change(m.bytes_on_disk, first.bytes_on_disk, m is first)) for m in variants
-        ),
-        key=True,
-    )
+    return Group("Size", "", "counted in the checkpoint's files; 1 MB is 10⁶ bytes", rows)
 
 
-def _speed(variants: list[Measurement]) -> Iterator[Row]:
+def _speed(variants: list[Measurement]) -> Iterator[Group]:
     for index, cell in enumerate(_grid(variants)):
         key = (cell.batch_size, cell.input_tokens, cell.output_tokens)
-        name = cell_name(cell)
         found = [_latency(m, key) for m in variants]
-        runs = f"{name}; median of {plural(cell.runs, 'run')}, variants in turn"
+        rows = []
         if any(c and c.speedup for c in found):
             speedups = [
                 Cell("1×") if m is variants[0] else _interval(c.speedup if c else None, n.ratio)
                 for m, c in zip(variants, found, strict=True)
             ]
-            yield Row(f"Speedup, {name}", _noise(found, runs), tuple(speedups), key=index == 0)
+            rows.append(Row("Speedup", "median of paired ratios", tuple(speedups), key=index == 0))
         parts: tuple[tuple[str, Callable[[LatencyCell], Interval], Callable[[float], str], bool], ...] = (
             ("Tokens per second", lambda c: c.tokens_per_second, n.significant, index == 0),
             ("Time per generation", lambda c: c.seconds, n.seconds, False),
@@ -142,23 +137,34 @@ def _speed(variants: list[Measurement]) -> Iterator[Row]:
             ("Time per output token", lambda c: c.time_per_output_token, n.seconds, False),
         )
         for label, read, write, compact in parts:
-            cells = []
-            for c in found:
-                base = found[0]
-                change = "" if c is None or base is None or c is base else n.change(read(c).median, read(base).median)
-                cells.append(_interval(read(c) if c else None, write, change))
-            yield Row(f"{label}, {name}", runs, tuple(cells), key=compact)
+            base = found[0]
+            cells = [
+                _interval(
+                    read(c) if c else None,
+                    write,
+                    "" if c is None or base is None or c is base else n.change(read(c).median, read(base).median),
+                )
+                for c in found
+            ]
+            rows.append(Row(label, "", tuple(cells), key=compact))
+        yield Group("Speed", cell_name(cell), _how_timed(cell, found), tuple(rows))
 
 
-def _memory(variants: list[Measurement]) -> Iterator[Row]:
+def _how_timed(cell: LatencyCell, found: list[LatencyCell | None]) -> str:
+    how = f"median of {plural(cell.runs, 'run')}, the variants in turn; below: 95 % bootstrap intervals"
+    noise = [c.noise for c in found if c and c.noise is not None]
+    return f"{how}; the original against itself differs by up to {n.percent(max(noise))}" if noise else how
+
+
+def _memory(variants: list[Measurement]) -> Iterator[Group]:
     known = [m.memory for m in variants if m.memory]
     if not known:
         return
     first = variants[0].memory
-    peak = f"while generating; {known[0].measured_as}"
+    rows = []
     for label, how, field, key in (
         ("Weights in memory", "parameters and buffers", "weights", False),
-        ("Peak memory", peak, "peak", True),
+        ("Peak memory", "while generating", "peak", True),
         ("KV cache per token", "of one sequence", "kv_bytes_per_token", False),
     ):
         cells = []
@@ -169,61 +175,53 @@ def _memory(variants: list[Measurement]) -> Iterator[Row]:
             value = getattr(m.memory, field)
             change = "" if first is None or m is variants[0] else n.change(value, getattr(first, field))
             cells.append(Cell(n.size(value), change))
-        yield Row(label, how, tuple(cells), key=key)
+        rows.append(Row(label, how, tuple(cells), key=key))
+    yield Group("Memory", "", f"peak: {known[0].measured_as}", tuple(rows))
 
 
-def _quality(variants: list[Measurement]) -> Iterator[Row]:
-    texts: dict[tuple[str, str], Perplexity] = {}
-    for p in (p for m in variants for p in m.perplexity):
-        texts.setdefault((p.text.sha256, p.protocol), p)
-    for key, shown in texts.items():
-        figures = [next((p for p in m.perplexity if (p.text.sha256, p.protocol) == key), None) for m in variants]
-        base = figures[0]
-        yield Row(
-            f"Perplexity, {one_line(shown.text.description)}",
-            f"{shown.protocol}; {text_amount(shown.text)}",
-            tuple(
-                NOT_MEASURED
-                if p is None
-                else Cell(
-                    n.significant(p.value),
-                    "" if base is None or p is base else n.change(p.value, base.value),
-                    n.span(p.low, p.high),
-                )
-                for p in figures
-            ),
-            key=True,
-        )
-    fidelity = {f.text.sha256: f.text for m in variants for f in m.fidelity}
-    for sha256, text in fidelity.items():
-        against = [next((f for f in m.fidelity if f.text.sha256 == sha256), None) for m in variants]
-        label, amount = one_line(text.description), text_amount(text)
-        yield Row(
-            f"KL divergence from the original, {label}",
-            f"nats per token, KL(original ‖ variant); {amount}",
-            tuple(
-                Cell("0")
-                if f is None and m is variants[0]
-                else NOT_MEASURED
-                if f is None
-                else Cell(n.significant(f.kl), "", n.span(f.kl_low, f.kl_high))
-                for m, f in zip(variants, against, strict=True)
-            ),
-            key=True,
-        )
-        yield Row(
-            f"Top-1 agreement with the original, {label}",
-            f"positions where both rank the same token first; {amount}",
-            tuple(
-                Cell("100 %")
-                if f is None and m is variants[0]
-                else NOT_MEASURED
-                if f is None
-                else Cell(n.percent(f.top1_agreement))
-                for m, f in zip(variants, against, strict=True)
-            ),
-            key=True,
-        )
+def _quality(variants: list[Measurement]) -> Iterator[Group]:
+    """A group for each text."""
+    texts: dict[str, TextInfo] = {}
+    for m in variants:
+        for text in [*(f.text for f in m.fidelity), *(p.text for p in m.perplexity)]:
+            texts.setdefault(text.sha256, text)
+    for sha256, text in texts.items():
+        rows = [*_fidelity(variants, sha256), *_perplexity(variants, sha256)]
+        yield Group("Quality", one_line(text.description), f"{text_amount(text)}; below: 95 % intervals", tuple(rows))
+
+
+def _fidelity(variants: list[Measurement], sha256: str) -> Iterator[Row]:
+    found = [next((f for f in m.fidelity if f.text.sha256 == sha256), None) for m in variants]
+    if not any(found):
+        return
+    divergence, agreement = [], []
+    for index, f in enumerate(found):
+        if f is None:  # the original is at no distance from itself
+            divergence.append(NOT_MEASURED if index else Cell("0"))
+            agreement.append(NOT_MEASURED if index else Cell("100 %"))
+            continue
+        divergence.append(Cell(n.significant(f.kl), "", n.span(f.kl_low, f.kl_high)))
+        agreement.append(Cell(n.percent(f.top1_agreement)))
+    yield Row("KL divergence", "nats per token, KL(original ‖ variant)", tuple(divergence), key=True)
+    yield Row("Top-1 agreement", "positions where both rank the same token first", tuple(agreement), key=True)
+
+
+def _perplexity(variants: list[Measurement], sha256: str) -> Iterator[Row]:
+    """A row for each protocol: perplexities of different windows must not be compared."""
+    protocols = dict.fromkeys(p.protocol for m in variants for p in m.perplexity if p.text.sha256 == sha256)
+    for protocol in protocols:
+        found = [
+            next((p for p in m.perplexity if p.text.sha256 == sha256 and p.protocol == protocol), None)
+            for m in variants
+        ]
+        base, cells = found[0], []
+        for p in found:
+            if p is None:
+                cells.append(NOT_MEASURED)
+                continue
+            change = "" if base is None or p is base else n.change(p.value, base.value)
+            cells.append(Cell(n.significant(p.value), change, n.span(p.low, p.high)))
+        yield Row("Perplexity", protocol, tuple(cells), key=True)
 
 
 def _grid(variants: list[Measurement]) -> list[LatencyCell]:
@@ -239,11 +237,6 @@ def _latency(m: Measurement, key: tuple[int, int, int]) -> LatencyCell | None:
     return next((c for c in m.latency if (c.batch_size, c.input_tokens, c.output_tokens) == key), None)
 
 
-def _noise(cells: list[LatencyCell | None], runs: str) -> str:
-    noise = [c.noise for c in cells if c and c.noise is not None]
-    return f"{runs}; the original against itself differs by up to {n.percent(max(noise))}" if noise else runs
-
-
 def _interval(value: Interval | None, write: Callable[[float], str], change: str = "") -> Cell:
     if value is None:
         return NOT_MEASURED
@@ -254,7 +247,3 @@ def _interval(value: Interval | None, write: Callable[[float], str], change: str
     elif low.endswith("×"):
         low = low.removesuffix("×")
     return Cell(write(value.median), change, f"{low} to {high}")
-
-
-def _change(after: float, before: float, original: bool) -> str:
-    return "" if original else n.change(after, before)

@@ -147,7 +147,7 @@ def variant(name: str, index: int) -> Measurement:
     rate = [21.4, 26.6, 26.5][index]
     speedup = None if index == 0 else Interval(median=rate / 21.4, low=rate / 21.4 - 0.03, high=rate / 21.4 + 0.03)
     news, wiki = [24.1, 88.2, 36.3][index], [31.4, 138.0, 77.9][index]
-    measured = Measurement(
+    return Measurement(
         variant=name,
         parameters=134_515_008 if index == 0 else 113_275_008,
         blocks=30 if index == 0 else 24,
@@ -186,7 +186,6 @@ def variant(name: str, index: int) -> Measurement:
             Sample(prompt="She opened the letter and read:", text=" “Dear friend,\nI hope that you are well.”"),
         ],
     )
-    return measured
 
 
 def benchmarks(**changes: Any) -> Benchmarks:
@@ -209,7 +208,12 @@ def make_report() -> MakeReport:
     """Builds a report; keyword arguments replace stage results (`scores=None` leaves them out) or parts of the spec."""
 
     def make(**changes: Any) -> Report:
-        parts = {"scores": scores(), "pruned": pruned(), "recovered": recovered(), "benchmarks": benchmarks()}
+        parts: dict[str, Any] = {
+            "scores": scores(),
+            "pruned": pruned(),
+            "recovered": recovered(),
+            "benchmarks": benchmarks(),
+        }
         parts.update({key: changes.pop(key) for key in list(changes) if key in parts})
         return assemble(
             job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),

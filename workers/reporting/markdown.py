@@ -1,0 +1,131 @@
+"""The report as Markdown for a pull request: the verdict first, one table, the gates, what to mind.
+
+Ids, labels and file names are untrusted, and a pull request renders Markdown and some HTML, links what looks like an
+address and notifies whoever is named after an @. So every foreign word is either in a code span or escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+
+from app.domain.jobs import Verdict
+from app.domain.results import GateResult, Report
+from workers.reporting import numbers as n
+from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
+from workers.reporting.summary import Cell, change_in_words, groups, headlines
+from workers.reporting.text import block_list, one_line
+
+_SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "➖"}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~^$&])")
+_ZERO_WIDTH = "\u200b"  # keeps "@name" and "https://" from being linked
+
+
+def render(report: Report, *, public_url: str | None = None) -> str:
+    """The whole text. `public_url`, where the service can be reached, adds links to the other forms."""
+    parts = [
+        f"## {_SIGNS[report.verdict]} {verdict_in_words(report)}",
+        f"{code(report.model.id)}: {_summary(report)}.",
+        _figures(report),
+    ]
+    if report.gates:
+        parts.append(_gates(report.gates))
+    if report.notes:
+        parts.append("**Mind when reading**\n\n" + "\n".join(f"- {escape(note)}" for note in report.notes))
+    parts += [_details(report), _footer(report, public_url)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Foreign text as plain words on one line."""
+    plain = _SPECIAL.sub(r"\\\1", one_line(text, limit=2000))
+    return (
+        plain.replace("@", f"@{_ZERO_WIDTH}").replace("://", f":{_ZERO_WIDTH}//").replace("www.", f"www{_ZERO_WIDTH}.")
+    )
+
+
+def code(text: str) -> str:
+    """Foreign text in a code span that it cannot leave; pipes are escaped, for tables."""
+    words = one_line(text) or " "
+    longest = max((len(run) for run in re.findall("`+", words)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if words.startswith("`") or words.endswith("`") else ""
+    return f"{fence}{pad}{words}{pad}{fence}".replace("|", "\\|")
+
+
+def _summary(report: Report) -> str:
+    words = [change_in_words(report)]
+    shown = {headline.label: headline.value for headline in headlines(report)}
+    if "Speedup" in shown:
+        words.append(f"**{shown['Speedup']}** the speed")
+    words.append(f"**{shown['Parameters']}** parameters")
+    if "KL divergence" in shown:
+        words.append(f"KL divergence **{shown['KL divergence']}**")
+    if "Perplexity" in shown:
+        words.append(f"perplexity **{shown['Perplexity']}**")
+    return ", ".join(words)
+
+
+def _figures(report: Report) -> str:
+    variants = [m.variant for m in report.benchmarks.variants]
+    lines = [
+        "| | " + " | ".join(escape(name) for name in variants) + " |",
+        "|:--|" + "--:|" * len(variants),
+    ]
+    for group in groups(report):
+        for row in group.rows:
+            if row.key:
+                label = f"{row.label}, {group.subject}" if group.subject else row.label
+                lines.append(f"| {escape(label)} | " + " | ".join(_cell(cell) for cell in row.cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(cell: Cell) -> str:
+    small = ", ".join(part for part in (cell.change, cell.interval) if part)
+    return f"{cell.value} <sub>{small}</sub>" if small else cell.value
+
+
+def _gates(gates: list[GateResult]) -> str:
+    lines = ["| Gate | Limit | Measured | |", "|:--|:--|:--|:--|"]
+    for gate in gates:
+        interval = n.span(gate.low, gate.high, 4)
+        value = f"{value_in_words(gate)} <sub>{interval}</sub>" if interval else value_in_words(gate)
+        result = "✅ passed" if gate.passed else "❌ failed"
+        lines.append(
+            f"| {code(gate.gate)} <sub>{escape(gate.metric)}</sub> | {limit_in_words(gate)} | {value} | {result} |"
+        )
+    return "\n".join(lines)
+
+
+def _details(report: Report) -> str:
+    machine = report.benchmarks.environment
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
+    lines = []
+    if report.pruned.dropped:
+        lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    lines.append(
+        f"- Measured on {escape(machine.device_name)} ({escape(machine.device)}), {escape(machine.dtype)}, "
+        f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"
+    )
+    lines += [f"- {escape(group.title)}: {escape(_how(group.subject, group.how))}" for group in groups(report)]
+    return "<details><summary>How it was measured</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
+
+
+def _how(subject: str, how: str) -> str:
+    return f"{subject}: {how.replace('below', 'small')}" if subject else how.replace("below", "small")
+
+
+def _footer(report: Report, public_url: str | None) -> str:
+    created = report.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    labels = "".join(f" · {code(f'{name}={value}')}" for name, value in (report.spec.get("labels") or {}).items())
+    text = f"<sub>Job `{report.job_id}` of {created}{labels}</sub>"
+    if public_url is None:
+        return text
+    base = f"{public_url.rstrip('/')}/jobs/{report.job_id}"
+    links = (
+        ("Full report", "report.html"),
+        ("JSON", "report.json"),
+        ("JUnit", "report.junit.xml"),
+        ("Artifacts", "artifacts"),
+    )
+    return " · ".join(f"[{words}](<{base}/{path}>)" for words, path in links) + "\n\n" + text
