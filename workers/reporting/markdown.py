@@ -16,9 +16,10 @@ from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_w
 from workers.reporting.summary import Cell, change_in_words, groups, headlines
 from workers.reporting.text import block_list, one_line
 
-_SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "➖"}
+_SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~^$&])")
-_ZERO_WIDTH = "\u200b"  # keeps "@name" and "https://" from being linked
+_LINKED = re.compile(r"(@)|(:)(?=//)|(www)(?=\.)", re.IGNORECASE)
+_ZERO_WIDTH = "\u200b"  # after "@", and within "://" and "www.", keeps names and addresses from being linked
 
 
 def render(report: Report, *, public_url: str | None = None) -> str:
@@ -26,7 +27,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     parts = [
         f"## {_SIGNS[report.verdict]} {verdict_in_words(report)}",
         f"{code(report.model.id)}: {_summary(report)}.",
-        _figures(report),
+        figures_table(report),
     ]
     if report.gates:
         parts.append(_gates(report.gates))
@@ -66,7 +67,8 @@ def _summary(report: Report) -> str:
     return ", ".join(words)
 
 
-def _figures(report: Report) -> str:
+def figures_table(report: Report) -> str:
+    """The main figures, a column per variant."""
     variants = [m.variant for m in report.benchmarks.variants]
     lines = [
         "| | " + " | ".join(escape(name) for name in variants) + " |",

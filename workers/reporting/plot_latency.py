@@ -65,8 +65,9 @@ def _draw(canvas: Canvas, rows: list[Timed]) -> str:
     for number, row in enumerate(rows):
         if row.noise:
             left, right = x(max(1 - row.noise, x.low)), x(1 + row.noise)
-            y = TOP + height * number
-            parts.append(tag("rect", x=left, y=y, width=right - left, height=height, class_="noise"))
+            parts.append(
+                tag("rect", x=left, y=TOP + height * number, width=right - left, height=height, class_="noise")
+            )
     for value in x.ticks(4 if canvas.narrow else 7):
         parts.append(line(x(value), TOP, x(value), bottom, "grid"))
         parts.append(label(x(value), bottom + 18, f"{tick(value)}×", anchor="middle"))

@@ -1,0 +1,162 @@
+"""The model card: README.md of a pruned checkpoint, with the hub's metadata.
+
+It is written when the checkpoint is, from what is known then, and again by the report with what was measured. Whoever
+finds the folder without the job sees what was removed, by which rule, and what that cost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.results import Pruned, Recovered, Report, Scores
+from workers.reporting import numbers as n
+from workers.reporting.markdown import code, escape, figures_table
+from workers.reporting.summary import text_amount
+from workers.reporting.text import block_list, one_line, plural, printable
+
+FILE = "README.md"
+LOADER = "modeling_secateur.py"
+
+
+def write(
+    folder: Path,
+    *,
+    pruned: Pruned,
+    scores: Scores | None = None,
+    recovered: Recovered | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Write the card into the checkpoint's folder, over one that is there, and return its path."""
+    path = folder / FILE
+    temporary = path.with_name(FILE + ".part")
+    text = render(pruned=pruned, scores=scores, recovered=recovered, report=report)
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def render(
+    *,
+    pruned: Pruned,
+    scores: Scores | None = None,
+    recovered: Recovered | None = None,
+    report: Report | None = None,
+) -> str:
+    """The card's text. Without `report`, it says that quality and speed are not known yet."""
+    parts = [
+        _metadata(pruned, recovered),
+        f"# {escape(one_line(pruned.model.id.rstrip('/').rsplit('/', 1)[-1]))}, pruned",
+        _lead(pruned, recovered),
+        "## What was removed\n\n" + "\n".join(f"- {line}" for line in _removed(pruned, scores)),
+    ]
+    if recovered:
+        parts.append("## Recovery\n\n" + "\n".join(f"- {line}" for line in _recovery(recovered)))
+    parts.append(f"## What it cost\n\n{_cost(report)}")
+    parts.append(f"## Use\n\n{_use(pruned)}")
+    notes = report.notes if report else [*pruned.notes, *(recovered.notes if recovered else [])]
+    if notes:
+        parts.append("## Mind\n\n" + "\n".join(f"- {escape(note)}" for note in dict.fromkeys(notes)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(pruned: Pruned, recovered: Recovered | None) -> str:
+    """YAML front matter. Strings are written as JSON, which YAML reads, so no foreign text can break out."""
+    from_hub = pruned.model.revision is not None
+    tags = ["secateur", "pruned", f"{pruned.kind.replace('_', '-')}-pruning", pruned.model.family]
+    entries: list[tuple[str, str | list[str]]] = []
+    if from_hub:
+        entries.append(("base_model", pruned.model.id))
+    if not pruned.needs_loader:
+        entries.append(("library_name", "transformers"))
+    entries.append(("pipeline_tag", "text-generation"))
+    if recovered and recovered.text and recovered.text.source == "hub":
+        entries.append(("datasets", [recovered.text.identity]))
+    entries.append(("tags", tags))
+    lines = []
+    for key, value in entries:
+        if isinstance(value, str):
+            lines.append(f"{key}: {_yaml(value)}")
+        else:
+            lines += [f"{key}:", *(f"- {_yaml(item)}" for item in value)]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _yaml(value: str) -> str:
+    return json.dumps(printable(value), ensure_ascii=False)
+
+
+def _lead(pruned: Pruned, recovered: Recovered | None) -> str:
+    model = pruned.model
+    revision = f" at revision {code(model.revision)}" if model.revision else ""
+    text = (
+        f"Made from {code(model.id)}{revision} ({escape(model.family)}, {plural(model.blocks, 'block')}) by structured "
+        "pruning with Secateur"
+    )
+    text += f", then recovered by {_title(RECOVERIES, recovered.kind)}." if recovered else ", without recovery."
+    return f"{text} The licence of the original holds for it too."
+
+
+def _removed(pruned: Pruned, scores: Scores | None) -> list[str]:
+    row = PRUNERS.get(pruned.kind)
+    lines = [f"Method: {_title(PRUNERS, pruned.kind)}" + (f" ({row.paper})" if row else "")]
+    if pruned.dropped:
+        lines.append(f"Blocks removed: {block_list(pruned.dropped)} of 0–{pruned.model.blocks - 1}")
+    if scores:
+        criterion = CRITERIA.get(scores.criterion)
+        lines.append(
+            f"Chosen by: {_title(CRITERIA, scores.criterion)}" + (f" ({criterion.paper})" if criterion else "")
+        )
+        if scores.calibration:
+            lines.append(f"Calibration: {escape(scores.calibration.description)}, {text_amount(scores.calibration)}")
+    lines.append(
+        f"Parameters: {n.count(pruned.parameters_before)} → {n.count(pruned.parameters_after)} "
+        f"({n.change(pruned.parameters_after, pruned.parameters_before)})"
+    )
+    lines.append(
+        f"Weights on disk: {n.size(pruned.bytes_before)} → {n.size(pruned.bytes_after)} "
+        f"({n.change(pruned.bytes_after, pruned.bytes_before)})"
+    )
+    return lines
+
+
+def _recovery(recovered: Recovered) -> list[str]:
+    lines = [
+        f"Method: {_title(RECOVERIES, recovered.kind)}, {recovered.steps:,} steps, {n.count(recovered.tokens)} tokens, "
+        f"{n.count(recovered.trainable_parameters)} trainable parameters"
+    ]
+    if recovered.text:
+        lines.append(f"Text: {escape(recovered.text.description)}, {text_amount(recovered.text)}")
+    return lines
+
+
+def _cost(report: Report | None) -> str:
+    if report is None:
+        return "Quality and speed had not been measured when this card was written; the job's report has them."
+    machine = report.benchmarks.environment
+    return (
+        f"{figures_table(report)}\n\nMeasured on {escape(machine.device_name)}, {escape(machine.dtype)}; small: change "
+        "against the original, and 95 % intervals."
+    )
+
+
+def _use(pruned: Pruned) -> str:
+    if pruned.needs_loader:
+        return (
+            "The blocks differ in shape, so plain transformers cannot load this checkpoint. The file "
+            f"`{LOADER}` in this folder can; it needs nothing but transformers.\n\n"
+            f'```python\nfrom {LOADER.removesuffix(".py")} import load\n\nmodel = load(".")\n```'
+        )
+    return (
+        "The checkpoint is of the original's architecture and loads as it is.\n\n"
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n'
+        'tokenizer = AutoTokenizer.from_pretrained(".")\n```'
+    )
+
+
+def _title(table: Mapping[str, Row], name: str) -> str:
+    row = table.get(name)
+    return row.title if row else escape(name)

@@ -1,0 +1,46 @@
+"""The report stage: the results of the others → the report, in every form that people and pipelines read.
+
+It needs no torch: it reads the other stages' JSON, judges the gates, and writes report.html, report.md,
+report.junit.xml and model_card.md beside report.json. The card is that of the checkpoint which the job hands out, with
+what was measured; the one inside the checkpoint's folder was written before anything was.
+"""
+
+from __future__ import annotations
+
+from app.domain.jobs import StageName
+from app.domain.results import Benchmarks, Pruned, Recovered, Report, Scores
+from workers.reporting import html, junit, markdown, model_card
+from workers.reporting.assemble import assemble
+from workers.stages.context import StageContext, write_atomically
+
+
+def run(context: StageContext) -> Report:
+    """Write the report's files and return it.
+
+    Raises:
+        StageFailed: the result of an earlier stage is missing or cannot be read.
+    """
+    stage = context.stage
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    pruned = context.read(StageName.PRUNE, Pruned)
+    recovered = context.read(StageName.RECOVER, Recovered) if context.has(StageName.RECOVER) else None
+    report = assemble(
+        job_id=stage.job_id,
+        created_at=stage.created_at,
+        spec=stage.spec,
+        scores=scores,
+        pruned=pruned,
+        recovered=recovered,
+        benchmarks=context.read(StageName.BENCHMARK, Benchmarks),
+    )
+    url = stage.runtime.public_url
+    forms = {
+        "report.html": html.render(report, public_url=url),
+        "report.md": markdown.render(report, public_url=url),
+        "report.junit.xml": junit.render(report),
+        "model_card.md": model_card.render(pruned=pruned, scores=scores, recovered=recovered, report=report),
+    }
+    for done, (name, text) in enumerate(forms.items(), start=1):
+        write_atomically(context.out / name, text.encode())
+        context.progress(done, len(forms), "files")
+    return report
