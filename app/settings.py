@@ -40,6 +40,11 @@ class Settings(BaseSettings):
         default=(), description="Folders in which local texts may lie, likewise."
     )
 
+    check_local: bool = Field(
+        default=True,
+        description="Whether the API looks at local models and texts; false where only the workers see them.",
+    )
+
     # the HTTP service
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

@@ -15,12 +15,13 @@ from typing import Any, get_type_hints
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.db.session import is_disconnect
 from app.domain.explain import explain, shown
 from app.errors import (
     PROBLEM_BASE,
@@ -67,8 +68,8 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    for database_error in (OperationalError, InterfaceError, PoolTimeout, DBAPIError):
-        app.add_exception_handler(database_error, _database_error)
+    app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(PoolTimeout, _database_error)
 
 
 def _service_error(request: Request, exc: Exception) -> Response:
@@ -120,6 +121,7 @@ def _validation_error(request: Request, exc: Exception) -> Response:
 def _body_model(request: Request) -> type[BaseModel]:
     """The model that the operation reads its body with."""
     hints = get_type_hints(request.scope["endpoint"])
+    hints.pop("return", None)
     models = (hint for hint in hints.values() if isinstance(hint, type) and issubclass(hint, BaseModel))
     return next(models, BaseModel)
 
@@ -143,9 +145,7 @@ def _parameter(error: Mapping[str, Any]) -> FieldError:
 
 def _database_error(request: Request, exc: Exception) -> Response:
     """503 where Postgres is away or busy; anything else from it is a defect, for the outermost middleware."""
-    assert isinstance(exc, DBAPIError | PoolTimeout)
-    away = isinstance(exc, OperationalError | InterfaceError | PoolTimeout) or exc.connection_invalidated
-    if not away:
+    if not isinstance(exc, PoolTimeout) and not is_disconnect(exc):
         raise exc
     logger.warning("database: %s", type(exc).__name__, extra={"request_id": request_id_of(request.scope)})
     error = Unavailable("the database does not answer", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from app.domain.jobs import StageName, State, Verdict
 from app.schemas.base import Body, Timestamp
@@ -38,7 +38,7 @@ class JobSummary(Body):
     id: UUID
     state: State
     verdict: Verdict = Field(description="What the gates say; apart from the state.")
-    model: str = Field(description="The model's hub id or path.")
+    model: str = Field(description="The model's hub id or path.", validation_alias=AliasChoices("model", "model_id"))
     labels: dict[str, str]
     created_at: Timestamp
     updated_at: Timestamp

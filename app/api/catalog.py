@@ -1,0 +1,19 @@
+"""What the service offers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.api.responses import UNAUTHORIZED, problems
+from app.domain.catalog import TABLES
+from app.domain.spec import CompressionSpec
+from app.schemas.catalog import Catalog, Method
+
+router = APIRouter(tags=["catalogue"])
+
+
+@router.get("/catalog", summary="What a job may ask for", responses=problems(UNAUTHORIZED, instance="/catalog"))
+def get_catalog() -> Catalog:
+    """Every criterion, pruner, recovery and benchmark, with its paper and the JSON schema of its options."""
+    tables = {name: [Method(**row.to_dict()) for row in rows.values()] for name, rows in TABLES.items()}
+    return Catalog(**tables, spec=CompressionSpec.model_json_schema())

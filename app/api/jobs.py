@@ -1,0 +1,225 @@
+"""Jobs: submit, list, read, cancel, retry, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+
+from app.api import examples
+from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
+from app.db import jobs as job_rows
+from app.deps import Caller, SettingsDep, WorkDep
+from app.domain.jobs import State, Verdict, stages_of
+from app.domain.spec import CompressionSpec
+from app.errors import FieldError, InvalidInput
+from app.schemas.jobs import Job, JobSummary, Stage
+from app.schemas.page import Page
+from app.services import cursor as cursors
+from app.services import jobs as service
+from app.services.deadline import EXPECTED as DURATION
+from app.services.deadline import parse_duration
+from app.services.submit import Submitted, submit
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+NO_NUL = r"^[^\x00]*$"
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Submit a job",
+    responses={
+        202: {
+            **example(examples.JOB_QUEUED, description="Queued, now or by an earlier request with this key."),
+            "headers": {
+                "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+                "Idempotent-Replayed": {
+                    "description": "`true` where an earlier request with the same key had made the job.",
+                    "schema": {"type": "string"},
+                },
+            },
+        },
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *examples.SUBMIT_ERRORS),
+    },
+)
+def submit_job(
+    request: Request,
+    response: Response,
+    spec: Annotated[CompressionSpec, Body(openapi_examples=examples.SUBMIT)],
+    work: WorkDep,
+    settings: SettingsDep,
+    caller: Caller,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Of your making, such as a CI run's id. The same key with the same body gives the same job, "
+            "however often it is sent; with another body, 422. Keys are kept as long as their job.",
+        ),
+    ] = None,
+    cancel_after: Annotated[
+        str | None, Header(description=f"The job is cancelled if it is not over after this time: {DURATION}.")
+    ] = None,
+) -> Job:
+    """Checks the body, queues the job and answers at once; follow it by its events.
+
+    Only a model and how much to remove are required. Every default is the paper's. `GET /catalog` has all options.
+    """
+    submitted = submit(
+        work,
+        spec,
+        caller=caller,
+        settings=settings,
+        idempotency_key=idempotency_key,
+        cancel_after=parse_duration(cancel_after) if cancel_after is not None else None,
+    )
+    response.headers["Location"] = str(request.app.url_path_for("get_job", job_id=str(submitted.job.id)))
+    if submitted.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return _as_submitted(submitted)
+
+
+def _as_submitted(submitted: Submitted) -> Job:
+    """The job as it was when it was made, so that a replay repeats the first answer."""
+    job = Job.model_validate(submitted.job)
+    spec = CompressionSpec.model_validate(job.spec)
+    return job.model_copy(
+        update={
+            "state": State.QUEUED,
+            "verdict": Verdict.NONE,
+            "updated_at": job.created_at,
+            "started_at": None,
+            "finished_at": None,
+            "cancel_requested_at": None,
+            "problem": None,
+            "last_event_seq": 1,
+            "stages": [Stage(name=name, state=State.QUEUED, attempt=0) for name in stages_of(spec)],
+        }
+    )
+
+
+@router.get(
+    "",
+    summary="List jobs, newest first",
+    responses={
+        200: {
+            **example(examples.JOB_PAGE),
+            "headers": {"Link": {"description": "The next page, if there is one.", "schema": {"type": "string"}}},
+        },
+        **problems(UNAUTHORIZED, BAD_QUERY),
+    },
+)
+def list_jobs(
+    response: Response,
+    work: WorkDep,
+    _: Caller,
+    cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Jobs on a page.")] = 20,
+    status: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
+    verdict: Annotated[Verdict | None, Query(description="Only jobs with this verdict.")] = None,
+    model: Annotated[
+        str | None, Query(max_length=4096, pattern=NO_NUL, description="Only jobs on exactly this hub id or path.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        Query(max_length=32, description="Only jobs with this label, as name=value; all of them, if repeated."),
+    ] = None,
+) -> Page[JobSummary]:
+    """A page of jobs. It stays right while jobs arrive: no job comes twice, and none is missed."""
+    page = service.list_jobs(
+        work, cursor=cursor, limit=limit, state=status, verdict=verdict, model=model, labels=_labels(label or [])
+    )
+    next_cursor = cursors.encode(page.jobs[-1].id) if page.has_more else None
+    if next_cursor is not None:
+        kept = {"limit": limit, "status": status, "verdict": verdict, "model": model}
+        query = [(name, value) for name, value in kept.items() if value is not None]
+        query += [("label", item) for item in label or []] + [("cursor", next_cursor)]
+        response.headers["Link"] = f'</jobs?{urlencode(query)}>; rel="next"'
+    return Page[JobSummary](
+        data=[JobSummary.model_validate(job) for job in page.jobs], has_more=page.has_more, next_cursor=next_cursor
+    )
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or "\0" in pair:
+            detail = "a label filter is written name=value"
+            raise InvalidInput(detail, errors=[FieldError("", detail, pair[:200], "name=value", "query label")])
+        labels[name] = value
+    return labels
+
+
+@router.get(
+    "/{job_id}",
+    summary="Read a job",
+    responses={
+        200: example(examples.JOB_SUCCEEDED),
+        **problems(UNAUTHORIZED, examples.NO_JOB, BAD_PATH, instance=examples.JOB_PATH),
+    },
+)
+def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+    """The job with its stages and their progress, and the spec with every default filled in."""
+    return Job.model_validate(job_rows.get(work.session, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Cancel a job",
+    responses={
+        200: example(examples.JOB_CANCELLING),
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, examples.NO_JOB, BAD_PATH, instance=examples.JOB_PATH + "/cancel"),
+    },
+)
+def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+    """Asks for the job to end; its running stage is stopped within seconds. Asking again, or late, changes nothing."""
+    return Job.model_validate(service.cancel(work, job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Retry a job",
+    responses={
+        202: example(examples.JOB_QUEUED, description="The job is queued again."),
+        **problems(
+            UNAUTHORIZED,
+            FOREIGN_PAGE,
+            examples.NO_JOB,
+            examples.NOT_RETRIABLE,
+            BAD_PATH,
+            instance=examples.JOB_PATH + "/retry",
+        ),
+    },
+)
+def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+    """Queues a failed or cancelled job again, from its last checkpoint; stages that succeeded are not run again."""
+    return Job.model_validate(service.retry(work, job_id))
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    responses={
+        204: {"description": "The job, its history and its files are gone."},
+        **problems(
+            UNAUTHORIZED,
+            FOREIGN_PAGE,
+            examples.NO_JOB,
+            examples.NOT_OVER,
+            BAD_PATH,
+            instance=examples.JOB_PATH,
+        ),
+    },
+)
+def delete_job(job_id: UUID, work: WorkDep, _: Caller) -> None:
+    """Deletes a job that is over, with its files, but for those that another job shares."""
+    service.delete(work, job_id)

@@ -1,0 +1,109 @@
+"""A job's report, in the form that the client asks for by Accept header or by suffix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.api import examples
+from app.api.artifacts import file_response
+from app.api.negotiation import preferred
+from app.api.responses import BAD_PATH, UNAUTHORIZED, problems
+from app.db import artifacts as artifact_rows
+from app.db.session import unit_of_work
+from app.deps import Caller, FactoryDep, StoreDep
+from app.domain.results import Report
+from app.services import results
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
+
+# media type → suffix of the path, which is also the name that the report stage publishes the form under
+FORMS = {
+    "application/json": "json",
+    "text/html": "html",
+    "text/markdown": "md",
+    "application/xml": "junit.xml",
+}
+_TEXT = {"schema": {"type": "string"}}
+
+
+def _responses(suffix: str = "") -> dict[int | str, dict[str, object]]:
+    return {
+        200: {
+            "description": "The report.",
+            "content": {
+                "application/json": {"example": examples.REPORT},
+                "text/html": {**_TEXT, "example": "<!doctype html>\n<html lang=en>…</html>\n"},
+                "text/markdown": {**_TEXT, "example": "## Compression report: passed\n"},
+                "application/xml": {**_TEXT, "example": '<testsuites name="secateur" tests="1" failures="0"/>\n'},
+            },
+        },
+        **problems(
+            UNAUTHORIZED,
+            examples.NO_JOB,
+            examples.NO_REPORT,
+            *([] if suffix else [examples.NOT_ACCEPTABLE]),
+            BAD_PATH,
+            instance=f"{examples.JOB_PATH}/report{suffix}",
+        ),
+    }
+
+
+@router.get("/report", summary="Read a job's report", response_model=Report, responses=_responses())
+def get_report(
+    request: Request,
+    job_id: UUID,
+    factory: FactoryDep,
+    store: StoreDep,
+    _: Caller,
+    accept: Annotated[str | None, Header(include_in_schema=False)] = None,
+    if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> Response:
+    """JSON, an HTML page, Markdown for a pull request, or JUnit XML with a test case for each gate, by the Accept
+    header; or add a suffix to the path: `.json`, `.html`, `.md`, `.junit.xml`."""
+    forms = {**FORMS, "text/xml": "junit.xml"}
+    suffix = forms[preferred(accept, list(forms))]
+    response = _report(job_id, suffix, request, factory, store, if_none_match)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def _with_suffix(suffix: str) -> Callable[..., Response]:
+    """The operation for one suffix."""
+
+    def get_report_form(
+        request: Request,
+        job_id: UUID,
+        factory: FactoryDep,
+        store: StoreDep,
+        _: Caller,
+        if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
+    ) -> Response:
+        return _report(job_id, suffix, request, factory, store, if_none_match)
+
+    get_report_form.__name__ = f"get_report_{suffix.replace('.', '_')}"
+    return get_report_form
+
+
+for _suffix in FORMS.values():
+    router.add_api_route(f"/report.{_suffix}", _with_suffix(_suffix), include_in_schema=False)
+
+
+def _report(
+    job_id: UUID,
+    suffix: str,
+    request: Request,
+    factory: FactoryDep,
+    store: StoreDep,
+    if_none_match: str | None,
+) -> Response:
+    with unit_of_work(factory) as session:
+        report = results.report(session, job_id)
+        if suffix == "json":
+            return JSONResponse(report.model_dump(mode="json"))
+        artifact = artifact_rows.get(session, job_id, f"report/report.{suffix}")
+    return file_response(artifact, store, method=request.method, if_none_match=if_none_match)

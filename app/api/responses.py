@@ -1,0 +1,70 @@
+"""Declaring an operation's errors in OpenAPI: each status with the problem that it carries, as an example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.api.problems import PROBLEM_JSON
+from app.errors import (
+    BadRequest,
+    FieldError,
+    Forbidden,
+    InvalidInput,
+    PayloadTooLarge,
+    ServiceError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+Responses = dict[int | str, dict[str, Any]]
+
+_REQUEST_ID = "0f3c1d8c5f7a4b0e9a6f2d1c3b5a7e90"
+
+UNAUTHORIZED = Unauthorized("this service needs an API key: send the header Authorization: Bearer KEY")
+FOREIGN_PAGE = Forbidden("requests that change something are not accepted from pages of other sites")
+DATABASE_AWAY = Unavailable("the database does not answer")
+BAD_PATH = InvalidInput(
+    "the path parameter job_id must be a valid UUID",
+    errors=[FieldError("", "the path parameter job_id must be a valid UUID", "7", "a valid UUID", "path job_id")],
+)
+BAD_QUERY = InvalidInput(
+    "the query parameter limit must be less than or equal to 100",
+    errors=[
+        FieldError(
+            "",
+            "the query parameter limit must be less than or equal to 100",
+            "1000",
+            "less than or equal to 100",
+            "query limit",
+        )
+    ],
+)
+BODY_ERRORS: tuple[ServiceError, ...] = (
+    BadRequest("the body is not JSON: Expecting value, at character 0"),
+    PayloadTooLarge("the body has 2097152 bytes; at most 1048576 are read"),
+    UnsupportedMediaType("the body's Content-Type is text/plain; it must be application/json"),
+)
+
+
+def problems(*errors: ServiceError, instance: str = "/jobs") -> Responses:
+    """`responses=` for an operation that may answer with these errors; several of one status become named examples."""
+    declared: Responses = {}
+    for error in (*errors, DATABASE_AWAY):
+        example = {**error.to_problem(), "instance": instance, "request_id": _REQUEST_ID}
+        entry = declared.setdefault(
+            error.status,
+            {
+                "description": error.title,
+                "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        examples = entry["content"][PROBLEM_JSON]["examples"]
+        name = error.slug if error.slug not in examples else f"{error.slug}-{len(examples) + 1}"
+        examples[name] = {"summary": error.detail, "value": example}
+    return declared
+
+
+def example(value: Any, *, description: str = "Successful response", media_type: str = "application/json") -> Any:
+    """The entry of a successful response with its example."""
+    return {"description": description, "content": {media_type: {"example": value}}}

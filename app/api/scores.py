@@ -1,0 +1,28 @@
+"""How important a job found each block."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from app.api import examples
+from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
+from app.deps import Caller, WorkDep
+from app.domain.results import Scores
+from app.services import results
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
+
+
+@router.get(
+    "/scores",
+    summary="Read a job's scores",
+    responses={
+        200: example(examples.SCORES),
+        **problems(UNAUTHORIZED, examples.NO_JOB, examples.NO_SCORES, BAD_PATH, instance=examples.JOB_PATH + "/scores"),
+    },
+)
+def get_scores(job_id: UUID, work: WorkDep, _: Caller) -> Scores:
+    """Every block's score, the order in which blocks would go, and the choice; there once the score stage is done."""
+    return results.scores(work.session, job_id)

@@ -1,0 +1,109 @@
+"""What operations depend on: settings, the caller, the unit of work, the store."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Annotated, cast
+
+from celery import Celery
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app import queue
+from app.db.session import SessionFactory, session_factory, unit_of_work
+from app.errors import Unauthorized
+from app.services.work import Work
+from app.settings import Settings
+from app.storage import ArtifactStore, open_store
+
+POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
+ANONYMOUS = "local"  # the caller where no keys are set
+
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="apiKey",
+    description="An API key of this service. None is needed where none is configured, which only loopback allows.",
+)
+
+
+def get_settings(request: Request) -> Settings:
+    """The settings that the application was made with."""
+    return cast(Settings, request.app.state.settings)
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+
+
+def caller_of(settings: Settings, token: str | None) -> str:
+    """The name of the key that `token` is; Unauthorized if it is none. Takes the same time for every wrong token."""
+    if not settings.api_keys:
+        return ANONYMOUS
+    if token is None:
+        raise Unauthorized(
+            "this service needs an API key: send the header Authorization: Bearer KEY",
+            headers={"WWW-Authenticate": 'Bearer realm="secateur"'},
+        )
+    digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+    found = None
+    for key in settings.api_keys:
+        expected = hashlib.sha256(key.get_secret_value().encode()).digest()
+        if hmac.compare_digest(digest, expected):
+            found = f"key-{expected.hex()[:12]}"
+    if found is None:
+        raise Unauthorized(
+            "the API key is not known to this service",
+            headers={"WWW-Authenticate": 'Bearer realm="secateur", error="invalid_token"'},
+        )
+    return found
+
+
+def get_caller(
+    settings: SettingsDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> str:
+    """Who calls: the name of the key, never the key."""
+    return caller_of(settings, credentials.credentials if credentials else None)
+
+
+Caller = Annotated[str, Depends(get_caller)]
+
+
+def get_factory(settings: SettingsDep) -> SessionFactory:
+    """For what opens its own short transactions, such as an event stream."""
+    return session_factory(settings, pool_size=POOL_SIZE)
+
+
+FactoryDep = Annotated[SessionFactory, Depends(get_factory)]
+
+
+@lru_cache(maxsize=4)
+def celery_for(settings: Settings) -> Celery:
+    """The Celery instance for these settings. Raises Unavailable if no broker is configured."""
+    return queue.make_celery(settings)
+
+
+def get_work(factory: FactoryDep, settings: SettingsDep) -> Iterator[Work]:
+    """One request, one transaction: committed before the response is sent, rolled back if the operation raises."""
+    with unit_of_work(factory) as session:
+        work = Work(session, lambda stage_id: queue.send_stage(stage_id, celery=celery_for(settings)))
+        yield work
+    work.committed()
+
+
+# The scope makes it end before the response and not after; the limit keeps waiting requests off the pool.
+WorkDep = Annotated[Work, Depends(get_work, scope="function", max_concurrency=POOL_SIZE)]
+
+
+@lru_cache(maxsize=4)
+def _store_at(url: str) -> ArtifactStore:
+    return open_store(url)
+
+
+def get_store(settings: SettingsDep) -> ArtifactStore:
+    """Where published files lie."""
+    return _store_at(settings.store_url)
+
+
+StoreDep = Annotated[ArtifactStore, Depends(get_store)]

@@ -1,0 +1,180 @@
+"""Local models and texts, as the API host sees them: inside the configured roots, and of a kind that can be used.
+
+Symlinks are followed before a path is held against the roots. Only names, sizes and the small `config.json` or GGUF
+header are looked at; what the weights themselves tell is found by the stage.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
+
+PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
+GGUF_HEAD_BYTES = 1 << 20  # the model's own keys come first, long before the vocabulary ends
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+
+
+@dataclass(frozen=True)
+class LocalModelInfo:
+    """What can be seen of a model without its weights."""
+
+    path: Path  # real
+    blocks: int | None  # None where only the stage can tell
+    config: dict[str, Any] | None  # None for a GGUF file
+
+
+def find_under(path: str, roots: Sequence[Path], *, pointer: str, what: str, setting: str) -> Path:
+    """The real path of what `path` names: absolute, or relative to one of `roots`.
+
+    Raises:
+        InvalidInput: no roots are set, it lies outside them, or it does not exist.
+    """
+    if not roots:
+        detail = f"this service takes no local {what}: no roots are configured"
+        raise InvalidInput.field(pointer, detail, value=path, expected=f"a source other than local, or {setting} set")
+    reals = [root.resolve() for root in roots]
+    try:
+        candidates = [Path(path).resolve()] if Path(path).is_absolute() else [(r / path).resolve() for r in reals]
+        inside = [candidate for candidate in candidates if any(candidate.is_relative_to(root) for root in reals)]
+        found = next((candidate for candidate in inside if candidate.exists()), None)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL, a loop of symlinks
+        raise InvalidInput.field(pointer, "the path cannot be used", value=path, expected="a path") from error
+    if not inside:
+        detail = f"the path lies outside the {what} roots"
+        raise InvalidInput.field(pointer, detail, value=path, expected=f"a path under one of the folders in {setting}")
+    if found is None:
+        detail = f"there is no such {what} under the {what} roots"
+        raise InvalidInput.field(pointer, detail, value=path, expected=f"a path under one of the folders in {setting}")
+    return found
+
+
+def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/path") -> LocalModelInfo:
+    """Look at a local model: a folder with safetensors weights, or a `.gguf` file.
+
+    Raises:
+        InvalidInput: the path is outside the roots or does not exist.
+        BadCheckpoint: it holds no weights of a safe kind, or its config cannot be read.
+        UnsupportedModel: it is not a decoder-only causal language model.
+    """
+    real = find_under(path, roots, pointer=pointer, what="model", setting="SECATEUR_MODEL_ROOTS")
+    if real.is_dir():
+        _check_weights(real, roots, path, pointer)
+        config = _read_config(real / "config.json", path, pointer)
+        _check_causal(config, path, pointer)
+        blocks = next((config[key] for key in LAYER_COUNTS if isinstance(config.get(key), int)), None)
+        return LocalModelInfo(real, blocks, config)
+    if real.suffix.lower() in PICKLED:
+        raise _bad(pointer, f"{real.name} is a pickled file, which could run code when it is read", path)
+    with real.open("rb") as file:
+        head = file.read(GGUF_HEAD_BYTES)
+    if head[:4] != b"GGUF":
+        raise _bad(pointer, f"{real.name} is neither a folder nor a GGUF file", path)
+    return LocalModelInfo(real, gguf_block_count(head), None)
+
+
+def _bad(pointer: str, detail: str, path: str) -> BadCheckpoint:
+    expected = "a folder with config.json and .safetensors weights, or a .gguf file"
+    return BadCheckpoint(detail, errors=[FieldError(pointer, detail, path, expected)])
+
+
+def _check_weights(folder: Path, roots: Sequence[Path], path: str, pointer: str) -> None:
+    names = sorted(entry.name for entry in folder.iterdir())
+    weights = [name for name in names if name.endswith(".safetensors")]
+    pickled = [name for name in names if Path(name).suffix.lower() in PICKLED]
+    if not weights and pickled:
+        raise _bad(pointer, f"its weights are pickled ({pickled[0]}), which could run code when they are read", path)
+    if not weights:
+        raise _bad(pointer, "the folder has no .safetensors weights", path)
+    reals = [root.resolve() for root in roots]
+    for name in [*weights, "config.json"]:
+        if not any((folder / name).resolve().is_relative_to(root) for root in reals):
+            raise _bad(pointer, f"{name} is a link to a file outside the model roots", path)
+
+
+def _read_config(file: Path, path: str, pointer: str) -> dict[str, Any]:
+    try:
+        size = file.stat().st_size
+        if size > MAX_CONFIG_BYTES:
+            raise _bad(pointer, f"config.json has {size} bytes; at most {MAX_CONFIG_BYTES} are read", path)
+        config = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise _bad(pointer, "the folder has no config.json", path) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _bad(pointer, "config.json cannot be read as JSON", path) from error
+    if not isinstance(config, dict):
+        raise _bad(pointer, "config.json is not a JSON object", path)
+    return config
+
+
+def _check_causal(config: dict[str, Any], path: str, pointer: str) -> None:
+    architectures = config.get("architectures")
+    names = [name for name in architectures if isinstance(name, str)] if isinstance(architectures, list) else []
+    detail = None
+    if config.get("is_encoder_decoder") is True:
+        detail = f"the model is an encoder-decoder ({', '.join(names) or config.get('model_type')})"
+    elif names and not any(name.endswith(CAUSAL) for name in names):
+        detail = f"the model is not a causal language model ({', '.join(names)})"
+    if detail:
+        error = FieldError(pointer, detail, path, "a decoder-only causal language model")
+        raise UnsupportedModel(detail, errors=[error])
+
+
+# --- GGUF: the one number that a submission needs -----------------------------------------------------------------
+
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # value type → bytes
+_STRING, _ARRAY, _UINT32, _UINT64 = 8, 9, 4, 10
+
+
+def gguf_block_count(head: bytes) -> int | None:
+    """`block_count` from the first bytes of a GGUF file, or None where it is not among them.
+
+    Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The stage reads and checks the whole header.
+    """
+    from io import BytesIO
+
+    file = BytesIO(head)
+    try:
+        _, version, _, keys = struct.unpack("<4sIQQ", file.read(24))
+        if version not in (2, 3):
+            return None
+        for _ in range(min(keys, 4096)):
+            key = _string(file)
+            (kind,) = struct.unpack("<I", file.read(4))
+            if key.endswith(b".block_count") and kind in (_UINT32, _UINT64):
+                raw = file.read(_SIZES[kind])
+                return int.from_bytes(raw, "little") if len(raw) == _SIZES[kind] else None
+            _skip(file, kind, depth=0)
+    except (struct.error, KeyError, EOFError):
+        pass
+    return None
+
+
+def _string(file: BinaryIO) -> bytes:
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > GGUF_HEAD_BYTES:
+        raise EOFError
+    return file.read(length)
+
+
+def _skip(file: BinaryIO, kind: int, *, depth: int) -> None:
+    if kind == _STRING:
+        _string(file)
+    elif kind != _ARRAY:
+        file.seek(_SIZES[kind], 1)
+    else:
+        element, count = struct.unpack("<IQ", file.read(12))
+        if depth > 2 or count > GGUF_HEAD_BYTES:
+            raise EOFError
+        if element in _SIZES:
+            file.seek(_SIZES[element] * count, 1)
+            return
+        for _ in range(count):
+            _skip(file, element, depth=depth + 1)

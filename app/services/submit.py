@@ -1,0 +1,99 @@
+"""Submitting a job: checked as far as can be seen from here, committed once, and only then sent to a worker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.db import jobs, stages
+from app.db.tables import Job
+from app.domain.explain import pointer_of
+from app.domain.spec import CompressionSpec
+from app.errors import FieldError, InvalidInput
+from app.services.check_spec import check_spec
+from app.services.work import Work
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job of a submission."""
+
+    job: Job
+    replayed: bool  # an earlier request with the same idempotency key had made it
+
+
+def fingerprint(spec: CompressionSpec) -> str:
+    """What two bodies share if they ask for the same job.
+
+    Defaults are left out, written or not, so a version that adds a field still knows the bodies of the one before.
+    """
+    asked = spec.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def submit(
+    work: Work,
+    spec: CompressionSpec,
+    *,
+    caller: str,
+    settings: Settings,
+    idempotency_key: str | None = None,
+    cancel_after: timedelta | None = None,
+) -> Submitted:
+    """Make the job that `spec` asks for, unless this caller's idempotency key has made it already.
+
+    A refused submission leaves no trace of its key, so that a mended body may use it.
+
+    Raises:
+        InvalidInput: the spec cannot be met, or the key was used with another body.
+        BadCheckpoint, UnsupportedModel: of a local model.
+    """
+    digest = fingerprint(spec) if idempotency_key is not None else None
+    if idempotency_key is not None and (earlier := _earlier(work, caller, idempotency_key, digest)):
+        return Submitted(earlier, replayed=True)
+    _refuse_nul(spec.model_dump(mode="json"))
+    check_spec(spec, settings)
+    job = jobs.insert(
+        work.session,
+        spec=spec,
+        caller=caller,
+        idempotency_key=idempotency_key,
+        idempotency_fingerprint=digest,
+        deadline_at=datetime.now(UTC) + cancel_after if cancel_after else None,
+    )
+    if job is None:  # somebody with the same key was faster, and has committed by now
+        assert idempotency_key is not None
+        earlier = _earlier(work, caller, idempotency_key, digest)
+        assert earlier is not None
+        return Submitted(earlier, replayed=True)
+    send_waiting(work, job)
+    return Submitted(job, replayed=False)
+
+
+def send_waiting(work: Work, job: Job) -> None:
+    """Send the stage of `job` that waits for a worker, once this transaction is committed."""
+    stage_id = stages.waiting_id(job)
+    if stage_id is not None:
+        work.after_commit(f"sending stage {stage_id}", lambda: work.send_stage(stage_id))
+
+
+def _earlier(work: Work, caller: str, key: str, digest: str | None) -> Job | None:
+    job = jobs.by_idempotency_key(work.session, caller=caller, key=key)
+    if job is not None and job.idempotency_fingerprint != digest:
+        detail = f"this Idempotency-Key has made job {job.id} from another body"
+        field = FieldError("", detail, key, "a new key for a new body", "header Idempotency-Key")
+        raise InvalidInput(detail, errors=[field])
+    return job
+
+
+def _refuse_nul(value: Any, path: tuple[str | int, ...] = ()) -> None:
+    """Postgres keeps no NUL character in a text, and no name or path of a model has one."""
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidInput.field(pointer_of(path), "the text holds a NUL character", expected="text without \\u0000")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        _refuse_nul(item, (*path, key))

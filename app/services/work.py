@@ -1,0 +1,39 @@
+"""One request's unit of work: its session, and what is to be done once that is committed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+logger = logging.getLogger("app.work")
+
+
+@dataclass
+class Work:
+    """A transaction, and the steps that wait for its commit.
+
+    A message that went out before the commit could name a row that nobody sees yet, or never will. A step that fails
+    does not fail the request, which is committed: the janitor sends what no worker claimed, and sweeps what no row
+    names.
+    """
+
+    session: Session
+    send_stage: Callable[[UUID], object]  # wake a worker for a stage
+    _after: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+
+    def after_commit(self, what: str, step: Callable[[], object]) -> None:
+        """Do `step` after the commit; `what` names it in the log, should it fail."""
+        self._after.append((what, step))
+
+    def committed(self) -> None:
+        """Take the steps, each whether or not another failed."""
+        for what, step in self._after:
+            try:
+                step()
+            except Exception:
+                logger.warning("after commit: %s failed", what, exc_info=True)
+        self._after.clear()

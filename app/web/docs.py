@@ -1,0 +1,60 @@
+"""The page on which the API can be read and tried, from vendored files: it needs no internet access."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+VENDOR = Path(__file__).parent / "vendor"
+POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Secateur API</title>
+<link rel="icon" href="vendor/swagger-ui/favicon-32x32.png">
+<link rel="stylesheet" href="vendor/swagger-ui/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="vendor/swagger-ui/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+START = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  tryItOutEnabled: true,
+  persistAuthorization: true,
+  validatorUrl: null,
+});
+"""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/docs")
+def docs() -> HTMLResponse:
+    """Swagger UI on this service's own document."""
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+
+
+@router.get("/docs/start.js")
+def start() -> HTMLResponse:
+    """A file of its own, so that the page's policy needs no inline script."""
+    return HTMLResponse(START, media_type="text/javascript")
+
+
+def mount(app: FastAPI) -> None:
+    """Serve the page and the vendored files."""
+    app.include_router(router)
+    app.mount("/vendor", StaticFiles(directory=VENDOR), name="vendor")
