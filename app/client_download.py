@@ -12,7 +12,6 @@ from app.client_errors import ChecksumMismatch, ClientError, RateLimited, Servic
 from app.schemas.artifacts import Artifact
 
 TRIES = 5
-_CHUNK = 1 << 20
 
 
 def safe_destination(folder: Path, path: str) -> Path:
@@ -79,7 +78,7 @@ def _fetch(
             resumed = response.status_code == 206
             done = have if resumed else 0
             with part.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_bytes(_CHUNK):
+                for chunk in response.iter_bytes():
                     file.write(chunk)
                     done += len(chunk)
                     if progress is not None:
