@@ -41,7 +41,11 @@ def _case(suite: ET.Element, gate: GateResult) -> None:
         "low": gate.low,
         "high": gate.high,
     }
-    known = {name: str(figure) for name, figure in figures.items() if figure is not None}
+    known = {
+        name: figure if isinstance(figure, str) else f"{figure:.10g}"
+        for name, figure in figures.items()
+        if figure is not None
+    }
     _properties(case, known)
     details = "\n".join(f"{name}: {printable(figure)}" for name, figure in known.items())
     message = printable(gate.message)

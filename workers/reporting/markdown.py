@@ -17,9 +17,9 @@ from workers.reporting.summary import Cell, change_in_words, groups, headlines
 from workers.reporting.text import block_list, one_line
 
 _SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~^$&])")
-_LINKED = re.compile(r"(@)|(:)(?=//)|(www)(?=\.)", re.IGNORECASE)
-_ZERO_WIDTH = "\u200b"  # after "@", and within "://" and "www.", keeps names and addresses from being linked
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~^$&])")
+_LINKED = re.compile(r"@|#(?=\d)|:(?=//)|www(?=\.)", re.IGNORECASE)
+_ZERO_WIDTH = "\u200b"  # after "@" and "#", within "://" and "www.": nobody is notified, nothing is linked
 
 
 def render(report: Report, *, public_url: str | None = None) -> str:
@@ -39,10 +39,8 @@ def render(report: Report, *, public_url: str | None = None) -> str:
 
 def escape(text: str) -> str:
     """Foreign text as plain words on one line."""
-    plain = _SPECIAL.sub(r"\\\1", one_line(text, limit=2000))
-    return (
-        plain.replace("@", f"@{_ZERO_WIDTH}").replace("://", f":{_ZERO_WIDTH}//").replace("www.", f"www{_ZERO_WIDTH}.")
-    )
+    words = _SPECIAL.sub(r"\\\1", one_line(text, limit=2000))
+    return _LINKED.sub(lambda match: match[0] + _ZERO_WIDTH, words)
 
 
 def code(text: str) -> str:
@@ -109,12 +107,10 @@ def _details(report: Report) -> str:
         f"- Measured on {escape(machine.device_name)} ({escape(machine.device)}), {escape(machine.dtype)}, "
         f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"
     )
-    lines += [f"- {escape(group.title)}: {escape(_how(group.subject, group.how))}" for group in groups(report)]
+    for group in groups(report):
+        what = f"{group.title}, {group.subject}" if group.subject else group.title
+        lines.append(f"- {escape(what)}: {escape(group.how.replace('below', 'small'))}")
     return "<details><summary>How it was measured</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
-
-
-def _how(subject: str, how: str) -> str:
-    return f"{subject}: {how.replace('below', 'small')}" if subject else how.replace("below", "small")
 
 
 def _footer(report: Report, public_url: str | None) -> str:

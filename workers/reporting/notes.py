@@ -28,6 +28,12 @@ def measurement(report: Report, variant: str) -> Measurement | None:
     return next((m for m in report.benchmarks.variants if m.variant == variant), None)
 
 
+def paired_perplexity(before: Measurement, after: Measurement) -> list[tuple[Perplexity, Perplexity]]:
+    """Perplexities of two variants on the same text by the same protocol; others must not be compared."""
+    by_text = {(p.text.sha256, p.protocol): p for p in before.perplexity}
+    return [(by_text[key], p) for p in after.perplexity if (key := (p.text.sha256, p.protocol)) in by_text]
+
+
 def _loader(report: Report) -> Iterator[str]:
     if report.pruned.needs_loader:
         yield (
@@ -54,14 +60,14 @@ def _shared_text(report: Report) -> Iterator[str]:
     original, recovered, pruned = (measurement(report, name) for name in ("original", "recovered", "pruned"))
     if not (original and recovered and pruned):
         return
-    for before, after in _paired_perplexity(original, recovered):
+    for before, after in paired_perplexity(original, recovered):
         if after.value < before.value:
             yield (
                 f"On {one_line(after.text.description)} the recovered model's perplexity ({significant(after.value)}) "
                 f"is below the original's ({significant(before.value)}). It has adapted to the text; the KL "
                 "divergence says how far it is from the original."
             )
-    perplexities = {after.text.sha256: (before, after) for before, after in _paired_perplexity(pruned, recovered)}
+    perplexities = {after.text.sha256: (before, after) for before, after in paired_perplexity(pruned, recovered)}
     for before_kl, after_kl in _paired_fidelity(pruned, recovered):
         pair = perplexities.get(after_kl.text.sha256)
         if after_kl.kl > before_kl.kl and pair and pair[1].value < pair[0].value:
@@ -179,11 +185,6 @@ def _measured_texts(report: Report) -> list[TextInfo]:
         for text in [*(p.text for p in variant.perplexity), *(f.text for f in variant.fidelity)]:
             texts.setdefault(text.sha256, text)
     return list(texts.values())
-
-
-def _paired_perplexity(before: Measurement, after: Measurement) -> list[tuple[Perplexity, Perplexity]]:
-    by_text = {(p.text.sha256, p.protocol): p for p in before.perplexity}
-    return [(by_text[key], p) for p in after.perplexity if (key := (p.text.sha256, p.protocol)) in by_text]
 
 
 def _paired_fidelity(before: Measurement, after: Measurement) -> list[tuple[Fidelity, Fidelity]]:

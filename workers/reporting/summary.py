@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.domain.results import Interval, LatencyCell, Measurement, Report, TextInfo
 from workers.reporting import numbers as n
-from workers.reporting.notes import measurement
+from workers.reporting.notes import measurement, paired_perplexity
 from workers.reporting.text import one_line, plural
 
 
@@ -75,9 +75,8 @@ def headlines(report: Report) -> list[Headline]:
         worst = max(final.fidelity, key=lambda figure: figure.kl)
         detail = f"nats per token from the original on {one_line(worst.text.description, limit=60)}"
         found.append(Headline("KL divergence", n.significant(worst.kl), detail))
-    pairs = list(zip(final.perplexity, original.perplexity, strict=False))
-    if pairs:
-        after, before = max(pairs, key=lambda pair: pair[0].value / pair[1].value)
+    if pairs := paired_perplexity(original, final):
+        before, after = max(pairs, key=lambda pair: pair[1].value / pair[0].value)
         where = one_line(after.text.description, limit=60)
         detail = f"{n.significant(before.value)} → {n.significant(after.value)} on {where}"
         found.append(Headline("Perplexity", n.ratio(after.value / before.value), detail))

@@ -1,0 +1,196 @@
+"""The page is well-formed, self-contained, accessible, and holds hostile text as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from app.domain.results import Report, Sample
+from workers.reporting import html
+
+MakeReport = Callable[..., Report]
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+HOSTILE = "</style></title><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}\x00\ud800&amp;\u202e"
+
+
+class Page(HTMLParser):
+    """Checks nesting, and gathers tags, ids, references and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+    def values(self, attribute: str) -> list[str]:
+        return [value for _, attrs in self.tags if (value := attrs.get(attribute)) is not None]
+
+
+def svgs(text: str) -> list[ET.Element]:
+    return [ET.fromstring(part) for part in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+
+
+def hostile(make_report: MakeReport, report: Report) -> Report:
+    """A report in which every foreign string is an attack."""
+    model = report.model.model_copy(update={"id": HOSTILE, "family": HOSTILE, "revision": HOSTILE})
+    variants = []
+    for m in report.benchmarks.variants:
+        perplexity = [
+            p.model_copy(update={"text": p.text.model_copy(update={"description": HOSTILE, "sha256": str(i)})})
+            for i, p in enumerate(m.perplexity)
+        ]
+        samples = [Sample(prompt=HOSTILE, text=HOSTILE)]
+        variants.append(m.model_copy(update={"perplexity": perplexity, "fidelity": [], "samples": samples}))
+    assert report.scores is not None
+    machine = report.benchmarks.environment.model_copy(update={"device_name": HOSTILE, "versions": {HOSTILE: HOSTILE}})
+    return make_report(
+        pruned=report.pruned.model_copy(update={"model": model, "kind": HOSTILE, "notes": [HOSTILE]}),
+        scores=report.scores.model_copy(update={"criterion": HOSTILE}),
+        benchmarks=report.benchmarks.model_copy(update={"variants": variants, "environment": machine}),
+        labels={"commit": HOSTILE.replace("\ud800", "")},
+    )
+
+
+def test_structure(report: Report) -> None:
+    text = html.render(report)
+    page = Page(text)
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    for reference in page.values("aria-labelledby"):
+        assert set(reference.split()) <= set(ids)
+    assert page.count("h1") == 1
+    assert all(attrs.get("scope") for tag, attrs in page.tags if tag == "th")
+    assert page.values("lang") == ["en"]
+    assert "1 of 4 gates failed" in page.text
+    assert "1.24×" in page.text
+    assert "134,515,008" in page.text
+    assert "sha256 of the token ids" in page.text
+
+
+def test_nothing_is_loaded_from_elsewhere(report: Report) -> None:
+    page = Page(html.render(report))
+    assert page.count("script") == page.count("link") == page.count("img") == 0
+    assert page.values("src") == []
+    assert page.values("href") == ["report.json", "report.md", "report.junit.xml"]
+    assert "url(" not in html.render(report)
+    assert any("default-src 'none'" in content for content in page.values("content"))
+
+
+def test_links_where_the_service_is_known(report: Report) -> None:
+    page = Page(html.render(report, public_url="https://prune.example/"))
+    assert f"https://prune.example/jobs/{report.job_id}/report.json" in page.values("href")
+    assert f"https://prune.example/jobs/{report.job_id}/artifacts" in page.values("href")
+
+
+def test_drawings_are_xml_with_titles(report: Report) -> None:
+    drawings = [svg for svg in svgs(html.render(report)) if svg.get("role") == "img"]
+    assert len(drawings) == 3 * 2 + 4  # importance, latency and loss for page and phone; four trade-offs
+    for svg in drawings:
+        assert (svg.findtext("title") or "").strip()
+        assert (svg.findtext("desc") or "").strip()
+        width, height = (float(v) for v in (svg.get("viewBox") or "").split()[2:])
+        for element in svg.iter():
+            for axis, limit in (("x", width), ("cx", width), ("x1", width), ("x2", width), ("y", height)):
+                value = element.get(axis)
+                assert value is None or -1 <= float(value) <= limit + 1, (element.tag, axis, value)
+
+
+def test_removed_blocks_are_marked(report: Report) -> None:
+    drawing = next(svg for svg in svgs(html.render(report)) if svg.findtext("title") == "Importance of each block")
+    classes = [element.get("class") for element in drawing.iter()]
+    assert classes.count("removed stroke") == 6
+    assert classes.count("band") == 6
+    assert classes.count("protected") == 6
+    assert classes.count("kept") == 18
+
+
+def test_hostile_text_stays_text(make_report: MakeReport, report: Report) -> None:
+    text = html.render(hostile(make_report, report))
+    page = Page(text)
+    assert page.count("script") == page.count("img") == 0
+    assert page.count("style") == page.count("title") - len([s for s in svgs(text) if s.find("title") is not None])
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{7*7}}" in page.text
+    text.encode()  # no lone surrogate is left
+    assert "\x00" not in text
+    assert "\u202e" not in text
+
+
+def bare(make_report: MakeReport, report: Report) -> Report:
+    """As little as a report can hold."""
+    variants = [
+        m.model_copy(update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "samples": []})
+        for m in report.benchmarks.variants[:2]
+    ]
+    benchmarks = report.benchmarks.model_copy(update={"variants": variants})
+    return make_report(scores=None, recovered=None, benchmarks=benchmarks, gates={}, labels={})
+
+
+def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Report) -> None:
+    page = Page(html.render(bare(make_report, report)))
+    assert "No gates were set" in page.text
+    assert "no recovery" in page.text
+    assert page.count("figure") == 0
+
+
+@pytest.mark.parametrize("part", ["latency", "memory", "perplexity", "fidelity", "samples"])
+@pytest.mark.parametrize("variant", [0, 1, 2])
+def test_one_part_of_one_variant_may_be_missing(
+    make_report: MakeReport, report: Report, part: str, variant: int
+) -> None:
+    variants = list(report.benchmarks.variants)
+    variants[variant] = variants[variant].model_copy(update={part: None if part == "memory" else []})
+    Page(html.render(make_report(benchmarks=report.benchmarks.model_copy(update={"variants": variants}), gates={})))
+
+
+def test_scores_without_values_show_the_order(make_report: MakeReport, report: Report) -> None:
+    assert report.scores is not None
+    blocks = [block.model_copy(update={"value": None, "standard_error": None}) for block in report.scores.blocks]
+    page = Page(html.render(make_report(scores=report.scores.model_copy(update={"blocks": blocks}))))
+    assert "place in the order of removal" in page.text
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 0.0, -1.0])
+def test_strange_scores_are_drawn_or_left_out(make_report: MakeReport, report: Report, value: float) -> None:
+    assert report.scores is not None
+    blocks = list(report.scores.blocks)
+    blocks[3] = blocks[3].model_copy(update={"value": value, "standard_error": 5.0})
+    Page(html.render(make_report(scores=report.scores.model_copy(update={"blocks": blocks}))))
+
+
+def test_one_step_of_training(make_report: MakeReport, report: Report) -> None:
+    assert report.recovered is not None
+    for curve in ([], report.recovered.curve[:1]):
+        recovered: Any = report.recovered.model_copy(update={"curve": curve})
+        Page(html.render(make_report(recovered=recovered)))

@@ -1,0 +1,100 @@
+"""A note is written where the figures call for it, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app.domain.results import Interval, Measurement, Report, TextInfo
+
+MakeReport = Callable[..., Report]
+
+OTHER = TextInfo(description="poems", source="local", identity="poems.txt", samples=480, tokens=128, sha256="9f" * 32)
+
+
+def change_final(report: Report, **changes: Any) -> Any:
+    """The benchmarks with the last variant changed."""
+    variants = [*report.benchmarks.variants[:-1], report.benchmarks.variants[-1].model_copy(update=changes)]
+    return report.benchmarks.model_copy(update={"variants": variants})
+
+
+def has(report: Report, words: str) -> bool:
+    return any(words in note for note in report.notes)
+
+
+def trained_on(make_report: MakeReport, report: Report, text: TextInfo, **changes: Any) -> Report:
+    assert report.recovered is not None
+    return make_report(recovered=report.recovered.model_copy(update={"text": text}), **changes)
+
+
+def test_a_shared_source_is_adaptation(make_report: MakeReport, report: Report) -> None:
+    assert has(report, "share a source")
+    assert not has(trained_on(make_report, report, OTHER), "share a source")
+
+
+def test_training_on_the_measured_tokens_voids_them(make_report: MakeReport, report: Report) -> None:
+    measured = report.benchmarks.variants[0].perplexity[0].text
+    assert has(trained_on(make_report, report, measured), "the very tokens")
+
+
+def test_perplexity_below_the_originals(make_report: MakeReport, report: Report) -> None:
+    final = report.benchmarks.variants[-1]
+    lower = [p.model_copy(update={"value": p.value / 10}) for p in final.perplexity]
+    assert has(make_report(benchmarks=change_final(report, perplexity=lower)), "is below the original's")
+    assert not has(report, "is below the original's")
+
+
+def test_recovery_that_moves_away_from_the_original(make_report: MakeReport, report: Report) -> None:
+    final = report.benchmarks.variants[-1]
+    further = [f.model_copy(update={"kl": 9.0}) for f in final.fidelity]
+    assert has(make_report(benchmarks=change_final(report, fidelity=further)), "forgotten the original")
+    worse = [p.model_copy(update={"value": 900.0}) for p in final.perplexity]
+    changed = change_final(report, fidelity=further, perplexity=worse)
+    assert has(make_report(benchmarks=changed), "recovery did not help")
+
+
+def timed(final: Measurement, speedup: Interval, noise: float | None) -> list[Any]:
+    return [cell.model_copy(update={"speedup": speedup, "noise": noise}) for cell in final.latency]
+
+
+def test_speed_within_the_noise(make_report: MakeReport, report: Report) -> None:
+    final = report.benchmarks.variants[-1]
+    cells = timed(final, Interval(median=1.01, low=0.97, high=1.05), 0.01)
+    assert has(make_report(benchmarks=change_final(report, latency=cells)), "no difference in speed was shown")
+    cells = timed(final, Interval(median=1.04, low=1.02, high=1.06), 0.08)
+    noisy = make_report(benchmarks=change_final(report, latency=cells))
+    assert has(noisy, "within the noise of the machine")
+    assert has(noisy, "The machine was noisy")
+    assert not has(report, "noisy")
+
+
+def test_a_gate_whose_limit_lies_in_the_interval(make_report: MakeReport) -> None:
+    assert has(make_report(gates={"min_speedup": 1.23}), "`min_speedup` was a near thing")
+    assert not has(make_report(gates={"min_speedup": 1.1}), "near thing")
+
+
+def test_self_generated_text_and_little_text(make_report: MakeReport, report: Report) -> None:
+    text = OTHER.model_copy(update={"source": "self", "samples": 4})
+    final = report.benchmarks.variants[-1]
+    perplexity = [final.perplexity[0].model_copy(update={"text": text})]
+    changed = make_report(benchmarks=change_final(report, perplexity=perplexity, fidelity=[]))
+    assert has(changed, "text that the original wrote itself")
+    assert has(changed, "small sample (512 tokens)")
+    assert not has(report, "small sample")
+
+
+def test_what_the_protection_kept(make_report: MakeReport, report: Report) -> None:
+    assert report.scores is not None
+    order = [0, *[b for b in report.scores.order if b != 0]]
+    assert has(make_report(scores=report.scores.model_copy(update={"order": order})), "(0)")
+
+
+def test_notes_of_stages_come_along_once(make_report: MakeReport, report: Report) -> None:
+    pruned = report.pruned.model_copy(update={"notes": ["a note", "a note"], "needs_loader": True, "dropped": []})
+    assert report.recovered is not None
+    recovered = report.recovered.model_copy(update={"notes": ["a note"], "resumed_from": [20, 40]})
+    changed = make_report(pruned=pruned, recovered=recovered)
+    assert changed.notes.count("a note") == 1
+    assert has(changed, "modeling_secateur.py")
+    assert has(changed, "at step 20 and 40")
+    assert has(changed, "Width pruning leaves the number of blocks")

@@ -1,0 +1,96 @@
+"""The report stage, as the stage process runs it: results of the other stages in, files out."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from app.domain.jobs import StageName
+from app.domain.protocol import Runtime, StageEvent, StageSpec
+from app.domain.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
+from app.domain.spec import CompressionSpec
+from app.errors import StageFailed
+from workers import stage as stage_process
+from workers.stages import report as report_stage
+from workers.stages.context import StageContext
+
+MODEL = ModelInfo(id="m", fingerprint="00", family="llama", blocks=4, parameters=400, bytes_on_disk=1600)
+MACHINE = Environment(
+    device="cpu", device_name="a CPU", dtype="float32", threads=1, platform="Linux", python="3.11", versions={}
+)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> StageSpec:
+    pruned = Pruned(
+        kind="depth",
+        dropped=[1],
+        kept=[0, 2, 3],
+        parameters_before=400,
+        parameters_after=300,
+        bytes_before=1600,
+        bytes_after=1200,
+        seconds=0.1,
+        model=MODEL,
+    )
+    measured = Benchmarks(
+        variants=[
+            Measurement(variant="original", parameters=400, blocks=4, bytes_on_disk=1600),
+            Measurement(variant="pruned", parameters=300, blocks=3, bytes_on_disk=1200),
+        ],
+        environment=MACHINE,
+        seconds=1.0,
+    )
+    inputs = {StageName.PRUNE: tmp_path / "prune", StageName.BENCHMARK: tmp_path / "benchmark"}
+    for folder in inputs.values():
+        folder.mkdir()
+    (inputs[StageName.PRUNE] / "pruned.json").write_text(pruned.model_dump_json())
+    (inputs[StageName.BENCHMARK] / "benchmarks.json").write_text(measured.model_dump_json())
+    return StageSpec(
+        job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
+        stage=StageName.REPORT,
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        spec=CompressionSpec.model_validate(
+            {
+                "model": {"source": "local", "path": "m"},
+                "pruning": {"kind": "depth", "drop": [1]},
+                "recovery": {"kind": "none"},
+                "gates": {"max_parameters": 350},
+            }
+        ),
+        work=tmp_path / "work",
+        inputs=inputs,
+        runtime=Runtime(cache=tmp_path / "cache", public_url="https://prune.example"),
+    )
+
+
+def test_every_form_is_written(stage: StageSpec, tmp_path: Path) -> None:
+    spec, events = tmp_path / "spec.json", tmp_path / "events"
+    spec.write_text(stage.model_dump_json())
+    with events.open("wb") as pipe:
+        assert stage_process.main(spec, pipe.fileno()) == 0
+    out = stage.work / "out"
+    assert sorted(file.name for file in out.iterdir()) == [
+        "model_card.md",
+        "report.html",
+        "report.json",
+        "report.junit.xml",
+        "report.md",
+    ]
+    report = Report.model_validate_json((out / "report.json").read_text())
+    assert report.verdict == "passed"
+    last = json.loads(events.read_text().splitlines()[-1])
+    assert last["type"] == "result"
+    assert Report.model_validate(last["data"]) == report
+    assert "https://prune.example/jobs/" in (out / "report.md").read_text()
+
+
+def test_a_missing_input_is_a_clear_error(stage: StageSpec) -> None:
+    events: list[StageEvent] = []
+    context = StageContext(stage.model_copy(update={"inputs": {}}), events.append)
+    with pytest.raises(StageFailed, match="needs the files of the prune stage"):
+        report_stage.run(context)
