@@ -60,24 +60,25 @@ def append(session: Session, job_id: UUID, events: Sequence[NewEvent]) -> int:
         update(Job)
         .where(Job.id == job_id)
         .values(last_event_seq=Job.last_event_seq + len(events), updated_at=func.now())
-        .returning(Job.last_event_seq)
+        .returning(Job.last_event_seq, func.now())
         .execution_options(synchronize_session=False)
     )
-    last = session.execute(counted).scalar_one_or_none()
-    if last is None:
+    row = session.execute(counted).tuples().one_or_none()
+    if row is None:
         raise NotFound(f"there is no job {job_id}")
+    last, now = row
     if events:
         first = last - len(events) + 1
-        session.execute(insert(Event), [_row(job_id, first + i, event) for i, event in enumerate(events)])
+        session.execute(insert(Event), [_row(job_id, first + i, event, now) for i, event in enumerate(events)])
         session.execute(select(func.pg_notify(CHANNEL, str(job_id))))
     return last
 
 
-def _row(job_id: UUID, seq: int, event: NewEvent) -> dict[str, Any]:
+def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "seq": seq,
-        "created_at": event.created_at or func.now(),
+        "created_at": event.created_at or now,
         "stage": event.stage,
         "attempt": event.attempt,
         "type": event.type,
