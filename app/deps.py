@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Annotated, cast
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Annotated, cast
+from uuid import UUID
 
-from celery import Celery
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Engine
 
-from app import queue
 from app.db.session import SessionFactory, session_factory, unit_of_work
 from app.errors import Unauthorized
 from app.services.work import Work
 from app.settings import Settings
 from app.storage import ArtifactStore, open_store
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
 ANONYMOUS = "local"  # the caller where no keys are set
@@ -75,19 +78,34 @@ def get_factory(settings: SettingsDep) -> SessionFactory:
     return session_factory(settings, pool_size=POOL_SIZE)
 
 
+def dispose_pool(settings: Settings) -> None:
+    """Close the database connections that no request holds."""
+    if settings.database_url is not None:
+        engine: Engine = session_factory(settings, pool_size=POOL_SIZE).kw["bind"]
+        engine.dispose()
+
+
 FactoryDep = Annotated[SessionFactory, Depends(get_factory)]
 
 
 @lru_cache(maxsize=4)
 def celery_for(settings: Settings) -> Celery:
     """The Celery instance for these settings. Raises Unavailable if no broker is configured."""
-    return queue.make_celery(settings)
+    from app.queue import make_celery  # heavy, and not needed to start
+
+    return make_celery(settings)
+
+
+def _send_stage(settings: Settings, stage_id: UUID) -> bool:
+    from app.queue import send_stage
+
+    return send_stage(stage_id, celery=celery_for(settings))
 
 
 def get_work(factory: FactoryDep, settings: SettingsDep) -> Iterator[Work]:
     """One request, one transaction: committed before the response is sent, rolled back if the operation raises."""
     with unit_of_work(factory) as session:
-        work = Work(session, lambda stage_id: queue.send_stage(stage_id, celery=celery_for(settings)))
+        work = Work(session, partial(_send_stage, settings))
         yield work
     work.committed()
 

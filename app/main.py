@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from app.api import artifacts, catalog, events, health, jobs, logs, metrics, openapi, problems, reports, scores
 from app.api.metrics import Metrics
 from app.api.middleware import EdgeMiddleware
+from app.deps import dispose_pool
 from app.services.event_hub import EventHub
 from app.settings import Settings, get_settings
 from app.version import VERSION
@@ -57,3 +58,4 @@ def _operation_id(route: APIRoute) -> str:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     await app.state.event_hub.close()
+    dispose_pool(app.state.settings)

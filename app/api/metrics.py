@@ -18,7 +18,6 @@ from app.db import jobs, stages
 from app.db.session import session_factory, unit_of_work
 from app.deps import POOL_SIZE, Caller, celery_for
 from app.errors import ServiceError
-from app.queue import depth
 from app.settings import Settings
 from app.version import VERSION
 
@@ -83,6 +82,8 @@ class _Database(Collector):
         yield up
 
     def _messages(self) -> int | None:
+        from app.queue import depth  # heavy, and not needed to start
+
         try:
             return depth(celery=celery_for(self._settings))
         except ServiceError:  # no broker is configured

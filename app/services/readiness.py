@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from celery import Celery
 from sqlalchemy import text
 
-from app import queue
-from app.db.migrate import is_current
 from app.db.session import SessionFactory, unit_of_work
 from app.schemas.health import Check, Readiness
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 
 def readiness(settings: Settings, *, factory: Callable[[], SessionFactory], celery: Callable[[], Celery]) -> Readiness:
@@ -41,12 +42,16 @@ def _database(factory: SessionFactory) -> Check:
 def _migrations(settings: Settings) -> Check:
     if settings.database_url is None:
         return Check(ok=False, detail="no database is configured")
+    from app.db.migrate import is_current  # Alembic: heavy, and not needed to start
+
     current = is_current(settings.database_url)
     return Check(ok=current, detail="up to date" if current else "not the schema of this version; run the migrations")
 
 
 def _broker(celery: Celery) -> Check:
-    waiting = queue.depth(celery=celery)
+    from app.queue import depth  # Celery: likewise
+
+    waiting = depth(celery=celery)
     if waiting is None:
         return Check(ok=False, detail="does not answer")
     return Check(ok=True, detail=f"answers; {waiting} messages wait")

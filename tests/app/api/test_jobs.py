@@ -1,0 +1,282 @@
+"""Submitting, listing, reading, cancelling, retrying and deleting jobs over HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from starlette.testclient import TestClient
+
+from app.db.session import SessionFactory, unit_of_work
+from app.db.tables import Job
+from app.domain.jobs import StageName
+from app.queue import QUEUE
+from tests.fixtures.played_worker import PlayedWorker
+
+Submit = Callable[..., dict[str, Any]]
+
+
+def messages(redis_url: str) -> int:
+    with redis.Redis.from_url(redis_url) as broker:
+        return int(broker.llen(QUEUE))  # type: ignore[arg-type]  # redis types sync and async answers as one
+
+
+def test_a_submission_is_accepted_stored_and_sent(
+    client: TestClient, spec: dict[str, Any], sessions: SessionFactory, redis_url: str
+) -> None:
+    response = client.post("/jobs", json={**spec, "labels": {"commit": "abc123"}})
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/jobs/{job['id']}"
+    assert UUID(job["id"]).version == 7
+    assert job["state"] == "queued"
+    assert job["verdict"] == "none"
+    assert job["labels"] == {"commit": "abc123"}
+    assert [stage["name"] for stage in job["stages"]] == ["score", "prune", "benchmark", "report"]
+    assert job["spec"]["scoring"]["criterion"] == "perplexity"  # the default is filled in
+    assert job["created_at"].endswith("Z")
+    assert client.get(response.headers["location"]).json() == job
+    with unit_of_work(sessions) as session:
+        assert session.get_one(Job, UUID(job["id"])).state.value == "queued"
+    assert messages(redis_url) == 1
+
+
+def test_a_broker_that_is_down_does_not_refuse_a_job(make_settings: Callable[..., Any], spec: dict[str, Any]) -> None:
+    from app.main import create_app
+
+    with TestClient(create_app(make_settings(redis_url="redis://127.0.0.1:1/0")), base_url="http://localhost") as api:
+        response = api.post("/jobs", json=spec)
+        assert response.status_code == 202
+        assert api.get(response.headers["location"]).json()["state"] == "queued"
+
+
+def test_the_same_key_and_body_replay_the_first_answer(
+    client: TestClient, spec: dict[str, Any], worker: PlayedWorker, redis_url: str
+) -> None:
+    first = client.post("/jobs", json=spec, headers={"Idempotency-Key": "run-7"})
+    worker.finish(first.json()["id"])
+    reordered = {**dict(reversed(spec.items())), "seed": 0}  # another order, and a default written out
+    again = client.post("/jobs", json=reordered, headers={"Idempotency-Key": "run-7"})
+    assert (again.status_code, again.json()) == (202, first.json())
+    assert again.headers["location"] == first.headers["location"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(client.get("/jobs").json()["data"]) == 1
+    assert messages(redis_url) == 1
+
+
+def test_the_same_key_with_another_body_is_refused(client: TestClient, spec: dict[str, Any]) -> None:
+    client.post("/jobs", json=spec, headers={"Idempotency-Key": "run-7"})
+    response = client.post("/jobs", json={**spec, "seed": 1}, headers={"Idempotency-Key": "run-7"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["parameter"] == "header Idempotency-Key"
+    assert len(client.get("/jobs").json()["data"]) == 1
+
+
+def test_a_refused_body_does_not_use_up_its_key(client: TestClient, spec: dict[str, Any]) -> None:
+    key = {"Idempotency-Key": "run-7"}
+    assert client.post("/jobs", json={**spec, "seed": -1}, headers=key).status_code == 422
+    assert client.post("/jobs", json=spec, headers=key).status_code == 202
+
+
+def test_keys_belong_to_their_caller(make_settings: Callable[..., Any], spec: dict[str, Any]) -> None:
+    from app.main import create_app
+
+    with TestClient(create_app(make_settings(api_keys="one,two")), base_url="http://localhost") as api:
+        ids = [
+            api.post("/jobs", json=spec, headers={"Idempotency-Key": "k", "Authorization": f"Bearer {key}"}).json()[
+                "id"
+            ]
+            for key in ("one", "two", "one")
+        ]
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_fifty_submissions_at_once_with_one_key_make_one_job(
+    client: TestClient, spec: dict[str, Any], redis_url: str
+) -> None:
+    def post(_: int) -> tuple[int, str]:
+        response = client.post("/jobs", json=spec, headers={"Idempotency-Key": "at-once"})
+        return response.status_code, response.text
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = set(pool.map(post, range(50)))
+    assert len(answers) == 1  # one status and one body, for all of them
+    assert next(iter(answers))[0] == 202
+    assert len(client.get("/jobs").json()["data"]) == 1
+    assert messages(redis_url) == 1
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("90s", 90), ("1h30m", 5400), ("2d", 172800)])
+def test_cancel_after_sets_a_deadline(client: TestClient, spec: dict[str, Any], header: str, seconds: int) -> None:
+    from datetime import datetime
+
+    job = client.post("/jobs", json=spec, headers={"Cancel-After": header}).json()
+    allowed = datetime.fromisoformat(job["deadline_at"]) - datetime.fromisoformat(job["created_at"])
+    assert seconds - 10 <= allowed.total_seconds() <= seconds + 10
+
+
+@pytest.mark.parametrize("header", ["soon", "-5", "0", "0s", "31d", "1.5h", "", "5m1h", "9" * 30])
+def test_a_bad_cancel_after_is_named(client: TestClient, spec: dict[str, Any], header: str) -> None:
+    response = client.post("/jobs", json=spec, headers={"Cancel-After": header})
+    assert response.status_code == 422
+    error = response.json()["errors"][0]
+    assert (error["parameter"], error["pointer"]) == ("header Cancel-After", "")
+
+
+def test_pages_are_newest_first_and_stay_right_while_jobs_arrive(client: TestClient, submit: Submit) -> None:
+    made = [submit()["id"] for _ in range(5)]
+    first = client.get("/jobs", params={"limit": 2})
+    assert first.json()["has_more"] is True
+    submit()  # comes before the first page, and must not move the next ones
+    seen = [job["id"] for job in first.json()["data"]]
+    link = first.headers["link"]
+    while link:
+        page = client.get(re.fullmatch(r'<(.*)>; rel="next"', link).group(1))  # type: ignore[union-attr]
+        seen += [job["id"] for job in page.json()["data"]]
+        link = page.headers.get("link")
+    assert seen == made[::-1]
+    assert page.json() | {"data": []} == {"data": [], "has_more": False, "next_cursor": None}
+    assert "spec" not in first.json()["data"][0]
+
+
+def test_lists_are_filtered(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    done = submit(labels={"team": "a", "branch": "main"})["id"]
+    worker.finish(done)
+    waiting = submit(labels={"team": "a"}, model={"source": "hub", "id": "other/model"})["id"]
+
+    def ids(query: str) -> list[str]:
+        return [job["id"] for job in client.get(f"/jobs?{query}").json()["data"]]
+
+    assert ids("status=succeeded") == [done]
+    assert ids("status=queued") == [waiting]
+    assert ids("verdict=passed") == [done]
+    assert ids("model=other/model") == [waiting]
+    assert ids("label=team=a") == [waiting, done]
+    assert ids("label=team=a&label=branch=main") == [done]
+    assert ids("label=team=b") == []
+    assert ids("status=queued&verdict=passed") == []
+
+
+def test_the_next_page_keeps_its_filters(client: TestClient, submit: Submit) -> None:
+    wanted = [submit(labels={"k": "a b&c"})["id"] for _ in range(3)]
+    submit()
+    page = client.get("/jobs", params={"limit": 2, "label": "k=a b&c", "status": "queued"})
+    rest = client.get(page.headers["link"].split(">")[0][1:])
+    assert [job["id"] for job in page.json()["data"] + rest.json()["data"]] == wanted[::-1]
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("limit=0", "query limit"),
+        ("limit=101", "query limit"),
+        ("status=done", "query status"),
+        ("verdict=maybe", "query verdict"),
+        ("cursor=nonsense", "query cursor"),
+        ("cursor=%00", "query cursor"),
+        ("label=bare", "query label"),
+        ("label=a%00b=c", "query label"),
+        ("model=%00", "query model"),
+    ],
+)
+def test_bad_queries_are_named(client: TestClient, query: str, parameter: str) -> None:
+    response = client.get(f"/jobs?{query}")
+    assert response.status_code == 422
+    assert [error["parameter"] for error in response.json()["errors"]] == [parameter]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_again(client: TestClient, submit: Submit) -> None:
+    job_id = submit()["id"]
+    answers = [client.post(f"/jobs/{job_id}/cancel") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[0].json() == answers[2].json()
+    assert answers[0].json()["state"] == "cancelled"
+    assert answers[0].json()["cancel_requested_at"] is not None
+    assert {stage["state"] for stage in answers[0].json()["stages"]} == {"cancelled"}
+
+
+def test_a_running_job_is_cancelling_until_its_worker_lets_go(
+    client: TestClient, submit: Submit, worker: PlayedWorker
+) -> None:
+    job_id = submit()["id"]
+    claim = worker.claim(job_id)
+    assert client.post(f"/jobs/{job_id}/cancel").json()["state"] == "cancelling"
+    assert client.post(f"/jobs/{job_id}/cancel").json()["state"] == "cancelling"
+    worker.stop(claim)
+    assert client.get(f"/jobs/{job_id}").json()["state"] == "cancelled"
+
+
+def test_cancelling_what_is_over_changes_nothing(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job_id = submit()["id"]
+    worker.finish(job_id)
+    before = client.get(f"/jobs/{job_id}").json()
+    assert client.post(f"/jobs/{job_id}/cancel").json() == before
+    assert before["state"] == "succeeded"
+
+
+def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker: PlayedWorker, redis_url: str) -> None:
+    job_id = submit()["id"]
+    worker.succeed(worker.claim(job_id))
+    problem = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "out of memory"}
+    worker.fail(worker.claim(job_id), problem)
+    failed = client.get(f"/jobs/{job_id}").json()
+    assert failed["problem"] | problem == failed["problem"]
+    assert failed["problem"]["stage"] == "prune"
+    before = messages(redis_url)
+    response = client.post(f"/jobs/{job_id}/retry")
+    job = response.json()
+    assert (response.status_code, job["state"], job["problem"]) == (202, "queued", None)
+    assert [stage["state"] for stage in job["stages"]] == ["succeeded", "queued", "queued", "queued"]
+    assert messages(redis_url) == before + 1
+    worker.finish(job_id)
+    assert client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"
+
+
+def test_only_a_failed_or_cancelled_job_is_retried(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job_id = submit()["id"]
+    assert client.post(f"/jobs/{job_id}/retry").status_code == 409
+    worker.finish(job_id)
+    response = client.post(f"/jobs/{job_id}/retry")
+    assert response.status_code == 409
+    assert "succeeded" in response.json()["detail"]
+
+
+def test_a_job_that_is_over_is_deleted_with_its_files(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job_id = submit()["id"]
+    assert client.delete(f"/jobs/{job_id}").status_code == 409
+    worker.finish(job_id, {StageName.PRUNE: {"checkpoint/config.json": b"{}"}})
+    artifact = f"/jobs/{job_id}/artifacts/prune/checkpoint/config.json"
+    assert client.get(artifact).status_code == 200
+    response = client.delete(f"/jobs/{job_id}")
+    assert (response.status_code, response.content) == (204, b"")
+    paths = ("", "/events", "/logs", "/scores", "/report", "/artifacts", "/artifacts/prune/checkpoint/config.json")
+    for path in paths:
+        assert client.get(f"/jobs/{job_id}{path}").status_code == 404, path
+    assert client.delete(f"/jobs/{job_id}").status_code == 404
+
+
+def test_a_job_that_does_not_exist_is_not_found_everywhere(client: TestClient) -> None:
+    path = f"/jobs/{uuid4()}"
+    for method, suffix in [
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/cancel"),
+        ("POST", "/retry"),
+        ("GET", "/events"),
+        ("GET", "/logs"),
+        ("GET", "/scores"),
+        ("GET", "/report"),
+        ("GET", "/report.html"),
+        ("GET", "/artifacts"),
+        ("GET", "/artifacts/a/b"),
+    ]:
+        response = client.request(method, path + suffix)
+        assert response.status_code == 404, suffix
+        assert response.json()["type"].endswith("/not-found")
+        assert response.json()["instance"] == path + suffix
