@@ -68,6 +68,19 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(default=1.5, ge=0, description="Between SIGTERM and SIGKILL of a stage.")
     stage_time_limit_seconds: float = Field(default=24 * 3600.0, gt=0)
     max_attempts: int = Field(default=3, ge=1, description="Starts of one stage, after crashes, before it fails.")
+    stage_entry: str = Field(
+        default="workers.stage:main",
+        pattern=r"^[\w.]+:\w+$",
+        description="What a stage process runs, module:function; another one is for tests.",
+    )
+    stage_preload: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("torch", "transformers", "peft"),
+        description="Modules that the fork server imports before it forks stages, separated by commas.",
+    )
+    reuse_results: bool = Field(default=True, description="Whether identical stages of different jobs share results.")
+    keep_days: float = Field(
+        default=7.0, gt=0, description="How long the scratch of a stage that did not succeed is kept for a retry."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("model_roots", "data_roots", mode="before")
@@ -75,7 +88,7 @@ class Settings(BaseSettings):
     def _paths(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "stage_preload", mode="before")
     @classmethod
     def _keys(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -1,0 +1,212 @@
+"""The fork server and the guardian: stages start, end, and never outlive those who answer for them."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from workers.forkserver import Exit, ForkServer, StageProcess
+from workers.guardian import lease_clock
+
+PATIENCE = 20.0  # seconds until a test gives up; nothing is judged by its speed
+
+Start = Callable[..., StageProcess]
+
+PROGRAM = """
+import os, subprocess, sys, signal, time
+from pathlib import Path
+
+def main(spec: Path, events: int) -> int:
+    exec(spec.read_text(), {"events": events, **globals()})
+    return 0
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServer]:
+    (tmp_path / "program_of_test.py").write_text(PROGRAM)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("SECATEUR_DATABASE_URL", "postgresql://user:secret@host/name")
+    server = ForkServer("program_of_test:main", [])
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start(server: ForkServer, tmp_path: Path) -> Iterator[Start]:
+    started: list[StageProcess] = []
+
+    def start(code: str, *, lease: float = 60.0) -> StageProcess:
+        spec = tmp_path / f"spec{len(started)}.py"
+        spec.write_text(code)
+        process = server.start(spec, log=tmp_path / "log", until=lease_clock() + lease)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.close()
+
+
+def wait(condition: Callable[[], object]) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up, "waited in vain"
+        time.sleep(0.01)
+
+
+def wait_exit(process: StageProcess) -> Exit:
+    wait(process.poll)
+    assert process.exit is not None
+    return process.exit
+
+
+def read_line(process: StageProcess) -> str:
+    """What the stage wrote; it writes one line."""
+    ready, _, _ = select.select([process.events], [], [], PATIENCE)
+    assert ready
+    return os.read(process.events, 4096).decode().strip()
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_stage_writes_events_and_its_exit_is_reported(start: Start, tmp_path: Path) -> None:
+    process = start("os.write(events, b'hello'); print('to the log'); sys.exit(7)")
+    assert wait_exit(process).code == 7
+    assert process.exit is not None
+    assert process.exit.reason == "ended"
+    assert process.exit.max_rss > 1 << 20
+    assert read_line(process) == "hello"
+    assert os.read(process.events, 10) == b""  # nobody holds the other end any more
+    assert (tmp_path / "log").read_text() == "to the log\n"
+
+
+def test_an_exception_goes_to_the_log(start: Start, tmp_path: Path) -> None:
+    assert wait_exit(start("1 / 0")).code == 70
+    assert "ZeroDivisionError" in (tmp_path / "log").read_text()
+
+
+def test_the_stage_sees_no_secrets(start: Start) -> None:
+    process = start("os.write(events, repr([n for n in os.environ if n.startswith('SECATEUR_')]).encode())")
+    assert read_line(process) == "[]"
+
+
+def test_a_signal_is_reported(start: Start) -> None:
+    assert wait_exit(start("os.kill(os.getpid(), signal.SIGSEGV)")).code == -signal.SIGSEGV
+
+
+def test_terminate_then_kill(start: Start) -> None:
+    process = start(
+        "signal.signal(signal.SIGTERM, lambda *_: os.write(events, b'term')); os.write(events, b'up')\n"
+        "while True: time.sleep(1)"
+    )
+    assert read_line(process) == "up"
+    process.terminate()
+    assert read_line(process) == "term"
+    assert process.poll() is None
+    process.kill()
+    assert wait_exit(process) == Exit(-signal.SIGKILL, "killed", process.exit.max_rss if process.exit else 0)
+
+
+DAEMON = (
+    "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    "os.write(events, f'{os.getpid()} {child.pid}'.encode())\n"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux hands orphans to a subreaper")
+def test_what_a_stage_leaves_behind_ends_with_it(start: Start) -> None:
+    process = start(DAEMON)
+    _, child = map(int, read_line(process).split())
+    assert wait_exit(process).code == 0
+    assert not alive(child)
+
+
+def test_a_lease_that_is_not_extended_ends_everything(start: Start) -> None:
+    process = start(DAEMON + "time.sleep(1000)", lease=0.5)
+    pids = list(map(int, read_line(process).split()))
+    assert wait_exit(process).reason == "lease"
+    assert not any(map(alive, pids))
+
+
+def test_a_lease_can_be_extended(start: Start) -> None:
+    process = start("os.write(events, b'up'); time.sleep(0.6)", lease=0.3)
+    process.extend(lease_clock() + 60)
+    assert wait_exit(process) == Exit(0, "ended", process.exit.max_rss if process.exit else 0)
+
+
+def test_closing_the_pipes_ends_everything(start: Start) -> None:
+    process = start(DAEMON + "time.sleep(1000)")
+    pids = list(map(int, read_line(process).split()))
+    process.close()
+    wait(lambda: not any(map(alive, pids)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+def test_a_killed_guardian_takes_the_stage_with_it(start: Start) -> None:
+    process = start("os.write(events, f'{os.getpid()} {os.getppid()}'.encode()); time.sleep(1000)")
+    stage, guardian = map(int, read_line(process).split())
+    os.kill(guardian, signal.SIGKILL)
+    assert wait_exit(process).reason == "lost"
+    wait(lambda: not alive(stage))
+
+
+def test_a_dead_server_is_started_anew_and_stages_survive_it(server: ForkServer, start: Start) -> None:
+    running = start("os.write(events, b'up'); time.sleep(0.5)")
+    assert read_line(running) == "up"
+    first = server.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    wait(lambda: not alive(first))
+    assert wait_exit(start("os.write(events, b'again')")).code == 0
+    assert server.pid not in {None, first}
+    assert wait_exit(running).code == 0
+
+
+def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "program_of_test.py").write_text(PROGRAM)
+    (tmp_path / "spec").write_text(DAEMON + "time.sleep(1000)")
+    worker = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from workers.forkserver import ForkServer; from workers.guardian import lease_clock\n"
+        "server = ForkServer('program_of_test:main', [])\n"
+        f"process = server.start(Path({str(tmp_path / 'spec')!r}), log=Path(os.devnull), until=lease_clock() + 60)\n"
+        "os.set_blocking(process.events, True)\n"
+        "print(server.pid, os.read(process.events, 100).decode(), flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE, env=environment) as running:
+        assert running.stdout is not None
+        pids = list(map(int, running.stdout.readline().split()))
+        assert len(pids) == 3
+        running.kill()
+        wait(lambda: not any(map(alive, pids)))
+
+
+def test_after_the_real_imports_there_is_one_thread_and_no_device() -> None:
+    """What makes forking safe."""
+    from app.settings import Settings
+
+    program = (
+        "import importlib, sys, psutil\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "print(psutil.Process().num_threads())\n"
+    )
+    settings = Settings()
+    command = [sys.executable, "-c", program, *settings.stage_preload]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    assert subprocess.check_output(command, env=environment, text=True).strip() == "1"
