@@ -1,0 +1,159 @@
+"""Training that is interrupted and goes on, and training that breaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from app.domain.options import LoraRecovery
+from app.domain.results import LossPoint
+from app.errors import StageFailed
+from workers.engine.recovery.lora import add_adapters
+from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, step_of
+from workers.engine.recovery.training import (
+    Sequences,
+    TrainingOutcome,
+    TrainingSettings,
+    samples_seen,
+    total_steps,
+    train,
+)
+from workers.engine.runtime import Machine
+
+CPU = Machine(torch.device("cpu"), torch.float32, 1, 3)
+SETTINGS = TrainingSettings(
+    learning_rate=1e-2, batch_size=4, micro_batch_size=2, epochs=2, warmup_steps=3, checkpoint_steps=3
+)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def run(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> Callable[..., tuple[dict[str, Tensor], TrainingOutcome]]:
+    """run("folder", kill_at=5): a LoRA training with dropout, 22 samples, 12 steps; killed in the middle if asked."""
+
+    def start(
+        folder: str, *, kill_at: int | None = None, settings: TrainingSettings = SETTINGS, **arguments: Any
+    ) -> tuple[dict[str, Tensor], TrainingOutcome]:
+        model = add_adapters(make_model(), LoraRecovery(dropout=0.2), seed=1)
+
+        def progress(done: int, total: int, unit: str) -> None:
+            if done == kill_at:
+                raise Killed
+
+        outcome = train(
+            model,
+            Sequences(make_ids(22, 12)),
+            settings=settings,
+            machine=CPU,
+            scratch=tmp_path / folder,
+            identity="the same",
+            progress=progress,
+            **arguments,
+        )
+        return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}, outcome
+
+    return start
+
+
+def test_steps_and_samples_are_counted_as_they_are_trained() -> None:
+    assert total_steps(22, SETTINGS) == 12  # six batches an epoch, the last one of two samples
+    assert total_steps(22, replace(SETTINGS, max_steps=5)) == 5
+    assert total_steps(3, replace(SETTINGS, epochs=0.1)) == 1
+    assert [samples_seen(22, steps, 4) for steps in (1, 5, 6, 7, 12)] == [4, 20, 22, 26, 44]
+
+
+def test_loss_falls_and_the_curve_tells_it(run: Callable[..., Any]) -> None:
+    points: list[LossPoint] = []
+    _, outcome = run("scratch", settings=replace(SETTINGS, epochs=6), on_point=points.append)
+    assert outcome.steps == 36
+    assert outcome.tokens == 6 * 22 * 12
+    assert outcome.curve == points
+    assert [point.step for point in points] == list(range(1, 37))
+    assert points[-1].loss < points[0].loss - 0.2
+    assert points[0].learning_rate < points[2].learning_rate
+    assert points[-1].learning_rate < points[5].learning_rate
+
+
+@pytest.mark.parametrize("kill_at", [1, 4, 5, 7, 11])
+def test_a_training_that_was_killed_ends_with_the_same_bits(run: Callable[..., Any], kill_at: int) -> None:
+    expected, whole = run("whole")
+    with pytest.raises(Killed):
+        run("killed", kill_at=kill_at)
+    weights, resumed = run("killed")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert resumed.resumed_from == ([] if kill_at <= 3 else [(kill_at - 1) // 3 * 3])
+    assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens)
+    assert resumed.curve == whole.curve
+
+
+def test_a_training_killed_twice_says_so_and_ends_with_the_same_bits(run: Callable[..., Any]) -> None:
+    expected, _ = run("whole")
+    for kill_at in (5, 9):
+        with pytest.raises(Killed):
+            run("killed", kill_at=kill_at)
+    weights, outcome = run("killed")
+    assert outcome.resumed_from == [3, 6]
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_a_training_killed_after_its_last_step_is_not_trained_further(run: Callable[..., Any]) -> None:
+    expected, whole = run("scratch")
+    weights, again = run("scratch")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert again == whole
+
+
+def test_only_the_last_snapshots_are_kept_and_a_torn_one_is_passed_over(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    run("scratch")
+    assert [step_of(path) for path in list_snapshots(tmp_path / "scratch")] == [9, 12]
+    (tmp_path / "scratch" / "snapshot-12" / "weights.safetensors").write_bytes(b"torn")
+    found = latest_snapshot(tmp_path / "scratch", identity="the same")
+    assert found is not None
+    assert found.name == "snapshot-9"
+    assert latest_snapshot(tmp_path / "scratch", identity="another") is None
+
+
+def test_nothing_in_a_snapshot_is_pickled(run: Callable[..., Any], tmp_path: Path) -> None:
+    run("scratch")
+    suffixes = {path.suffix for path in (tmp_path / "scratch").rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".safetensors"}
+
+
+def test_a_loss_that_is_no_number_ends_the_training_and_the_last_good_snapshot_stays(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    calls = []
+
+    def loss(model: nn.Module, inputs: Any) -> Tensor:
+        calls.append(1)
+        value: Tensor = model(**inputs).loss
+        return value * (math.nan if len(calls) > 10 else 1)
+
+    with pytest.raises(StageFailed, match=r"The loss is nan at step 6 of 12\. The snapshot of step 3 is kept"):
+        run("scratch", loss=loss)
+    assert [step_of(path) for path in list_snapshots(tmp_path / "scratch")] == [3]
+
+
+def test_a_loss_of_ones_own_is_averaged_over_the_micro_batches(run: Callable[..., Any]) -> None:
+    def loss(model: nn.Module, inputs: Any) -> Tensor:
+        value: Tensor = model(**inputs).loss
+        return value
+
+    built_in, _ = run("built-in", settings=replace(SETTINGS, max_steps=4))
+    own, _ = run("own", settings=replace(SETTINGS, max_steps=4), loss=loss)
+    assert all(torch.allclose(own[name], built_in[name], atol=1e-6) for name in own)

@@ -1,0 +1,134 @@
+"""LoRA: low-rank adapters on every projection of the blocks, trained on a text and merged into the weights.
+
+The paper's recovery (Shortened LLaMA, arXiv 2402.02834): rank 8, alpha 16, dropout 0.05, on all projections (Hu et
+al. 2021, LoRA, arXiv 2106.09685), by peft. Adapters are fp32 whatever the base is, since fp16 training of Llama-2
+gave NaN in LLM-Pruner. Merging reads each weight from disk, adds the adapter's product in fp32 and rounds once to
+the dtype on disk, so nothing is lost by the dtype that the training computed in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from app.domain.options import LoraRecovery
+from app.errors import UnsupportedModel
+from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
+from workers.engine.progress import Progress, no_progress
+from workers.engine.recovery.training import TrainingSettings
+from workers.engine.runtime import Machine, seed_everything
+
+_ROUTERS = ("gate", "router", "shared_expert_gate")  # of mixtures of experts: they choose, they do not project
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
+def projections(model: PreTrainedModel) -> list[str]:
+    """Names of all linear maps inside the blocks, fused ones included, found by structure.
+
+    Raises:
+        UnsupportedModel: the blocks have none.
+    """
+    prefix = architecture_of(model.config).blocks_prefix
+    found = [
+        f"{prefix}.{name}"
+        for name, module in model.get_submodule(prefix).named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and name.rpartition(".")[2] not in _ROUTERS
+    ]
+    if not found:
+        raise UnsupportedModel(
+            f"The blocks of a {model.config.model_type} model have no linear maps that adapters could be put on."
+        )
+    return found
+
+
+def add_adapters(model: PreTrainedModel, options: LoraRecovery, *, seed: int) -> PeftModel:
+    """Put a fresh adapter on every projection; only the adapters require a gradient from then on."""
+    targets = projections(model)
+    seed_everything(seed)  # the adapters' random half is drawn here
+    config = LoraConfig(
+        r=options.rank,
+        lora_alpha=cast(int, options.alpha),  # annotated as int upstream, used as a number
+        lora_dropout=options.dropout,
+        target_modules=targets,
+        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    return cast(PeftModel, adapted)
+
+
+def settings_of(options: LoraRecovery) -> TrainingSettings:
+    """The options as the training takes them."""
+    return TrainingSettings(
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        micro_batch_size=options.micro_batch_size,
+        epochs=options.epochs,
+        warmup_steps=options.warmup_steps,
+        checkpoint_steps=options.checkpoint_steps,
+        max_steps=options.max_steps,
+    )
+
+
+def save_adapter(model: PeftModel, target: Path) -> None:
+    """Write the adapter as peft loads it, without a path of this machine in its config."""
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    state = {name: value.cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
+    save_file(state, part / ADAPTER_FILE, metadata={"format": "pt"})
+    config: Any = model.peft_config["default"]
+    before = config.base_model_name_or_path, config.inference_mode
+    config.base_model_name_or_path, config.inference_mode = None, True
+    config.save_pretrained(str(part))
+    config.base_model_name_or_path, config.inference_mode = before
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+
+
+def write_merged(
+    model: PeftModel, source: Path, target: Path, *, machine: Machine, progress: Progress = no_progress
+) -> None:
+    """Write the checkpoint `source` with the adapters merged into its weights.
+
+    Args:
+        source: the checkpoint that `model` was loaded from.
+    """
+    checkpoint = Checkpoint.open(source)
+    names = set(checkpoint.names())
+    inner = cast(PreTrainedModel, model.get_base_model())
+    base_prefix = architecture_of(inner.config).base_prefix
+    changes: dict[str, Change] = {}
+    for path, layer in inner.named_modules():
+        if isinstance(layer, LoraLayer):
+            name = name_on_disk(names, f"{path}.weight", base_prefix=base_prefix)
+            if name is None:
+                raise UnsupportedModel(f"The checkpoint stores {path}.weight in a form that adapters cannot go into.")
+            changes[name] = _merging(layer, machine.device)
+    patch_checkpoint(checkpoint, target, changes, progress=progress)
+
+
+def _merging(layer: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
+    def change(weight: Tensor) -> Tensor:
+        """(out, in) from disk, fp32 → the same with the adapter in it, by peft's own rule for the variant in use."""
+        base = layer.get_base_layer()
+        base.weight.data = weight.to(device)
+        layer.merge(safe_merge=False)  # numbers that are not finite are looked for when the tensor is written
+        merged = cast(Tensor, base.weight.data)
+        base.weight.data = torch.empty(0)  # the model is done with: one weight at a time is held
+        return merged
+
+    return change
