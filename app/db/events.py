@@ -63,7 +63,7 @@ def append(session: Session, job_id: UUID, events: Sequence[NewEvent]) -> int:
         .returning(Job.last_event_seq, func.now())
         .execution_options(synchronize_session=False)
     )
-    row = session.execute(counted).tuples().one_or_none()
+    row = session.execute(counted).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
     last, now = row
