@@ -30,27 +30,38 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.training import TrainingSettings
 from workers.engine.runtime import Machine, seed_everything
 
-_ROUTERS = ("gate", "router", "shared_expert_gate")  # of mixtures of experts: they choose, they do not project
 ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def projections(model: PreTrainedModel) -> list[str]:
     """Names of all linear maps inside the blocks, fused ones included, found by structure.
 
+    Of mixtures of experts only attention is adapted: transformers keeps the experts as stacked parameters and not as
+    linear maps, and peft takes the names of a dense MLP beside them for theirs.
+
     Raises:
         UnsupportedModel: the blocks have none.
     """
-    prefix = architecture_of(model.config).blocks_prefix
+    architecture = architecture_of(model.config)
+    prefix = architecture.blocks_prefix
     found = [
         f"{prefix}.{name}"
         for name, module in model.get_submodule(prefix).named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and name.rpartition(".")[2] not in _ROUTERS
+        if isinstance(module, nn.Linear | Conv1D)
+        and ("moe" not in architecture.quirks or f".{architecture.attention}." in f".{name}.")
     ]
     if not found:
         raise UnsupportedModel(
             f"The blocks of a {model.config.model_type} model have no linear maps that adapters could be put on."
         )
     return found
+
+
+def notes_on(model: PreTrainedModel) -> list[str]:
+    """What the report should say of where adapters are, in words."""
+    if "moe" in architecture_of(model.config).quirks:
+        return ["The model is a mixture of experts: adapters are on its attention only, the experts were not trained."]
+    return []
 
 
 def add_adapters(model: PreTrainedModel, options: LoraRecovery, *, seed: int) -> PeftModel:
