@@ -67,8 +67,8 @@ Text = Annotated[SelfText | HubText | LocalText, Field(discriminator="source")]
 class Calibration(Options):
     """The token batch on which blocks are judged."""
 
-    text: Text = Field(default_factory=SelfText)
-    samples: int = Field(default=10, ge=1, le=100_000)
+    text: Text = Field(default_factory=SelfText, description="Where the calibration text comes from.")
+    samples: int = Field(default=10, ge=1, le=100_000, description="Samples of the calibration batch.")
     tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per sample.")
 
 
@@ -140,14 +140,14 @@ class LoraRecovery(Options):
     """The paper's recipe."""
 
     kind: Literal["lora"] = "lora"
-    rank: int = Field(default=8, ge=1, le=1024)
-    alpha: float = Field(default=16, gt=0)
-    dropout: float = Field(default=0.05, ge=0, lt=1)
-    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    rank: int = Field(default=8, ge=1, le=1024, description="Rank of the adapters.")
+    alpha: float = Field(default=16, gt=0, description="The adapters are scaled by alpha / rank.")
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapters' input.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(default=64, ge=1, description="Samples per optimiser step.")
     micro_batch_size: int = Field(default=4, ge=1, description="Samples per forward pass.")
-    epochs: float = Field(default=2, gt=0, le=1000)
-    warmup_steps: int = Field(default=100, ge=0)
+    epochs: float = Field(default=2, gt=0, le=1000, description="Passes over the training samples.")
+    warmup_steps: int = Field(default=100, ge=0, description="Steps of linear warm-up.")
     max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps.")
     tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per training sample.")
     samples: int | None = Field(
@@ -155,7 +155,7 @@ class LoraRecovery(Options):
         ge=1,
         description="Use at most this many samples; for self-generated text, make this many (default 512).",
     )
-    text: Text = Field(default_factory=SelfText)
+    text: Text = Field(default_factory=SelfText, description="Where the training text comes from.")
     checkpoint_steps: int = Field(
         default=50, ge=1, description="Save every so many steps; a killed recovery resumes there."
     )
@@ -181,17 +181,23 @@ class LoraRecovery(Options):
 class LatencyBenchmark(Options):
     """The paper's protocol: 12 tokens in, 128 out, batch 1, 10 warm-up and 20 timed runs."""
 
-    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(1,), min_length=1)
-    input_tokens: int = Field(default=12, ge=1, le=131_072)
-    output_tokens: tuple[Annotated[int, Field(ge=2, le=131_072)], ...] = Field(default=(128,), min_length=1)
-    warmup: int = Field(default=10, ge=0, le=1000)
-    runs: int = Field(default=20, ge=3, le=10_000)
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(1,), min_length=1, description="Sequences generated at a time; each size is measured."
+    )
+    input_tokens: int = Field(default=12, ge=1, le=131_072, description="Tokens of the prompt.")
+    output_tokens: tuple[Annotated[int, Field(ge=2, le=131_072)], ...] = Field(
+        default=(128,), min_length=1, description="Tokens to generate; each length is measured."
+    )
+    warmup: int = Field(default=10, ge=0, le=1000, description="Generations before the timing.")
+    runs: int = Field(default=20, ge=3, le=10_000, description="Timed generations of each variant.")
 
 
 class PerplexityBenchmark(Options):
     """Non-overlapping windows; the paper uses windows of 128 tokens."""
 
-    texts: tuple[Text, ...] = Field(default_factory=lambda: (SelfText(),), min_length=1)
+    texts: tuple[Text, ...] = Field(
+        default_factory=lambda: (SelfText(),), min_length=1, description="Held-out texts to measure on."
+    )
     tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per window.")
     windows: int = Field(default=40, ge=1, le=1_000_000, description="At most this many windows per text.")
 
@@ -199,7 +205,7 @@ class PerplexityBenchmark(Options):
 class FidelityBenchmark(Options):
     """On the same windows as `perplexity`."""
 
-    enabled: bool = True
+    enabled: bool = Field(default=True, description="Measure the fidelity to the original.")
 
 
 class SamplesBenchmark(Options):
@@ -212,6 +218,7 @@ class SamplesBenchmark(Options):
             "To install the software, first",
         ),
         max_length=50,
+        description="What the variants continue.",
     )
-    max_new_tokens: int = Field(default=48, ge=1, le=4096)
-    temperature: float = Field(default=0.7, ge=0, le=5, description="0 is greedy.")
+    max_new_tokens: int = Field(default=48, ge=1, le=4096, description="Tokens of each continuation.")
+    temperature: float = Field(default=0.7, ge=0, le=5, description="Sampling temperature; 0 is greedy.")

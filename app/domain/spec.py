@@ -88,8 +88,10 @@ class Gates(Options):
         ge=0,
         description="Greatest mean KL divergence from the original, nats per token, worst text.",
     )
-    min_top1_agreement: float | None = Field(default=None, ge=0, le=1)
-    max_parameters: int | None = Field(default=None, gt=0)
+    min_top1_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="Least top-1 agreement with the original, worst text."
+    )
+    max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
     max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
 
 
@@ -107,7 +109,7 @@ class CompressionSpec(Options):
     benchmark: Benchmark = Field(default_factory=Benchmark)
     gates: Gates = Field(default_factory=Gates)
     labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything that is drawn at random.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
         description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
