@@ -1,0 +1,73 @@
+"""The `secateur` command: a thin layer over the HTTP client, and the starter of the service.
+
+Nothing heavy is imported before a command needs it, so `secateur --help` is quick, and a client's installation
+(no server, no torch) has every command that talks to a service.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from app.commands import jobs, results, service, submit, watch
+
+SERVICE = "Service"
+WORK = "Jobs"
+RESULTS = "Results"
+
+app = typer.Typer(
+    name="secateur",
+    help="Structured pruning of large language models as a job service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # a local may hold a key
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from app.version import VERSION
+
+        print(f"secateur {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    url: Annotated[
+        str | None, typer.Option(help="The service (default: SECATEUR_URL, or http://127.0.0.1:8000).")
+    ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Structured pruning of large language models as a job service.
+
+    A key goes into SECATEUR_API_KEY: on the command line everybody on the machine could read it.
+    """
+    if url is not None:
+        os.environ["SECATEUR_URL"] = url
+
+
+app.command(rich_help_panel=SERVICE)(service.up)
+app.command(rich_help_panel=SERVICE)(service.api)
+app.command(rich_help_panel=SERVICE)(service.worker)
+app.command(rich_help_panel=SERVICE)(service.migrate)
+app.command("submit", rich_help_panel=WORK)(submit.command())
+app.command(rich_help_panel=WORK)(watch.watch)
+app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
+app.command(rich_help_panel=WORK)(jobs.cancel)
+app.command(rich_help_panel=WORK)(jobs.retry)
+app.command(rich_help_panel=WORK)(jobs.catalog)
+app.command(rich_help_panel=RESULTS)(results.report)
+app.command(rich_help_panel=RESULTS)(results.gate)
+app.command(rich_help_panel=RESULTS)(results.artifacts)
+app.command(rich_help_panel=RESULTS)(results.download)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
