@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from app.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture, Quirk
@@ -49,7 +50,7 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
         BadCheckpoint: the config's values do not build a model of its family.
     """
     try:
-        with torch.device("meta"):
+        with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
             # the auto classes carry no annotations
             return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a family's constructor raises on values that do not fit together
