@@ -1,0 +1,129 @@
+"""Perplexity, fidelity and samples against plain transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
+
+from app.domain.results import TextInfo
+from app.errors import StageFailed
+from workers.engine import blocks
+from workers.engine.benchmarks import windows
+from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
+from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
+from workers.engine.benchmarks.samples import write_samples
+from workers.engine.blocks import BlockModel
+from workers.engine.models import load_model
+
+TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9, tokens=14, sha256="0" * 64)
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "in pieces"])
+def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setattr(windows, "TOKENS_AT_ONCE", 40)
+        monkeypatch.setattr(blocks, "LOGITS_BYTES", 4 * 96 * 5)  # five rows of logits
+
+
+@pytest.mark.usefixtures("_pieces")
+def test_perplexity_is_that_of_plain_transformers(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], family: str
+) -> None:
+    model, ids = make_model(family), make_ids(9, 14)
+    found = perplexity(window_losses(BlockModel.from_model(model), ids), TEXT, protocol="p")
+    with torch.no_grad():
+        logits = model(ids).logits.double()
+    expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).exp().item()
+    assert found.value == pytest.approx(expected, rel=1e-5)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.usefixtures("_pieces")
+def test_fidelity_is_that_of_plain_transformers(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    original, variant, ids = make_model(), make_model(seed=1, num_hidden_layers=3), make_ids(9, 14)
+    with torch.no_grad():
+        p, q = (model(ids).logits[:, :-1].double().log_softmax(-1) for model in (original, variant))
+    found = fidelity(divergence(BlockModel.from_model(original), BlockModel.from_model(variant), ids), TEXT)
+    assert found.kl == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item(), rel=1e-5)
+    assert found.top1_agreement == pytest.approx((p.argmax(-1) == q.argmax(-1)).double().mean().item())
+    assert found.kl_low < found.kl < found.kl_high
+
+
+def test_a_model_agrees_with_itself(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    model = BlockModel.from_model(make_model())
+    found = fidelity(divergence(model, model, make_ids(4, 10)), TEXT)
+    assert (found.kl, found.top1_agreement) == (0.0, 1.0)
+
+
+def test_divergence_of_known_distributions() -> None:
+    left = torch.tensor([[0.5, 0.5, 1e-30], [0.9, 0.1, 1e-30]]).log()
+    right = torch.tensor([[0.25, 0.75, 1e-30], [0.9, 0.1, 1e-30]]).log()
+    expected = 0.5 * torch.tensor(2.0).log() + 0.5 * torch.tensor(2 / 3).log()
+    assert torch.allclose(kl_rows(left, right), torch.stack([expected, torch.tensor(0.0)]), atol=1e-6)
+
+
+def test_figures_that_are_not_finite_are_no_figures(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    broken = make_model(seed=2)
+    with torch.no_grad():
+        next(reversed(list(broken.parameters()))).fill_(float("inf"))
+    model = BlockModel.from_model(broken)
+    with pytest.raises(StageFailed, match="loss on noise is not finite"):
+        perplexity(window_losses(model, make_ids()), TEXT, protocol="p")
+    with pytest.raises(StageFailed, match="KL divergence on noise is not finite"):
+        fidelity(divergence(BlockModel.from_model(make_model()), model, make_ids()), TEXT)
+
+
+def test_the_protocol_names_window_stride_and_first_token() -> None:
+    assert protocol_of(tokens=128, bos_first=True) == (
+        "windows of 128 tokens, no overlap, 127 predicted in each, BOS on the first"
+    )
+
+
+@pytest.fixture
+def with_tokenizer(tiny_checkpoint: Callable[..., Path]) -> tuple[PreTrainedModel, Any]:
+    path = tiny_checkpoint(num_hidden_layers=2)
+    return load_model(path, device=torch.device("cpu"), dtype=torch.float32), AutoTokenizer.from_pretrained(path)
+
+
+def test_greedy_samples_are_those_of_generate(with_tokenizer: tuple[Any, Any]) -> None:
+    model, tokenizer = with_tokenizer
+    prompts = ["The river", "A stone fell"]
+    found = write_samples(model, tokenizer, prompts, max_new_tokens=12, temperature=0, seed=0)
+    for prompt, sample in zip(prompts, found, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        expected = model.generate(input_ids=ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :]
+        assert sample.prompt == prompt
+        assert sample.text == tokenizer.decode(expected, skip_special_tokens=True)
+
+
+def test_drawn_samples_repeat_by_their_seed(with_tokenizer: tuple[Any, Any]) -> None:
+    model, tokenizer = with_tokenizer
+
+    def draw(seed: int) -> list[str]:
+        found = write_samples(model, tokenizer, ["The", "The"], max_new_tokens=20, temperature=1, seed=seed)
+        return [sample.text for sample in found]
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+    assert len(set(draw(1))) == 2
+
+
+def test_an_empty_prompt_without_a_first_token_is_left_empty(with_tokenizer: tuple[Any, Any]) -> None:
+    model, tokenizer = with_tokenizer
+    (sample,) = write_samples(model, tokenizer, [""], max_new_tokens=4, temperature=0, seed=0)
+    assert sample.text == ""

@@ -1,0 +1,132 @@
+"""Latency and memory: the order of things and the arithmetic; no test looks at how fast something was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from workers.engine.benchmarks import latency, memory
+from workers.engine.benchmarks.clock import ProcessorClock, Timing
+from workers.engine.benchmarks.decoding import decode, random_prompt
+from workers.engine.benchmarks.latency import AGAIN, Cell, cells_of, time_cell
+from workers.engine.benchmarks.memory import cache_bytes, measure_memory, weight_bytes
+from workers.engine.generation import kv_bytes_per_token
+
+CELL = Cell(batch_size=2, input_tokens=5, output_tokens=6, warmup=1, runs=3)
+
+
+def test_every_family_decodes_to_the_full_length(make_model: Callable[..., PreTrainedModel], family: str) -> None:
+    model = make_model(family)
+    prompt = random_prompt(model, sequences=2, tokens=5, seed=0)
+    cache = decode(model, prompt, 6, ProcessorClock())
+    assert cache.get_seq_length() == 5 + 6 - 1
+
+
+def test_greedy_tokens_are_those_of_generate_and_no_end_stops_them(make_model: Callable[..., PreTrainedModel]) -> None:
+    model: Any = make_model()
+    prompt = random_prompt(model, sequences=1, tokens=5, seed=0)
+    fed: list[torch.Tensor] = []
+    hook = model.register_forward_pre_hook(lambda _m, _a, kwargs: fed.append(kwargs["input_ids"]), with_kwargs=True)
+    decode(model, prompt, 8, ProcessorClock())
+    hook.remove()
+    expected = model.generate(input_ids=prompt, do_sample=False, min_new_tokens=8, max_new_tokens=8, eos_token_id=None)
+    assert torch.equal(torch.cat(fed, dim=1), expected[:, :-1])
+
+
+def test_models_take_turns_and_every_other_round_goes_backwards(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {name: make_model(num_hidden_layers=2, seed=seed) for seed, name in enumerate(["original", "pruned"])}
+    names = {id(model): name for name, model in models.items()}
+    seen: list[tuple[str, int]] = []
+
+    def one(model: PreTrainedModel, cell: Cell, *, seed: int) -> Timing:
+        seen.append((names[id(model)], seed))
+        return Timing(0.5, 1.0)
+
+    monkeypatch.setattr(latency, "_time_one", one)
+    timings = time_cell(models, CELL, seed=0)
+    assert [name for name, _ in seen] == [
+        *["original", "pruned"],  # warm-up
+        *["original", "pruned", "original"],
+        *["original", "pruned", "original"],
+        *["original", "pruned", "original"],
+    ]
+    seeds = [seed for _, seed in seen]
+    assert len(set(seeds)) == 4
+    assert seeds[2] == seeds[3] == seeds[4]  # one prompt in one round
+    assert {name: len(times) for name, times in timings.items()} == {"original": 3, "pruned": 3, AGAIN: 3}
+
+
+def test_real_timings_give_cells_for_every_model(make_model: Callable[..., PreTrainedModel]) -> None:
+    models = {"original": make_model(), "pruned": make_model(num_hidden_layers=2)}
+    told: list[int] = []
+    timings = time_cell(models, CELL, seed=0, progress=lambda done, total, unit: told.append(done))
+    cells = cells_of(timings, CELL)
+    assert told == [1, 2, 3, 4]
+    assert set(cells) == {"original", "pruned"}
+    assert cells["original"].speedup is None
+    assert cells["pruned"].speedup is not None
+    for cell in cells.values():
+        assert cell.runs == 3
+        assert 0 < cell.time_to_first_token.median < cell.seconds.median
+        assert cell.tokens_per_second.median == pytest.approx(12 / cell.seconds.median)
+        assert cell.noise is not None
+
+
+def test_speedup_is_of_the_pairs_and_a_steady_drift_cancels() -> None:
+    drift = [1.0 + 0.1 * turn for turn in range(9)]  # each timing is slower than the one before
+    timings = {
+        "original": [Timing(0.2, 2.0 * drift[3 * turn]) for turn in range(3)],
+        "pruned": [Timing(0.1, 1.0 * drift[3 * turn + 1]) for turn in range(3)],
+        AGAIN: [Timing(0.2, 2.0 * drift[3 * turn + 2]) for turn in range(3)],
+    }
+    found = cells_of(timings, Cell(1, 5, 11, 0, 3))["pruned"]
+    assert found.speedup is not None
+    assert found.speedup.median == pytest.approx(2.0)
+    assert found.time_per_output_token.median == pytest.approx((drift[4] - 0.1) / 10)
+    assert found.noise is not None
+    assert found.noise > 0.1  # the original against itself tells of the drift
+    assert found.speedup.low < 1.9
+
+
+def test_memory_counts_a_tied_head_once_and_the_cache_as_the_config_says(
+    make_model: Callable[..., PreTrainedModel],
+) -> None:
+    model = make_model()
+    found = measure_memory(model, batch_size=2, input_tokens=5, output_tokens=6, seed=0)
+    shapes = {name: parameter for name, parameter in model.named_parameters() if name != "lm_head.weight"}
+    buffers = {buffer.data_ptr(): buffer.nbytes for buffer in model.buffers()}
+    assert found.weights == sum(p.nbytes for p in shapes.values()) + sum(buffers.values())
+    assert found.kv_bytes_per_token == kv_bytes_per_token(model) == 2 * 4 * 2 * 8 * 4
+    assert found.peak > weight_bytes(model)
+    assert found.measured_as == "resident set size"
+
+
+def test_the_peak_is_seen_while_it_lasts_and_forgotten_after() -> None:
+    with memory._watch_resident() as before:
+        pass
+    with memory._watch_resident() as during:
+        torch.ones(64 * 2**20, dtype=torch.uint8)  # gone at once
+    with memory._watch_resident() as after:
+        pass
+    assert during.peak > before.peak + 48 * 2**20
+    assert after.peak < during.peak - 32 * 2**20
+
+
+def test_where_the_mark_cannot_be_reset_a_thread_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_RESET_PEAK", "9")  # the kernel refuses it
+    with memory._watch_resident() as watch:
+        held = torch.ones(64 * 2**20, dtype=torch.uint8)
+    assert watch.name == "resident set size, sampled"
+    assert watch.peak > held.nbytes
+
+
+def test_cache_bytes_are_those_of_the_tensors(make_model: Callable[..., PreTrainedModel]) -> None:
+    model = make_model("gemma2")  # half of its layers keep four tokens only
+    cache = decode(model, random_prompt(model, sequences=1, tokens=4, seed=0), 2, ProcessorClock())
+    assert cache_bytes(cache) == (5 + 4) * kv_bytes_per_token(model) // 2

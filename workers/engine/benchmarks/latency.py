@@ -1,0 +1,123 @@
+"""Seconds per generation, of the original and its variants in turn.
+
+The paper's protocol (Shortened LLaMA, arXiv 2402.02834): random prompts of 12 tokens, 128 tokens out, greedy. Every
+round times the original, each variant, and the original again, on one prompt; every other round goes backwards. A
+speedup is the median over rounds of (mean of the original's two times / the variant's time), so what slows the
+machine for a while slows both sides of a ratio, and a steady drift cancels between the original's two. The
+original's two times against each other are the A/A check: they say what the machine's noise alone can look like,
+and widen the interval where they do not hold 1.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from app.domain.results import Interval, LatencyCell
+from workers.engine.benchmarks.clock import Timing, clock_for
+from workers.engine.benchmarks.decoding import decode, random_prompt
+from workers.engine.benchmarks.statistics import half_width, median_interval, ratio_interval, widen
+from workers.engine.generation import derive_seed
+from workers.engine.progress import Progress, no_progress
+
+AGAIN = "original, again"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid, and how often it is measured."""
+
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    warmup: int
+    runs: int
+
+
+def time_cell(
+    models: Mapping[str, PreTrainedModel], cell: Cell, *, seed: int, progress: Progress = no_progress
+) -> dict[str, list[Timing]]:
+    """Time the models in turn.
+
+    Args:
+        models: by name, the original first; all on one device.
+        progress: counts rounds, warm-up included.
+
+    Returns:
+        `cell.runs` timings for each name, in pairs: the i-th of every name are of one round. The original's second
+        times stand under AGAIN.
+    """
+    original = next(iter(models))
+    entrants: dict[str, PreTrainedModel] = {**models, AGAIN: models[original]}
+    timings: dict[str, list[Timing]] = {name: [] for name in entrants}
+    with _undisturbed():
+        for turn in range(cell.warmup + cell.runs):
+            warm = turn < cell.warmup
+            order = [name for name in entrants if not (warm and name == AGAIN)]
+            for name in order if turn % 2 == 0 else reversed(order):
+                timing = _time_one(entrants[name], cell, seed=derive_seed(seed, "latency", turn))
+                if not warm:
+                    timings[name].append(timing)
+            progress(turn + 1, cell.warmup + cell.runs, "rounds")
+    return timings
+
+
+def cells_of(timings: Mapping[str, list[Timing]], cell: Cell) -> dict[str, LatencyCell]:
+    """The figures of each model from the timings of one cell."""
+    names = [name for name in timings if name != AGAIN]
+    first, again = timings[names[0]], timings[AGAIN]
+    same = ratio_interval([t.total for t in first], [t.total for t in again])
+    bracket = [(a.total + b.total) / 2 for a, b in zip(first, again, strict=True)]
+    found = {}
+    for name in names:
+        totals = [timing.total for timing in timings[name]]
+        speedup = None if name == names[0] else widen(ratio_interval(bracket, totals), same)
+        found[name] = _cell(cell, timings[name], speedup, half_width(same))
+    return found
+
+
+def _cell(cell: Cell, timings: list[Timing], speedup: Interval | None, noise: float) -> LatencyCell:
+    seconds = median_interval([timing.total for timing in timings])
+    made = cell.batch_size * cell.output_tokens
+    return LatencyCell(
+        batch_size=cell.batch_size,
+        input_tokens=cell.input_tokens,
+        output_tokens=cell.output_tokens,
+        runs=len(timings),
+        seconds=seconds,
+        tokens_per_second=Interval(median=made / seconds.median, low=made / seconds.high, high=made / seconds.low),
+        time_to_first_token=median_interval([timing.first for timing in timings]),
+        time_per_output_token=median_interval(
+            [(timing.total - timing.first) / (cell.output_tokens - 1) for timing in timings]
+        ),
+        speedup=speedup,
+        noise=noise,
+    )
+
+
+def _time_one(model: PreTrainedModel, cell: Cell, *, seed: int) -> Timing:
+    prompt = random_prompt(model, sequences=cell.batch_size, tokens=cell.input_tokens, seed=seed)
+    clock = clock_for(prompt.device)
+    decode(model, prompt, cell.output_tokens, clock)
+    return clock.read()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage collection and no check for deterministic algorithms while the clock runs."""
+    collecting = gc.isenabled()
+    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    gc.collect()
+    gc.disable()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        if collecting:
+            gc.enable()
