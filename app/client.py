@@ -23,10 +23,10 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from app.client_download import download_file, safe_destination
-from app.client_errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut, refused
+from app.client_errors import RateLimited, ServiceFailed, UnexpectedAnswer, Unreachable, WaitTimedOut, refused
 from app.domain.jobs import Verdict
 from app.domain.results import Report
 from app.domain.spec import CompressionSpec
@@ -221,7 +221,7 @@ class Client:
                         raise _Expired
                     if message.comment or not message.id:
                         continue
-                    event = Event.model_validate_json(message.data)
+                    event = self._parsed(Event, message.data)
                     if event.seq > after:
                         after = event.seq
                         yield event
@@ -244,7 +244,7 @@ class Client:
 
     def report(self, job_id: UUID | str) -> Report:
         """The report of a job that has succeeded."""
-        return Report.model_validate_json(self.report_text(job_id, "json"))
+        return self._parsed(Report, self.report_text(job_id, "json"))
 
     def report_text(self, job_id: UUID | str, format: str = "md") -> str:
         """The report as `json`, `html`, `md` or `junit`."""
@@ -290,12 +290,19 @@ class Client:
         response = self._send("GET", "/readyz")
         if response.status_code not in (200, 503):
             raise refused(response.status_code, response.content, response.headers)
-        return Readiness.model_validate_json(response.content)
+        return self._parsed(Readiness, response.content)
 
     # --- requests --------------------------------------------------------------------------------------------
 
     def _model(self, model: type[Model], method: str, path: str, *, repeat: bool = True, **arguments: Any) -> Model:
-        return model.model_validate_json(self._request(method, path, repeat=repeat, **arguments).content)
+        return self._parsed(model, self._request(method, path, repeat=repeat, **arguments).content)
+
+    def _parsed(self, model: type[Model], content: bytes | str) -> Model:
+        try:
+            return model.model_validate_json(content)
+        except ValidationError as error:
+            detail = f"{self.url} does not answer as a service of this version does: no {model.__name__}"
+            raise UnexpectedAnswer(detail) from error
 
     def _request(self, method: str, path: str, *, repeat: bool = True, **arguments: Any) -> httpx.Response:
         """One request, repeated while that may help and does no harm; raises ClientError."""

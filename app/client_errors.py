@@ -39,6 +39,10 @@ class WaitTimedOut(ClientError):
         self.job_id = job_id
 
 
+class UnexpectedAnswer(ClientError):
+    """What answered does not speak as this service does."""
+
+
 class ChecksumMismatch(ClientError):
     """A download that differs from its published checksum; nothing was kept of it."""
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 API_SECONDS = 30.0  # for the API to answer
+WORKER_SECONDS = 60.0  # for the worker to answer; it imports torch in its fork server
 RESTARTS = 5  # of a worker that ends by itself, within
 RESTART_WINDOW_SECONDS = 300.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -88,8 +89,11 @@ def up(
         with _step("Worker", worker.log):
             stack.callback(worker.stop)
             worker.start()
+            _await_worker(worker, stopped)
         url = f"http://{_reachable(settings.host)}:{port_number}"
-        err.print(f"[bold green]Secateur is up:[/] {url}  [dim](API page {url}/docs; Ctrl-C stops it)[/]")
+        err.print(
+            f"[bold green]Secateur is up:[/] {url}  [dim](try it at {url}/docs; Ctrl-C stops it)[/]", soft_wrap=True
+        )
         try:
             _watch(api, worker, stopped)
         finally:
@@ -197,6 +201,22 @@ def _await_api(process: ManagedProcess, host: str, port: int, stopped: threading
                 pass  # not listening yet
             if time.monotonic() > deadline:
                 raise Unavailable(f"the API is not ready: {trouble}; its log is {process.log}")
+
+
+def _await_worker(process: ManagedProcess, stopped: threading.Event) -> None:
+    """Wait until the worker answers a ping through the broker; Unavailable if it ends first, or does not."""
+    from app.errors import Unavailable
+    from app.queue import make_celery
+
+    celery = make_celery(_settings())
+    deadline = time.monotonic() + WORKER_SECONDS
+    while not stopped.is_set():
+        if celery.control.ping(timeout=0.3):
+            return
+        if not process.running:
+            raise Unavailable(f"the worker ended with status {process.exit_code()}; its log is {process.log}")
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the worker does not answer; its log is {process.log}")
 
 
 def _watch(api: ManagedProcess, worker: ManagedProcess, stopped: threading.Event) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -32,16 +33,23 @@ OWNER = textwrap.dedent(
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path / "postgres", durable=False)
+def folder() -> Iterator[Path]:
+    """Not below pytest's own folder, which every run of pytest closes to the account that PostgreSQL runs as."""
+    with tempfile.TemporaryDirectory(prefix="secateur-embedded-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def postgres(folder: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(folder / "postgres", durable=False)
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey")
+def valkey(folder: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(folder / "valkey")
     server.start()
     yield server
     server.stop()
@@ -80,8 +88,8 @@ def end_owner(owner: subprocess.Popen[str], how: signal.Signals) -> None:
     owner.stdout.close()
 
 
-def test_both_servers_answer_and_stop_with_the_block(tmp_path: Path) -> None:
-    with embedded_servers(tmp_path) as servers:
+def test_both_servers_answer_and_stop_with_the_block(folder: Path) -> None:
+    with embedded_servers(folder) as servers:
         with psycopg.connect(servers.database_url) as connection:
             assert connection.execute("select current_database()").fetchone() == ("secateur",)
         with Redis.from_url(servers.redis_url) as client:
@@ -90,7 +98,7 @@ def test_both_servers_answer_and_stop_with_the_block(tmp_path: Path) -> None:
         assert settings["appendonly"] == "yes"
         assert settings["maxmemory-policy"] == "noeviction"
         assert settings["bind"] == "127.0.0.1"
-    assert servers_under(tmp_path) == []
+    assert servers_under(folder) == []
 
 
 def test_valkey_asks_for_its_password(valkey: ValkeyServer) -> None:
@@ -103,10 +111,10 @@ def test_valkey_asks_for_its_password(valkey: ValkeyServer) -> None:
     assert password not in " ".join(psutil.Process(valkey.pid).cmdline())
 
 
-def test_postgres_listens_on_a_private_socket_only(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_postgres_listens_on_a_private_socket_only(postgres: PostgresServer, folder: Path) -> None:
     with psycopg.connect(postgres.url) as connection:
         assert connection.execute("show listen_addresses").fetchone() == ("",)
-    assert (tmp_path / "postgres" / "socket").stat().st_mode & 0o077 == 0
+    assert (folder / "postgres" / "socket").stat().st_mode & 0o077 == 0
 
 
 def test_committed_rows_survive_a_kill(postgres: PostgresServer) -> None:
@@ -134,27 +142,27 @@ def test_keys_survive_kill_and_restart(valkey: ValkeyServer) -> None:
         assert client.get("kept") == b"7"
 
 
-def test_a_second_owner_is_told_who_has_the_folder(tmp_path: Path) -> None:
-    owner = start_owner(tmp_path)
+def test_a_second_owner_is_told_who_has_the_folder(folder: Path) -> None:
+    owner = start_owner(folder)
     try:
-        with pytest.raises(Conflict, match=f"process {owner.pid}"), embedded_servers(tmp_path):
+        with pytest.raises(Conflict, match=f"process {owner.pid}"), embedded_servers(folder):
             pass
     finally:
         end_owner(owner, signal.SIGINT)
-    assert servers_under(tmp_path) == []
+    assert servers_under(folder) == []
 
 
-def test_a_killed_owner_leaves_nothing_and_the_folder_starts_again(tmp_path: Path) -> None:
-    owner = start_owner(tmp_path)
-    assert servers_under(tmp_path)
+def test_a_killed_owner_leaves_nothing_and_the_folder_starts_again(folder: Path) -> None:
+    owner = start_owner(folder)
+    assert servers_under(folder)
     end_owner(owner, signal.SIGKILL)
-    with embedded_servers(tmp_path) as servers, psycopg.connect(servers.database_url) as connection:
+    with embedded_servers(folder) as servers, psycopg.connect(servers.database_url) as connection:
         connection.execute("select 1")
-    wait_until_gone(tmp_path)
+    wait_until_gone(folder)
 
 
-def test_a_stale_pid_file_is_no_obstacle(postgres: PostgresServer, tmp_path: Path) -> None:
-    pid_file = tmp_path / "postgres" / "data" / "postmaster.pid"
+def test_a_stale_pid_file_is_no_obstacle(postgres: PostgresServer, folder: Path) -> None:
+    pid_file = folder / "postgres" / "data" / "postmaster.pid"
     # half written; and the number of a process that lives but is not ours, as after a reboot; and of none
     for content in ("", "garbage", f"{os.getpid()}\n/elsewhere\n", "999999999\n"):
         postgres.stop()
@@ -164,33 +172,33 @@ def test_a_stale_pid_file_is_no_obstacle(postgres: PostgresServer, tmp_path: Pat
             connection.execute("select 1")
 
 
-def test_an_unfinished_initdb_is_made_again(tmp_path: Path) -> None:
-    half = tmp_path / "postgres" / "data.new"
+def test_an_unfinished_initdb_is_made_again(folder: Path) -> None:
+    half = folder / "postgres" / "data.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
-    server = PostgresServer(tmp_path / "postgres", durable=False)
+    server = PostgresServer(folder / "postgres", durable=False)
     server.start()
     server.stop()
     assert not half.exists()
 
 
-def test_a_cluster_of_another_version_is_refused(tmp_path: Path) -> None:
-    data = tmp_path / "postgres" / "data"
+def test_a_cluster_of_another_version_is_refused(folder: Path) -> None:
+    data = folder / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("12\n")
     with pytest.raises(Unavailable, match="made by PostgreSQL 12"):
-        PostgresServer(tmp_path / "postgres").start()
+        PostgresServer(folder / "postgres").start()
 
 
-def test_a_long_folder_still_has_a_socket(tmp_path: Path) -> None:
-    server = PostgresServer(tmp_path / ("long-" * 20) / "postgres", durable=False)
+def test_a_long_folder_still_has_a_socket(folder: Path) -> None:
+    server = PostgresServer(folder / ("long-" * 20) / "postgres", durable=False)
     server.start()
     with psycopg.connect(server.url) as connection:
         connection.execute("select 1")
     server.stop()
 
 
-def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Unavailable, match=r"secateur\[embedded\]"):
-        ValkeyServer(tmp_path)
+        ValkeyServer(folder)
