@@ -8,7 +8,7 @@ blocks scores a model larger than memory with the same lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -205,33 +205,38 @@ class BlockModel:
         """Logits, (samples, tokens, vocabulary), of the state that leaves the last block. Whole: mind the size."""
         return replay_head(self._model, self._modules, hidden, as_tuple=self._as_tuple)
 
-    def head_chunks(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
-        """Logits piece by piece, so that no full logits tensor ever exists.
+    def head_pieces(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Cut a state into pieces whose logits are small enough to exist at once.
 
         Args:
-            hidden: (samples, tokens, hidden), the state that leaves the last block.
-            bytes_at_once: size that one piece of fp32 logits stays under, a token's worth at least.
+            hidden: (samples, tokens, hidden).
+            bytes_at_once: size that the fp32 logits of a piece stay under, a token's worth at least.
+
+        Yields:
+            A slice into the samples x tokens rows, and those rows as a view, (some samples, some tokens, hidden).
+        """
+        samples, tokens = hidden.shape[:2]
+        limit = max(1, bytes_at_once // (4 * self.vocab_size))  # tokens at once
+        if limit >= tokens:  # whole samples, several at once
+            step = limit // tokens
+            for at in range(0, samples, step):
+                piece = hidden[at : at + step]
+                yield slice(at * tokens, (at + piece.shape[0]) * tokens), piece
+            return
+        for sample in range(samples):  # parts of one sample, in a row: learned positions go no further
+            for at in range(0, tokens, limit):
+                piece = hidden[sample : sample + 1, at : at + limit]
+                start = sample * tokens + at
+                yield slice(start, start + piece.shape[1]), piece
+
+    def head_chunks(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Logits piece by piece, so that no full logits tensor ever exists.
 
         Yields:
             A slice into the samples x tokens rows, and their logits, (rows, vocabulary), in the model's dtype.
         """
-        tokens = hidden.shape[1]
-        limit = max(1, bytes_at_once // (4 * self.vocab_size))  # tokens at once
-        pieces: Iterable[Tensor]
-        if limit >= tokens:  # whole samples, several at once
-            step = limit // tokens
-            pieces = (hidden[at : at + step] for at in range(0, hidden.shape[0], step))
-        else:  # parts of one sample: no more tokens in a row than the sample has, for models with learned positions
-            pieces = (
-                hidden[sample : sample + 1, at : at + limit]
-                for sample in range(hidden.shape[0])
-                for at in range(0, tokens, limit)
-            )
-        start = 0
-        for piece in pieces:
-            rows = piece.shape[0] * piece.shape[1]
-            yield slice(start, start + rows), self.head(piece).reshape(rows, -1)
-            start += rows
+        for rows, piece in self.head_pieces(hidden, bytes_at_once=bytes_at_once):
+            yield rows, self.head(piece).flatten(0, 1)
 
     @torch.no_grad()
     def head_nll(self, hidden: Tensor, ids: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -162,7 +163,8 @@ def test_names_without_the_base_models_prefix_are_found(
     tmp_path: Path, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     model, ids = make_model("gpt2"), make_ids()
-    model.get_submodule("transformer").save_pretrained(tmp_path / "bare")  # writes h.0.…, as gpt2 on the hub has it  # type: ignore[operator]
+    bare = cast(PreTrainedModel, model.get_submodule("transformer"))
+    bare.save_pretrained(tmp_path / "bare")  # writes h.0.…, as gpt2 on the hub has it
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.save_pretrained(tmp_path / "bare")
     view = BlockModel.from_checkpoint(tmp_path / "bare", device="cpu", dtype=torch.float32)

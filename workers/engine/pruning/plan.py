@@ -1,0 +1,74 @@
+"""From scores to the blocks that go: the order of a criterion, less what is protected, cut at the count.
+
+The "+" rule is of Shortened LLaMA (Kim et al. 2024, arXiv 2402.02834): the first four and the last two blocks stay.
+It belongs here and not to a criterion, since any criterion takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from app.domain.depth import plus_protected
+from app.errors import InvalidInput
+from workers.engine.scoring.result import BlockScores
+
+
+def protected_by_plus(n_blocks: int) -> frozenset[int]:
+    """The blocks that the "+" rule keeps: {0, 1, 2, 3, n - 2, n - 1}."""
+    return frozenset(plus_protected(n_blocks))
+
+
+def count_from_ratio(n_blocks: int, ratio: float) -> int:
+    """How many blocks a ratio removes: rounded to whole blocks, at least one.
+
+    Raises:
+        InvalidInput: the ratio is not between 0 and 1, both excluded, or leaves no block.
+    """
+    if not 0 < ratio < 1:
+        raise InvalidInput.field(
+            "/pruning/ratio",
+            f"A ratio of {ratio} cannot be removed.",
+            value=ratio,
+            expected="a number between 0 and 1, both excluded",
+        )
+    count = max(1, round(ratio * n_blocks))
+    if count >= n_blocks:
+        raise InvalidInput.field(
+            "/pruning/ratio",
+            f"A ratio of {ratio} removes all {n_blocks} blocks.",
+            value=ratio,
+            expected="a ratio that leaves at least one block",
+        )
+    return count
+
+
+def check_count(n_blocks: int, *, count: int, protected: Collection[int]) -> None:
+    """Raise InvalidInput unless `count` blocks can go, one block at least stays, and none is protected."""
+    free = min(n_blocks - len(set(protected)), n_blocks - 1)
+    if 1 <= count <= free:
+        return
+    kept = f", of which {len(set(protected))} are protected" if protected else ""
+    raise InvalidInput.field(
+        "/pruning/blocks",
+        f"{count} blocks cannot be removed from a model of {n_blocks} blocks{kept}.",
+        value=count,
+        expected=f"from 1 to {free} blocks" if free else "a model with more blocks, or fewer of them protected",
+    )
+
+
+def choose(scores: BlockScores, *, count: int, protected: Collection[int]) -> list[int]:
+    """The first `count` blocks of the order that are not protected, in the order of removal.
+
+    Raises:
+        InvalidInput: at "/pruning/blocks", when fewer than `count` blocks may go.
+    """
+    check_count(len(scores.values), count=count, protected=protected)
+    free = [block for block in scores.order if block not in protected]
+    if count > len(free):
+        raise InvalidInput.field(
+            "/pruning/blocks",
+            f"{count} blocks are to be removed, and the criterion ranked {len(free)}.",
+            value=count,
+            expected=f"at most {len(free)} blocks",
+        )
+    return free[:count]

@@ -1,0 +1,149 @@
+"""Perplexity of the model with one block removed, for every block in one walk; the lowest go first.
+
+Shortened LLaMA (Kim et al. 2024, arXiv 2402.02834), section 3.2: exp of the mean next-token loss of the model that
+misses one block, on 10 samples of 128 tokens. The paper builds each reduced model and runs it. Here the blocks are
+walked once and one state per removal is carried along (`subsets.py`), which halves the block passes, touches each
+weight once, and so scores a model that does not fit in memory.
+
+With `racing`, samples are spent in rounds. After each, a block leaves the race whose loss lies so far above the
+`count` lowest that further samples would not bring it among them: four standard errors of the mean per-token difference
+from the `count`-th block. Its score is then the mean over the samples it was given.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.engine.blocks import BlockModel
+from workers.engine.progress import Progress
+from workers.engine.scoring.result import BlockScores
+from workers.engine.scoring.settings import count_and_protected, require_ids
+from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups, states_at_once, walk
+
+INTACT: Removal = frozenset()
+_FIRST_ROUND = 0.2  # fraction of the samples that every block gets in a race
+_MARGIN = 4.0  # standard errors beyond which a block is out
+
+
+def score(
+    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
+) -> BlockScores:
+    """Perplexity without each block.
+
+    Args:
+        ids: (samples, tokens) calibration tokens.
+        options: `racing` (false by default); a race also needs `count` and takes `protected`, see `settings.py`.
+        seed: unused, nothing is random.
+
+    Returns:
+        Values are perplexities; standard errors are theirs across samples, to first order
+        (perplexity x standard error of the mean loss). `details` has the perplexity of the intact model, the
+        block passes, and in a race the samples that each block was given.
+    """
+    tokens = model.check_ids(require_ids(ids))
+    if options.get("racing"):
+        count, protected = count_and_protected(options, model.n_blocks)
+        losses, passes = _race(model, tokens, count, protected, progress)
+    else:
+        wanted = [INTACT, *(frozenset({block}) for block in range(model.n_blocks))]
+        total = passes_needed(model.n_blocks, wanted) * _groups(model, tokens, wanted)
+        found, passes = losses_without(model, tokens, wanted, progress=progress, done=0, total=total)
+        losses = {removal: nll.mean(1) for removal, nll in found.items()}
+    values, errors = zip(*(_perplexity(losses.get(frozenset({block}))) for block in range(model.n_blocks)), strict=True)
+    details: dict[str, Any] = {
+        "perplexity": _perplexity(losses[INTACT])[0],
+        "block_passes": passes,
+        "racing": bool(options.get("racing")),
+    }
+    if options.get("racing"):
+        given = [len(losses.get(frozenset({block}), ())) for block in range(model.n_blocks)]
+        details["samples_given"] = given
+        return BlockScores(list(values), list(errors), _by_survival(values, given), details)
+    return BlockScores.lowest_first(values, standard_errors=errors, details=details)
+
+
+def losses_without(
+    model: BlockModel, ids: Tensor, removals: Sequence[Removal], *, progress: Progress, done: int, total: int
+) -> tuple[dict[Removal, Tensor], int]:
+    """Next-token losses of the model without each of `removals`, (samples, tokens - 1) in nats, fp64 on the CPU.
+
+    Also returns the block passes that it took; `progress` counts them on from `done`.
+    """
+    passes = 0
+
+    def count() -> None:
+        nonlocal passes
+        passes += 1
+        progress(done + passes, total, "block passes")
+
+    parts: dict[Removal, list[Tensor]] = {removal: [] for removal in removals}
+    for group in sample_groups(model, ids, states_at_once(model.n_blocks, removals)):
+        for removal, hidden in walk(model, ids[group], removals, on_pass=count):
+            parts[removal].append(model.head_nll(hidden, ids[group]).double().cpu())
+    return {removal: torch.cat(nll) for removal, nll in parts.items()}, passes
+
+
+def _groups(model: BlockModel, ids: Tensor, removals: Sequence[Removal]) -> int:
+    return sum(1 for _ in sample_groups(model, ids, states_at_once(model.n_blocks, removals)))
+
+
+def _perplexity(losses: Tensor | None) -> tuple[float | None, float | None]:
+    """exp(mean) of (samples,) mean losses, and its standard error to first order; (None, None) without losses."""
+    if losses is None:
+        return None, None
+    value = math.exp(min(float(losses.mean()), 700.0))  # the greatest exponent that a double takes
+    if losses.numel() < 2:
+        return value, None
+    return value, value * float(losses.std()) / math.sqrt(losses.numel())
+
+
+def _race(
+    model: BlockModel, ids: Tensor, count: int, protected: frozenset[int], progress: Progress
+) -> tuple[dict[Removal, Tensor], int]:
+    """Mean loss per sample of each removal, as many samples as it was given; protected blocks do not run."""
+    racing = [frozenset({block}) for block in range(model.n_blocks) if block not in protected]
+    total = passes_needed(model.n_blocks, [INTACT, *racing]) * len(_rounds(ids.shape[0]))
+    seen: dict[Removal, list[Tensor]] = {INTACT: [], **{removal: [] for removal in racing}}
+    passes = 0
+    for samples in _rounds(ids.shape[0]):
+        found, more = losses_without(
+            model, ids[samples], [INTACT, *racing], progress=progress, done=passes, total=total
+        )
+        passes += more
+        for removal, nll in found.items():
+            seen[removal].append(nll)
+        racing = _survivors({removal: torch.cat(seen[removal]).flatten() for removal in racing}, count)
+    progress(total, total, "block passes")
+    return {removal: torch.cat(nll).mean(1) for removal, nll in seen.items() if nll}, passes
+
+
+def _rounds(samples: int) -> list[slice]:
+    """A first round of a fifth of the samples, then rounds that double what has been given."""
+    bounds = [0, max(1, math.ceil(samples * _FIRST_ROUND))]
+    while bounds[-1] < samples:
+        bounds.append(min(samples, 2 * bounds[-1]))
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+
+def _survivors(losses: Mapping[Removal, Tensor], count: int) -> list[Removal]:
+    """Removals that may still be among the `count` lowest; `losses` are (tokens,), the same tokens for all."""
+    ranked = sorted(losses, key=lambda removal: (float(losses[removal].mean()), min(removal)))
+    bar = losses[ranked[count - 1]]
+    kept = []
+    for place, removal in enumerate(ranked):
+        ahead = losses[removal] - bar  # (tokens,), paired, so what all blocks find hard cancels out
+        error = float(ahead.std()) / math.sqrt(ahead.numel())
+        if place < count or float(ahead.mean()) <= _MARGIN * error:
+            kept.append(removal)
+    return sorted(kept, key=min)
+
+
+def _by_survival(values: Sequence[float | None], given: Sequence[int]) -> list[int]:
+    """Blocks that ran longer first, then by value: a score from few samples does not overtake one from all."""
+    return sorted(range(len(values)), key=lambda block: (-given[block], values[block] or math.inf, block))
