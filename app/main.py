@@ -5,8 +5,11 @@ It imports neither torch nor transformers, and starts in under two seconds: the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -56,6 +59,35 @@ def _operation_id(route: APIRoute) -> str:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
+    with _streams_end_on_signals(app.state.event_hub):
+        yield
     await app.state.event_hub.close()
     dispose_pool(app.state.settings)
+
+
+@contextmanager
+def _streams_end_on_signals(hub: EventHub) -> Iterator[None]:
+    """End event streams when the server is told to stop: it waits for responses that would never end.
+
+    The server's own handlers stand by now, and are called afterwards.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals cannot be handled here; whoever runs the server in a thread ends the streams
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        hub.end_streams()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    handled = [number for number, handler in before.items() if callable(handler)]
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            if signal.getsignal(number) is end:
+                signal.signal(number, before[number])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.api.responses import UNAUTHORIZED, problems
+from app.deps import Caller
 from app.domain.catalog import TABLES
 from app.domain.spec import CompressionSpec
 from app.schemas.catalog import Catalog, Method
@@ -13,7 +14,7 @@ router = APIRouter(tags=["catalogue"])
 
 
 @router.get("/catalog", summary="What a job may ask for", responses=problems(UNAUTHORIZED, instance="/catalog"))
-def get_catalog() -> Catalog:
+def get_catalog(_: Caller) -> Catalog:
     """Every criterion, pruner, recovery and benchmark, with its paper and the JSON schema of its options."""
     tables = {name: [Method(**row.to_dict()) for row in rows.values()] for name, rows in TABLES.items()}
     return Catalog(**tables, spec=CompressionSpec.model_json_schema())

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.db.session import is_disconnect
@@ -83,14 +84,14 @@ def _http_exception(request: Request, exc: Exception) -> Response:
     """What Starlette and FastAPI raise: no such route, method not allowed, body too large or unreadable."""
     assert isinstance(exc, HTTPException)
     if exc.status_code == 405:
-        allowed = (exc.headers or {}).get("Allow", "")
+        allowed = ", ".join(_methods_at(request)) or (exc.headers or {}).get("Allow", "")
         problem = {
             "type": PROBLEM_BASE + "method-not-allowed",
             "title": "Method not allowed",
             "status": 405,
             "detail": f"{request.method} is not offered here" + (f"; use {allowed}" if allowed else ""),
         }
-        return problem_response(request.scope, problem, exc.headers)
+        return problem_response(request.scope, problem, {"Allow": allowed})
     if exc.status_code == 404:
         return error_response(request.scope, NotFound(f"there is nothing at {request.scope['path']}"))
     known = _BY_STATUS.get(exc.status_code)
@@ -98,6 +99,16 @@ def _http_exception(request: Request, exc: Exception) -> Response:
         return problem_response(request.scope, known(str(exc.detail)).to_problem(), exc.headers)
     problem = {"type": "about:blank", "title": str(exc.detail), "status": exc.status_code, "detail": str(exc.detail)}
     return problem_response(request.scope, problem, exc.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods that some route offers at this path; the framework names those of the first one only."""
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    return [
+        method
+        for method in methods
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _validation_error(request: Request, exc: Exception) -> Response:

@@ -32,7 +32,7 @@ class HubModel(Options):
     id: str = Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[\w.-]+(/[\w.-]+)?$",
+        pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$",
         examples=["HuggingFaceTB/SmolLM2-135M-Instruct"],
     )
     revision: str | None = Field(

@@ -55,6 +55,7 @@ class EventHub:
         self._url = database_url
         self._subscriptions: dict[UUID, set[Subscription]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.closing = False
 
     @contextlib.contextmanager
@@ -62,8 +63,9 @@ class EventHub:
         """News of one job while the block runs."""
         subscription = Subscription()
         self._subscriptions[job_id].add(subscription)
+        self._loop = asyncio.get_running_loop()
         if self._task is None and self._url is not None and not self.closing:
-            self._task = asyncio.get_running_loop().create_task(self._listen(self._url), name="event hub")
+            self._task = self._loop.create_task(self._listen(self._url), name="event hub")
         try:
             yield subscription
         finally:
@@ -72,9 +74,13 @@ class EventHub:
                 del self._subscriptions[job_id]
 
     def end_streams(self) -> None:
-        """Let every stream end after what it has sent: the process is shutting down, and clients resume elsewhere."""
+        """Let every stream end after what it has sent: the process is shutting down, and clients resume elsewhere.
+
+        May be called from a signal handler or another thread.
+        """
         self.closing = True
-        self._wake_all()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake_all)
 
     async def close(self) -> None:
         """End the streams and the connection."""

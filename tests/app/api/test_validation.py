@@ -1,0 +1,296 @@
+"""A bad submission is refused with the field, the value and what is expected, before anything is queued."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12}
+
+
+def checkpoint(
+    root: Path, name: str = "model", *, config: Any = LLAMA, files: tuple[str, ...] = ("model.safetensors",)
+) -> Path:
+    folder = root / name
+    folder.mkdir()
+    if config is not None:
+        (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    for file in files:
+        (folder / file).write_bytes(b"x")
+    return folder
+
+
+def gguf(path: Path, blocks: int) -> Path:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    values = [
+        text("general.architecture") + struct.pack("<I", 8) + text("llama"),
+        text("general.tags") + struct.pack("<IIQ", 9, 8, 2) + text("a") + text("b"),
+        text("llama.rope.freq_base") + struct.pack("<If", 6, 1e4),
+        text("some.numbers") + struct.pack("<IIQ3i", 9, 5, 3, 1, 2, 3),
+        text("llama.block_count") + struct.pack("<II", 4, blocks),
+    ]
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, len(values)) + b"".join(values))
+    return path
+
+
+def local(path: str | Path, **pruning: Any) -> dict[str, Any]:
+    return {"model": {"source": "local", "path": str(path)}, "pruning": {"kind": "depth", **(pruning or {"blocks": 2})}}
+
+
+def errors(client: TestClient, body: Any, slug: str = "invalid-input") -> list[dict[str, Any]]:
+    response = client.post("/jobs", json=body)
+    assert response.status_code == 422, response.text
+    assert response.json()["type"].endswith(slug)
+    assert client.get("/jobs").json()["data"] == []  # nothing was queued
+    found: list[dict[str, Any]] = response.json()["errors"]
+    return found
+
+
+def only(client: TestClient, body: Any, slug: str = "invalid-input") -> dict[str, Any]:
+    found = errors(client, body, slug)
+    assert len(found) == 1, found
+    assert found[0]["detail"]
+    return found[0]
+
+
+def test_every_bad_field_is_named_at_once(client: TestClient) -> None:
+    found = errors(
+        client,
+        {
+            "model": {"source": "hub", "id": 5, "revison": "main"},
+            "scoring": {"criterion": "perplexty"},
+            "pruning": {"kind": "depth", "ratio": 1.5},
+            "recovery": {"kind": "lora", "rank": 0, "text": {"source": "hubb"}},
+            "benchmark": {"latency": {"batch_sizes": [1, 0]}},
+            "labels": {"a b": "x"},
+            "sed": 1,
+        },
+    )
+    assert {error["pointer"]: (error["value"], error["expected"]) for error in found} == {
+        "/model/id": (5, "a valid string"),
+        "/model/revison": ("main", "one of source, id, revision"),
+        "/scoring/criterion": ("perplexty", found[2]["expected"]),
+        "/pruning/ratio": (1.5, "a number, above 0 and below 1"),
+        "/recovery/rank": (0, "a whole number, at least 1 and at most 1024"),
+        "/recovery/text/source": ("hubb", "one of self, hub, local"),
+        "/benchmark/latency/batch_sizes/1": (0, "greater than or equal to 1"),
+        "/labels/a b": ("a b", "match pattern '^[A-Za-z0-9._/-]+$'"),
+        "/sed": (1, found[-1]["expected"]),
+    }
+    by_pointer = {error["pointer"]: error["detail"] for error in found}
+    assert "did you mean 'revision'?" in by_pointer["/model/revison"]
+    assert "did you mean 'perplexity'?" in by_pointer["/scoring/criterion"]
+    assert "did you mean 'hub'?" in by_pointer["/recovery/text/source"]
+    assert "did you mean 'seed'?" in by_pointer["/sed"]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/model"),
+        ([], ""),
+        (None, ""),
+        ("text", ""),
+        ({"model": {"source": "hub", "id": "a/b"}}, "/pruning"),
+        ({"model": {"id": "a/b"}, "pruning": {"kind": "depth", "blocks": 1}}, "/model/source"),
+        ({"model": "a/b", "pruning": {"kind": "depth", "blocks": 1}}, "/model"),
+        ({"model": {"source": "hub", "id": "../x"}, "pruning": {"kind": "depth", "blocks": 1}}, "/model/id"),
+        ({"model": {"source": "hub", "id": "a/b"}, "pruning": {"kind": "depth"}}, "/pruning"),
+        (
+            {"model": {"source": "hub", "id": "a/b"}, "pruning": {"kind": "depth", "blocks": 1, "ratio": 0.5}},
+            "/pruning",
+        ),
+    ],
+)
+def test_shapes_that_are_wrong(client: TestClient, body: Any, pointer: str) -> None:
+    response = client.post("/jobs", content=json.dumps(body), headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert pointer in [error["pointer"] for error in response.json()["errors"]]
+
+
+def test_numbers_that_are_none(client: TestClient, spec: dict[str, Any]) -> None:
+    for number in ("NaN", "Infinity", "-Infinity", "1e999"):
+        text = json.dumps({**spec, "gates": {"min_speedup": "?"}}).replace('"?"', number)
+        response = client.post("/jobs", content=text, headers={"content-type": "application/json"})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "/gates/min_speedup"
+
+
+def test_text_that_postgres_cannot_keep(client: TestClient, spec: dict[str, Any]) -> None:
+    assert only(client, {**spec, "labels": {"a": "x\0y"}})["pointer"] == "/labels/a"
+    nested = {"kind": "lora", "text": {"source": "hub", "id": "a\0b"}}
+    assert only(client, {**spec, "recovery": nested})["pointer"] == "/recovery/text/id"
+    lone = json.dumps({**spec, "labels": {"a": "?"}}).replace('"?"', '"\\ud800"')
+    response = client.post("/jobs", content=lone, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "/labels/a"
+
+
+def test_a_long_value_is_not_thrown_back(client: TestClient, spec: dict[str, Any]) -> None:
+    error = only(client, {**spec, "labels": {"a": "x" * 100_000}})
+    assert len(error["value"]) < 300
+
+
+# --- local models -----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_and_a_gguf_file_are_taken(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    gguf(model_root / "m.gguf", 12)
+    for path in ("model", model_root / "model", "m.gguf", model_root / "sub" / ".." / "m.gguf"):
+        assert client.post("/jobs", json=local(path)).status_code == 202, path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../outside", "/etc/passwd", "model/../../outside", "/", "link", "link/config.json", "..", "a\x00b", "x" * 5000],
+)
+def test_a_path_outside_the_roots_is_refused(client: TestClient, model_root: Path, tmp_path: Path, path: str) -> None:
+    checkpoint(tmp_path, "outside")
+    (model_root / "link").symlink_to(tmp_path / "outside")
+    error = only(client, local(path))
+    assert error["pointer"] == "/model/path"
+    assert str(tmp_path) not in error["detail"] + str(error["expected"])
+
+
+def test_what_lies_outside_is_not_told_from_what_does_not_exist(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    there, absent = (only(client, local(tmp_path / name)) for name in ("there", "absent"))
+    assert there["detail"] == absent["detail"]
+
+
+def test_a_link_inside_the_roots_is_followed(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    (model_root / "latest").symlink_to("model")
+    assert client.post("/jobs", json=local("latest")).status_code == 202
+
+
+def test_weights_that_link_outside_are_refused(client: TestClient, model_root: Path, tmp_path: Path) -> None:
+    folder = checkpoint(model_root, files=())
+    (tmp_path / "secret").write_bytes(b"x")
+    (folder / "model.safetensors").symlink_to(tmp_path / "secret")
+    assert "outside" in only(client, local("model"), "bad-checkpoint")["detail"]
+
+
+def test_a_model_that_is_not_there(client: TestClient) -> None:
+    error = only(client, local("nothing"))
+    assert (error["pointer"], error["value"]) == ("/model/path", "nothing")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt"])
+def test_pickled_weights_are_refused(client: TestClient, model_root: Path, name: str) -> None:
+    checkpoint(model_root, files=(name,))
+    error = only(client, local("model"), "bad-checkpoint")
+    assert name in error["detail"]
+    assert "safetensors" in error["expected"]
+    (model_root / name).write_bytes(b"x")
+    assert name in only(client, local(name), "bad-checkpoint")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("config", "slug", "words"),
+    [
+        (None, "bad-checkpoint", "no config.json"),
+        ("{", "bad-checkpoint", "cannot be read"),
+        ("[]", "bad-checkpoint", "not a JSON object"),
+        (" " * 1_000_001, "bad-checkpoint", "at most 1000000"),
+        (
+            {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+            "unsupported-model",
+            "encoder-decoder",
+        ),
+        ({"architectures": ["BertForMaskedLM"]}, "unsupported-model", "BertForMaskedLM"),
+    ],
+)
+def test_configs_that_cannot_be_used(client: TestClient, model_root: Path, config: Any, slug: str, words: str) -> None:
+    checkpoint(model_root, config=config)
+    assert words in only(client, local("model"), slug)["detail"]
+
+
+def test_a_folder_without_weights_and_a_file_that_is_no_gguf(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, files=())
+    assert "no .safetensors" in only(client, local("model"), "bad-checkpoint")["detail"]
+    (model_root / "m.gguf").write_bytes(b"PK\3\4")
+    assert "neither" in only(client, local("m.gguf"), "bad-checkpoint")["detail"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "gguf"])
+@pytest.mark.parametrize(
+    ("pruning", "pointer", "words"),
+    [
+        ({"blocks": 12}, "/pruning/blocks", "the model has 12"),
+        ({"blocks": 7}, "/pruning/blocks", "keeps 6"),
+        ({"ratio": 0.9}, "/pruning/ratio", "removes 11 blocks"),
+        ({"drop": [3, 12]}, "/pruning/drop/1", "no block 12"),
+        ({"drop": list(range(12))}, "/pruning/drop", "all 12"),
+    ],
+)
+def test_more_blocks_than_may_go(
+    client: TestClient, model_root: Path, kind: str, pruning: dict[str, Any], pointer: str, words: str
+) -> None:
+    path = checkpoint(model_root) if kind == "folder" else gguf(model_root / "m.gguf", 12)
+    error = only(client, local(path.name, **pruning))
+    assert error["pointer"] == pointer
+    assert words in error["detail"]
+    assert error["expected"]
+
+
+def test_as_many_blocks_as_may_go(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    for pruning in ({"blocks": 6}, {"ratio": 0.5}, {"drop": [0, 11]}):
+        assert client.post("/jobs", json=local("model", **pruning)).status_code == 202
+    free = {**local("model", blocks=11), "scoring": {"criterion": "perplexity", "plus": False}}
+    assert client.post("/jobs", json=free).status_code == 202
+
+
+@pytest.mark.parametrize("cut", [4, 10, 24, 30, 50, 100])
+def test_a_gguf_head_that_is_cut_short_is_left_to_the_stage(client: TestClient, model_root: Path, cut: int) -> None:
+    path = gguf(model_root / "m.gguf", 12)
+    path.write_bytes(path.read_bytes()[:cut])
+    assert client.post("/jobs", json=local("m.gguf")).status_code == 202
+
+
+# --- local texts ------------------------------------------------------------------------------------------------
+
+
+def test_local_texts_must_be_there(client: TestClient, spec: dict[str, Any], data_root: Path) -> None:
+    (data_root / "news.txt").write_text("words")
+    (data_root / "folder").mkdir()
+
+    def text(path: str) -> dict[str, str]:
+        return {"source": "local", "path": path}
+
+    body = {
+        **spec,
+        "scoring": {"criterion": "perplexity", "calibration": {"text": text("news.txt")}},
+        "recovery": {"kind": "lora", "text": text("absent.txt")},
+        "benchmark": {"perplexity": {"texts": [text("news.txt"), text("../x"), text("folder")]}},
+    }
+    found = errors(client, body)
+    assert [error["pointer"] for error in found] == [
+        "/recovery/text/path",
+        "/benchmark/perplexity/texts/1/path",
+        "/benchmark/perplexity/texts/2/path",
+    ]
+
+
+def test_bad_model_and_bad_text_are_told_together(client: TestClient) -> None:
+    text = {"source": "local", "path": "absent.txt"}
+    found = errors(client, {**local("absent"), "recovery": {"kind": "lora", "text": text}})
+    assert [error["pointer"] for error in found] == ["/model/path", "/recovery/text/path"]
+
+
+def test_no_roots_and_no_checks(make_settings: Any) -> None:
+    from app.main import create_app
+
+    with TestClient(create_app(make_settings(model_roots=())), base_url="http://localhost") as api:
+        assert "no roots" in only(api, local("model"))["detail"]
+    with TestClient(create_app(make_settings(check_local=False)), base_url="http://localhost") as api:
+        assert api.post("/jobs", json=local("only/the/worker/sees/it")).status_code == 202
