@@ -62,7 +62,12 @@ LOST = Ended(None)
 
 
 def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float) -> Claim | None:
-    """Take the stage if it waits for a worker; None if it does not (taken, over, cancelled, overdue or deleted)."""
+    """Take the stage if it waits for a worker; None if it does not (taken, over, cancelled, overdue or deleted).
+
+    Args:
+        worker: says who it is, and is another one for every attempt to claim: it is how a claim whose commit was cut
+            finds its own again.
+    """
     job_id = session.scalar(select(Stage.job_id).where(Stage.id == stage_id))
     if job_id is None:
         return None
@@ -70,6 +75,9 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
         job = jobs.lock(session, job_id)
     except NotFound:
         return None
+    stage = next(s for s in job.stages if s.id == stage_id)
+    if stage.state in HELD and stage.worker == worker:
+        return Claim(stage_id, job_id, stage.name, stage.attempt, stage.token)
     taken = (
         update(Stage)
         .where(
@@ -110,10 +118,12 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
     return Claim(stage_id, job_id, row.name, row.attempt, row.token)
 
 
-def standing(session: Session, claim: Claim) -> Standing:
-    """Look, without locking anything."""
-    state = session.scalar(select(Stage.state).where(*_ours(claim)))
-    return _standing(state)
+def look(session: Session, claim: Claim) -> tuple[Standing, bool]:
+    """How it is with the claim, and whether the job's deadline has passed; locks nothing."""
+    overdue = func.coalesce(Job.deadline_at <= func.now(), False)
+    query = select(Stage.state, overdue).join(Job, Job.id == Stage.job_id).where(*_ours(claim))
+    row = session.execute(query).tuples().one_or_none()
+    return (Standing.LOST, False) if row is None else (_standing(row[0]), row[1])
 
 
 def renew(session: Session, claim: Claim, *, lease_seconds: float) -> Standing:

@@ -150,6 +150,17 @@ def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None)
     return job
 
 
+def cancel_if_overdue(session: Session, job_id: UUID) -> None:
+    """Cancel the job if its deadline has passed; nothing happens if the job is gone, over, or has no deadline now."""
+    try:
+        job = lock(session, job_id)
+    except NotFound:
+        return
+    now = session.execute(select(func.now())).scalar_one()
+    if job.deadline_at is not None and job.deadline_at <= now:
+        request_cancel(session, job_id, reason="The job's deadline has passed.")
+
+
 def retry(session: Session, job_id: UUID) -> Job:
     """Queue a failed or cancelled job again, from its first stage that has not succeeded.
 

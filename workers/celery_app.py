@@ -1,0 +1,90 @@
+"""The worker: `celery -A workers.celery_app worker`.
+
+It binds the tasks to `app.queue`, and to the worker's life: the fork server begins to import before the first stage
+comes, the janitor starts when the worker is ready, and a shutdown stops the stages and puts them back into the queue
+instead of waiting hours for them. Its pool is the one with threads (set in `app.queue`): each thread waits for one
+stage process, and time limits and kills are the supervisor's.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import lru_cache, partial
+from typing import Any
+
+from celery import Celery, signals
+
+from app.db.session import SessionFactory, session_factory
+from app.logs import Redacting
+from app.queue import RUN_STAGE, depth, get_celery, send_stage
+from app.settings import get_settings
+from app.storage import ArtifactStore, open_store
+from workers.forkserver import ForkServer
+from workers.janitor import Janitor
+from workers.supervisor import Supervisor
+from workers.tasks import make_run_stage
+
+app: Celery = get_celery()
+
+
+@lru_cache(maxsize=1)
+def sessions() -> SessionFactory:
+    """Two connections for each slot (the events, and the lease), and some for the janitor."""
+    settings = get_settings()
+    return session_factory(settings, pool_size=2 * settings.concurrency + 3)
+
+
+@lru_cache(maxsize=1)
+def store() -> ArtifactStore:
+    return open_store(get_settings().store_url)
+
+
+@lru_cache(maxsize=1)
+def supervisor() -> Supervisor:
+    settings = get_settings()
+    forkserver = ForkServer(settings.stage_entry, settings.stage_preload)
+    return Supervisor(settings, sessions(), store(), forkserver, send=partial(send_stage, celery=app))
+
+
+@lru_cache(maxsize=1)
+def janitor() -> Janitor:
+    send = partial(send_stage, celery=app)
+    return Janitor(get_settings(), sessions(), store(), send=send, depth=partial(depth, celery=app))
+
+
+app.task(name=RUN_STAGE)(make_run_stage(supervisor))
+
+
+def _set_up_logging(**_: Any) -> None:
+    """In Celery's place: one line for each record, to standard error, with passwords and tokens hidden."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Redacting())
+    logging.basicConfig(level=get_settings().log_level.upper(), handlers=[handler], force=True)
+
+
+def _begin(sender: Any = None, **_: Any) -> None:
+    pool = getattr(getattr(sender, "pool_cls", None), "__module__", "")
+    if pool not in {"celery.concurrency.thread", "celery.concurrency.solo"}:
+        sys.exit(f"the worker's pool is {pool}; stages need --pool threads, which is the default here")
+    supervisor().forkserver.warm()
+
+
+def _ready(**_: Any) -> None:
+    janitor().start()
+
+
+def _shutting_down(**_: Any) -> None:
+    supervisor().stop()
+    janitor().stop()
+
+
+def _shut_down(**_: Any) -> None:
+    supervisor().forkserver.stop()
+
+
+signals.setup_logging.connect(_set_up_logging)
+signals.worker_init.connect(_begin)
+signals.worker_ready.connect(_ready)
+signals.worker_shutting_down.connect(_shutting_down)
+signals.worker_shutdown.connect(_shut_down)

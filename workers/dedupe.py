@@ -1,0 +1,126 @@
+"""The key under which identical stages of different jobs share one result.
+
+It is a hash over all that decides the result: the code and its libraries, the model and the texts as they lie on disk
+or the hub's commit, the options, the device, and the files of the stages before. Where one of these could change behind
+the key (a branch on the hub, a path that does not exist) there is no key, and nothing is shared. Measurements are never
+shared: a benchmark's figures belong to the machine and the hour, and a report to its job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from app.domain.jobs import StageName
+from app.domain.protocol import StageSpec
+
+# stage → what of the spec has no part in its result
+_IRRELEVANT: Mapping[StageName, frozenset[str]] = {
+    StageName.SCORE: frozenset({"labels", "gates", "benchmark", "recovery"}),
+    StageName.PRUNE: frozenset({"labels", "gates", "benchmark", "recovery"}),
+    StageName.RECOVER: frozenset({"labels", "gates", "benchmark"}),
+}
+_LIBRARIES = (
+    "secateur",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+    "safetensors",
+    "gguf",
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CODE = ("workers/engine", "workers/stages", "workers/stage.py", "app/domain")
+_MOST_FILES = 10_000
+
+
+def dedupe_key(
+    spec: StageSpec, *, fingerprint: str | None, inputs: Mapping[StageName, Sequence[tuple[str, str]]]
+) -> str | None:
+    """The key, or None where the result must not be shared.
+
+    Args:
+        fingerprint: the model's, as an earlier stage of the job has reported it.
+        inputs: of each stage before, the path and sha256 of every file.
+    """
+    irrelevant = _IRRELEVANT.get(spec.stage)
+    if irrelevant is None:
+        return None
+    asked = spec.spec.model_dump(mode="json", exclude=set(irrelevant))
+    sources = [source for name, part in asked.items() if name != "model" for source in _sources(part)]
+    model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
+    texts = [_identity(source, spec.runtime.data_roots) for source in sources]
+    if model is None or None in texts:
+        return None
+    decides = {
+        "code": engine_version(),
+        "stage": spec.stage.value,
+        "asked": asked,
+        "model": model,
+        "texts": texts,
+        "device": spec.runtime.device,
+        "inputs": {stage.value: sorted(files) for stage, files in inputs.items()},
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def engine_version() -> str:
+    """A hash over the code of the engine and the versions of the libraries that it computes with."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[1]
+    for part in _CODE:
+        path = root / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    for name in _LIBRARIES:
+        try:
+            digest.update(f"{name} {metadata.version(name)}\n".encode())
+        except metadata.PackageNotFoundError:
+            digest.update(f"{name} absent\n".encode())
+    return digest.hexdigest()
+
+
+def _sources(part: Any) -> Iterator[dict[str, Any]]:
+    """The models and texts that a part of the spec names, by their `source`."""
+    if isinstance(part, dict):
+        if "source" in part:
+            yield part
+        for item in part.values():
+            yield from _sources(item)
+    elif isinstance(part, list):
+        for item in part:
+            yield from _sources(item)
+
+
+def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:
+    """What cannot stay the same while the content changes; None if nothing is known to be so."""
+    match source["source"]:
+        case "self":
+            return "self"  # written by the model, which is in the key
+        case "hub":
+            revision = source.get("revision")
+            return f"hub {source['id']} {revision}" if revision and _COMMIT.fullmatch(revision) else None
+        case "local":
+            return _on_disk(source["path"], roots)
+    return None
+
+
+def _on_disk(path: str, roots: Sequence[Path]) -> str | None:
+    """Names, sizes and times of change (nanoseconds) of the file, or of every file of the folder."""
+    found = next((place for root in roots if (place := root / path).exists()), None)
+    if found is None:
+        return None
+    files = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
+    if len(files) > _MOST_FILES:
+        return None
+    stats = [(str(file.relative_to(found)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return json.dumps([str(found.resolve()), stats])

@@ -1,0 +1,192 @@
+"""One run of a stage process: start it, relay its events, stop it when that is asked, say how it went."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.db import claims
+from app.db.claims import Claim, Standing
+from app.db.session import SessionFactory, is_disconnect, unit_of_work
+from app.errors import StageFailed
+from app.settings import Settings
+from workers import crashes
+from workers.forkserver import Exit, ForkServer, StageProcess
+from workers.lease import LeaseKeeper
+from workers.relay import Relay
+from workers.scratch import Scratch
+
+TICK_SECONDS = 0.1
+DRAIN_SECONDS = 2.0  # for the rest of the events of a process that has ended
+STARTS = 3  # of the process, where the fork server dies under it
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The stage has said what is wrong, or a limit was reached: trying again would end the same way."""
+
+    problem: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The process broke without a word; it may be tried again."""
+
+    error: StageFailed
+
+
+class Stopped(Enum):
+    """The process was stopped from outside."""
+
+    LOST = "lost"  # the claim is another worker's
+    CANCEL = "cancel"
+    SHUTDOWN = "shutdown"
+    LEASE = "lease"  # its guardian ended it: the lease was not renewed in time
+
+
+Outcome = Succeeded | Failed | Crashed | Stopped
+
+
+def reason_to_stop(standing: Standing, shutting_down: bool) -> Stopped | None:
+    """Whether a stage is to be stopped, and why."""
+    if standing is Standing.LOST:
+        return Stopped.LOST
+    if standing is Standing.CANCELLING:
+        return Stopped.CANCEL
+    return Stopped.SHUTDOWN if shutting_down else None
+
+
+class Run:
+    """Runs the process of one claim."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        scratch: Scratch,
+        keeper: LeaseKeeper,
+        settings: Settings,
+        sessions: SessionFactory,
+        forkserver: ForkServer,
+        *,
+        shutting_down: Callable[[], bool],
+    ) -> None:
+        self._claim = claim
+        self._scratch = scratch
+        self._keeper = keeper
+        self._settings = settings
+        self._sessions = sessions
+        self._forkserver = forkserver
+        self._shutting_down = shutting_down
+        self._relayed = 0
+
+    def run(self) -> Outcome:
+        """Start the process on the scratch folder's spec and see it to its end; no process is left afterwards."""
+        for start in range(1, STARTS + 1):
+            outcome, began = self._run_once()
+            if began or start == STARTS:
+                break
+        return outcome
+
+    def _run_once(self) -> tuple[Outcome, bool]:
+        """The outcome, and whether the process has begun at all."""
+        oom_kills = crashes.oom_kills()
+        process = self._forkserver.start(self._scratch.spec, log=self._scratch.log, until=self._keeper.until)
+        relay = Relay(self._claim, process.events)
+        self._keeper.watch(process)
+        try:
+            exit_, stopped, timed_out = self._watch(process, relay)
+            self._drain(process, relay)
+            outcome = self._outcome(exit_, relay, stopped, timed_out, oom_killed=crashes.oom_kills() > oom_kills)
+            if isinstance(outcome, Crashed) and (printed := self._scratch.log_tail()):
+                relay.log(f"the last lines that the process printed:\n{printed}", level="error")
+            if outcome is not Stopped.LOST:
+                self._flush_rest(relay)
+            return outcome, exit_.code is not None or process.pid is not None or stopped is not None
+        finally:
+            self._keeper.watch(None)
+            process.close()
+
+    def _watch(self, process: StageProcess, relay: Relay) -> tuple[Exit, Stopped | None, bool]:
+        """Relay events until the process is gone: how it ended, why it was stopped, whether for its time limit."""
+        limit = time.monotonic() + self._settings.stage_time_limit_seconds
+        stopped: Stopped | None = None
+        timed_out, kill_at, retry_at = False, float("inf"), 0.0
+        while (exit_ := process.poll()) is None:
+            listening = [process.status] if relay.ended or relay.full else [process.status, process.events]
+            select.select(listening, [], [], TICK_SECONDS)
+            relay.read()
+            now = time.monotonic()
+            if relay.due() and now >= retry_at and not self._flush(relay):
+                retry_at = now + 1.0  # the database does not answer; the stage goes on until its pipe is full
+            if stopped is None:
+                stopped = reason_to_stop(self._keeper.standing, self._shutting_down())
+                if stopped is Stopped.LOST:
+                    kill_at = now
+                elif stopped is not None:
+                    process.terminate()
+                    kill_at = now + self._settings.cancel_grace_seconds
+                elif now >= limit and not timed_out:
+                    timed_out, kill_at = True, now
+            if now >= kill_at:
+                kill_at = float("inf")
+                process.kill()
+        return exit_, stopped, timed_out
+
+    def _outcome(
+        self, exit_: Exit, relay: Relay, stopped: Stopped | None, timed_out: bool, *, oom_killed: bool
+    ) -> Outcome:
+        if stopped in {Stopped.LOST, Stopped.CANCEL}:
+            return stopped
+        if relay.result is not None and exit_.code == 0:
+            return Succeeded(relay.result)
+        if relay.problem is not None:
+            return Failed(relay.problem)
+        if timed_out:
+            return Failed(crashes.time_limit(self._settings.stage_time_limit_seconds).to_problem())
+        if stopped is not None:
+            return stopped
+        if exit_.reason == "lease":
+            return Stopped.LEASE
+        return Crashed(crashes.describe(exit_, oom_killed=oom_killed))
+
+    def _drain(self, process: StageProcess, relay: Relay) -> None:
+        """Read what the process wrote before it ended; the guardian has ended all who could still write."""
+        give_up = time.monotonic() + DRAIN_SECONDS
+        while not relay.ended and time.monotonic() < give_up:
+            if relay.full and not self._flush(relay):
+                return
+            select.select([process.events], [], [], TICK_SECONDS)
+            relay.read()
+
+    def _flush_rest(self, relay: Relay) -> None:
+        relay.finish()
+        while relay.pending and self._flush(relay):
+            pass
+
+    def _flush(self, relay: Relay) -> bool:
+        """Write events in one short transaction. False if the database does not answer; they are kept then."""
+        batch, progress = relay.batch()
+        try:
+            with unit_of_work(self._sessions) as session:
+                standing = claims.relay(session, self._claim, batch, before=self._relayed, progress=progress)
+        except (DBAPIError, PoolTimeout) as error:
+            if isinstance(error, DBAPIError) and not is_disconnect(error):
+                raise
+            return False
+        if standing is Standing.LOST:
+            self._keeper.standing = Standing.LOST
+        self._relayed += len(batch)
+        relay.written(len(batch))
+        return True
