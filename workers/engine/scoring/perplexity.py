@@ -22,7 +22,7 @@ from torch import Tensor
 
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import Progress
-from workers.engine.scoring.result import BlockScores
+from workers.engine.scoring.result import BlockScores, check_numbers
 from workers.engine.scoring.settings import count_and_protected, require_ids
 from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups, states_at_once, walk
 
@@ -64,6 +64,7 @@ def score(
     if options.get("racing"):
         given = [len(losses.get(frozenset({block}), ())) for block in range(model.n_blocks)]
         details["samples_given"] = given
+        check_numbers(values)
         return BlockScores(list(values), list(errors), _by_survival(values, given), details)
     return BlockScores.lowest_first(values, standard_errors=errors, details=details)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from app.errors import StageFailed
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,28 @@ class BlockScores:
         standard_errors: Sequence[float | None] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> BlockScores:
-        """Scores of which the lowest is the least important block: sorting them gives the order of removal."""
+        """Scores of which the lowest is the least important block: sorting them gives the order of removal.
+
+        Raises:
+            StageFailed: a score is not a number; an infinite one is in order.
+        """
+        check_numbers(values)
         return cls(
             values=list(values),
             standard_errors=None if standard_errors is None else list(standard_errors),
             order=ascending(values),
             details=dict(details or {}),
         )
+
+
+def check_numbers(values: Sequence[float | None]) -> None:
+    """Raise StageFailed if a score is NaN: it has no place in an order."""
+    for block, value in enumerate(values):
+        if value is not None and math.isnan(value):
+            raise StageFailed(
+                f"The score of block {block} is not a number. The weights are broken, or the arithmetic overflowed: "
+                'score in "float32" or "bfloat16".'
+            )
 
 
 def ascending(values: Sequence[float | None]) -> list[int]:

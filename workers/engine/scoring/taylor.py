@@ -82,7 +82,7 @@ def _head_gradient(model: BlockModel, hidden: Tensor, ids: Tensor) -> tuple[floa
             logits = model.head(leaf).flatten(0, 1)
             part = F.cross_entropy(logits.float(), targets[rows], reduction="sum") / targets.numel()
         slopes[rows] = torch.autograd.grad(part, leaf)[0].flatten(0, 1)
-        loss += float(part)
+        loss += float(part.detach())
     return loss, F.pad(slopes.view_as(scored), (0, 0, 0, 1))  # the last token predicts nothing
 
 
