@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,35 +68,16 @@ def up(
         concurrency=concurrency,
         device=device,
     )
-    settings = _settings()
     stopped = threading.Event()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: stopped.set())
-    with _reported(), ExitStack() as stack:
-        settings = _servers(settings, stack)
-        if stopped.is_set():
+    with _reported(), running(stopped) as service:
+        if service is None:
             return
-        with _step("Migrations"):
-            _migrate(settings)
-        port_number = settings.port or _free_port(settings.host)
-        log_dir = settings.data_dir / "logs"
-        log_dir.mkdir(parents=True, exist_ok=True)
-        api = _process(_api_command(settings.host, port_number), log_dir / "api.log", signal.SIGTERM)
-        worker = _process(_worker_command(), log_dir / "worker.log", signal.SIGQUIT)
-        with _step("API", api.log):
-            stack.callback(api.stop)
-            api.start()
-            _await_api(api, settings.host, port_number, stopped)
-        with _step("Worker", worker.log):
-            stack.callback(worker.stop)
-            worker.start()
-            _await_worker(worker, stopped)
-        url = f"http://{_reachable(settings.host)}:{port_number}"
-        err.print(
-            f"[bold green]Secateur is up:[/] {url}  [dim](try it at {url}/docs; Ctrl-C stops it)[/]", soft_wrap=True
-        )
+        more = f"[dim](try it at {service.url}/docs; Ctrl-C stops it)[/]"
+        err.print(f"[bold green]Secateur is up:[/] {service.url}  {more}", soft_wrap=True)
         try:
-            _watch(api, worker, stopped)
+            _watch(service, stopped)
         finally:
             err.print("[dim]stopping …[/]")
 
@@ -113,7 +95,7 @@ def worker(concurrency: Concurrency = None, device: Device = None) -> None:
     _put(concurrency=concurrency, device=device)
     _settings(needs_urls=True)
     command = _worker_command()
-    os.execve(command[0], command, {**os.environ, **_WORKER_ENVIRONMENT})
+    os.execv(command[0], command)
 
 
 def migrate() -> None:
@@ -125,8 +107,45 @@ def migrate() -> None:
 
 # --- parts -----------------------------------------------------------------------------------------------------
 
-# SIGTERM would let Celery wait for its stages, for hours; what SIGQUIT does puts them back into the queue.
-_WORKER_ENVIRONMENT = {"REMAP_SIGTERM": "SIGQUIT"}
+
+@dataclass(frozen=True)
+class Service:
+    """A whole service on this machine."""
+
+    url: str
+    api: ManagedProcess
+    worker: ManagedProcess
+
+
+@contextmanager
+def running(stopped: threading.Event) -> Iterator[Service | None]:
+    """Everything that the settings of the environment ask for, for as long as the block lasts.
+
+    Prints a line for each part that is up. None where `stopped` was set before all were.
+
+    Raises:
+        Conflict: the data folder is in use.
+        Unavailable: a part does not start.
+    """
+    with ExitStack() as stack:
+        settings = _servers(_settings(), stack)
+        with _step("Migrations"):
+            _migrate(settings)
+        port = settings.port or _free_port(settings.host)
+        url = f"http://{_reachable(settings.host)}:{port}"
+        log_dir = settings.data_dir / "logs"
+        log_dir.mkdir(parents=True, exist_ok=True)
+        api = _process(_api_command(settings.host, port), log_dir / "api.log")
+        worker = _process(_worker_command(), log_dir / "worker.log")
+        with _step("API", api.log):
+            stack.callback(api.stop)
+            api.start()
+            _await_api(api, url, stopped)
+        with _step("Worker", worker.log):
+            stack.callback(worker.stop)
+            worker.start()
+            _await_worker(worker, stopped)
+        yield None if stopped.is_set() else Service(url, api, worker)
 
 
 def _api_command(host: str, port: int) -> list[str]:
@@ -145,11 +164,11 @@ def _worker_command() -> list[str]:
     ]
 
 
-def _process(command: list[str], log: Path, stop_signal: signal.Signals) -> ManagedProcess:
+def _process(command: list[str], log: Path) -> ManagedProcess:
+    """SIGTERM stops both in order: a worker puts its stages back into the queue first."""
     from app.processes import ManagedProcess
 
-    environment = {**os.environ, **_WORKER_ENVIRONMENT, "PYTHONUNBUFFERED": "1"}
-    return ManagedProcess(command, log=log, env=environment, stop_signal=stop_signal, grace_seconds=20.0)
+    return ManagedProcess(command, log=log, env={**os.environ, "PYTHONUNBUFFERED": "1"}, grace_seconds=20.0)
 
 
 def _servers(settings: Settings, stack: ExitStack) -> Settings:
@@ -180,7 +199,7 @@ def _migrate(settings: Settings) -> None:
     upgrade(settings.database_url)
 
 
-def _await_api(process: ManagedProcess, host: str, port: int, stopped: threading.Event) -> None:
+def _await_api(process: ManagedProcess, url: str, stopped: threading.Event) -> None:
     """Wait until the API says that it is ready; Unavailable if it ends first, or does not get ready in time."""
     from app.client import Client
     from app.client_errors import ClientError
@@ -188,7 +207,7 @@ def _await_api(process: ManagedProcess, host: str, port: int, stopped: threading
 
     deadline = time.monotonic() + API_SECONDS
     trouble = "it does not answer"
-    with Client(f"http://{_reachable(host)}:{port}", timeout=5.0) as client:
+    with Client(url, timeout=5.0) as client:
         while not stopped.wait(0.05):
             if not process.running:
                 raise Unavailable(f"the API ended with status {process.exit_code()}; its log is {process.log}")
@@ -219,10 +238,11 @@ def _await_worker(process: ManagedProcess, stopped: threading.Event) -> None:
             raise Unavailable(f"the worker does not answer; its log is {process.log}")
 
 
-def _watch(api: ManagedProcess, worker: ManagedProcess, stopped: threading.Event) -> None:
+def _watch(service: Service, stopped: threading.Event) -> None:
     """Wait for a signal. A worker that ends is started again, since jobs outlive it; without an API it is over."""
     from app.errors import Unavailable
 
+    api, worker = service.api, service.worker
     restarts: list[float] = []
     while not stopped.wait(0.2):
         if not api.running:

@@ -1,0 +1,117 @@
+"""`make demo`: a real language model through a real service, from nothing to a report.
+
+It fetches SmolLM2-135M-Instruct and a news text, starts the whole service in a folder of its own, submits one job
+with `POST /jobs`, follows it, prints the report, and stops everything. Ctrl-C at any point leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from app.client import Client
+from app.client_errors import ClientError
+from app.commands.render import report_tables
+from app.commands.service import running
+from app.commands.session import err, fail, out, show_problem
+from app.commands.watch import show
+from app.errors import ServiceError
+from examples.demo_files import CACHE, MODEL, TEXT, fetch
+
+SERVICE = CACHE / "service"
+RESULT = CACHE / "result"
+
+# One part of the text for choosing and training, another, disjoint, for measuring.
+TRAINING = {"source": "local", "path": TEXT.name, "start": 0.0, "stop": 0.7}
+MEASURING = {"source": "local", "path": TEXT.name, "start": 0.7, "stop": 1.0}
+
+# The paper's method at a size for two cores and some minutes: fewer training steps, fewer timed runs.
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": MODEL.name},
+    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 10, "tokens": 128}},
+    "pruning": {"kind": "depth", "blocks": 6},
+    "recovery": {
+        "kind": "lora",
+        "text": TRAINING,
+        "tokens": 128,
+        "batch_size": 8,
+        "micro_batch_size": 4,
+        "max_steps": 20,
+        "warmup_steps": 2,
+        "learning_rate": 5e-4,
+        "checkpoint_steps": 10,
+    },
+    "benchmark": {
+        "latency": {"output_tokens": [48], "warmup": 1, "runs": 7},
+        "perplexity": {"texts": [MEASURING], "windows": 24},
+        "samples": {"max_new_tokens": 32},
+    },
+    "gates": {"min_speedup": 1.1},
+    "labels": {"made-by": "demo"},
+}
+
+
+def main() -> int:
+    began = time.monotonic()
+    err.print("[bold]1.[/] Fetching the model and the text")
+    model, text = fetch(MODEL), fetch(TEXT)
+    err.print("[bold]2.[/] Starting the service")
+    for folder in (SERVICE, RESULT):  # of an earlier demo
+        shutil.rmtree(folder, ignore_errors=True)
+    os.environ |= {
+        "SECATEUR_DATA_DIR": str(SERVICE),
+        "SECATEUR_MODEL_ROOTS": str(model.parent),
+        "SECATEUR_DATA_ROOTS": str(text.parent),
+        "SECATEUR_PORT": "0",
+    }
+    for name in ("SECATEUR_DATABASE_URL", "SECATEUR_REDIS_URL", "SECATEUR_ARTIFACTS_URL", "SECATEUR_API_KEYS"):
+        os.environ.pop(name, None)
+    with running(threading.Event()) as service:
+        assert service is not None, "nothing sets the event"
+        with Client(service.url) as client:
+            code = run_job(client)
+        err.print("[bold]5.[/] Stopping the service")
+    err.print(f"[dim]{time.monotonic() - began:.0f} s in all[/]")
+    return code
+
+
+def run_job(client: Client) -> int:
+    """One job from its submission to its report; the exit code."""
+    err.print(f"[bold]3.[/] POST {client.url}/jobs: remove {SPEC['pruning']['blocks']} blocks, train, measure")
+    job = client.submit(SPEC)
+    began = time.monotonic()
+    job = show(client, job.id)
+    if job.state != "succeeded":
+        if job.problem is not None:
+            show_problem(job.problem)
+        fail(f"the job {job.state.value}")
+        return 1
+    err.print(f"[bold]4.[/] The report, after {time.monotonic() - began:.0f} s of work")
+    for table in report_tables(client.report(job.id)):
+        out.print(table)
+    client.download(job.id, RESULT, prefix="recover/checkpoint/")
+    client.download(job.id, RESULT, prefix="report/")
+    for what, path in (("checkpoint", RESULT / "recover" / "checkpoint"), ("report", RESULT / "report/report.html")):
+        out.print(f"{what}: {shown(path)}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def shown(path: Path) -> Path:
+    """Relative to where the user is, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        err.print("[yellow]interrupted; everything that was started is stopped[/]")
+        sys.exit(130)
+    except (ClientError, ServiceError) as error:
+        fail(str(error))
+        sys.exit(1)
