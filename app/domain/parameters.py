@@ -119,7 +119,7 @@ class _LlamaLike:
 @dataclass(frozen=True)
 class _Mixtral(_LlamaLike):
     def mlp(self, config: _Config, block: int) -> int:
-        hidden, experts = config.number("hidden_size"), config.number("num_local_experts", default=8)
+        hidden, experts = config.number("hidden_size"), config.number("num_local_experts", "num_experts", default=8)
         return _linear(hidden, experts) + experts * _gated(hidden, config.number("intermediate_size"))
 
 
@@ -130,7 +130,8 @@ class _QwenMoe(_LlamaLike):
     shared_size: int | None = None  # default of shared_expert_intermediate_size; None where there is none
 
     def mlp(self, config: _Config, block: int) -> int:
-        hidden, experts = config.number("hidden_size"), config.number("num_experts", default=self.experts)
+        hidden = config.number("hidden_size")
+        experts = config.number("num_experts", "num_local_experts", default=self.experts)
         step = config.number("decoder_sparse_step", default=1)
         if block in config.numbers("mlp_only_layers") or experts == 0 or step == 0 or (block + 1) % step:
             return _gated(hidden, config.number("intermediate_size"))
@@ -152,7 +153,7 @@ def _gated(hidden: int, inner: int, bias: bool = False) -> int:
 
 def _stablelm(config: _Config) -> ParameterCount:
     hidden, heads = config.number("hidden_size"), config.number("num_attention_heads")
-    kv_heads = config.number("num_key_value_heads", default=heads)
+    kv_heads = config.number("num_key_value_heads", default=config.absent("num_key_value_heads", 32) or heads)
     size = config.number("head_dim", default=hidden // heads)
     bias = config.switch("use_qkv_bias", default=False)
     block = _linear(hidden, heads * size, bias) + 2 * _linear(hidden, kv_heads * size, bias)
@@ -229,10 +230,18 @@ FORMULAS: Mapping[str, Callable[[_Config], ParameterCount]] = {
     "llama": _LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias"),
     "mistral": _LlamaLike(kv_heads=8),
     "mixtral": _Mixtral(kv_heads=8),
-    "gemma": _LlamaLike(tied=True, head_dim=256, qkv_bias="attention_bias", output_bias="attention_bias"),
-    "gemma2": _LlamaLike(tied=True, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"),
+    "gemma": _LlamaLike(tied=True, kv_heads=16, head_dim=256, qkv_bias="attention_bias", output_bias="attention_bias"),
+    "gemma2": _LlamaLike(
+        tied=True, kv_heads=4, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"
+    ),
     "gemma3_text": _LlamaLike(
-        tied=True, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias", qk_norm="head"
+        tied=True,
+        kv_heads=4,
+        head_dim=256,
+        norms=4,
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        qk_norm="head",
     ),
     "qwen2": _LlamaLike(kv_heads=32, qkv_bias=True),
     "qwen3": _LlamaLike(

@@ -52,7 +52,9 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     try:
         with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
             # the auto classes carry no annotations
-            return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+            model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+            model.tie_weights()  # which is left out together with the random numbers
+            return model
     except Exception as error:  # whatever a family's constructor raises on values that do not fit together
         raise BadCheckpoint.field(
             "/model",
