@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter
 
-from app.api.responses import UNAUTHORIZED, problems
+from app.api.responses import UNAUTHORIZED, example, problems
 from app.deps import Caller
 from app.domain.catalog import TABLES
 from app.domain.spec import CompressionSpec
@@ -13,7 +15,17 @@ from app.schemas.catalog import Catalog, Method
 router = APIRouter(tags=["catalogue"])
 
 
-@router.get("/catalog", summary="What a job may ask for", responses=problems(UNAUTHORIZED, instance="/catalog"))
+def _example() -> dict[str, Any]:
+    """The first row of each table, without the schema of the spec, which is long."""
+    first = {name: [next(iter(rows.values())).to_dict()] for name, rows in TABLES.items()}
+    return {**first, "spec": {"title": "CompressionSpec", "type": "object"}}
+
+
+@router.get(
+    "/catalog",
+    summary="What a job may ask for",
+    responses={200: example(_example()), **problems(UNAUTHORIZED, instance="/catalog")},
+)
 def get_catalog(_: Caller) -> Catalog:
     """Every criterion, pruner, recovery and benchmark, with its paper and the JSON schema of its options."""
     tables = {name: [Method(**row.to_dict()) for row in rows.values()] for name, rows in TABLES.items()}
