@@ -36,7 +36,7 @@ from workers.engine.progress import Progress, no_progress
 def import_gguf(
     source: Path, target: Path, *, dtype: torch.dtype = torch.float32, progress: Progress = no_progress
 ) -> None:
-    """Write the checkpoint of the GGUF file `source` into the folder `target`, which is created.
+    """Write the checkpoint of the GGUF file `source` into the folder `target`, which is created if need be.
 
     Args:
         dtype: of the weights on disk; float32 keeps the dequantised values exactly.
@@ -70,7 +70,7 @@ def import_gguf(
             ) from error
         progress(2, 3, "steps")
         detach_gguf(model)
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     Checkpoint.open(target)

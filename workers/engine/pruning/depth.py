@@ -12,26 +12,23 @@ model in memory and save it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadCheckpoint, InvalidInput, StageFailed
+from app.errors import BadCheckpoint, InvalidInput
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of, block_stacks
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, WEIGHTS_FILE, Checkpoint, read_json_file
 from workers.engine.checkpoints.copy_range import copy_range
+from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.safetensors_file import SafetensorsHeader, TensorEntry, encode_header
 from workers.engine.checkpoints.side_files import QUANTIZER_FILES, copy_side_files
@@ -133,29 +130,6 @@ def blocks_to_keep(count: int, drop: Sequence[int]) -> list[int]:
     if len(drop) == count:
         raise InvalidInput.field(pointer, "No block would be left.", value=list(drop), expected=expected)
     return sorted(set(range(count)) - set(drop))
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its name when the block ends well, and is removed when it does not.
-
-    Raises:
-        StageFailed: `target` exists already, or the disk is full.
-    """
-    if target.exists():
-        raise StageFailed(f"The folder {target.name} exists already; a checkpoint is never written over another.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp keeps it to the owner
-        folder.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StageFailed(f"The checkpoint could not be written: {error.strerror}.") from error
-        raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stack(checkpoint: Checkpoint, architecture: Architecture) -> tuple[str, int]:

@@ -1,0 +1,167 @@
+"""Fetch a checkpoint from the Hugging Face hub: safetensors, configs and tokenizer, at one commit, and nothing else.
+
+A revision is resolved to its commit first; from then on a job names the commit, so that a push to the branch in
+the middle of a job changes nothing, and a commit that has been fetched whole is used without asking the hub again.
+Pickled weights are never downloaded. The endpoint and token are those of the hub's own settings (`HF_ENDPOINT`,
+`HF_TOKEN`); neither the token nor a signed address enters an error's text.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils.tqdm import tqdm
+
+from app.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
+from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES
+from workers.engine.progress import Progress, no_progress
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TIMEOUT_S = 15.0
+_WANTED = (
+    "*.jinja",
+    "*.json",
+    "*.model",
+    "*.tiktoken",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "USE_POLICY*",
+    "additional_chat_templates/*.jinja",
+    "merges.txt",
+    "model.safetensors",
+    "model-*.safetensors",
+    "vocab.txt",
+)
+_CANNOT_CONNECT = (httpx2.TransportError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    path: Path
+    commit: str
+
+
+def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no_progress) -> Snapshot:
+    """Download the checkpoint of `id` at `revision` (a branch, tag or commit; the default branch if None).
+
+    Args:
+        cache: folder of the downloads; files that are there already are not fetched again.
+        progress: counts bytes.
+
+    Raises:
+        InvalidInput: no such repository (/model/id) or revision (/model/revision), or no access to it.
+        BadCheckpoint: the repository has no safetensors weights.
+        Unavailable: the hub cannot be reached, or breaks off.
+    """
+    if revision is not None and _COMMIT.fullmatch(revision) and (cached := _cached(id, revision, cache)):
+        return Snapshot(cached, revision)
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    try:
+        info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S)
+        names = [sibling.rfilename for sibling in info.siblings or []]
+        wanted = _wanted(names, id)
+        if info.sha is None or not _COMMIT.fullmatch(info.sha):
+            raise Unavailable(f"The hub at {_host(endpoint)} did not say which commit '{id}' is at.")
+        path = snapshot_download(
+            id,
+            revision=info.sha,
+            cache_dir=cache,
+            allow_patterns=wanted,
+            endpoint=endpoint,
+            tqdm_class=_bar(progress),
+        )
+    except GatedRepoError as error:
+        raise _bad_id(id, "is gated, and this service has no access to it") from error
+    except RepositoryNotFoundError as error:
+        raise _bad_id(id, "does not exist on the hub, or is private") from error
+    except RevisionNotFoundError as error:
+        detail = f"'{id}' has no revision '{revision}'."
+        raise InvalidInput.field(
+            "/model/revision", detail, value=revision, expected="a branch, tag or commit of the repository"
+        ) from error
+    except HFValidationError as error:
+        raise _bad_id(id, "is not a repository's name") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        raise Unavailable(f"The hub at {_host(endpoint)} answered {status} for '{id}'; try again later.") from error
+    except (*_CANNOT_CONNECT, LocalEntryNotFoundError) as error:
+        raise Unavailable(
+            f"The hub at {_host(endpoint)} cannot be reached ({type(error).__name__}); "
+            "name a local model, or try again later."
+        ) from error
+    except OSError as error:
+        raise StageFailed(f"'{id}' could not be stored: {error.strerror or type(error).__name__}.") from error
+    return Snapshot(Path(path), info.sha)
+
+
+def _cached(id: str, commit: str, cache: Path) -> Path | None:
+    """The folder of a commit that was fetched whole before."""
+    try:
+        return Path(
+            snapshot_download(id, revision=commit, cache_dir=cache, allow_patterns=list(_WANTED), local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def _wanted(names: list[str], id: str) -> list[str]:
+    """The files of the repository to fetch, by name."""
+    wanted = [name for name in names if any(_matches(name, pattern) for pattern in _WANTED)]
+    if any(name.endswith(".safetensors") for name in wanted):
+        return wanted
+    if any(Path(name).suffix in PICKLED_SUFFIXES for name in names):
+        raise BadCheckpoint(f"'{id}' has only pickled weights; weights must be safetensors or GGUF.")
+    if any(name.endswith(".gguf") for name in names):
+        raise BadCheckpoint(
+            f"'{id}' has only GGUF files; download the one that you want, and name it as a local model."
+        )
+    raise BadCheckpoint(f"'{id}' has no weights: model.safetensors or its shards are expected.")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """As a shell matches: `*` does not cross folders."""
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+
+
+def _bad_id(id: str, what: str) -> InvalidInput:
+    detail, expected = f"The repository '{id}' {what}.", "a model repository that this service can read"
+    return InvalidInput.field("/model/id", detail, value=id, expected=expected)
+
+
+def _host(endpoint: str | None) -> str:
+    return httpx2.URL(endpoint or HfApi().endpoint).host
+
+
+def _bar(progress: Progress) -> type[Any]:
+    """A progress bar for the library that draws nothing and reports bytes."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # the library's base has no annotations
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> Any:
+            result = super().update(n)
+            if self.unit == "B" and self.total:
+                progress(min(int(self.n), int(self.total)), int(self.total), "bytes")
+            return result
+
+    return Bar

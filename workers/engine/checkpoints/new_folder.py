@@ -1,0 +1,35 @@
+"""A checkpoint folder that is either complete or not there."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.errors import StageFailed
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its name when the block ends well, and is removed when it does not.
+
+    Raises:
+        StageFailed: `target` exists already, or the disk is full.
+    """
+    if target.exists():
+        raise StageFailed(f"The folder {target.name} exists already; a checkpoint is never written over another.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)  # mkdtemp keeps it to the owner
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StageFailed(f"The checkpoint could not be written: {error.strerror}.") from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
