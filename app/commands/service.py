@@ -193,10 +193,17 @@ def _servers(settings: Settings, stack: ExitStack) -> Settings:
 
 
 def _migrate(settings: Settings) -> None:
+    from sqlalchemy.exc import OperationalError
+
     from app.db.migrate import upgrade
+    from app.errors import Unavailable
 
     assert settings.database_url is not None, "checked by _settings(needs_urls=True)"
-    upgrade(settings.database_url)
+    try:
+        upgrade(settings.database_url)
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]  # psycopg's own words; they hold no password
+        raise Unavailable(f"the database does not answer: {reason}") from None
 
 
 def _await_api(process: ManagedProcess, url: str, stopped: threading.Event) -> None:
