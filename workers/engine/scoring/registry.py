@@ -13,7 +13,17 @@ from torch import Tensor
 
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import Progress
-from workers.engine.scoring import magnitude, perplexity, random, taylor
+from workers.engine.scoring import (
+    angular,
+    block_influence,
+    cosine,
+    evolutionary,
+    greedy,
+    magnitude,
+    perplexity,
+    random,
+    taylor,
+)
 from workers.engine.scoring.result import BlockScores
 
 
@@ -48,5 +58,10 @@ CRITERIA: dict[str, Criterion] = {
     "perplexity": perplexity.score,
     "taylor": taylor.score,
     "magnitude": magnitude.score,
+    "block_influence": block_influence.score,
+    "angular": angular.score,
+    "cosine": cosine.score,
+    "greedy": greedy.score,
+    "evolutionary": evolutionary.score,
     "random": random.score,
 }

@@ -18,13 +18,9 @@ import torch
 from torch import Tensor
 
 from workers.engine.blocks import Block, BlockModel
+from workers.engine.scoring.stream import rows_at_once, through
 
 Removal = frozenset[int]  # block numbers
-
-# Tokens pushed through a block at once. On a CPU the activations of so many stay near its caches; a GPU wants more
-# to be busy. Fixed numbers, so that the same input gives the same bits.
-_CPU_TOKENS = 2048
-_GPU_TOKENS = 32_768
 
 # States held at once by one walk; more samples than fit are walked in groups.
 STATE_BYTES = 2**30
@@ -152,19 +148,15 @@ def walk(
 
 def _push(block: Block, prefixes: Sequence[Removal], live: dict[Removal, Tensor]) -> Iterator[tuple[Removal, Tensor]]:
     """Apply `block` to the states of `prefixes`, several states or parts of one at a time."""
-    rows, tokens = live[prefixes[0]].shape[:2]
-    limit = _CPU_TOKENS if live[prefixes[0]].device.type == "cpu" else _GPU_TOKENS
-    rows_at_once = max(1, limit // tokens)
-    if rows > rows_at_once:
+    rows = live[prefixes[0]].shape[0]
+    limit = rows_at_once(live[prefixes[0]])
+    if rows >= limit:
         for prefix in prefixes:
-            state = torch.empty_like(live[prefix])
-            for at in range(0, rows, rows_at_once):
-                state[at : at + rows_at_once] = block(live[prefix][at : at + rows_at_once])
-            yield prefix, state
+            yield prefix, through(block, live[prefix])
         return
-    states_at_once = rows_at_once // rows
-    for at in range(0, len(prefixes), states_at_once):
-        some = prefixes[at : at + states_at_once]
+    together = limit // rows
+    for at in range(0, len(prefixes), together):
+        some = prefixes[at : at + together]
         state = block(torch.cat([live[prefix] for prefix in some]) if len(some) > 1 else live[some[0]])
         for i, prefix in enumerate(some):
             part = state[i * rows : (i + 1) * rows]

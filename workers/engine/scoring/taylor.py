@@ -23,10 +23,7 @@ from workers.engine.blocks import Block, BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.settings import require_ids
-
-# Tokens run through a block with gradients at once: what bounds the activations.
-_CPU_TOKENS = 2048
-_GPU_TOKENS = 16_384
+from workers.engine.scoring.stream import rows_at_once, stream
 
 
 def score(
@@ -41,12 +38,10 @@ def score(
     tokens = model.check_ids(require_ids(ids))
     steps = 2 * model.n_blocks
     inputs: list[Tensor] = []  # the state before each block, (samples, tokens, hidden), on the CPU
-    with torch.no_grad():
-        hidden = model.embed(tokens)
-        for block in model.blocks():
+    for depth, hidden in stream(model, tokens):
+        if depth < model.n_blocks:
             inputs.append(hidden.cpu())
-            hidden = _forward(block, hidden)
-            progress(block.index + 1, steps, "block passes")
+        progress(depth, steps, "block passes")
     loss, gradient = _head_gradient(model, hidden, tokens)
     del hidden
     values: list[float | None] = [None] * model.n_blocks
@@ -54,20 +49,6 @@ def score(
         values[block.index], gradient = _backward(block, inputs.pop().to(model.device), gradient)
         progress(steps - block.index, steps, "block passes")
     return BlockScores.lowest_first(values, details={"loss": loss})
-
-
-def _rows_at_once(state: Tensor) -> int:
-    limit = _CPU_TOKENS if state.device.type == "cpu" else _GPU_TOKENS
-    return max(1, limit // state.shape[1])
-
-
-def _forward(block: Block, hidden: Tensor) -> Tensor:
-    """The block on all samples, a few at a time."""
-    out = torch.empty_like(hidden)
-    rows = _rows_at_once(hidden)
-    for at in range(0, hidden.shape[0], rows):
-        out[at : at + rows] = block(hidden[at : at + rows])
-    return out
 
 
 def _head_gradient(model: BlockModel, hidden: Tensor, ids: Tensor) -> tuple[float, Tensor]:
@@ -97,7 +78,7 @@ def _backward(block: Block, hidden: Tensor, gradient: Tensor) -> tuple[float, Te
     asked = [weight.requires_grad for weight in weights]
     totals: list[Tensor] = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     below = torch.empty_like(hidden)
-    rows = _rows_at_once(hidden)
+    rows = rows_at_once(hidden)
     try:
         for weight in weights:
             weight.requires_grad_(True)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import no_progress
-from workers.engine.scoring import taylor
+from workers.engine.scoring import stream, taylor
 
 
 def _oracle(model: PreTrainedModel, ids: Tensor) -> list[float]:
@@ -55,7 +55,7 @@ def test_streamed_and_in_parts_of_the_batch(
 ) -> None:
     model, ids = make_model(num_hidden_layers=6), make_ids(7, 16)
     expected = _oracle(model, ids)
-    monkeypatch.setattr(taylor, "_CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
+    monkeypatch.setattr(stream, "CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
     view = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
     scores = taylor.score(view, ids, options={}, progress=no_progress, seed=0)
     assert scores.values == pytest.approx(expected, rel=1e-4)

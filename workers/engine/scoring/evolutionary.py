@@ -1,0 +1,147 @@
+"""Evolutionary search for the set of blocks whose removal changes the predictions least.
+
+EvoPress (Sieberling et al. 2024, arXiv 2410.14649): a set of blocks to remove is mutated by swapping a few of them for
+others, min(U{1..3}, U{1..3}) at a time; the fitness is the KL divergence from the intact model's predictions; each
+generation's offspring are sifted on few tokens first and on more later, the parent competing with them, so the best
+never gets worse. Removals interact, and a search over sets sees that where a score per block cannot.
+
+Here the offspring of a generation are walked together and share what they have in common (`subsets.py`), a set that
+was seen before is not evaluated again, and the budget is a number of evaluations.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.errors import InvalidInput
+from workers.engine.blocks import BlockModel
+from workers.engine.progress import Progress
+from workers.engine.scoring.divergence import kl_from
+from workers.engine.scoring.result import BlockScores, check_numbers
+from workers.engine.scoring.settings import count_and_protected, require_ids
+from workers.engine.scoring.subsets import Removal, sample_groups, states_at_once, walk
+
+INTACT: Removal = frozenset()
+EVALUATIONS = 704  # the initial sets and twenty generations
+INITIAL = 64
+OFFSPRING = 32
+SURVIVORS = 2  # of the first sifting
+_FEW = 16  # the first sifting sees one in so many samples: 2,048 of 32,768 tokens in the paper
+_MOST_SWAPS = 3
+
+
+def score(
+    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
+) -> BlockScores:
+    """Search for the best set of `count` blocks to remove.
+
+    Args:
+        ids: (samples, tokens) calibration tokens; the first sifting uses the first sixteenth of the samples.
+        options: `count` and `protected`; `evaluations`, the budget: how many sets are sifted in all; `initial` and
+            `offspring`, sets in the first and in each later generation.
+        seed: of the initial sets and of the mutations.
+
+    Returns:
+        The value of a block is the least divergence (nats per token) among the sets without it that were evaluated on
+        all samples, None where there was none. The order is the best set, ascending. `details` has its
+        divergence and the best after each generation.
+    """
+    tokens = model.check_ids(require_ids(ids))
+    count, protected = count_and_protected(options, model.n_blocks)
+    budget = _whole(options, "evaluations", EVALUATIONS)
+    initial, offspring = _whole(options, "initial", INITIAL), _whole(options, "offspring", OFFSPRING)
+    generator = random.Random(seed)
+    candidates = [block for block in range(model.n_blocks) if block not in protected]
+    few = _Fitness(model, tokens[: max(1, tokens.shape[0] // _FEW)])
+    full = _Fitness(model, tokens) if len(few.ids) < len(tokens) else few
+    spent = 0
+    generations: list[float] = []
+
+    def best_of(sets: Sequence[Removal]) -> Removal:
+        """The fittest of `sets`: a few by the small sample, then one by all."""
+        nonlocal spent
+        spent += len(sets)
+        progress(min(spent, budget), budget, "evaluations")
+        return full.fittest(few.fittest(sets, SURVIVORS), 1)[0]
+
+    first = min(initial, budget)
+    parent = best_of(_distinct([frozenset(generator.sample(candidates, count)) for _ in range(first)]))
+    generations.append(full.known[parent])
+    while spent < budget and count < len(candidates):
+        children = [_mutate(parent, candidates, generator) for _ in range(min(offspring, budget - spent))]
+        spent += len(children) - len(_distinct(children))  # twins cost a place, so the search ends
+        best = best_of(_distinct(children))
+        full.of([parent, best])
+        parent = min((parent, best), key=lambda removal: (full.known[removal], sorted(removal)))
+        generations.append(full.known[parent])
+    values = [
+        min((kl for removal, kl in full.known.items() if block in removal), default=None)
+        for block in range(model.n_blocks)
+    ]
+    check_numbers(values)
+    details = {
+        "evaluations": min(spent, budget),
+        "divergence": full.known[parent],
+        "divergence_by_generation": generations,
+        "block_passes": few.passes + (full.passes if full is not few else 0),
+    }
+    return BlockScores(values, None, sorted(parent), details)
+
+
+class _Fitness:
+    """Divergence from the intact model on some samples, remembered for every set that was evaluated."""
+
+    def __init__(self, model: BlockModel, ids: Tensor) -> None:
+        self.ids = ids
+        self.passes = 0
+        self.known: dict[Removal, float] = {}
+        self._model = model
+
+    def of(self, sets: Sequence[Removal]) -> list[float]:
+        """Mean KL divergence of each set, nats per token."""
+        new = [removal for removal in _distinct(sets) if removal not in self.known]
+        if new:
+            parts: dict[Removal, list[Tensor]] = {removal: [] for removal in new}
+            wanted = [INTACT, *new]
+            for group in sample_groups(self._model, self.ids, states_at_once(self._model.n_blocks, wanted)):
+                states = dict(walk(self._model, self.ids[group], wanted, on_pass=self._count))
+                others = [states[removal] for removal in new]
+                for removal, found in zip(new, kl_from(self._model, states[INTACT], others), strict=True):
+                    parts[removal].append(found)
+            for removal, found_parts in parts.items():
+                self.known[removal] = float(torch.cat(found_parts).mean())
+        return [self.known[removal] for removal in sets]
+
+    def fittest(self, sets: Sequence[Removal], count: int) -> list[Removal]:
+        """The `count` sets with the least divergence, the least first."""
+        self.of(sets)
+        return sorted(sets, key=lambda removal: (self.known[removal], sorted(removal)))[:count]
+
+    def _count(self) -> None:
+        self.passes += 1
+
+
+def _mutate(parent: Removal, candidates: Sequence[int], generator: random.Random) -> Removal:
+    """Swap a few removed blocks for as many that were kept."""
+    removed = sorted(parent)
+    kept = [block for block in candidates if block not in parent]
+    swaps = min(generator.randint(1, _MOST_SWAPS), generator.randint(1, _MOST_SWAPS), len(removed), len(kept))
+    return parent - set(generator.sample(removed, swaps)) | set(generator.sample(kept, swaps))
+
+
+def _distinct(sets: Sequence[Removal]) -> list[Removal]:
+    return list(dict.fromkeys(sets))
+
+
+def _whole(options: Mapping[str, Any], name: str, default: int) -> int:
+    value = options.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidInput.field(
+            f"/scoring/{name}", f"`{name}` is {value}.", value=value, expected="a whole number from 1"
+        )
+    return value
