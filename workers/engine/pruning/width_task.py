@@ -1,0 +1,39 @@
+"""What a width method is given, and what it answers: the plug point of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from workers.engine.blocks import BlockModel
+from workers.engine.progress import Progress
+from workers.engine.pruning.channels import Kept, Layout
+from workers.engine.pruning.width_plan import Budget
+
+
+@dataclass(frozen=True)
+class WidthTask:
+    """One model to be pruned in width."""
+
+    model: BlockModel  # streamed from the checkpoint: a block's weights may be changed, and are forgotten
+    layout: Layout
+    budget: Budget
+    group_counts: tuple[int, ...]  # numbers of groups that a block may keep, ascending; the last is all
+    ids: Tensor  # (samples, tokens)
+    options: Any  # the method's own row of app/domain/options.py
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What each block keeps, and the mean input of its two output projections where it is to be compensated for."""
+
+    kept: list[Kept]
+    head_means: list[Tensor] = field(default_factory=list)  # per block, (head channels,)
+    neuron_means: list[Tensor] = field(default_factory=list)  # per block, (neurons,)
+
+
+Method = Callable[[WidthTask], Choice]
