@@ -9,11 +9,13 @@ stage process, and time limits and kills are the supervisor's.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from functools import lru_cache, partial
+from types import FrameType
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from app.db.session import SessionFactory, session_factory
 from app.logs import Redacting
@@ -53,9 +55,6 @@ def janitor() -> Janitor:
     return Janitor(get_settings(), sessions(), store(), send=send, depth=partial(depth, celery=app))
 
 
-app.task(name=RUN_STAGE)(make_run_stage(supervisor))
-
-
 def _set_up_logging(**_: Any) -> None:
     """In Celery's place: one line for each record, to standard error, with passwords and tokens hidden."""
     handler = logging.StreamHandler(sys.stderr)
@@ -71,12 +70,35 @@ def _begin(sender: Any = None, **_: Any) -> None:
 
 
 def _ready(**_: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        _stop_stages_on(number)
     janitor().start()
 
 
-def _shutting_down(**_: Any) -> None:
+def _stop_stages_on(number: signal.Signals) -> None:
+    """Before Celery's own handler, which for SIGQUIT waits until the tasks have ended or a limit is over."""
+    celerys = signal.getsignal(number)
+
+    def handle(received: int, frame: FrameType | None) -> None:
+        _stop_stages()
+        if callable(celerys):
+            celerys(received, frame)
+
+    signal.signal(number, handle)
+
+
+def _stop_stages() -> None:
     supervisor().stop()
     janitor().stop()
+
+
+class StopStages(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """However else the worker is told to stop: before the pool waits for its tasks."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def stop(self, worker: Any) -> None:
+        _stop_stages()
 
 
 def _shut_down(**_: Any) -> None:
@@ -86,5 +108,6 @@ def _shut_down(**_: Any) -> None:
 signals.setup_logging.connect(_set_up_logging)
 signals.worker_init.connect(_begin)
 signals.worker_ready.connect(_ready)
-signals.worker_shutting_down.connect(_shutting_down)
 signals.worker_shutdown.connect(_shut_down)
+app.steps["worker"].add(StopStages)
+app.task(name=RUN_STAGE)(make_run_stage(supervisor))

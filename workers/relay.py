@@ -2,7 +2,7 @@
 
 A stage may say more than anybody wants to read, so progress is thinned out to one event in half a second, of which the
 last is always kept, and what is read faster than the database takes it stays in the pipe, where the stage waits for it.
-What PostgreSQL or JSON cannot hold (NUL, lone surrogates, not-a-number) is replaced, and passwords are hidden.
+What PostgreSQL cannot hold (NUL, not-a-number) is replaced, and passwords are hidden.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ class Relay:
 
 
 def clean(value: Any) -> Any:
-    """The value as jsonb can hold it: no NUL, no lone surrogates, null for what is no number."""
+    """The value as jsonb can hold it: no NUL, and null for what is no number."""
     match value:
         case str():
-            return value.replace("\x00", "\ufffd").encode(errors="replace").decode()
+            return value.replace("\x00", "\ufffd")
         case float():
             return value if math.isfinite(value) else None
         case dict():

@@ -147,7 +147,7 @@ def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None)
         told.append(move_job(job, State.CANCELLED))
     session.flush()
     events.append(session, job_id, told)
-    return job
+    return get(session, job_id)
 
 
 def cancel_if_overdue(session: Session, job_id: UUID) -> None:
@@ -181,7 +181,7 @@ def retry(session: Session, job_id: UUID) -> Job:
             turn = False
     session.flush()
     events.append(session, job_id, told)
-    return job
+    return get(session, job_id)
 
 
 def delete(session: Session, job_id: UUID) -> None:

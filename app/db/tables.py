@@ -78,7 +78,6 @@ class Job(Base):
     """One compression job."""
 
     __tablename__ = "jobs"
-    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - now() in an UPDATE is read back with it
     __table_args__ = (
         UniqueConstraint("caller", "idempotency_key"),
         CheckConstraint("(idempotency_key IS NULL) = (idempotency_fingerprint IS NULL)", name="idempotency"),
@@ -140,7 +139,6 @@ class Stage(Base):
     """One step of a job: one message, one claim at a time, one process."""
 
     __tablename__ = "stages"
-    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - as for jobs
     __table_args__ = (
         UniqueConstraint("job_id", "name"),
         UniqueConstraint("job_id", "position"),
