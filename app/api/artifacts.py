@@ -32,7 +32,7 @@ _FILE_HEADERS = {
     "X-Checksum-Sha256": {"description": "Of the whole file, in hexadecimal.", "schema": {"type": "string"}},
     "Repr-Digest": {"description": "The same, as RFC 9530 has it.", "schema": {"type": "string"}},
 }
-_FILE_BODY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE_BODY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.get(
