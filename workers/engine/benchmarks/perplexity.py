@@ -8,6 +8,7 @@ protocol is part of the figure. The interval resamples windows: losses of neighb
 from __future__ import annotations
 
 from math import exp
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.benchmarks.windows import batches, last_states
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import Progress, no_progress
+
+_BOS = {"each": "each", "first": "the first", "none": "none"}
 
 
 @torch.no_grad()
@@ -48,7 +51,6 @@ def perplexity(losses: Tensor, text: TextInfo, *, protocol: str) -> Perplexity:
     return Perplexity(text=text, protocol=protocol, value=exp(mean), low=exp(low), high=exp(min(high, 709.0)))
 
 
-def protocol_of(*, tokens: int, bos_first: bool) -> str:
-    """The protocol in words."""
-    bos = "BOS on the first" if bos_first else "BOS on none"
-    return f"windows of {tokens} tokens, no overlap, {tokens - 1} predicted in each, {bos}"
+def protocol_of(*, tokens: int, bos: Literal["each", "first", "none"]) -> str:
+    """The protocol in words; `bos` says which windows begin with a beginning-of-text token."""
+    return f"windows of {tokens} tokens, no overlap, {tokens - 1} predicted in each, BOS on {_BOS[bos]}"

@@ -24,10 +24,12 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.options import LoraRecovery
 from app.errors import UnsupportedModel
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
 from workers.engine.progress import Progress, no_progress
-from workers.engine.recovery.training import TrainingSettings
+from workers.engine.recovery.job import GENERATED_SAMPLES, RecoveryJob, RecoveryOutcome, schedule_notes
+from workers.engine.recovery.training import Sequences, TrainingSettings, train
 from workers.engine.runtime import Machine, seed_everything
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -79,6 +81,46 @@ def add_adapters(model: PreTrainedModel, options: LoraRecovery, *, seed: int) ->
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     return cast(PeftModel, adapted)
+
+
+def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
+    """Train adapters on the job's pruned checkpoint; write `checkpoint/` and `adapter/`.
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+        StageFailed: a loss is not finite.
+    """
+    samples = options.samples
+    if samples is None and options.text.source == "self":
+        samples = GENERATED_SAMPLES
+    ids, text = token_batch(
+        job.texts,
+        options.text,
+        purpose="training",
+        samples=samples,
+        tokens=options.tokens,
+        exact=False,
+        pointer="/recovery",
+        text_pointer="/recovery/text",
+        progress=job.progress,
+    )
+    settings = settings_of(options)
+    model = add_adapters(job.load_pruned(), options, seed=job.machine.seed)
+    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    outcome = train(
+        model,
+        Sequences(ids),
+        settings=settings,
+        machine=job.machine,
+        scratch=job.scratch / "lora",
+        identity=job.identity(text=text.sha256),
+        progress=job.progress,
+        on_point=job.on_point,
+    )
+    notes = [*notes_on(cast(PreTrainedModel, model.get_base_model())), *schedule_notes(settings, outcome.steps)]
+    save_adapter(model, job.out / "adapter")
+    write_merged(model, job.pruned, job.out / "checkpoint", machine=job.machine)
+    return RecoveryOutcome(text=text, trainable_parameters=trainable, training=outcome, notes=notes)
 
 
 def settings_of(options: LoraRecovery) -> TrainingSettings:

@@ -11,6 +11,7 @@ pinned, and a test kills a real process (docs/decisions/training-snapshots.md).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ class TrainingOutcome:
     tokens: int  # trained on, all epochs
     curve: list[LossPoint]
     resumed_from: list[int]  # steps at which a killed run went on
+    seconds: float  # of training, with those of killed runs up to the snapshots that were resumed
 
 
 class Sequences(Dataset[dict[str, Tensor]]):
@@ -127,13 +129,15 @@ def train(
     )
     trainer.follow(scratch, identity, loss)
     snapshot = snapshots.latest_snapshot(scratch, identity=identity)
+    if snapshot is not None:
+        state = snapshots.read_state(snapshot)
+        trainer.resumed_from, trainer.seconds_before = state["resumed_from"], state["seconds"]
     if snapshot is not None and snapshots.step_of(snapshot) >= steps:  # killed after the last step
         snapshots.load_weights(snapshot, model)
         trainer.state = TrainerState.load_from_json(str(snapshot / _TRAINER_STATE))
-        trainer.resumed_from = snapshots.read_state(snapshot)["resumed_from"]
     else:
         if snapshot is not None:
-            trainer.resumed_from = [*snapshots.read_state(snapshot)["resumed_from"], snapshots.step_of(snapshot)]
+            trainer.resumed_from = [*trainer.resumed_from, snapshots.step_of(snapshot)]
         trainer.train(resume_from_checkpoint=None if snapshot is None else str(snapshot))
     done = trainer.state.global_step
     return TrainingOutcome(
@@ -141,6 +145,7 @@ def train(
         tokens=samples_seen(len(data), done, settings.batch_size) * data.ids.shape[1],
         curve=curve_of(trainer.state),
         resumed_from=trainer.resumed_from,
+        seconds=trainer.seconds(),
     )
 
 
@@ -212,8 +217,13 @@ class _Trainer(Trainer):
         self._identity = identity
         self._own_loss = loss
         self.resumed_from: list[int] = []
+        self.seconds_before = 0.0
+        self._began = time.monotonic()
         if loss is not None:
             self.loss_is_scaled_for_ga = False  # a mean over the micro-batch: the Trainer divides by their number
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self._began
 
     def compute_loss(
         self,
@@ -256,6 +266,7 @@ class _Trainer(Trainer):
             part,
             identity=self._identity,
             resumed_from=self.resumed_from,
+            seconds=self.seconds(),
             optimizer=snapshots.save_optimizer(part, self.optimizer.state_dict()),
             schedule=self.lr_scheduler.state_dict(),
             random=snapshots.save_random(part),

@@ -89,7 +89,7 @@ def test_figures_that_are_not_finite_are_no_figures(
 
 
 def test_the_protocol_names_window_stride_and_first_token() -> None:
-    assert protocol_of(tokens=128, bos_first=True) == (
+    assert protocol_of(tokens=128, bos="first") == (
         "windows of 128 tokens, no overlap, 127 predicted in each, BOS on the first"
     )
 

@@ -1,0 +1,263 @@
+"""The benchmark stage: the original, the pruned and the recovered model, measured alike in one process.
+
+Memory first, with each model alone in the process; then quality and speed, with all models loaded where they fit and
+else the original beside one variant at a time, since both speed and fidelity are of pairs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from app.domain.jobs import StageName
+from app.domain.options import PerplexityBenchmark, SelfText
+from app.domain.results import (
+    Benchmarks,
+    Fidelity,
+    LatencyCell,
+    Measurement,
+    Memory,
+    Perplexity,
+    Pruned,
+    Recovered,
+    Sample,
+    TextInfo,
+)
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput
+from workers.engine.benchmarks.fidelity import divergence, fidelity
+from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
+from workers.engine.benchmarks.memory import measure_memory
+from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
+from workers.engine.benchmarks.samples import write_samples
+from workers.engine.blocks import BlockModel
+from workers.engine.calibration import TextSource, starts_with_bos, token_batch
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.generation import kv_bytes_per_token
+from workers.engine.models import free_memory, load_model
+from workers.engine.runtime import Machine, environment
+from workers.stages.benchmark_notes import notes_on_noise, notes_on_texts
+from workers.stages.context import StageContext
+from workers.stages.original import open_original, prepare_machine, text_source
+
+MEMORY_SHARE = 0.7  # of the free memory: models that need more together are loaded in pairs
+ORIGINAL = "original"
+
+
+@dataclass
+class Variant:
+    """One model, and what has been measured of it so far."""
+
+    name: str
+    path: Path
+    parameters: int
+    blocks: int
+    memory: Memory | None = None
+    perplexity: list[Perplexity] = field(default_factory=list)
+    fidelity: list[Fidelity] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    latency: list[LatencyCell] = field(default_factory=list)
+
+    def measurement(self) -> Measurement:
+        return Measurement(
+            variant=self.name,
+            parameters=self.parameters,
+            blocks=self.blocks,
+            bytes_on_disk=Checkpoint.open(self.path).total_bytes,
+            latency=self.latency,
+            memory=self.memory,
+            perplexity=self.perplexity,
+            fidelity=self.fidelity,
+            samples=self.samples,
+        )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Tokens to measure on."""
+
+    ids: Tensor  # (windows, tokens)
+    text: TextInfo
+    protocol: str
+
+
+def run(context: StageContext) -> Benchmarks:
+    """Measure the original and its variants as the spec asks.
+
+    Raises:
+        InvalidInput: a text is too short or cannot be read.
+        StageFailed: a model's figures are not finite.
+    """
+    began = time.monotonic()
+    spec = context.stage.spec
+    machine = prepare_machine(context)
+    original = open_original(context)
+    pruned = context.read(StageName.PRUNE, Pruned)
+    variants = [
+        Variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
+        Variant("pruned", context.input(StageName.PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)),
+    ]
+    if context.has(StageName.RECOVER):
+        path = context.input(StageName.RECOVER) / "checkpoint"
+        variants.append(Variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
+    notes = measure_alone(context, variants, machine)
+    source = text_source(context, original, machine)
+    windows = list(texts(context, source))
+    for group in groups(variants, machine):
+        models = {
+            variant.name: load_model(variant.path, device=machine.device, dtype=machine.dtype) for variant in group
+        }
+        notes += measure_quality(context, group, models, windows, source)
+        measure_speed(context, group, models)
+        del models
+        free_memory()
+    if context.has(StageName.RECOVER):
+        trained = context.read(StageName.RECOVER, Recovered).text
+        notes += notes_on_texts(spec, trained, [window.text for window in windows])
+    notes += notes_on_noise(variants[0].latency)
+    return Benchmarks(
+        variants=[variant.measurement() for variant in variants],
+        environment=environment(machine),
+        seconds=time.monotonic() - began,
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def measure_alone(context: StageContext, variants: list[Variant], machine: Machine) -> list[str]:
+    """Memory of each variant with no other model loaded; returns notes."""
+    latency = context.stage.spec.benchmark.latency
+    if latency is None:
+        return []
+    notes = []
+    for number, variant in enumerate(variants, start=1):
+        model = load_model(variant.path, device=machine.device, dtype=machine.dtype)
+        variant.memory = measure_memory(
+            model,
+            batch_size=latency.batch_sizes[0],
+            input_tokens=latency.input_tokens,
+            output_tokens=latency.output_tokens[0],
+            seed=machine.seed,
+        )
+        computed = kv_bytes_per_token(model)
+        if variant.memory.kv_bytes_per_token != computed:
+            notes.append(
+                f"A token of context costs {variant.memory.kv_bytes_per_token:,} bytes on average as measured on the "
+                f"{variant.name} model; heads and sizes in its config give {computed:,} for full attention in every "
+                "block."
+            )
+        del model
+        free_memory()
+        context.progress(number, len(variants), "models")
+    return notes
+
+
+def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:
+    """The windows of each text of the spec; where perplexity is left out, fidelity has generated text."""
+    benchmark = context.stage.spec.benchmark
+    if benchmark.perplexity is None and not benchmark.fidelity.enabled:
+        return
+    options = benchmark.perplexity or PerplexityBenchmark()
+    for index, text in enumerate(options.texts):
+        pointer = f"/benchmark/perplexity/texts/{index}"
+        ids, info = token_batch(
+            source,
+            text,
+            purpose="measuring",
+            samples=options.windows,
+            tokens=options.tokens,
+            exact=False,
+            index=index,
+            pointer="/benchmark/perplexity",
+            text_pointer=pointer,
+            progress=context.progress,
+        )
+        if len(ids) < options.windows:
+            context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
+        if isinstance(text, SelfText):
+            protocol = protocol_of(tokens=options.tokens, bos="none" if source.bos is None else "each")
+        else:
+            protocol = protocol_of(tokens=options.tokens, bos="first" if starts_with_bos(source.tokenizer) else "none")
+        yield Windows(ids, info, protocol)
+
+
+def groups(variants: list[Variant], machine: Machine) -> list[list[Variant]]:
+    """Variants to hold in memory together, the original first in each."""
+    needed = sum(variant.parameters for variant in variants) * machine.dtype.itemsize
+    if machine.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(machine.device)
+    else:
+        free = psutil.virtual_memory().available
+    if needed <= MEMORY_SHARE * free:
+        return [variants]
+    return [[variants[0], variant] for variant in variants[1:]]
+
+
+def measure_quality(
+    context: StageContext,
+    group: list[Variant],
+    models: dict[str, PreTrainedModel],
+    windows: list[Windows],
+    source: TextSource,
+) -> list[str]:
+    """Perplexity, fidelity and samples of what has none yet; returns notes."""
+    benchmark = context.stage.spec.benchmark
+    notes = []
+    original = BlockModel.from_model(models[ORIGINAL])
+    for variant in group:
+        if variant.perplexity or variant.fidelity or variant.samples:  # the original, in a later pair
+            continue
+        model = BlockModel.from_model(models[variant.name])
+        for window in windows:
+            if benchmark.perplexity is not None:
+                losses = window_losses(model, window.ids, progress=context.progress)
+                variant.perplexity.append(perplexity(losses, window.text, protocol=window.protocol))
+            if benchmark.fidelity.enabled and variant.name != ORIGINAL:
+                found = divergence(original, model, window.ids, progress=context.progress)
+                variant.fidelity.append(fidelity(found, window.text))
+        if benchmark.samples is not None:
+            try:
+                variant.samples = write_samples(
+                    models[variant.name],
+                    source.tokenizer,
+                    benchmark.samples.prompts,
+                    max_new_tokens=benchmark.samples.max_new_tokens,
+                    temperature=benchmark.samples.temperature,
+                    seed=context.stage.spec.seed,
+                    progress=context.progress,
+                )
+            except InvalidInput as error:
+                notes.append(f"No samples were written. {error.detail}")
+    return notes
+
+
+def measure_speed(context: StageContext, group: list[Variant], models: dict[str, PreTrainedModel]) -> None:
+    """Latency of the group's models in turn, cell by cell; the original's cells are those of the first group."""
+    for cell in grid(context.stage.spec):
+        timings = time_cell(models, cell, seed=context.stage.spec.seed, progress=context.progress)
+        for name, figures in cells_of(timings, cell).items():
+            variant = next(variant for variant in group if variant.name == name)
+            if not any(_same_cell(figures, known) for known in variant.latency):
+                variant.latency.append(figures)
+
+
+def grid(spec: CompressionSpec) -> list[Cell]:
+    """The cells to time, batch sizes first."""
+    options = spec.benchmark.latency
+    if options is None:
+        return []
+    return [
+        Cell(batch_size, options.input_tokens, output_tokens, options.warmup, options.runs)
+        for batch_size in dict.fromkeys(options.batch_sizes)
+        for output_tokens in dict.fromkeys(options.output_tokens)
+    ]
+
+
+def _same_cell(left: LatencyCell, right: LatencyCell) -> bool:
+    return (left.batch_size, left.output_tokens) == (right.batch_size, right.output_tokens)

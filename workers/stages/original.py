@@ -1,0 +1,95 @@
+"""The original model of a job, as every stage finds it: resolved once, pinned to its commit from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.domain.jobs import StageName
+from app.domain.results import ModelInfo, Pruned, Scores
+from app.domain.spec import HubModel
+from app.errors import StageFailed
+from workers.engine.architectures.config import as_config
+from workers.engine.calibration import TextSource
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.checkpoints.resolve import resolve
+from workers.engine.models import load_model
+from workers.engine.runtime import Machine, prepare
+from workers.stages.context import StageContext
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original's checkpoint on this machine, and what the report says of it."""
+
+    path: Path
+    info: ModelInfo
+
+
+def prepare_machine(context: StageContext) -> Machine:
+    """Set the process up as the worker's settings and the spec say."""
+    runtime, spec = context.stage.runtime, context.stage.spec
+    return prepare(device=runtime.device, dtype=spec.dtype, threads=runtime.threads, seed=spec.seed)
+
+
+def open_original(context: StageContext) -> Original:
+    """Resolve the model that the spec names.
+
+    The first stage of a job resolves a branch or a tag to a commit. Later ones ask for that commit, and fail where
+    a local model is no longer the one that the job began with.
+
+    Raises:
+        InvalidInput: there is no such model.
+        BadCheckpoint: its files are broken or unsafe.
+        Unavailable: the hub does not answer.
+        StageFailed: the local files have changed since the job began.
+    """
+    runtime, model = context.stage.runtime, context.stage.spec.model
+    first = _known(context)
+    if isinstance(model, HubModel) and first is not None:
+        model = model.model_copy(update={"revision": first.revision})
+    found = resolve(model, cache=runtime.cache, roots=runtime.model_roots, progress=context.progress)
+    if first is not None:
+        if found.fingerprint != first.fingerprint:
+            raise StageFailed(
+                f"The model {found.id} has changed since this job began, so its results would not fit together. "
+                "Submit a new job."
+            )
+        return Original(found.path, first)
+    checkpoint = Checkpoint.open(found.path)
+    count = count_parameters(checkpoint.config)
+    info = ModelInfo(
+        id=found.id,
+        revision=found.revision,
+        fingerprint=found.fingerprint,
+        family=str(checkpoint.config["model_type"]),
+        blocks=len(count.per_block),
+        parameters=count.total,
+        bytes_on_disk=checkpoint.total_bytes,
+    )
+    return Original(found.path, info)
+
+
+def _known(context: StageContext) -> ModelInfo | None:
+    """The model as an earlier stage of this job found it."""
+    if context.has(StageName.PRUNE):
+        return context.read(StageName.PRUNE, Pruned).model
+    if context.has(StageName.SCORE):
+        return context.read(StageName.SCORE, Scores).model
+    return None
+
+
+def text_source(context: StageContext, original: Original, machine: Machine) -> TextSource:
+    """Where this job's token batches come from."""
+    runtime = context.stage.runtime
+    return TextSource(
+        checkpoint=original.path,
+        config=as_config(Checkpoint.open(original.path).config),
+        fingerprint=original.info.fingerprint,
+        load=lambda: load_model(original.path, device=machine.device, dtype=machine.dtype),
+        machine=machine,
+        data_roots=runtime.data_roots,
+        cache=runtime.cache,
+        seed=context.stage.spec.seed,
+    )

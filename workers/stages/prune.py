@@ -1,0 +1,51 @@
+"""The prune stage: writes the checkpoint without what scoring chose, or without the blocks that the spec names."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from app.domain.jobs import StageName
+from app.domain.results import Pruned, Scores
+from workers.engine.pruning.depth import prune_depth
+from workers.stages.context import StageContext
+from workers.stages.original import Original, open_original
+
+
+def prune_blocks(context: StageContext, original: Original) -> Pruned:
+    """Depth pruning: whole blocks go, and the files are rewritten without loading the model.
+
+    Raises:
+        InvalidInput: the spec names a block that the model does not have, or all of them.
+    """
+    began = time.monotonic()
+    named = context.stage.spec.pruning.drop
+    drop = list(named) if named is not None else context.read(StageName.SCORE, Scores).drop
+    done = prune_depth(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
+    return Pruned(
+        kind="depth",
+        dropped=done.dropped,
+        kept=done.kept,
+        parameters_before=done.parameters_before,
+        parameters_after=done.parameters_after,
+        bytes_before=done.bytes_before,
+        bytes_after=done.bytes_after,
+        seconds=time.monotonic() - began,
+        model=original.info,
+    )
+
+
+# What each kind of the catalogue runs.
+PRUNERS: Mapping[str, Callable[[StageContext, Original], Pruned]] = {
+    "depth": prune_blocks,
+}
+
+
+def run(context: StageContext) -> Pruned:
+    """Prune the original model as the spec asks.
+
+    Raises:
+        InvalidInput: what is to be removed does not fit the model.
+        BadCheckpoint: the model's files are broken.
+    """
+    return PRUNERS[context.stage.spec.pruning.kind](context, open_original(context))

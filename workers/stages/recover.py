@@ -1,0 +1,66 @@
+"""The recover stage: quality back by light retraining. Writes `checkpoint/` and, of adapter methods, `adapter/`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.domain.jobs import StageName
+from app.domain.results import LossPoint, Pruned, Recovered
+from workers.engine.recovery import lora
+from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
+from workers.engine.runtime import environment
+from workers.stages.context import StageContext
+from workers.stages.original import open_original, prepare_machine, text_source
+
+# What each kind of the catalogue runs.
+RECOVERIES: Mapping[str, Callable[[RecoveryJob, Any], RecoveryOutcome]] = {
+    "lora": lora.recover,
+}
+
+
+def run(context: StageContext) -> Recovered:
+    """Recover the pruned model as the spec asks.
+
+    Raises:
+        InvalidInput: the training text is too short or cannot be read.
+        StageFailed: the training broke.
+    """
+    began = time.monotonic()
+    machine = prepare_machine(context)
+    pruned = context.read(StageName.PRUNE, Pruned)
+    original = open_original(context)
+    options = context.stage.spec.recovery
+
+    def on_point(point: LossPoint) -> None:
+        context.metrics(**point.model_dump(exclude_none=True))
+
+    job = RecoveryJob(
+        pruned=context.input(StageName.PRUNE) / "checkpoint",
+        original=original.path,
+        kept=tuple(pruned.kept),
+        out=context.out,
+        scratch=context.scratch,
+        options=options.model_dump(mode="json"),
+        machine=machine,
+        texts=text_source(context, original, machine),
+        progress=context.progress,
+        on_point=on_point,
+    )
+    outcome = RECOVERIES[options.kind](job, options)
+    training = outcome.training
+    before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
+    return Recovered(
+        kind=options.kind,
+        options=job.options,
+        text=outcome.text,
+        trainable_parameters=outcome.trainable_parameters,
+        steps=training.steps if training else 0,
+        tokens=training.tokens if training else 0,
+        curve=training.curve if training else [],
+        resumed_from=training.resumed_from if training else [],
+        seconds=time.monotonic() - began + before,
+        environment=environment(machine),
+        notes=outcome.notes,
+    )

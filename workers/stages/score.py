@@ -1,0 +1,97 @@
+"""The score stage: judges every block, and chooses those to remove."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from app.domain.results import BlockScore, Scores
+from app.domain.spec import CompressionSpec
+from workers.engine.blocks import BlockModel
+from workers.engine.calibration import token_batch
+from workers.engine.models import load_model
+from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
+from workers.engine.runtime import Machine, environment
+from workers.engine.scoring.registry import CRITERIA
+from workers.stages.context import StageContext
+from workers.stages.original import open_original, prepare_machine, text_source
+
+MEMORY_SHARE = 0.6  # of the free memory: a model that needs more is streamed from disk
+
+
+def run(context: StageContext) -> Scores:
+    """Score the original's blocks by the spec's criterion.
+
+    Raises:
+        InvalidInput: more blocks are to go than may, or the calibration text is too short.
+    """
+    began = time.monotonic()
+    spec = context.stage.spec
+    machine = prepare_machine(context)
+    original = open_original(context)
+    count, protected = wanted(spec, original.info.blocks)
+    ids, text = None, None
+    if calibration := getattr(spec.scoring, "calibration", None):
+        ids, text = token_batch(
+            text_source(context, original, machine),
+            calibration.text,
+            purpose="calibration",
+            samples=calibration.samples,
+            tokens=calibration.tokens,
+            pointer="/scoring/calibration",
+            text_pointer="/scoring/calibration/text",
+            progress=context.progress,
+        )
+    own = spec.scoring.model_dump(exclude={"criterion", "plus", "calibration"})
+    scores = CRITERIA[spec.scoring.criterion](
+        block_model(original.path, machine, original.info.parameters),
+        ids,
+        options={**own, "count": count, "protected": sorted(protected)},
+        progress=context.progress,
+        seed=spec.seed,
+    )
+    errors = scores.standard_errors or [None] * len(scores.values)
+    return Scores(
+        criterion=spec.scoring.criterion,
+        options=spec.scoring.model_dump(mode="json"),
+        blocks=[
+            BlockScore(block=block, value=value, standard_error=error)
+            for block, (value, error) in enumerate(zip(scores.values, errors, strict=True))
+        ],
+        order=scores.order,
+        protected=sorted(protected),
+        drop=sorted(choose(scores, count=count, protected=protected)),
+        calibration=text,
+        model=original.info,
+        seed=spec.seed,
+        seconds=time.monotonic() - began,
+        environment=environment(machine),
+        details=scores.details,
+    )
+
+
+def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
+    """How many blocks go, and which may not.
+
+    Raises:
+        InvalidInput: so many cannot go.
+    """
+    protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
+    pruning = spec.pruning
+    count = pruning.blocks if pruning.blocks is not None else count_from_ratio(blocks, pruning.ratio)
+    check_count(blocks, count=count, protected=protected)
+    return count, protected
+
+
+def block_model(path: Path, machine: Machine, parameters: int) -> BlockModel:
+    """The model in memory where it fits with room to work in, else streamed from disk block by block."""
+    if machine.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(machine.device)
+    else:
+        free = psutil.virtual_memory().available
+    if parameters * machine.dtype.itemsize > MEMORY_SHARE * free:
+        return BlockModel.from_checkpoint(path, device=machine.device, dtype=machine.dtype)
+    return BlockModel.from_model(load_model(path, device=machine.device, dtype=machine.dtype))
