@@ -142,6 +142,10 @@ def _explain_one(place: _Place, error: Mapping[str, Any]) -> FieldError:
             return FieldError(pointer, detail, None, _one_of(names))
         tag = str(context["tag"])
         return FieldError(pointer, _unknown(tag_name, tag, names), shown(tag), _one_of(names))
+    if "field" in context:  # a rule over several fields, which names the one to change
+        name = str(context["field"])
+        given = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+        return FieldError(pointer_of((*place.parts, name)), error["msg"], shown(given), context.get("expected"))
     pointer = pointer_of(place.parts)
     if kind == "literal_error" and place.field is not None and get_origin(place.annotation) is Literal:
         names = [str(choice) for choice in get_args(place.annotation)]
