@@ -11,26 +11,15 @@ import random
 import signal
 import threading
 import time
-from uuid import UUID
 
-import psutil
 import pytest
 import redis
 
 from app.domain.jobs import StageName, State
 from app.queue import make_celery, send_stage
-from tests.fixtures.service import Service, Worker
+from tests.fixtures.service import Service, Worker, gone, pid_of
 
 STAGES = [stage.value for stage in StageName]
-
-
-def pid_of(service: Service, job_id: UUID, stage: str) -> int:
-    """The process of the last start of this stage."""
-    return int(service.logged(job_id, rf"^started {stage} with pid (\d+)")[-1])
-
-
-def gone(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
 # 1 -- SIGKILL of the worker in each stage; 2 -- of the stage process
@@ -185,59 +174,7 @@ def test_a_stage_that_was_committed_and_never_sent(service: Service) -> None:
     service.settled(job_id)
 
 
-# 12 -- cancel
-
-
-def test_a_cancel_takes_effect_within_three_seconds_and_leaves_no_process(service: Service) -> None:
-    """Although the stage ignores SIGTERM, and has started a process in a session of its own."""
-    service.worker()
-    job_id = service.submit(score="deaf;spawn;sleep:60")
-    service.until(lambda: service.logged(job_id, "^spawned"))
-    pids = [pid_of(service, job_id, "score"), int(service.logged(job_id, r"^spawned (\d+)")[0])]
-    asked = time.monotonic()
-    service.cancel(job_id)
-    service.settled(job_id, State.CANCELLED)
-    assert time.monotonic() - asked < 3.0
-    assert gone(pids)
-
-
-def test_a_cancelled_job_can_be_retried_and_goes_on(service: Service) -> None:
-    service.worker()
-    job_id = service.submit(recover="train:10:0.1")
-    service.until(lambda: any(e.data.get("step") == 3 for e in service.events(job_id)))
-    service.cancel(job_id)
-    service.cancel(job_id)  # asking twice is asking once
-    service.settled(job_id, State.CANCELLED)
-    service.retry(job_id)
-    service.settled(job_id)
-    assert [service.started(job_id, stage) for stage in STAGES] == [1, 1, 2, 1, 1]
-    assert service.logged(job_id, "^resumed from step")
-
-
-def test_a_cancel_at_every_boundary(service: Service) -> None:
-    """Jobs are cancelled at moments spread over their whole run; each ends once, cancelled or succeeded."""
-    service.worker(concurrency="2")
-    ends = []
-    for moment in range(8):
-        job_id = service.submit(seed=moment)
-        time.sleep(0.15 * moment)
-        service.cancel(job_id)
-        service.until(lambda job_id=job_id: service.job(job_id).state.terminal)  # type: ignore[misc]
-        job = service.job(job_id)
-        service.check(job)
-        ends.append(job.state)
-    assert ends[0] is State.CANCELLED
-    assert set(ends) <= {State.CANCELLED, State.SUCCEEDED}
-
-
-def test_a_deadline_cancels(service: Service) -> None:
-    service.worker()
-    job_id = service.submit(score="sleep:60", deadline=1.0)
-    service.settled(job_id, State.CANCELLED)
-    assert service.logged(job_id, "deadline has passed")
-
-
-# 13, 14 -- limits, and stages that always break
+# 13 -- a limit
 
 
 def test_a_stage_over_its_time_limit_fails(service: Service) -> None:
@@ -249,45 +186,6 @@ def test_a_stage_over_its_time_limit_fails(service: Service) -> None:
     assert job.problem["stage"] == "score"
     assert job.stages[0].attempt == 1
     assert [stage.state for stage in job.stages[1:]] == [State.CANCELLED] * 4
-
-
-def test_a_stage_that_always_crashes_fails_after_three_attempts(service: Service) -> None:
-    service.worker()
-    job_id = service.submit(prune="crash")
-    job = service.settled(job_id, State.FAILED)
-    assert job.problem is not None
-    assert job.problem["type"].endswith("/stage-failed")
-    assert "SIGKILL" in job.problem["detail"]
-    assert "memory" in job.problem["detail"]
-    assert "tried 3 times" in job.problem["detail"]
-    assert [service.started(job_id, stage) for stage in STAGES] == [1, 3, 0, 0, 0]
-    assert len(service.logged(job_id, "about to crash")) == 3  # what the process printed is shown
-
-
-def test_a_stage_that_crashes_twice_succeeds(service: Service) -> None:
-    service.worker()
-    job = service.settled(service.submit(prune="crash:2"))
-    assert job.stages[1].crashes == 2
-
-
-def test_a_user_error_in_a_stage_fails_the_job_at_once(service: Service) -> None:
-    service.worker()
-    job_id = service.submit(score="error")
-    job = service.settled(job_id, State.FAILED)
-    assert job.problem is not None
-    assert job.problem["type"].endswith("/bad-checkpoint")
-    assert job.problem["errors"][0]["pointer"] == "/model/path"
-    assert service.started(job_id, "score") == 1
-
-
-def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(service: Service) -> None:
-    service.worker()
-    job_id = service.submit(score="noise")
-    service.settled(job_id)
-    figures = next(event.data for event in service.events(job_id) if event.type == "metrics")
-    assert figures == {"loss": None, "text": "nul \ufffd"}
-    assert service.logged(job_id, r"^postgresql://user:\*\*\*@host/name$")
-    assert len(service.logged(job_id, "no event")) == 2
 
 
 # 16 -- shutdown

@@ -1,0 +1,106 @@
+"""What happens to single stages on a worker that lives: they succeed, crash, fail, and are cancelled."""
+
+from __future__ import annotations
+
+import time
+
+from app.domain.jobs import StageName, State
+from tests.fixtures.service import Service, gone, pid_of
+
+STAGES = [stage.value for stage in StageName]
+
+
+def test_a_job_runs_through_its_stages(steady: Service) -> None:
+    job_id = steady.submit(score="sleep:0.2", recover="train:3:0.05")
+    job = steady.settled(job_id)
+    assert [(stage.attempt, stage.crashes) for stage in job.stages] == [(1, 0)] * 5
+    assert job.stages[2].progress == {"done": 3, "total": 3, "unit": "steps"}
+    progress = [event.data for event in steady.events(job_id) if event.type == "progress" and event.stage == "recover"]
+    assert progress[-1] == {"done": 3, "total": 3, "unit": "steps"}
+    assert list((steady.settings.data_dir / "work").iterdir()) == []  # no scratch is left of what is committed
+
+
+# 12 -- cancel
+
+
+def test_a_cancel_takes_effect_within_three_seconds_and_leaves_no_process(steady: Service) -> None:
+    """Although the stage ignores SIGTERM, and has started a process in a session of its own."""
+    job_id = steady.submit(score="deaf;spawn;sleep:60")
+    steady.until(lambda: steady.logged(job_id, "^spawned"))
+    pids = [pid_of(steady, job_id, "score"), int(steady.logged(job_id, r"^spawned (\d+)")[0])]
+    asked = time.monotonic()
+    steady.cancel(job_id)
+    steady.settled(job_id, State.CANCELLED)
+    assert time.monotonic() - asked < 3.0
+    assert gone(pids)
+
+
+def test_a_cancelled_job_can_be_retried_and_goes_on(steady: Service) -> None:
+    job_id = steady.submit(recover="train:10:0.1")
+    steady.until(lambda: any(e.data.get("step") == 3 for e in steady.events(job_id)))
+    steady.cancel(job_id)
+    steady.cancel(job_id)  # asking twice is asking once
+    steady.settled(job_id, State.CANCELLED)
+    steady.retry(job_id)
+    steady.settled(job_id)
+    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 1, 2, 1, 1]
+    assert steady.logged(job_id, "^resumed from step")
+
+
+def test_a_cancel_at_every_boundary(steady: Service) -> None:
+    """Jobs are cancelled at moments spread over their whole run; each ends once, cancelled or succeeded."""
+    ends = []
+    for moment in range(8):
+        job_id = steady.submit(seed=moment)
+        time.sleep(0.15 * moment)
+        steady.cancel(job_id)
+        steady.until(lambda job_id=job_id: steady.job(job_id).state.terminal)  # type: ignore[misc]
+        job = steady.job(job_id)
+        steady.check(job)
+        ends.append(job.state)
+    assert ends[0] is State.CANCELLED
+    assert set(ends) <= {State.CANCELLED, State.SUCCEEDED}
+
+
+def test_a_deadline_cancels(steady: Service) -> None:
+    job_id = steady.submit(score="sleep:60", deadline=1.0)
+    steady.settled(job_id, State.CANCELLED)
+    assert steady.logged(job_id, "deadline has passed")
+
+
+# 13, 14 -- limits, and stages that always break
+
+
+def test_a_stage_that_always_crashes_fails_after_three_attempts(steady: Service) -> None:
+    job_id = steady.submit(prune="crash")
+    job = steady.settled(job_id, State.FAILED)
+    assert job.problem is not None
+    assert job.problem["type"].endswith("/stage-failed")
+    assert "SIGKILL" in job.problem["detail"]
+    assert "memory" in job.problem["detail"]
+    assert "tried 3 times" in job.problem["detail"]
+    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 3, 0, 0, 0]
+    assert len(steady.logged(job_id, "about to crash")) == 3  # what the process printed is shown
+
+
+def test_a_stage_that_crashes_twice_succeeds(steady: Service) -> None:
+    job = steady.settled(steady.submit(prune="crash:2"))
+    assert job.stages[1].crashes == 2
+
+
+def test_a_user_error_in_a_stage_fails_the_job_at_once(steady: Service) -> None:
+    job_id = steady.submit(score="error")
+    job = steady.settled(job_id, State.FAILED)
+    assert job.problem is not None
+    assert job.problem["type"].endswith("/bad-checkpoint")
+    assert job.problem["errors"][0]["pointer"] == "/model/path"
+    assert steady.started(job_id, "score") == 1
+
+
+def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(steady: Service) -> None:
+    job_id = steady.submit(score="noise")
+    steady.settled(job_id)
+    figures = next(event.data for event in steady.events(job_id) if event.type == "metrics")
+    assert figures == {"loss": None, "text": "nul \ufffd"}
+    assert steady.logged(job_id, r"^postgresql://user:\*\*\*@host/name$")
+    assert len(steady.logged(job_id, "no event")) == 2
