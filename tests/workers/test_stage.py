@@ -8,17 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from app.domain.jobs import StageName
 from app.domain.protocol import stage_event
 from app.domain.results import Benchmarks, Pruned, Recovered, Scores
-from workers.stages.context import RESULT_FILES
+from workers import stage as stage_program
+from workers.forkserver import ForkServer, StageProcess
+from workers.guardian import lease_clock
+from workers.stages.context import RESULT_FILES, StageContext
+
+PATIENCE = 60.0  # seconds until a test gives up
 
 TEXT = {"source": "local", "path": "words.txt", "stop": 0.6}
 SPEC: dict[str, Any] = {
@@ -46,12 +53,47 @@ SPEC: dict[str, Any] = {
 }
 
 
+class Stage:
+    """A stage that runs."""
+
+    def __init__(self, process: StageProcess) -> None:
+        self.process = process
+
+    def events(self) -> Iterator[Any]:
+        """Its events as they come, until it closes the pipe."""
+        os.set_blocking(self.process.events, True)
+        with os.fdopen(os.dup(self.process.events), "rb") as pipe:
+            for line in pipe:
+                yield stage_event.validate_json(line)
+
+    def until(self, wanted: Callable[[Any], bool]) -> None:
+        """Read events until one is wanted."""
+        assert any(wanted(event) for event in self.events())
+
+    def send(self, number: signal.Signals) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and self.process.pid is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def wait(self) -> int | None:
+        """Its exit status, negative for a signal."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.process.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert found is not None
+        return found.code
+
+
 class Runner:
     """Runs stages of one job, each in its own process, and hands outputs on as the service does."""
 
-    def __init__(self, folder: Path, models: Path, data: Path) -> None:
+    def __init__(self, server: ForkServer, folder: Path, models: Path, data: Path) -> None:
+        self.server = server
+        self.started: list[StageProcess] = []
         self.folder = folder
-        self.runtime = {
+        self.runtime: dict[str, Any] = {
             "device": "cpu",
             "threads": 1,
             "cache": str(folder / "cache"),
@@ -75,20 +117,19 @@ class Runner:
         path.write_text(json.dumps(content))
         return path
 
-    def start(self, stage: str, spec: dict[str, Any] = SPEC, *, work: str | None = None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "workers.stage", str(self.spec_file(stage, spec, work=work))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def start(self, stage: str, spec: dict[str, Any] = SPEC, *, work: str | None = None) -> Stage:
+        process = self.server.start(
+            self.spec_file(stage, spec, work=work), log=self.folder / "stage.log", until=lease_clock() + 600
         )
+        self.started.append(process)
+        return Stage(process)
 
     def run(self, stage: str, spec: dict[str, Any] = SPEC, *, work: str | None = None) -> list[Any]:
         """The events of a stage that is left alone; its output becomes the next stages' input."""
         process = self.start(stage, spec, work=work)
-        out, err = process.communicate(timeout=300)
-        events = [stage_event.validate_json(line) for line in out.splitlines()]
-        assert process.returncode == (1 if events[-1].type == "error" else 0), err
+        events = list(process.events())
+        expected = 1 if events and events[-1].type == "error" else 0
+        assert process.wait() == expected, (self.folder / "stage.log").read_text()
         self.inputs[stage] = str(self.folder / (work or stage) / "out")
         return events
 
@@ -101,10 +142,23 @@ class Runner:
         return data
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    """One process that has imported everything: a stage starts in no time."""
+    server = ForkServer("workers.stage:main", [f"workers.stages.{name}" for name in ("score", "recover", "benchmark")])
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def runner(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -> Runner:
+def runner(
+    server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
+) -> Iterator[Runner]:
     path = tiny_checkpoint("tiny", num_hidden_layers=10)
-    return Runner(tmp_path / "job", path.parent, text_file.parent)
+    runner = Runner(server, tmp_path / "job", path.parent, text_file.parent)
+    yield runner
+    for process in runner.started:
+        process.close()
 
 
 def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
@@ -196,14 +250,9 @@ def test_a_recovery_killed_with_sigkill_ends_with_the_same_bytes(runner: Runner)
     expected = (Path(runner.inputs["recover"]) / "checkpoint" / "model.safetensors").read_bytes()
 
     process = runner.start("recover", work="killed")
-    assert process.stdout is not None
-    for line in process.stdout:
-        event = json.loads(line)
-        if event["type"] == "metrics" and event["data"]["step"] >= 7:
-            break
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.until(lambda event: event.type == "metrics" and event.data["step"] >= 7)
+    process.send(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert not (runner.folder / "killed" / "out" / "recovered.json").exists()
 
     resumed = runner.result("recover", work="killed")
@@ -245,72 +294,88 @@ def test_what_a_user_got_wrong_is_a_problem_with_its_field(
     assert not any(event.type == "log" and event.level == "error" for event in events)
 
 
-def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one(runner: Runner) -> None:
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ZeroDivisionError("division by zero\nsecond line"), "broke with ZeroDivisionError: division by zero"),
+        (MemoryError(), "ran out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), "ran out of memory"),
+        (OSError(28, "No space left on device"), "disk is full"),
+        (KeyboardInterrupt(), "broke with KeyboardInterrupt"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str
+) -> None:
+    def run(context: StageContext) -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "stage_that_breaks", types.SimpleNamespace(run=run))
+    monkeypatch.setitem(stage_program._MODULES, StageName.PRUNE, "stage_that_breaks")
+    monkeypatch.setattr(stage_program, "_quiet_libraries", lambda pipe: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    runner = Runner(ForkServer("workers.stage:main", []), tmp_path, tmp_path, tmp_path)
+    read, write = os.pipe()
+    status = stage_program.main(runner.spec_file("prune", SPEC), write)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        log, problem = [stage_event.validate_json(line) for line in pipe]
+    assert status == 1
+    assert log.type == "log"
+    assert log.level == "error"
+    assert "Traceback" in log.message
+    assert problem.type == "error"
+    assert problem.problem["title"] == "Stage failed"
+    assert says in problem.problem["detail"]
+    assert "Traceback" not in json.dumps(problem.problem)
+    assert "second line" not in json.dumps(problem.problem)
+
+
+def test_a_model_that_changed_in_the_middle_of_a_job_ends_it(runner: Runner) -> None:
     runner.run("score")
-    runner.run("prune")
-    (Path(runner.inputs["prune"]) / "checkpoint" / "model.safetensors").unlink()
-    (Path(runner.inputs["prune"]) / "checkpoint" / "config.json").write_text("[]")
-    events = runner.run("recover")
-    assert events[-1].type == "error"
-    assert "Traceback" not in json.dumps(events[-1].problem)
+    config = Path(runner.runtime["model_roots"][0]) / "tiny" / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    events = runner.run("prune")
+    assert "has changed since this job began" in events[-1].problem["detail"]
 
 
-def test_an_unreadable_spec_is_a_problem_as_well(tmp_path: Path) -> None:
+def test_sigterm_ends_a_stage_at_once(runner: Runner) -> None:
+    spec = {**SPEC, "recovery": {**SPEC["recovery"], "max_steps": 100_000, "epochs": 1000}}
+    runner.run("score", spec)
+    runner.run("prune", spec)
+    process = runner.start("recover", spec)
+    process.until(lambda event: event.type == "metrics")
+    sent = time.monotonic()
+    process.send(signal.SIGTERM)
+    assert process.wait() == -signal.SIGTERM
+    assert time.monotonic() - sent < 3  # what a user who cancels is promised
+
+
+def test_a_stage_that_nobody_listens_to_ends(runner: Runner) -> None:
+    spec = {**SPEC, "recovery": {**SPEC["recovery"], "max_steps": 100_000, "epochs": 1000}}
+    runner.run("score", spec)
+    runner.run("prune", spec)
+    process = runner.start("recover", spec)
+    process.until(lambda event: event.type == "metrics")
+    os.close(process.process.events)
+    assert process.wait() in (3, -signal.SIGPIPE)  # by its own check, or by the signal where that is not ignored
+
+
+def test_by_hand_events_are_printed_and_nothing_else_is(runner: Runner) -> None:
+    spec = runner.spec_file("prune", {**SPEC, "pruning": {"kind": "depth", "drop": [4]}})
+    done = subprocess.run([sys.executable, "-m", "workers.stage", str(spec)], capture_output=True, check=True)
+    events = [stage_event.validate_json(line) for line in done.stdout.splitlines()]
+    assert events[-1].type == "result"
+    assert {event.type for event in events} <= {"progress", "log", "result"}
+
+
+def test_by_hand_an_unreadable_spec_is_a_problem_as_well(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text('{"stage": "score"}')
-    done = subprocess.run(
-        [sys.executable, "-m", "workers.stage", str(tmp_path / "spec.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "workers.stage", str(tmp_path / "spec.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     (line,) = done.stdout.splitlines()
     event = json.loads(line)
     assert done.returncode == 1
     assert event["type"] == "error"
     assert "/job_id" in {error["pointer"] for error in event["problem"]["errors"]}
-
-
-def test_sigterm_ends_a_stage_at_once(runner: Runner) -> None:
-    spec = {**SPEC, "recovery": {**SPEC["recovery"], "max_steps": 100_000, "epochs": 1000}}
-    runner.run("score", spec=spec)
-    runner.run("prune", spec=spec)
-    process = runner.start("recover", spec)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if json.loads(line)["type"] == "metrics":
-            break
-    process.send_signal(signal.SIGTERM)
-    sent = time.monotonic()
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGTERM
-    assert time.monotonic() - sent < 3  # what a user who cancels is promised
-
-
-def test_events_go_to_the_descriptor_that_was_given_and_nothing_else_does(runner: Runner) -> None:
-    read, write = os.pipe()
-    spec = runner.spec_file("prune", {**SPEC, "pruning": {"kind": "depth", "drop": [4]}})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "workers.stage", str(spec), "--event-fd", str(write)],
-        pass_fds=[write],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        events = [json.loads(line) for line in pipe]
-    out, _ = process.communicate()
-    assert out == b""
-    assert events[-1]["type"] == "result"
-
-
-def test_a_stage_that_nobody_listens_to_ends(runner: Runner) -> None:
-    spec = {**SPEC, "recovery": {**SPEC["recovery"], "max_steps": 100_000, "epochs": 1000}}
-    runner.run("score", spec=spec)
-    runner.run("prune", spec=spec)
-    process = runner.start("recover", spec)
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=60) == 3
-    assert process.stderr is not None
-    process.stderr.close()
