@@ -126,3 +126,87 @@ def save_model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def write_gguf() -> Callable[..., Path]:
+    """write_gguf(path, model, quantisation="Q8_0"): a tiny Llama as a GGUF file, with a byte-level tokenizer.
+
+    The vocabulary has 261 tokens or more. Matrices are quantised, norms stay float32, a tied head is left out: as llama.cpp's converter does it.
+    """
+    # heavy and only wanted here
+    import gguf
+    from gguf.quants import quantize
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    names = {
+        "input_layernorm": "attn_norm",
+        "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k",
+        "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output",
+        "post_attention_layernorm": "ffn_norm",
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+    }
+
+    def interleave(weight: Tensor, heads: int) -> Tensor:
+        """llama.cpp pairs neighbouring rotary dimensions, transformers the two halves of a head."""
+        return weight.view(heads, 2, -1, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
+
+    def write(path: Path, model: PreTrainedModel, *, quantisation: str = "F32", **extra: Any) -> Path:
+        config: Any = model.config
+        kind = gguf.GGMLQuantizationType[quantisation]
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_context_length(config.max_position_embeddings)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_rope_freq_base(10000.0)
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        writer.add_vocab_size(config.vocab_size)
+        writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+        letters = bytes_to_unicode().values()  # type: ignore[no-untyped-call]  # the library has no annotations here
+        tokens = ["<unk>", "<s>", "</s>", *letters, "he", "ll"]
+        tokens += [f"<extra{number}>" for number in range(config.vocab_size - len(tokens))]
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_list(tokens)
+        writer.add_token_types([3, 3, 3] + [1] * (config.vocab_size - 3))
+        writer.add_token_merges(["h e", "l l"])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+        writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+        for key, values in extra.items():  # "llama__attention__x" for "llama.attention.x"
+            writer.add_array(key.replace("__", "."), values)
+        for name, tensor in model.state_dict().items():
+            if name == "lm_head.weight" and config.tie_word_embeddings:
+                continue
+            new = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}.get(
+                name
+            )
+            if name == "lm_head.weight":
+                new = "output.weight"
+            if new is None:
+                _, _, block, part = name.removesuffix(".weight").split(".", 3)
+                new = f"blk.{block}.{names[part]}.weight"
+                if part == "self_attn.q_proj":
+                    tensor = interleave(tensor, config.num_attention_heads)
+                elif part == "self_attn.k_proj":
+                    tensor = interleave(tensor, config.num_key_value_heads)
+            values = tensor.float().numpy()
+            if values.ndim == 2 and quantisation != "F32":
+                writer.add_tensor(new, quantize(values, kind), raw_dtype=kind)
+            else:
+                writer.add_tensor(new, values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return write
