@@ -28,7 +28,7 @@ from app.settings import Settings
 from app.storage import open_store
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
-from tests.fixtures.servers import new_database
+from tests.fixtures.servers import database_of
 
 _jobs: list[str] = []
 
@@ -54,7 +54,7 @@ def document(
     from app.db.session import make_engine, make_session_factory
 
     folder: Path = tmp_path_factory.mktemp("api")
-    for url in new_database(postgres_server, template_database):
+    for url in database_of(postgres_server, template_database):
         app = create_app(Settings(database_url=url, redis_url=valkey_server.url, data_dir=folder))
         app.state.ping_seconds = 0.2
         engine = make_engine(url)

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from app.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
-from tests.fixtures.servers import new_database
+from tests.fixtures.servers import database_of
 from tests.fixtures.small_files import write_gguf
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12}
@@ -30,7 +30,7 @@ def client(
     postgres_server: PostgresServer, template_database: str, valkey_server: ValkeyServer, roots: dict[str, Path]
 ) -> Iterator[TestClient]:
     """One application for all of these tests: what is refused leaves nothing behind, as each of them checks."""
-    for url in new_database(postgres_server, template_database):
+    for url in database_of(postgres_server, template_database):
         settings = Settings(
             database_url=url,
             redis_url=valkey_server.url,
