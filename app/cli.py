@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import jobs, results, service, submit, watch
+from app.commands import jobs, results, service, settings_list, submit, watch
 
 SERVICE = "Service"
 WORK = "Jobs"
@@ -56,6 +56,7 @@ app.command(rich_help_panel=SERVICE)(service.up)
 app.command(rich_help_panel=SERVICE)(service.api)
 app.command(rich_help_panel=SERVICE)(service.worker)
 app.command(rich_help_panel=SERVICE)(service.migrate)
+app.command(rich_help_panel=SERVICE)(settings_list.settings)
 app.command("submit", rich_help_panel=WORK)(submit.command())
 app.command(rich_help_panel=WORK)(watch.watch)
 app.command("jobs", rich_help_panel=WORK)(jobs.jobs)

@@ -24,7 +24,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SECATEUR_", frozen=True, extra="ignore")
 
     # where things are
-    data_dir: Path = Field(default_factory=default_data_dir, description="Embedded servers, cache, artifacts, work.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Embedded servers, cache, artifacts, work; $XDG_DATA_HOME/secateur unless set.",
+    )
     database_url: str | None = Field(
         default=None, description="postgresql://…; absent: `secateur up` starts a private one."
     )
@@ -46,27 +49,31 @@ class Settings(BaseSettings):
     )
 
     # the HTTP service
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Its port; 0: one that is free.")
     public_url: str | None = Field(default=None, description="How users reach the service; for links in events.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys that may call the API, separated by commas. Required to listen beyond loopback.",
     )
-    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Longest body of a request.")
 
     # workers
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
     threads: int = Field(default=0, ge=0, description="Torch threads of a stage; 0: one for each core over the slots.")
     concurrency: int = Field(default=1, ge=1, le=64, description="Stages that one worker runs at a time.")
-    heartbeat_seconds: float = Field(default=5.0, gt=0)
+    heartbeat_seconds: float = Field(
+        default=5.0, gt=0, description="How often a worker renews the lease of a running stage."
+    )
     lease_seconds: float = Field(
         default=30.0, gt=0, description="A stage whose lease ran out is taken from its worker."
     )
     janitor_seconds: float = Field(default=10.0, gt=0, description="How often lost messages and leases are looked for.")
     resend_seconds: float = Field(default=30.0, gt=0, description="A stage unclaimed for so long is sent again.")
     cancel_grace_seconds: float = Field(default=1.5, ge=0, description="Between SIGTERM and SIGKILL of a stage.")
-    stage_time_limit_seconds: float = Field(default=24 * 3600.0, gt=0)
+    stage_time_limit_seconds: float = Field(
+        default=24 * 3600.0, gt=0, description="A stage that runs longer is stopped, and fails."
+    )
     max_attempts: int = Field(default=3, ge=1, description="Starts of one stage, after crashes, before it fails.")
     stage_entry: str = Field(
         default="workers.stage:main",
@@ -81,7 +88,9 @@ class Settings(BaseSettings):
     keep_days: float = Field(
         default=7.0, gt=0, description="How long the scratch of a stage that did not succeed is kept for a retry."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of a worker's log lines."
+    )
 
     @field_validator("model_roots", "data_roots", mode="before")
     @classmethod

@@ -1,0 +1,50 @@
+"""A job from Python: submit, follow, judge, download.
+
+python examples/submit.py MODEL.gguf BLOCKS [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from app.client import Client
+from app.client_errors import ClientError, InvalidRequest
+from app.schemas.events import Event
+
+
+def tell(event: Event) -> None:
+    """One line per event."""
+    print(f"{event.seq:5} {event.stage or 'job':9} {event.type:8} {event.data}")
+
+
+def main(model: str, blocks: int, folder: Path) -> int:
+    spec = {
+        "model": {"source": "local", "path": model},
+        "scoring": {"criterion": "magnitude"},
+        "pruning": {"kind": "depth", "blocks": blocks},
+        "recovery": {"kind": "none"},
+        "gates": {"min_speedup": 1.05},
+    }
+    with Client() as client:  # SECATEUR_URL and SECATEUR_API_KEY say where, and with which key
+        job = client.wait(client.submit(spec).id, on_event=tell)
+        if job.state != "succeeded":
+            print(f"{job.state}: {job.problem.detail if job.problem else ''}")
+            return 1
+        report = client.report(job.id)
+        for gate in report.gates:
+            print("passed" if gate.passed else "FAILED", gate.message)
+        for path in client.download(job.id, folder, prefix="prune/checkpoint/"):
+            print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3] if len(sys.argv) > 3 else "result")))
+    except InvalidRequest as error:
+        for field in error.problem.errors or []:
+            print(field.pointer, field.detail, field.expected or "")
+        sys.exit(error.problem.detail)
+    except ClientError as error:
+        sys.exit(str(error))
