@@ -34,10 +34,11 @@ def get_health() -> Health:
 )
 def get_readiness(settings: SettingsDep, response: Response) -> Readiness:
     """Asks the database, its migrations and the broker. 503 if one of them fails; the body tells which."""
-    result = readiness(
+    asked = readiness(
         settings,
         factory=lambda: session_factory(settings, pool_size=POOL_SIZE),
         celery=lambda: celery_for(settings),
     )
+    result = Readiness.model_validate(asked)
     response.status_code = 200 if result.ready else 503
     return result

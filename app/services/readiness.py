@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from app.db.session import SessionFactory, unit_of_work
-from app.schemas.health import Check, Readiness
 from app.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one thing that the service needs has answered."""
+
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """All checks; the service is ready if every one is."""
+
+    ready: bool
+    checks: dict[str, Check]
 
 
 def readiness(settings: Settings, *, factory: Callable[[], SessionFactory], celery: Callable[[], Celery]) -> Readiness:
