@@ -80,6 +80,30 @@ PRUNERS = _table(
         SHORTENED_LLAMA,
         o.DepthPruning,
     ),
+    Row(
+        "wanda_sp",
+        "Wanda-sp",
+        "Removes heads and neurons with small weights times activations, the same share of every block. Width pruning: "
+        "all blocks stay, so generation at small batches gains little.",
+        "Sun et al. 2023, Wanda, arXiv 2306.11695; structured as in An et al. 2023, FLAP, arXiv 2312.11983",
+        o.WandaSpPruning,
+    ),
+    Row(
+        "flap",
+        "FLAP",
+        "Removes heads and neurons that fluctuate little, and puts their mean output into biases. Width pruning: all "
+        "blocks stay, so generation at small batches gains little.",
+        "An et al. 2023, FLAP, arXiv 2312.11983",
+        o.FlapPruning,
+    ),
+    Row(
+        "llm_pruner",
+        "LLM-Pruner",
+        "Removes heads and neurons by gradients times weights, summed over all that must go together. Width pruning: "
+        "all blocks stay, so generation at small batches gains little.",
+        "Ma et al. 2023, LLM-Pruner, arXiv 2305.11627",
+        o.LlmPrunerPruning,
+    ),
 )
 
 RECOVERIES = _table(

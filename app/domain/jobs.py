@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from app.domain.options import WidthPruning
 from app.domain.spec import CompressionSpec
 
 
@@ -65,10 +66,11 @@ class Verdict(StrEnum):
 def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
     """The stages that this job needs, in order.
 
-    Nothing is scored where the blocks are named, and nothing recovered where that was not asked.
+    Nothing is scored where the blocks are named or where none goes (a width method judges heads and neurons, and does
+    so while it prunes), and nothing is recovered where that was not asked.
     """
     skipped = set()
-    if getattr(spec.pruning, "drop", None) is not None:
+    if isinstance(spec.pruning, WidthPruning) or getattr(spec.pruning, "drop", None) is not None:
         skipped.add(StageName.SCORE)
     if spec.recovery.kind == "none":
         skipped.add(StageName.RECOVER)

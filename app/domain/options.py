@@ -129,6 +129,72 @@ class DepthPruning(Options):
         return self
 
 
+class WidthPruning(Options):
+    """What all width methods have in common: every block stays, and loses heads and neurons."""
+
+    kind: str
+    ratio: float = Field(gt=0, lt=1, description="Fraction of all parameters to remove, embeddings included.")
+    multiple: Literal[1, 8, 64, 128] = Field(
+        default=1, description="Neurons of each block come in multiples of this, which suits some hardware better."
+    )
+
+
+class WandaSpPruning(WidthPruning):
+    """The same share of every block goes."""
+
+    kind: Literal["wanda_sp"]
+    calibration: Calibration = Field(
+        default_factory=lambda: Calibration(samples=128), description="The text on which activations are measured."
+    )
+
+
+_UNIFORM = Field(
+    default=True,
+    description="Every block keeps the same numbers of heads and neurons, so that transformers loads the checkpoint as "
+    "it is. Otherwise they differ as the method has it, and a small loader is shipped beside the weights.",
+)
+
+
+class FlapPruning(WidthPruning):
+    kind: Literal["flap"]
+    uniform: bool = _UNIFORM
+    compensate: bool = Field(
+        default=True,
+        description="Put what the pruned channels gave on average into biases. Families whose projections have no "
+        "biases then need the loader.",
+    )
+    calibration: Calibration = Field(
+        default_factory=lambda: Calibration(samples=1024), description="The text on which activations are measured."
+    )
+
+
+class LlmPrunerPruning(WidthPruning):
+    kind: Literal["llm_pruner"]
+    importance: Literal["param_first", "param_second", "param_mix", "vectorize"] = Field(
+        default="param_first", description="How gradients and weights make up the importance of a weight."
+    )
+    uniform: bool = _UNIFORM
+    keep_first: int | None = Field(
+        default=None, ge=0, description="Blocks at the start that stay whole, unless uniform; 4 if absent."
+    )
+    keep_last: int | None = Field(
+        default=None, ge=0, description="Blocks at the end that stay whole, unless uniform; 2 if absent."
+    )
+    calibration: Calibration = Field(
+        default_factory=lambda: Calibration(tokens=64), description="The text on which gradients are taken."
+    )
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> LlmPrunerPruning:
+        if self.uniform and not (self.keep_first is None and self.keep_last is None):
+            raise PydanticCustomError(
+                "uniform_keeps_none",
+                "`keep_first` and `keep_last` make blocks of different widths, and `uniform` asks for one width",
+                {"expected": "`uniform`: false, or neither of the two"},
+            )
+        return self
+
+
 # --- recovery ------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,14 @@ class Scores(Result):
     details: dict[str, Any] = Field(default_factory=dict)  # criterion's own: passes over blocks, rounds …
 
 
+class BlockWidth(Result):
+    """What a block of a width-pruned model has left."""
+
+    heads: int  # query heads
+    key_value_heads: int
+    neurons: int
+
+
 class Pruned(Result):
     """What the prune stage did. Its checkpoint lies in `checkpoint/` of the stage's folder."""
 
@@ -90,6 +98,8 @@ class Pruned(Result):
     bytes_before: int
     bytes_after: int
     seconds: float
+    widths: list[BlockWidth] = Field(default_factory=list)  # of each block, where it was pruned in width
+    calibration: TextInfo | None = None  # what a width method was shown; that of depth pruning is in the scores
     needs_loader: bool = False  # whether plain transformers cannot load it, and this project's loader is needed
     notes: list[str] = Field(default_factory=list)
     model: ModelInfo

@@ -11,7 +11,8 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.options import (
@@ -22,6 +23,7 @@ from app.domain.options import (
     PerplexityBenchmark,
     PerplexityScoring,
     SamplesBenchmark,
+    WidthPruning,
 )
 
 
@@ -114,3 +116,18 @@ class CompressionSpec(Options):
         default="auto",
         description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
     )
+
+    @model_validator(mode="after")
+    def _scoring_is_for_blocks(self) -> CompressionSpec:
+        """A width method judges heads and neurons by itself; a criterion for blocks would be passed over."""
+        if isinstance(self.pruning, WidthPruning) and self.scoring != PerplexityScoring():
+            raise PydanticCustomError(
+                "scoring_without_depth",
+                "`scoring` chooses blocks, and pruning of the kind `{kind}` removes none",
+                {
+                    "kind": self.pruning.kind,
+                    "field": "scoring",
+                    "expected": "no `scoring`, or pruning of the kind `depth`",
+                },
+            )
+        return self

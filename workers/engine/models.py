@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.errors import BadCheckpoint, InvalidInput
+from workers.engine.checkpoints.checkpoint import CONFIG_FILE, read_json_file
+from workers.engine.pruning import modeling_secateur
 
 
 def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -24,6 +26,8 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     Raises:
         BadCheckpoint: transformers cannot load it, or a tensor is missing.
     """
+    if read_json_file(path / CONFIG_FILE).get("model_type") == modeling_secateur.SECTION:
+        return _load_narrowed(path, device=device, dtype=dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -40,6 +44,15 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     if missing:
         raise BadCheckpoint(f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.")
     return cast(PreTrainedModel, model.eval().to(device))
+
+
+def _load_narrowed(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A checkpoint whose blocks differ in width, by the file that is shipped with such."""
+    try:
+        model: Any = modeling_secateur.load(path, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
+    return cast(PreTrainedModel, model.to(device))
 
 
 def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from app.domain.jobs import StageName
 from app.domain.results import Pruned, Scores
 from workers.engine.pruning.depth import prune_depth
+from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import Original, open_original
+from workers.stages.prune_width import prune_units
 
 
 def prune_blocks(context: StageContext, original: Original) -> Pruned:
@@ -38,14 +40,20 @@ def prune_blocks(context: StageContext, original: Original) -> Pruned:
 # What each kind of the catalogue runs.
 PRUNERS: Mapping[str, Callable[[StageContext, Original], Pruned]] = {
     "depth": prune_blocks,
+    "flap": prune_units,
+    "llm_pruner": prune_units,
+    "wanda_sp": prune_units,
 }
 
 
 def run(context: StageContext) -> Pruned:
-    """Prune the original model as the spec asks.
+    """Prune the original model as the spec asks, and write the checkpoint's model card.
 
     Raises:
         InvalidInput: what is to be removed does not fit the model.
         BadCheckpoint: the model's files are broken.
     """
-    return PRUNERS[context.stage.spec.pruning.kind](context, open_original(context))
+    pruned = PRUNERS[context.stage.spec.pruning.kind](context, open_original(context))
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)
+    return pruned

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.domain.jobs import StageName
-from app.domain.results import LossPoint, Pruned, Recovered
+from app.domain.results import LossPoint, Pruned, Recovered, Scores
 from workers.engine.recovery import lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import environment
+from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
 
@@ -51,7 +52,7 @@ def run(context: StageContext) -> Recovered:
     outcome = RECOVERIES[options.kind](job, options)
     training = outcome.training
     before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
-    return Recovered(
+    recovered = Recovered(
         kind=options.kind,
         options=job.options,
         text=outcome.text,
@@ -64,3 +65,6 @@ def run(context: StageContext) -> Recovered:
         environment=environment(machine),
         notes=outcome.notes,
     )
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
+    return recovered

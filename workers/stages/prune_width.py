@@ -1,0 +1,60 @@
+"""The prune stage for width methods: calibration text in, a checkpoint with narrower blocks out."""
+
+from __future__ import annotations
+
+import time
+
+from app.domain.results import BlockWidth, Pruned
+from workers.engine.calibration import token_batch
+from workers.engine.pruning.width import prune_width
+from workers.stages.context import StageContext
+from workers.stages.original import Original, prepare_machine, text_source
+
+
+def prune_units(context: StageContext, original: Original) -> Pruned:
+    """Width pruning: heads and neurons go, and every block stays.
+
+    Raises:
+        InvalidInput: the calibration text is too short or cannot be read, or the ratio cannot be reached.
+        UnsupportedModel: a mixture of experts, quantised weights, or a family whose widths cannot be set.
+    """
+    began = time.monotonic()
+    options = context.stage.spec.pruning
+    machine = prepare_machine(context)
+    ids, text = token_batch(
+        text_source(context, original, machine),
+        options.calibration.text,
+        purpose="calibration",
+        samples=options.calibration.samples,
+        tokens=options.calibration.tokens,
+        pointer="/pruning/calibration",
+        text_pointer="/pruning/calibration/text",
+        progress=context.progress,
+    )
+    done = prune_width(
+        original.path,
+        context.out / "checkpoint",
+        options=options,
+        ids=ids,
+        device=machine.device,
+        dtype=machine.dtype,
+        progress=context.progress,
+    )
+    return Pruned(
+        kind=options.kind,
+        dropped=[],
+        kept=list(range(len(done.groups))),
+        parameters_before=done.parameters_before,
+        parameters_after=done.parameters_after,
+        bytes_before=done.bytes_before,
+        bytes_after=done.bytes_after,
+        seconds=time.monotonic() - began,
+        widths=[
+            BlockWidth(heads=groups * done.queries, key_value_heads=groups, neurons=neurons)
+            for groups, neurons in zip(done.groups, done.neurons, strict=True)
+        ],
+        calibration=text,
+        needs_loader=done.needs_loader,
+        notes=done.notes,
+        model=original.info,
+    )
