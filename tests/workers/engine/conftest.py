@@ -132,7 +132,8 @@ def save_model(tmp_path: Path) -> Callable[..., Path]:
 def write_gguf() -> Callable[..., Path]:
     """write_gguf(path, model, quantisation="Q8_0"): a tiny Llama as a GGUF file, with a byte-level tokenizer.
 
-    The vocabulary has 261 tokens or more. Matrices are quantised, norms stay float32, a tied head is left out: as llama.cpp's converter does it.
+    The vocabulary has 261 tokens or more. Matrices are quantised, norms stay float32, a tied head is left out, as
+    llama.cpp's converter does it.
     """
     # heavy and only wanted here
     import gguf

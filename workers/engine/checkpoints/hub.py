@@ -115,11 +115,17 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
 def _cached(id: str, commit: str, cache: Path) -> Path | None:
     """The folder of a commit that was fetched whole before."""
     try:
-        return Path(
-            snapshot_download(id, revision=commit, cache_dir=cache, allow_patterns=list(_WANTED), local_files_only=True)
+        folder = snapshot_download(
+            id,
+            revision=commit,
+            cache_dir=cache,
+            allow_patterns=list(_WANTED),
+            ignore_patterns=["*/*"],  # to the library, `*` crosses folders
+            local_files_only=True,
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+    return Path(folder)
 
 
 def _wanted(names: list[str], id: str) -> list[str]:

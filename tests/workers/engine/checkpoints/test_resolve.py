@@ -1,0 +1,266 @@
+"""From a job's model to a checkpoint folder: local folders, GGUF files, and a small hub that is really asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from transformers import PreTrainedModel
+
+from app.domain.spec import HubModel, LocalModel
+from app.errors import BadCheckpoint, InvalidInput, Unavailable
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.fingerprint import fingerprint
+from workers.engine.checkpoints.resolve import resolve
+
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 288}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """Serves one repository, as much of the hub's HTTP as fetching a model takes."""
+
+    repository: str
+    files: dict[str, bytes]
+    url: str = ""
+    requests: list[str] = field(default_factory=list)
+    failing: bool = False
+
+    def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        self.requests.append(path)
+        api, plain = f"/api/models/{self.repository}", f"/{self.repository}/resolve/{COMMIT}/"
+        if self.failing:
+            return 503, {}, b""
+        if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+            siblings = [{"rfilename": name} for name in self.files]
+            return 200, {}, json.dumps({"id": self.repository, "sha": COMMIT, "siblings": siblings}).encode()
+        if path.startswith(f"{api}/revision/"):
+            return 404, {"X-Error-Code": "RevisionNotFound"}, b""
+        if path == f"{api}/tree/{COMMIT}":
+            entries = [
+                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                for name, data in self.files.items()
+            ]
+            return 200, {}, json.dumps(entries).encode()
+        if path.startswith(plain) and (data := self.files.get(path.removeprefix(plain))) is not None:
+            return 200, {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(data).hexdigest()}"'}, data
+        if path.startswith("/api/models/gated/"):
+            return 403, {"X-Error-Code": "GatedRepo"}, b""
+        return 404, {"X-Error-Code": "RepoNotFound"}, b""
+
+
+@pytest.fixture
+def hub(single: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    files = {path.name: path.read_bytes() for path in single.iterdir()}
+    files |= {"tokenizer.json": b"{}", "pytorch_model.bin": b"pickle", "onnx/model.json": b"{}", "README.md": b"x"}
+    state = Hub("tiny/llama", files)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = state.answer(unquote(urlsplit(self.path).path))
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("HF_ENDPOINT", state.url)
+    yield state
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_hub_model_is_fetched_at_its_commit(hub: Hub, single: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    resolved = resolve(
+        HubModel(source="hub", id="tiny/llama"),
+        cache=tmp_path / "cache",
+        roots=[],
+        progress=lambda done, total, unit: seen.append((done, total)),
+    )
+    assert (resolved.id, resolved.revision, resolved.origin) == ("tiny/llama", COMMIT, "hub")
+    assert resolved.fingerprint == fingerprint(single)
+    assert Checkpoint.open(resolved.path).total_bytes == Checkpoint.open(single).total_bytes
+    assert {path.name for path in resolved.path.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    assert not [path for path in hub.requests if path.endswith((".bin", ".md")) or "onnx" in path]
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_a_fetched_commit_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
+    first = resolve(HubModel(source="hub", id="tiny/llama", revision="main"), cache=tmp_path / "cache", roots=[])
+    hub.failing = True
+    hub.requests.clear()
+    again = resolve(
+        HubModel(source="hub", id="tiny/llama", revision=first.revision), cache=tmp_path / "cache", roots=[]
+    )
+    assert again == first
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("id", "revision", "pointer", "sentence"),
+    [
+        ("tiny/absent", None, "/model/id", "does not exist"),
+        ("gated/llama", None, "/model/id", "is gated"),
+        ("tiny/llama", "v9", "/model/revision", "has no revision 'v9'"),
+        ("a--b/c", None, "/model/id", "is not a repository's name"),
+    ],
+)
+def test_what_the_hub_does_not_have(
+    id: str, revision: str | None, pointer: str, sentence: str, hub: Hub, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence) as caught:
+        resolve(HubModel(source="hub", id=id, revision=revision), cache=tmp_path / "cache", roots=[])
+    assert caught.value.errors[0].pointer == pointer
+    assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("pytorch_model.bin", "only pickled weights; weights must be safetensors or GGUF"),
+        ("model.gguf", "only GGUF files"),
+        ("notes.txt", "has no weights"),
+    ],
+)
+def test_repositories_without_safetensors(file: str, sentence: str, hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"config.json": b"{}", file: b"x"}
+    with pytest.raises(BadCheckpoint, match=sentence):
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+    assert not [path for path in hub.requests if "/resolve/" in path]
+
+
+def test_a_hub_that_fails(hub: Hub, tmp_path: Path) -> None:
+    hub.failing = True
+    with pytest.raises(Unavailable, match="answered 503") as caught:
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+    assert "\n" not in caught.value.detail
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: nobody listens
+    with pytest.raises(Unavailable, match=r"hub at 127\.0\.0\.1 cannot be reached") as caught:
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+    assert "\n" not in caught.value.detail
+
+
+def test_a_damaged_download_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.files["model.safetensors"] = hub.files["model.safetensors"][:-8]
+    with pytest.raises(BadCheckpoint, match="truncated"):
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+
+
+def test_a_local_folder_is_used_in_place(single: Path, tmp_path: Path) -> None:
+    for path in ("single", str(single)):
+        resolved = resolve(LocalModel(source="local", path=path), cache=tmp_path / "cache", roots=[single.parent])
+        assert (resolved.path, resolved.id, resolved.origin) == (single, path, "checkpoint")
+        assert resolved.revision is None
+        assert resolved.fingerprint == fingerprint(single)
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("../outside", "outside the model roots"),
+        ("/etc", "outside the model roots"),
+        ("link", "outside the model roots"),
+        ("absent", "no such model"),
+        ("a\0b", "cannot be used"),
+        ("loop", "cannot be used|no such model"),
+        ("notes.txt", "neither a checkpoint folder nor a .gguf file"),
+    ],
+)
+def test_local_paths_that_are_refused(path: str, sentence: str, single: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    single.rename(tmp_path / "outside")
+    (root / "link").symlink_to(tmp_path / "outside")
+    (root / "loop").symlink_to(root / "loop")
+    (root / "notes.txt").write_text("x")
+    with pytest.raises(InvalidInput, match=sentence) as caught:
+        resolve(LocalModel(source="local", path=path), cache=tmp_path / "cache", roots=[root])
+    assert caught.value.errors[0].pointer == "/model/path"
+
+
+def test_no_roots_no_local_models(single: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="outside the model roots"):
+        resolve(LocalModel(source="local", path=str(single)), cache=tmp_path, roots=[])
+
+
+def test_pickled_files_are_refused(single: Path, tmp_path: Path) -> None:
+    (single / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(BadCheckpoint, match="weights must be safetensors or GGUF"):
+        resolve(LocalModel(source="local", path="single/pytorch_model.bin"), cache=tmp_path, roots=[tmp_path])
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "LICENSE", "model.safetensors"])
+def test_files_that_leave_the_roots_by_a_symlink(name: str, single: Path, tmp_path: Path) -> None:
+    """Side files are copied into artifacts, so a link to a secret must not pass as a licence."""
+    root = tmp_path / "root"
+    root.mkdir()
+    single.rename(root / "model")
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    if name == "model.safetensors":
+        (root / "model" / name).rename(secret)
+    (root / "model" / name).symlink_to(secret)
+    with pytest.raises(BadCheckpoint, match="symlink that leaves"):
+        resolve(LocalModel(source="local", path="model"), cache=tmp_path / "cache", roots=[root])
+
+
+def test_a_gguf_file_is_imported_once(
+    make_model: Callable[..., PreTrainedModel], write_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = make_model("llama", **SIZES)
+    write_gguf(tmp_path / "tiny.gguf", model, quantisation="Q8_0")
+    source = LocalModel(source="local", path="tiny.gguf")
+
+    def run(_: int) -> Path:
+        resolved = resolve(source, cache=tmp_path / "cache", roots=[tmp_path])
+        assert resolved.origin == "gguf"
+        return resolved.path
+
+    with ThreadPoolExecutor(2) as executor:  # both at once: one imports, the other waits and finds it
+        paths = set(executor.map(run, range(2)))
+    (path,) = paths
+    made = (path / "model.safetensors").stat().st_mtime_ns
+    assert run(0) == path
+    assert (path / "model.safetensors").stat().st_mtime_ns == made
+    assert sorted(entry.suffix for entry in path.parent.iterdir()) == ["", ".lock"]
+    write_gguf(tmp_path / "tiny.gguf", make_model("llama", **SIZES, seed=1))
+    assert run(0) != path
+
+
+def test_a_broken_gguf_leaves_nothing(
+    make_model: Callable[..., PreTrainedModel], write_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = write_gguf(tmp_path / "tiny.gguf", make_model("llama", **SIZES))
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(BadCheckpoint, match="truncated"):
+        resolve(LocalModel(source="local", path="tiny.gguf"), cache=tmp_path / "cache", roots=[tmp_path])
+    assert [entry.suffix for entry in (tmp_path / "cache" / "gguf").iterdir()] == [".lock"]
