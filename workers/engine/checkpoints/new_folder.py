@@ -24,12 +24,20 @@ def new_folder(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp keeps it to the owner
-        folder.rename(target)
+        with full_disk():
+            yield folder
+            folder.chmod(0o755)  # mkdtemp keeps it to the owner
+            folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Raise StageFailed, with the system's own reason, where the block runs out of space."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StageFailed(f"The checkpoint could not be written: {error.strerror}.") from error
         raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
