@@ -6,13 +6,15 @@ removing one block makes another matter, at the cost of a round per block.
 
 A plain round runs every candidate model from end to end. Here a round is one walk that shares what the candidates
 have in common (`subsets.py`), and it starts from the states of the rounds before: what lies ahead of the block that
-was dropped last has not changed.
+was dropped last has not changed. And no candidate runs longer than it can win: the leader after half of the samples
+runs to the end, and any other whose losses already sum to more than the leader's total is out, since losses only
+add up. All of that leaves the outcome what it is in plain rounds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -47,9 +49,9 @@ def score(
 
     Returns:
         Values are mean next-token losses in nats: of a removed block that of the model after its removal, of the
-        others that of the last round's model without them, None for protected ones. The order has the removed
-        blocks in the order of their removal, then the others by value. `details` counts the block passes, and
-        those that plain rounds would have taken.
+        others that of the last round's model without them, over the samples that they ran, None for protected
+        ones. The order has the removed blocks in the order of their removal, then the others by value. `details`
+        counts the block passes (each over all samples), and those that plain rounds would have taken.
     """
     tokens = model.check_ids(require_ids(ids))
     ends = {0, model.n_blocks - 1}
@@ -57,7 +59,7 @@ def score(
         {**options, "protected": ends | set(options.get("protected", ()))}, model.n_blocks
     )
     search = _Search(model, tokens)
-    losses: dict[int, Tensor] = {}  # block → (samples,) mean losses of the last model without it
+    losses: dict[int, Tensor] = {}  # block → mean losses, by sample, of the last model without it
     rounds: list[dict[str, Any]] = []
     removed: list[int] = []
     plain = 0
@@ -66,8 +68,9 @@ def score(
         found = search.losses(frozenset(removed), candidates, _part(progress, number, count))
         losses.update(found)
         check_numbers([float(found[b].mean()) if b in found else None for b in range(model.n_blocks)])
-        best = min(candidates, key=lambda block: (float(found[block].mean()), block))
-        plain += len(candidates) * (model.n_blocks - len(removed) - 1) * search.groups
+        finished = [block for block in candidates if len(found[block]) == tokens.shape[0]]
+        best = min(finished, key=lambda block: (float(found[block].mean()), block))
+        plain += len(candidates) * (model.n_blocks - len(removed) - 1)
         removed.append(best)
         rounds.append({"block": best, "loss": float(found[best].mean())})
         search.forget(frozenset(removed))
@@ -75,10 +78,11 @@ def score(
     errors: list[float | None] | None = None
     if tokens.shape[0] > 1:
         errors = [
-            float(losses[b].std()) / math.sqrt(tokens.shape[0]) if b in losses else None for b in range(model.n_blocks)
+            float(losses[b].std()) / math.sqrt(len(losses[b])) if len(losses.get(b, ())) > 1 else None
+            for b in range(model.n_blocks)
         ]
     others = sorted(losses.keys() - set(removed), key=lambda block: (values[block], block))
-    details = {"rounds": rounds, "block_passes": search.passes, "plain_block_passes": plain}
+    details = {"rounds": rounds, "block_passes": search.sample_passes / tokens.shape[0], "plain_block_passes": plain}
     return BlockScores(values, errors, [*removed, *others], details)
 
 
@@ -86,42 +90,55 @@ class _Search:
     """Losses of candidates, round after round, with the states that rounds have in common."""
 
     def __init__(self, model: BlockModel, ids: Tensor) -> None:
-        self.passes = 0
+        self.sample_passes = 0  # applications of a block to one sample
         self._model = model
         self._ids = ids
         first = [frozenset({block}) for block in range(model.n_blocks)]
-        self._groups = list(sample_groups(model, ids, states_at_once(model.n_blocks, first)))
-        limit = CACHE_BYTES // len(self._groups)
-        state = self._ids[self._groups[0]].numel() * model.hidden_size * model.dtype.itemsize
-        stride = math.ceil(passes_needed(model.n_blocks, first) * state / limit)
-        self._caches = [StateCache(limit, stride=stride) for _ in self._groups]
-
-    @property
-    def groups(self) -> int:
-        return len(self._groups)
+        self._opening, self._groups = _groups(model, ids, states_at_once(model.n_blocks, first))
+        state = ids.numel() * model.hidden_size * model.dtype.itemsize  # bytes, all samples
+        stride = max(1, math.ceil(passes_needed(model.n_blocks, first) * state / CACHE_BYTES))
+        limits = [CACHE_BYTES * (group.stop - group.start) // ids.shape[0] for group in self._groups]
+        self._caches = [StateCache(limit, stride=stride) for limit in limits]
 
     def losses(
         self, removed: Removal, candidates: list[int], progress: Callable[[int, int], None]
     ) -> dict[int, Tensor]:
-        """Mean next-token loss of each sample, (samples,), without `removed` and each candidate."""
+        """Mean next-token loss without `removed` and each candidate, of each sample that the candidate ran."""
         removals = [removed | {block} for block in candidates]
-        most = passes_needed(self._model.n_blocks, removals) * len(self._groups)
-        done = 0
+        most = passes_needed(self._model.n_blocks, removals) * self._ids.shape[0]
+        before = self.sample_passes
 
-        def count() -> None:
-            nonlocal done
-            done += 1
-            progress(done, most)
+        def run(group: int, blocks: list[int]) -> None:
+            wanted = [removed | {block} for block in blocks]
+            for block, found in self._run(group, removed, wanted):
+                parts[block].append(found)
+                progress(min(self.sample_passes - before, most), most)
 
         parts: dict[int, list[Tensor]] = {block: [] for block in candidates}
-        for group, cache in zip(self._groups, self._caches, strict=True):
-            ids = self._ids[group]
-            for removal, hidden in walk(self._model, ids, removals, cache=cache, on_pass=count):
-                (block,) = removal - removed
-                parts[block].append(self._model.head_nll(hidden, ids).double().mean(1).cpu())
-        self.passes += done
+        for group in range(self._opening):
+            run(group, candidates)
+        leader = min(candidates, key=lambda block: (_total(parts[block]), block))
+        for group in range(self._opening, len(self._groups)):
+            run(group, [leader])
+        bar = _total(parts[leader])
+        others = [block for block in candidates if block != leader]
+        for group in range(self._opening, len(self._groups)):
+            others = [block for block in others if not _total(parts[block]) > bar]  # NaN stays, to be reported
+            if others:
+                run(group, others)
         progress(most, most)
         return {block: torch.cat(found) for block, found in parts.items()}
+
+    def _run(self, group: int, removed: Removal, wanted: list[Removal]) -> Iterator[tuple[int, Tensor]]:
+        """Each candidate of `wanted` with its mean losses on one group of samples."""
+        ids = self._ids[self._groups[group]]
+
+        def count() -> None:
+            self.sample_passes += len(ids)
+
+        for removal, hidden in walk(self._model, ids, wanted, cache=self._caches[group], on_pass=count):
+            (block,) = removal - removed
+            yield block, self._model.head_nll(hidden, ids).double().mean(1).cpu()
 
     def forget(self, removed: Removal) -> None:
         """Drop states that no candidate beyond `removed` can come from."""
@@ -132,6 +149,22 @@ class _Search:
 
         for cache in self._caches:
             cache.keep(useful)
+
+
+def _groups(model: BlockModel, ids: Tensor, states: int) -> tuple[int, list[slice]]:
+    """Samples in groups: those that open a round, half of all, and then tenths. Returns how many open it, and all."""
+    samples = ids.shape[0]
+    half, tenth = math.ceil(samples / 2), math.ceil(samples / 10)
+    stages = [slice(0, half), *(slice(at, min(at + tenth, samples)) for at in range(half, samples, tenth))]
+    fitting = [
+        [slice(stage.start + part.start, stage.start + part.stop) for part in sample_groups(model, ids[stage], states)]
+        for stage in stages
+    ]
+    return len(fitting[0]), [group for stage in fitting for group in stage]
+
+
+def _total(parts: list[Tensor]) -> float:
+    return sum(float(part.sum()) for part in parts)
 
 
 def _part(progress: Progress, number: int, count: int) -> Callable[[int, int], None]:
