@@ -4,11 +4,10 @@ So nothing is lost with the broker but a little time. Sending is best effort wit
 commit of the row; what nobody claimed is sent again by the janitor. A message that comes twice, or to the wrong time,
 finds its stage taken and does nothing. Hence the settings:
 
-- A message is acknowledged when its task has ended (`acks_late`), one is fetched for each free slot (prefetch 1), and
-  there is no result backend.
-- Redis gives a message out again after the visibility timeout. It is longer than any stage may run, since a crash is
-  noticed by the lease of the stage much earlier; set in the options of the broker and of the app, because the
-  shortest one of all apps on a broker wins.
+- A message is taken out of Redis by the worker that gets it, for good: see `app/redis_transport.py`. There is no
+  redelivery after a time-out, which would run long stages twice; a dead worker is noticed by the lease of its stage.
+- Celery counts a message as open until its task has ended (`acks_late`), and fetches one for each free slot (prefetch
+  1), so that no message waits behind a stage that runs for hours. There is no result backend.
 - A lost connection to the broker does not end a running task.
 - Bodies are JSON and nothing else.
 """
@@ -22,6 +21,7 @@ from uuid import UUID
 from celery import Celery
 from kombu.exceptions import KombuError
 
+from app import redis_transport
 from app.errors import Unavailable
 from app.settings import Settings, get_settings
 
@@ -39,7 +39,7 @@ def make_celery(settings: Settings) -> Celery:
             "no broker is configured: set SECATEUR_REDIS_URL to redis://…, "
             "or run `secateur up`, which starts a private one"
         )
-    visibility_timeout = int(2 * settings.stage_time_limit_seconds + 3600)
+    redis_transport.register()
     app = Celery("secateur", broker=settings.redis_url, set_as_current=False)
     app.conf.update(
         task_default_queue=QUEUE,
@@ -54,12 +54,10 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker for as long as it takes
         broker_transport_options={
-            "visibility_timeout": visibility_timeout,
             "socket_timeout": 3.0,
             "socket_connect_timeout": SEND_TIMEOUT_SECONDS,
             "socket_keepalive": True,
         },
-        visibility_timeout=visibility_timeout,
         # the worker's side
         worker_pool="threads",
         worker_concurrency=settings.concurrency,
