@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
 ANONYMOUS = "local"  # the caller where no keys are set
+SESSION_COOKIE = "secateur_session"
 
 _bearer = HTTPBearer(
     auto_error=False,
@@ -63,10 +64,29 @@ def caller_of(settings: Settings, token: str | None) -> str:
     return found
 
 
+def session_of(key: str) -> str:
+    """What the dashboard's cookie holds for a key: it opens what the key opens, and does not tell the key."""
+    return hmac.new(key.encode(), b"secateur dashboard session 1", hashlib.sha256).hexdigest()
+
+
+def caller_of_session(settings: Settings, session: str) -> str | None:
+    """The name of the key that the dashboard was opened with; None for a cookie that no key of today gives."""
+    found = None
+    for key in settings.api_keys:
+        if hmac.compare_digest(session_of(key.get_secret_value()).encode(), session.encode("utf-8", "replace")):
+            found = caller_of(settings, key.get_secret_value())
+    return found
+
+
 def get_caller(
-    settings: SettingsDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    settings: SettingsDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
-    """Who calls: the name of the key, never the key."""
+    """Who calls: the name of the key, never the key. A browser that has the dashboard open sends its cookie."""
+    session = request.cookies.get(SESSION_COOKIE)
+    if credentials is None and session is not None and (caller := caller_of_session(settings, session)) is not None:
+        return caller
     return caller_of(settings, credentials.credentials if credentials else None)
 
 

@@ -21,7 +21,7 @@ from app.deps import dispose_pool
 from app.services.event_hub import EventHub
 from app.settings import Settings, get_settings
 from app.version import VERSION
-from app.web import docs
+from app.web import dashboard, docs
 
 PING_SECONDS = 15.0  # between comments on a quiet event stream; proxies cut what is silent for a minute
 
@@ -48,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for resource in (jobs, events, logs, scores, reports, artifacts, catalog, health, metrics):
         app.include_router(resource.router)
     docs.mount(app)
+    dashboard.mount(app)
     openapi.install(app)
     return app
 

@@ -1,0 +1,197 @@
+"""The dashboard: jobs, one job as it happens, and a form for a new one. Rendered here, kept live by event streams.
+
+Everything that its buttons do, they do by the public API. Nothing is loaded from elsewhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from app.db import artifacts as artifact_rows
+from app.db import events as event_rows
+from app.db import jobs as job_rows
+from app.db import reports as report_rows
+from app.db.tables import Job
+from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller, session_of
+from app.domain.jobs import StageName, State, Verdict
+from app.domain.results import Report, Scores
+from app.errors import NotFound, Unauthorized
+from app.services import cursor as cursors
+from app.services import jobs as service
+from app.version import VERSION
+from app.web import views
+
+STATIC = Path(__file__).parent / "static"
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+)
+LOG_LINES = 300  # shown when the page opens; the whole log is a link away
+LOG_EVENTS = 3000  # among so many last events they are looked for
+SESSION_SECONDS = 30 * 24 * 3600
+
+templates = Environment(
+    loader=PackageLoader("app.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
+)
+templates.globals.update(
+    version=VERSION,
+    size=views.size,
+    duration=views.duration,
+    progress=views.progress,
+    what=views.what,
+    states=[state.value for state in State],
+    verdicts=[verdict.value for verdict in Verdict],
+)
+
+
+class _LoginNeeded(Exception):
+    """A page was asked for without a session."""
+
+
+def _page_caller(request: Request, settings: SettingsDep) -> str:
+    try:
+        return get_caller(request, settings, None)
+    except Unauthorized as error:
+        raise _LoginNeeded from error
+
+
+PageCaller = Annotated[str, Depends(_page_caller)]
+open_router = APIRouter(include_in_schema=False)
+router = APIRouter(prefix="/ui", include_in_schema=False)
+
+
+def _page(name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    return HTMLResponse(
+        templates.get_template(name).render(**values),
+        status_code=status,
+        headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"},
+    )
+
+
+# --- coming in ----------------------------------------------------------------------------------------------------
+
+
+@open_router.get("/")
+def home() -> Response:
+    return RedirectResponse("/ui", status_code=307)
+
+
+@open_router.get("/login")
+def login_page() -> HTMLResponse:
+    return _page("login.html", wrong=False)
+
+
+@open_router.post("/login")
+def login(request: Request, settings: SettingsDep, key: Annotated[str, Form(max_length=500)]) -> Response:
+    """A cookie for the key: it is sent to this site alone, and no script can read it."""
+    try:
+        caller_of(settings, key.strip())
+    except Unauthorized:
+        return _page("login.html", status=401, wrong=True)
+    response = RedirectResponse("/ui", status_code=303)
+    response.set_cookie(
+        SESSION_COOKIE,
+        session_of(key.strip()),
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@open_router.post("/logout")
+def logout() -> Response:
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(SESSION_COOKIE)
+    return response
+
+
+# --- pages --------------------------------------------------------------------------------------------------------
+
+
+@router.get("")
+def jobs_page(
+    work: WorkDep,
+    settings: SettingsDep,
+    _: PageCaller,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    status: State | None = None,
+    verdict: Verdict | None = None,
+    fragment: bool = False,
+) -> HTMLResponse:
+    """Jobs, newest first; as a `fragment`, the rows alone, with which the page renews itself."""
+    page = service.list_jobs(work, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={})
+    return _page(
+        "_job_rows.html" if fragment else "jobs.html",
+        jobs=page.jobs,
+        older=cursors.encode(page.jobs[-1].id) if page.has_more else None,
+        counts={state.value: number for state, number in job_rows.count_by_state(work.session).items()},
+        chosen_status=status.value if status else None,
+        chosen_verdict=verdict.value if verdict else None,
+        newest=cursor is None,
+        locked=bool(settings.api_keys),
+    )
+
+
+@router.get("/new")
+def new_page(settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+    """The form, which the browser makes from the catalogue."""
+    return _page("new.html", locked=bool(settings.api_keys))
+
+
+@router.get("/jobs/{job_id}")
+def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+    """One job: its stages as they go, and what came of it."""
+    locked = bool(settings.api_keys)
+    try:
+        job = job_rows.get(work.session, UUID(job_id))
+    except (ValueError, NotFound):
+        return _page("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
+    files = artifact_rows.list_for(work.session, job.id)
+    paths = [file.path for file in files]
+    recent = max(0, job.last_event_seq - LOG_EVENTS)
+    logs = event_rows.after(work.session, job.id, recent, limit=LOG_EVENTS, types=["log"])[-LOG_LINES:]
+    report = report_rows.find(work.session, job.id)
+    parsed = Report.model_validate(report.body) if report else None
+    scores = _scores(job)
+    return _page(
+        "job.html",
+        job=job,
+        files=files,
+        bytes=sum(file.size for file in files),
+        logs=logs,
+        report=parsed,
+        tiles=views.tiles(parsed) if parsed else [],
+        report_forms=[form for form in ("html", "md", "junit.xml") if f"report/report.{form}" in paths],
+        scores=scores,
+        plot=views.importance(scores) if scores else None,
+        snippet=views.load_snippet(job, paths),
+        locked=locked,
+    )
+
+
+def _scores(job: Job) -> Scores | None:
+    stage = next((stage for stage in job.stages if stage.name is StageName.SCORE), None)
+    if stage is None or stage.state is not State.SUCCEEDED or stage.result is None:
+        return None
+    return Scores.model_validate(stage.result)
+
+
+def _to_login(request: Request, exc: Exception) -> Response:
+    return RedirectResponse("/login", status_code=303)
+
+
+def mount(app: FastAPI) -> None:
+    """Serve the pages and their static files."""
+    app.include_router(open_router)
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.add_exception_handler(_LoginNeeded, _to_login)
