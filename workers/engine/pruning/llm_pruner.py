@@ -19,6 +19,7 @@ from torch import Tensor
 
 from app.errors import InvalidInput
 from workers.engine.blocks import Block, BlockModel
+from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import strongest, uniform_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
@@ -43,7 +44,7 @@ def choose(task: WidthTask) -> Choice:
     groups, neurons = uniform_counts(
         task.budget, group_counts=task.group_counts, multiple=options.multiple, blocks=len(pruned)
     )
-    scores = _score_blocks(task)
+    scores = score_blocks(task.model, layout, task.ids, importance=options.importance, progress=task.progress)
     whole = Kept(tuple(range(layout.groups)), tuple(range(layout.neurons)))
     return Choice([strongest(*scores[b], groups, neurons) if b in pruned else whole for b in range(count)])
 
@@ -87,25 +88,31 @@ def block_scores(
     return totals["group"], totals["neuron"]
 
 
-def _score_blocks(task: WidthTask) -> list[tuple[Tensor, Tensor]]:
-    """Scores of groups and neurons of every block, by a forward and a backward sweep."""
-    model, steps = task.model, 2 * task.model.n_blocks
-    ids = model.check_ids(task.ids)
+def score_blocks(
+    model: BlockModel, layout: Layout, ids: Tensor, *, importance: str, progress: Progress
+) -> list[tuple[Tensor, Tensor]]:
+    """Scores of groups and neurons of every block, by a forward and a backward sweep over the blocks.
+
+    Args:
+        ids: (samples, tokens).
+    """
+    steps = 2 * model.n_blocks
+    ids = model.check_ids(ids)
     inputs: list[Tensor] = []  # the state before each block, on the CPU
     with torch.no_grad():
         hidden = model.embed(ids)
         for block in model.blocks():
             inputs.append(hidden.cpu())
             hidden = torch.cat([block(hidden[s : s + 1]) for s in range(len(hidden))])
-            task.progress(block.index + 1, steps, "block passes")
+            progress(block.index + 1, steps, "block passes")
     upstream = torch.cat([_head_gradient(model, hidden[s : s + 1], ids[s : s + 1]) for s in range(len(ids))])
     found: list[tuple[Tensor, Tensor]] = []
     for block in model.blocks(range(model.n_blocks - 1, -1, -1)):
-        names = [cut.name for cut in task.layout.cuts if block.module.get_parameter(cut.name).dim() == 2]
+        names = [cut.name for cut in layout.cuts if block.module.get_parameter(cut.name).dim() == 2]
         gradients, fishers, upstream = _backward(block, inputs.pop().to(model.device), upstream, names)
         weights = {name: block.module.get_parameter(name).detach().float() for name in names}
-        found.append(block_scores(task.layout, weights, gradients, fishers, importance=task.options.importance))
-        task.progress(steps - block.index, steps, "block passes")
+        found.append(block_scores(layout, weights, gradients, fishers, importance=importance))
+        progress(steps - block.index, steps, "block passes")
     return found[::-1]
 
 

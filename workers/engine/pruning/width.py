@@ -50,6 +50,7 @@ NO_BIASES = Biases((), (), ())
 class WidthPruned:
     """What each block kept, and what the model weighs."""
 
+    kept: list[Kept]  # of each block, by their old numbers
     groups: list[int]  # key-value heads of each block
     queries: int  # query heads for each of them
     neurons: list[int]  # of each block's MLP
@@ -132,6 +133,7 @@ def prune_width(
     kept_groups, kept_neurons = ([kept.count(unit) for kept in choice.kept] for unit in ("group", "neuron"))
     reached = budget.reached(sum(kept_groups), sum(kept_neurons))
     return WidthPruned(
+        kept=choice.kept,
         groups=kept_groups,
         queries=layout.queries,
         neurons=kept_neurons,
