@@ -179,7 +179,7 @@ def _refuse_unsupported(header: GgufHeader, count: int, keep: Sequence[int]) -> 
         if position % period != number % period:
             raise UnsupportedModel(
                 f"{header.path.name}: every {period} blocks of a {architecture} model differ by their number, and "
-                f"block {number} would become {position}; drop runs of {period} blocks, or prune its safetensors checkpoint."
+                f"block {number} would become {position}; drop whole periods, or prune its safetensors checkpoint."
             )
 
 
