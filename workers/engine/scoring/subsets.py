@@ -5,12 +5,16 @@ state is carried per *prefix* (removal ∩ blocks before d) and not per removal:
 first differ. For the n removals of one block each that is the sweep of n²/2 block passes in place of n²; for any
 other family of removals it is as few passes as sharing allows. Each block's weights are touched once per walk.
 
+What is removed may also be the halves of blocks: with two units per block, unit 2b is the attention of block b and
+2b + 1 its MLP (`Units`).
+
 States may be kept from one walk for the next (`StateCache`): a greedy search then starts each round where the last
 change took effect, not at the embedding.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -18,12 +22,33 @@ import torch
 from torch import Tensor
 
 from workers.engine.blocks import Block, BlockModel
+from workers.engine.halves import HALVES_OF_A_BLOCK, Half, without_halves
 from workers.engine.scoring.stream import rows_at_once, through
 
-Removal = frozenset[int]  # block numbers
+Removal = frozenset[int]  # numbers of units
 
 # States held at once by one walk; more samples than fit are walked in groups.
 STATE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a removal counts: whole blocks, or the halves of blocks."""
+
+    per_block: int
+
+    def at(self, depth: int) -> Removal:
+        """The units of block `depth`."""
+        return frozenset(range(depth * self.per_block, (depth + 1) * self.per_block))
+
+    def bypassed(self, depth: int, removal: Removal) -> tuple[Half, ...]:
+        """Halves of block `depth` that `removal` takes out of it while the block stays."""
+        gone = removal & self.at(depth)
+        return tuple(half for i, half in enumerate(HALVES_OF_A_BLOCK) if depth * self.per_block + i in gone)
+
+
+BLOCKS = Units(per_block=1)
+HALVES = Units(per_block=2)
 
 
 @dataclass
@@ -46,7 +71,7 @@ class StateCache:
         if depth % self.stride or prefix in self.states.get(depth, {}):
             return
         # a removed block leaves the state as it is, so the depth before may hold the very same
-        shared = self.get(depth - 1, prefix - {depth - 1}) is state
+        shared = any(held is state for held in self.states.get(depth - 1, {}).values())
         size = 0 if shared else state.numel() * state.element_size()
         if self.held + size <= self.limit:
             self.held += size
@@ -80,14 +105,14 @@ def sample_groups(model: BlockModel, ids: Tensor, states: int, *, limit: int = S
         yield slice(at, min(at + size, ids.shape[0]))
 
 
-def passes_needed(n_blocks: int, removals: Iterable[Removal]) -> int:
+def passes_needed(n_blocks: int, removals: Iterable[Removal], *, units: Units = BLOCKS) -> int:
     """Block passes of one walk over `removals` without a cache."""
-    return _plan(n_blocks, removals, None).passes
+    return _plan(n_blocks, removals, None, units).passes
 
 
-def states_at_once(n_blocks: int, removals: Iterable[Removal]) -> int:
+def states_at_once(n_blocks: int, removals: Iterable[Removal], *, units: Units = BLOCKS) -> int:
     """The greatest number of states that a walk over `removals` holds at the same time."""
-    return 1 + max(len(prefixes) for prefixes in _plan(n_blocks, removals, None).needed)
+    return 1 + max(len(prefixes) for prefixes in _plan(n_blocks, removals, None, units).needed)
 
 
 @torch.no_grad()
@@ -96,6 +121,7 @@ def walk(
     ids: Tensor,
     removals: Sequence[Removal],
     *,
+    units: Units = BLOCKS,
     cache: StateCache | None = None,
     on_pass: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Removal, Tensor]]:
@@ -103,40 +129,46 @@ def walk(
 
     Args:
         ids: (samples, tokens).
+        units: what the numbers in a removal stand for.
         on_pass: called after each application of a block to the state of one prefix.
     """
-    plan = _plan(model.n_blocks, removals, cache)
+    plan = _plan(model.n_blocks, removals, cache, units)
     start = next(depth for depth, prefixes in enumerate(plan.needed) if prefixes)
+    computed = [plan.needed[depth] - plan.cached[depth].keys() for depth in range(model.n_blocks + 1)]
     order = [
         depth
         for depth in range(start, model.n_blocks)
-        if any(depth not in prefix and prefix not in plan.cached[depth + 1] for prefix in plan.needed[depth + 1])
+        if any(not units.at(depth) <= prefix for prefix in computed[depth + 1])
     ]
     blocks = model.blocks(order)
     live: dict[Removal, Tensor] = {}
     for depth in range(start, model.n_blocks):
-        arrived = plan.cached[depth]
-        live = {prefix: live[prefix] if prefix in live else arrived[prefix] for prefix in live.keys() | arrived}
-        if depth == 0 and not arrived:
+        live |= plan.cached[depth]
+        if depth == 0 and not live:
             live = {frozenset(): model.embed(ids)}
         if cache is not None:
             for prefix in sorted(live, key=sorted):
                 cache.put(depth, prefix, live[prefix])
+        here = units.at(depth)
         following: dict[Removal, Tensor] = {}
-        pushed: list[Removal] = []
-        for prefix in sorted(plan.needed[depth + 1], key=sorted):
-            if prefix in plan.cached[depth + 1]:
-                continue
-            if depth in prefix:
-                following[prefix] = live[prefix - {depth}]
+        pushed: dict[tuple[Half, ...], list[Removal]] = {}
+        for prefix in sorted(computed[depth + 1], key=sorted):
+            if here <= prefix:
+                following[prefix] = live[prefix - here]
             else:
-                pushed.append(prefix)
+                pushed.setdefault(units.bypassed(depth, prefix), []).append(prefix)
         if pushed:
             block = next(blocks)
-            for prefix, state in _push(block, pushed, live):
-                following[prefix] = state
-                del live[prefix]  # a removal that shares it has its reference by now
-                on_pass()
+            waiting = Counter(prefix - here for prefixes in pushed.values() for prefix in prefixes)
+            for bypassed, prefixes in sorted(pushed.items()):
+                with without_halves(block, bypassed):
+                    for prefix, state in _push(block, prefixes, [live[prefix - here] for prefix in prefixes]):
+                        following[prefix] = state
+                        on_pass()
+                for prefix in prefixes:
+                    waiting[prefix - here] -= 1
+                    if not waiting[prefix - here]:
+                        del live[prefix - here]
         live = following
     for _ in blocks:  # nothing is left of the walk; this ends it, and frees the last streamed block
         pass
@@ -146,24 +178,19 @@ def walk(
         live[prefix] = torch.empty(0)  # the caller is done with it
 
 
-def _push(block: Block, prefixes: Sequence[Removal], live: dict[Removal, Tensor]) -> Iterator[tuple[Removal, Tensor]]:
-    """Apply `block` to the states of `prefixes`, several states or parts of one at a time."""
-    rows = live[prefixes[0]].shape[0]
-    limit = rows_at_once(live[prefixes[0]])
-    if rows >= limit:
-        for prefix in prefixes:
-            yield prefix, through(block, live[prefix])
-        return
-    together = limit // rows
+def _push(block: Block, prefixes: Sequence[Removal], states: list[Tensor]) -> Iterator[tuple[Removal, Tensor]]:
+    """Apply `block` to one state per prefix, several states or parts of one at a time."""
+    rows = states[0].shape[0]
+    together = max(1, rows_at_once(states[0]) // rows)
     for at in range(0, len(prefixes), together):
-        some = prefixes[at : at + together]
-        state = block(torch.cat([live[prefix] for prefix in some]) if len(some) > 1 else live[some[0]])
-        for i, prefix in enumerate(some):
-            part = state[i * rows : (i + 1) * rows]
+        some = states[at : at + together]
+        out = through(block, torch.cat(some) if len(some) > 1 else some[0])
+        for i, prefix in enumerate(prefixes[at : at + together]):
+            part = out[i * rows : (i + 1) * rows]
             yield prefix, part if len(some) == 1 else part.clone()  # a view would keep the others' memory
 
 
-def _plan(n_blocks: int, removals: Iterable[Removal], cache: StateCache | None) -> _Plan:
+def _plan(n_blocks: int, removals: Iterable[Removal], cache: StateCache | None, units: Units) -> _Plan:
     """Work back from the removals to the states that they come from, ending where a cache or the embedding has one."""
     needed: list[set[Removal]] = [set() for _ in range(n_blocks + 1)]
     cached: list[dict[Removal, Tensor]] = [{} for _ in range(n_blocks + 1)]
@@ -175,6 +202,6 @@ def _plan(n_blocks: int, removals: Iterable[Removal], cache: StateCache | None) 
             if state is not None:
                 cached[depth][prefix] = state
             elif depth > 0:
-                needed[depth - 1].add(prefix - {depth - 1})
-                passes += depth - 1 not in prefix
+                needed[depth - 1].add(prefix - units.at(depth - 1))
+                passes += not units.at(depth - 1) <= prefix
     return _Plan(needed, cached, passes)

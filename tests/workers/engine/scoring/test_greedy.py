@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from app.errors import InvalidInput
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import no_progress
-from workers.engine.scoring import greedy
+from workers.engine.scoring import greedy, rounds
 
 
 def _oracle(
@@ -42,7 +42,7 @@ def test_equals_plain_rounds_whatever_the_cache(
     token_losses: Callable[..., Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(greedy, "CACHE_BYTES", cache)
+    monkeypatch.setattr(rounds, "CACHE_BYTES", cache)
     model, ids = make_model(num_hidden_layers=8), make_ids(3, 16)
     removed, losses = _oracle(model, ids, 4, without, token_losses)
     scores = greedy.score(BlockModel.from_model(model), ids, options={"count": 4}, progress=no_progress, seed=0)
@@ -50,7 +50,7 @@ def test_equals_plain_rounds_whatever_the_cache(
     assert [scores.values[block] for block in removed] == pytest.approx(losses, rel=1e-4)
     assert sorted(scores.order) == [1, 2, 3, 4, 5, 6]
     assert scores.values[0] is scores.values[7] is None
-    assert [entry["block"] for entry in scores.details["rounds"]] == removed
+    assert [entry["removed"] for entry in scores.details["rounds"]] == removed
 
 
 def test_counts_its_passes_and_those_of_plain_rounds(

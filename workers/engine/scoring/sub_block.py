@@ -1,0 +1,91 @@
+"""Greedy search over halves of blocks: remove the attention or the MLP whose loss hurts least, look again, go on.
+
+BlockPruner (Zhong et al. 2024, arXiv 2406.10594): a block is two residual units, its attention and its MLP, and they
+need not go together; attention is often the more dispensable. The search is that of `greedy.py` over 2n units, none
+protected unless asked. A unit is removed by letting the residual stream pass it (`halves.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from app.errors import InvalidInput
+from workers.engine.blocks import BlockModel
+from workers.engine.halves import HALVES_OF_A_BLOCK
+from workers.engine.progress import Progress
+from workers.engine.scoring.rounds import search
+from workers.engine.scoring.settings import require_ids
+from workers.engine.scoring.subsets import HALVES
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """Scores of the 2n halves of a model's blocks; unit "3.attention" is the attention of block 3."""
+
+    units: list[str]
+    values: list[float | None]  # one per unit
+    standard_errors: list[float | None] | None
+    order: list[str]  # from the first to be removed on
+    details: dict[str, Any]
+
+
+def unit_names(n_blocks: int) -> list[str]:
+    """Names of all units, block by block, the attention first."""
+    return [f"{block}.{half}" for block in range(n_blocks) for half in HALVES_OF_A_BLOCK]
+
+
+def score(
+    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
+) -> UnitScores:
+    """Search for `count` units to remove.
+
+    Args:
+        ids: (samples, tokens) calibration tokens.
+        options: `count`, units to remove; `protected`, names of units that stay (none by default).
+        seed: unused, nothing is random.
+
+    Returns:
+        Values are mean next-token losses in nats: of a removed unit that of the model after its removal, of the
+        others that of the last round's model without them. The order has the removed units in the order of
+        their removal, then the others by value.
+
+    Raises:
+        InvalidInput: more units are to go than may, or a protected unit does not exist.
+        UnsupportedModel: where the halves end was not found by structure.
+    """
+    tokens = model.check_ids(require_ids(ids))
+    names = unit_names(model.n_blocks)
+    protected = _protected(options.get("protected", ()), names)
+    candidates = [unit for unit, name in enumerate(names) if name not in protected]
+    count = options.get("count")
+    most = min(len(candidates), len(names) - 1)
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+        raise InvalidInput.field(
+            "/pruning/units",
+            f"{count} units cannot be removed from a model of {len(names)} units, {len(protected)} of them protected.",
+            value=count,
+            expected=f"from 1 to {most} units",
+        )
+    found = search(model, tokens, candidates, count=count, units=HALVES, progress=progress)
+    details = {
+        **found.details,
+        "rounds": [{**entry, "removed": names[entry["removed"]]} for entry in found.details["rounds"]],
+    }
+    order = [names[unit] for unit in found.order]
+    return UnitScores(names, found.values, found.standard_errors, order, details)
+
+
+def _protected(asked: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    for name in asked:
+        if name not in names:
+            raise InvalidInput.field(
+                "/scoring/protected",
+                f'There is no unit "{name}".',
+                value=name,
+                expected=f'a block number and a half, from "{names[0]}" to "{names[-1]}"',
+            )
+    return frozenset(asked)
