@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-
 from app.db import claims
 from app.db.claims import Claim, Standing
-from app.db.session import SessionFactory, is_disconnect, unit_of_work
+from app.db.session import SessionFactory
 from app.errors import StageFailed
 from app.settings import Settings
 from workers import crashes
 from workers.forkserver import Exit, ForkServer, StageProcess
 from workers.lease import LeaseKeeper
+from workers.persist import GaveUp, persist
 from workers.relay import Relay
 from workers.scratch import Scratch
 
@@ -171,22 +169,27 @@ class Run:
             relay.read()
 
     def _flush_rest(self, relay: Relay) -> None:
+        """Write all that is left, however long the database is away; GaveUp if the worker shuts down meanwhile."""
         relay.finish()
-        while relay.pending and self._flush(relay):
-            pass
+        if relay.pending:
+            self._write(relay, give_up=self._shutting_down)
 
     def _flush(self, relay: Relay) -> bool:
         """Write events in one short transaction. False if the database does not answer; they are kept then."""
-        batch, progress = relay.batch()
         try:
-            with unit_of_work(self._sessions) as session:
-                standing = claims.relay(session, self._claim, batch, before=self._relayed, progress=progress)
-        except (DBAPIError, PoolTimeout) as error:
-            if isinstance(error, DBAPIError) and not is_disconnect(error):
-                raise
+            self._write(relay, give_up=lambda: True)
+        except GaveUp:
             return False
+        return True
+
+    def _write(self, relay: Relay, *, give_up: Callable[[], bool]) -> None:
+        batch, progress = relay.batch()
+        standing = persist(
+            self._sessions,
+            lambda session: claims.relay(session, self._claim, batch, before=self._relayed, progress=progress),
+            give_up=give_up,
+        )
         if standing is Standing.LOST:
             self._keeper.standing = Standing.LOST
         self._relayed += len(batch)
         relay.written(len(batch))
-        return True

@@ -152,12 +152,13 @@ def relay(
     row = session.execute(select(Stage.state, Stage.relayed).where(*_ours(claim))).one_or_none()
     if row is None:
         return Standing.LOST
-    if row.relayed == before:
+    fresh = batch[max(0, row.relayed - before) :]  # the rest was committed by a call whose answer was lost
+    if fresh:
         values: dict[str, Any] = {"relayed": before + len(batch)}
         if progress is not None:
             values["progress"] = progress
         session.execute(update(Stage).where(*_ours(claim)).values(values).execution_options(synchronize_session=False))
-        events.append(session, claim.job_id, batch)
+        events.append(session, claim.job_id, fresh)
     return _standing(row.state)
 
 

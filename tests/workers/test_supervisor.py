@@ -1,0 +1,344 @@
+"""The supervisor, in this process: what it commits, what it shares, and what it does when something is cut or full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine
+
+from app.db import artifacts, jobs, stages
+from app.db.session import SessionFactory, make_session_factory, unit_of_work
+from app.domain.jobs import StageName, State
+from app.settings import Settings
+from app.storage import ArtifactStore, LocalStore, RemoteStore, memory_store
+from tests.fixtures.service import Service
+from workers.forkserver import ForkServer
+from workers.janitor import Janitor
+from workers.supervisor import Supervisor
+
+STAGES = [stage.value for stage in StageName]
+ENTRY = "tests.fixtures.stages:main"
+
+
+@pytest.fixture(scope="module")
+def forkserver() -> Iterator[ForkServer]:
+    server = ForkServer(ENTRY, ())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(service: Service) -> LocalStore:
+    return LocalStore(service.settings.data_dir / "artifacts")
+
+
+@pytest.fixture
+def supervisor(service: Service, store: LocalStore, forkserver: ForkServer) -> Supervisor:
+    return make_supervisor(service, store, forkserver)
+
+
+def make_supervisor(
+    service: Service,
+    store: ArtifactStore,
+    forkserver: ForkServer,
+    *,
+    settings: Settings | None = None,
+    sessions: SessionFactory | None = None,
+) -> Supervisor:
+    settings, sessions = settings or service.settings, sessions or service.sessions
+    return Supervisor(settings, sessions, store, forkserver, send=lambda _: None)
+
+
+def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None = None) -> Janitor:
+    send = (sent if sent is not None else []).append
+    return Janitor(service.settings, service.sessions, store, send=send, depth=lambda: 0)
+
+
+def drive(service: Service, supervisor: Supervisor, job_id: UUID, *, stages_: int = 100) -> None:
+    """Run the job's stages, one after the other, as messages would have it."""
+    for _ in range(stages_):
+        stage_id = stages.waiting_id(service.job(job_id))
+        if stage_id is None:
+            return
+        supervisor.run_stage(stage_id)
+
+
+def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> None:
+    """Inputs are downloaded into the cache, checked, and used again."""
+    store = memory_store()
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, store, forkserver), job_id)
+    assert service.job(job_id).state is State.SUCCEEDED
+    cached = list((service.settings.cache_dir / "artifacts").rglob("model.safetensors"))
+    assert len(cached) == 4
+    with unit_of_work(service.sessions) as session:
+        for artifact in artifacts.list_for(session, job_id):
+            assert sum(map(len, store.chunks(artifact.key))) == artifact.size
+
+
+def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Supervisor) -> None:
+    job_id = service.submit(send=False)
+    later = service.job(job_id).stages[3].id
+    supervisor.run_stage(later)  # its turn has not come
+    assert service.job(job_id).state is State.QUEUED
+    first = service.job(job_id).stages[0].id
+    supervisor.run_stage(first)
+    supervisor.run_stage(first)
+    assert service.started(job_id, "score") == 1
+
+
+# fault 3: between writing the artifacts and committing, and just after the commit
+
+WORKER_THAT_DIES = """
+import os, signal, sys
+from uuid import UUID
+from app.db.session import session_factory
+from app.settings import get_settings
+from app.storage import LocalStore
+from workers.forkserver import ForkServer
+from workers.supervisor import Supervisor
+
+where, stage_id = sys.argv[1:]
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Store(LocalStore):
+    def put_folder(self, folder, output, *, check):
+        files = super().put_folder(folder, output, check=check)
+        return die() if where == "before the commit" else files
+
+settings = get_settings()
+store = Store(settings.data_dir / "artifacts")
+forkserver = ForkServer(settings.stage_entry, ())
+Supervisor(settings, session_factory(settings), store, forkserver, send=die).run_stage(UUID(stage_id))
+"""
+
+
+@pytest.mark.parametrize("where", ["before the commit", "after the commit"])
+def test_a_worker_killed_around_the_commit(
+    service: Service, supervisor: Supervisor, store: LocalStore, where: str
+) -> None:
+    """The process is not run again: what it left is published by the next attempt, and the orphan is deleted."""
+    job_id = service.submit(send=False)
+    for name in STAGES[:-1]:
+        stage_id = stages.waiting_id(service.job(job_id))
+        names = ("database_url", "data_dir", "stage_entry", "lease_seconds", "heartbeat_seconds")
+        environment = {f"SECATEUR_{key.upper()}": str(getattr(service.settings, key)) for key in names}
+        command = [sys.executable, "-c", WORKER_THAT_DIES, where, str(stage_id)]
+        assert subprocess.run(command, env={**os.environ, **environment}, check=False).returncode == -signal.SIGKILL
+        stage = next(stage for stage in service.job(job_id).stages if stage.name == name)
+        assert stage.state is (State.RUNNING if where == "before the commit" else State.SUCCEEDED)
+        if name == "prune":
+            break
+        make_janitor(service, store).sweep()  # takes nothing that a worker holds, or that is committed
+        rescue(service, store)
+        drive(service, supervisor, job_id, stages_=1 if where == "before the commit" else 0)
+    rescue(service, store)
+    drive(service, supervisor, job_id)
+    service.settled(job_id)
+    assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+    before = len(list(store.attempts()))
+    make_janitor(service, store).sweep()
+    assert (before, len(list(store.attempts()))) == ((7, 5) if where == "before the commit" else (5, 5))
+
+
+def rescue(service: Service, store: ArtifactStore) -> None:
+    """Let the janitor work until no lease is out."""
+    janitor = make_janitor(service, store)
+    give_up = time.monotonic() + 20
+    while True:
+        janitor.rescue()
+        with unit_of_work(service.sessions) as session:
+            running = jobs.count_by_state(session)[State.RUNNING]
+            held = [s for job in jobs.list_page(session).jobs for s in job.stages if s.state is State.RUNNING]
+        if not running or not held:
+            return
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+# fault 9: the connection is lost in the middle of a commit
+
+
+class Cut(psycopg.Connection[tuple[object, ...]]):
+    """A connection that is lost at every fifth commit: before the server has heard of it, or after it has done it."""
+
+    commits: ClassVar[int] = 0
+
+    def commit(self) -> None:
+        type(self).commits += 1
+        if self.commits % 10 == 0:
+            self.close()
+            raise psycopg.OperationalError("cut before the commit")
+        super().commit()
+        if self.commits % 5 == 0:
+            self.close()
+            raise psycopg.OperationalError("cut after the commit")
+
+
+@pytest.fixture
+def cut_engine(service: Service) -> Iterator[Engine]:
+    url = service.settings.database_url or ""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: Cut.connect(url), pool_pre_ping=True)
+    yield engine
+    engine.dispose()
+
+
+def test_connections_cut_in_the_middle_of_commits(
+    service: Service, store: LocalStore, forkserver: ForkServer, cut_engine: Engine
+) -> None:
+    """Whether a commit was done or not, it is found out, and nothing is written twice."""
+    supervisor = make_supervisor(service, store, forkserver, sessions=make_session_factory(cut_engine))
+    for seed in range(3):
+        job_id = service.submit(send=False, seed=seed, recover="train:8:0.1")
+        drive(service, supervisor, job_id)
+        job = service.settled(job_id)
+        assert [stage.attempt for stage in job.stages] == [1] * 5
+        assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+        steps = [event.data["step"] for event in service.events(job_id) if event.type == "metrics"]
+        assert steps == list(range(1, 9))
+    assert Cut.commits > 30
+
+
+# fault 15: no space left
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+        problem = done.stderr.strip() if done.returncode else ""
+    except FileNotFoundError as error:
+        problem = str(error)
+    if problem:
+        pytest.skip(f"a full disk needs the right to mount a small one: {problem}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_under_the_stage(service: Service, store: LocalStore, forkserver: ForkServer) -> None:
+    """What the stage says of it is the job's problem; `/dev/full` is a disk that is always full."""
+    job_id = service.submit(send=False, score="full")
+    drive(service, make_supervisor(service, store, forkserver), job_id)
+    problem = service.settled(job_id, State.FAILED).problem
+    assert problem is not None
+    assert "disk is full" in problem["detail"]
+    assert list(store.attempts()) == []
+
+
+def test_a_full_disk_under_the_store(service: Service, forkserver: ForkServer, small_disk: Path) -> None:
+    """Nothing is half published, and after space was made the retry publishes what the first attempt computed."""
+    store = LocalStore(small_disk)
+    supervisor = make_supervisor(service, store, forkserver)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 1_000_000)
+    job_id = service.submit(send=False)
+    drive(service, supervisor, job_id)
+    problem = service.job(job_id).problem
+    assert problem is not None
+    assert problem["type"].endswith("/stage-failed")
+    assert "no space left" in problem["detail"]
+    assert list(store.attempts()) == []
+    assert list((small_disk / ".partial").iterdir()) == []
+    ballast.unlink()
+    service.retry(job_id)
+    drive(service, supervisor, job_id)
+    assert service.job(job_id).state is State.SUCCEEDED
+    assert service.started(job_id, "score") == 1
+
+
+def test_a_full_disk_under_the_scratch(
+    service: Service, store: LocalStore, forkserver: ForkServer, small_disk: Path
+) -> None:
+    settings = service.settings.model_copy(update={"data_dir": small_disk})
+    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, store, forkserver, settings=settings), job_id)
+    problem = service.job(job_id).problem
+    assert problem is not None
+    assert "no space left" in problem["detail"]
+
+
+# results that identical stages share
+
+
+@pytest.fixture
+def sharing(service: Service, store: LocalStore, forkserver: ForkServer, tmp_path: Path) -> Supervisor:
+    """A supervisor whose jobs have a model that exists, so that stages can be told to be identical."""
+    (tmp_path / "models" / "m").mkdir(parents=True)
+    (tmp_path / "models" / "m" / "config.json").write_text("{}")
+    settings = service.settings.model_copy(update={"model_roots": (tmp_path / "models",)})
+    return make_supervisor(service, store, forkserver, settings=settings)
+
+
+def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, store: LocalStore) -> None:
+    first, second = service.submit(send=False), service.submit(send=False)
+    drive(service, sharing, first)
+    drive(service, sharing, second)
+    for job_id in (first, second):
+        service.settled(job_id)
+    assert [service.started(first, name) for name in STAGES] == [1] * 5
+    assert [service.started(second, name) for name in STAGES] == [0, 0, 0, 1, 1]  # measurements are never shared
+    assert len(service.logged(second, f"taken over from job {first}")) == 3
+    # the files of the one outlive the other
+    with unit_of_work(service.sessions) as session:
+        jobs.delete(session, first)
+    make_janitor(service, store).sweep()
+    service.check(service.job(second))
+    assert len(list(store.attempts())) == 5
+    with unit_of_work(service.sessions) as session:
+        jobs.delete(session, second)
+    make_janitor(service, store).sweep()
+    assert list(store.attempts()) == []
+
+
+def test_a_changed_model_shares_nothing(service: Service, sharing: Supervisor, tmp_path: Path) -> None:
+    first, second = service.submit(send=False), service.submit(send=False)
+    drive(service, sharing, first)
+    (tmp_path / "models" / "m" / "config.json").write_text('{"changed": true}')
+    drive(service, sharing, second)
+    assert service.started(second, "score") == 1
+    # but what the first stages made is alike, to the bit, and so is what the later ones make of it
+    assert service.logged(second, "taken over") == []
+
+
+def test_sharing_can_be_turned_off(service: Service, sharing: Supervisor) -> None:
+    settings = sharing.settings.model_copy(update={"reuse_results": False})
+    alone = Supervisor(settings, sharing.sessions, sharing.store, sharing.forkserver, send=lambda _: None)
+    for _ in range(2):
+        job_id = service.submit(send=False)
+        drive(service, alone, job_id)
+        assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+
+
+def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver: ForkServer) -> None:
+    class Broken(RemoteStore):
+        """A bucket that gives other bytes back."""
+
+        def folder(self, *_: object, **__: object) -> Path:
+            raise OSError("the bucket does not answer")
+
+    whole = memory_store()
+    broken = Broken(whole._fs, whole._root)
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, whole, forkserver), job_id, stages_=1)
+    drive(service, make_supervisor(service, broken, forkserver), job_id)
+    job = service.job(job_id)
+    assert job.state is State.FAILED
+    assert job.problem is not None
+    assert "could not run the stage (OSError). It was tried 3 times." in job.problem["detail"]
