@@ -21,7 +21,7 @@ from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
 from workers.reporting.picture import LegendEntry, Picture
 from workers.reporting.plots import pictures
-from workers.reporting.summary import change_in_words, groups, headlines, text_amount
+from workers.reporting.summary import change_in_words, groups, headlines, text_amount, widths_in_words
 from workers.reporting.text import block_list, one_line, printable
 
 
@@ -102,9 +102,13 @@ def _samples(report: Report) -> list[dict[str, Any]]:
 def _work(report: Report) -> list[tuple[str, str]]:
     """What was done, as terms and descriptions."""
     pruned, scores, recovered = report.pruned, report.scores, report.recovered
-    rows = [("Pruning", f"{_title(PRUNERS.get(pruned.kind), pruned.kind)}, {n.duration(pruned.seconds)}")]
+    method = PRUNERS.get(pruned.kind)
+    source = f" ({method.paper})" if method and pruned.widths else ""
+    rows = [("Pruning", f"{_title(method, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
     if pruned.dropped:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
+    if pruned.widths:
+        rows.append(("Left", widths_in_words(pruned)))
     if scores:
         row = CRITERIA.get(scores.criterion)
         paper = f" ({row.paper})" if row else ""
@@ -149,6 +153,7 @@ def _texts(report: Report) -> list[dict[str, str]]:
                 purposes.append(purpose)
 
     add(report.scores.calibration if report.scores else None, "calibration")
+    add(report.pruned.calibration, "calibration")
     add(report.recovered.text if report.recovered else None, "training")
     for m in report.benchmarks.variants:
         for p in m.perplexity:

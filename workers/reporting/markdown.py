@@ -13,7 +13,7 @@ from app.domain.jobs import Verdict
 from app.domain.results import GateResult, Report
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
-from workers.reporting.summary import Cell, change_in_words, groups, headlines
+from workers.reporting.summary import Cell, change_in_words, groups, headlines, widths_in_words
 from workers.reporting.text import block_list, one_line
 
 _SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
@@ -103,6 +103,8 @@ def _details(report: Report) -> str:
     lines = []
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    if report.pruned.widths:
+        lines.append(f"- Left: {widths_in_words(report.pruned)}")
     lines.append(
         f"- Measured on {escape(machine.device_name)} ({escape(machine.device)}), {escape(machine.dtype)}, "
         f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"

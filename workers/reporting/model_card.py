@@ -14,7 +14,7 @@ from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.results import Pruned, Recovered, Report, Scores
 from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
-from workers.reporting.summary import text_amount
+from workers.reporting.summary import text_amount, widths_in_words
 from workers.reporting.text import block_list, one_line, plural, printable
 
 FILE = "README.md"
@@ -104,6 +104,10 @@ def _removed(pruned: Pruned, scores: Scores | None) -> list[str]:
     lines = [f"Method: {_title(PRUNERS, pruned.kind)}" + (f" ({row.paper})" if row else "")]
     if pruned.dropped:
         lines.append(f"Blocks removed: {block_list(pruned.dropped)} of 0–{pruned.model.blocks - 1}")
+    if pruned.widths:
+        lines.append(f"Left: {widths_in_words(pruned)}")
+    if pruned.calibration:
+        lines.append(f"Calibration: {escape(pruned.calibration.description)}, {text_amount(pruned.calibration)}")
     if scores:
         criterion = CRITERIA.get(scores.criterion)
         lines.append(
@@ -145,8 +149,8 @@ def _cost(report: Report | None) -> str:
 def _use(pruned: Pruned) -> str:
     if pruned.needs_loader:
         return (
-            "The blocks differ in shape, so plain transformers cannot load this checkpoint. The file "
-            f"`{LOADER}` in this folder can; it needs nothing but transformers.\n\n"
+            "Plain transformers cannot load this checkpoint, since its config cannot say what its blocks look like. "
+            f"The file `{LOADER}` in this folder can; it needs nothing but torch and transformers.\n\n"
             f'```python\nfrom {LOADER.removesuffix(".py")} import load\n\nmodel = load(".")\n```'
         )
     return (

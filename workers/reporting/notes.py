@@ -14,7 +14,6 @@ from workers.reporting.numbers import percent, plain, ratio, significant, span
 from workers.reporting.text import block_list, listed, one_line, plural
 
 FEW_TOKENS = 4096  # below this, a perplexity or a divergence is a hint rather than a figure
-NOISY = 0.05  # A/A half width from which a machine is called noisy
 
 
 def write_notes(report: Report) -> list[str]:
@@ -37,26 +36,18 @@ def paired_perplexity(before: Measurement, after: Measurement) -> list[tuple[Per
 def _loader(report: Report) -> Iterator[str]:
     if report.pruned.needs_loader:
         yield (
-            "Plain transformers cannot load this checkpoint, since its blocks differ in shape. "
+            "Plain transformers cannot load this checkpoint, since its config cannot say what its blocks look like. "
             "Load it with the file `modeling_secateur.py` that lies beside the weights."
         )
 
 
 def _shared_text(report: Report) -> Iterator[str]:
-    """Training and measuring text of one source: adaptation, not recovery."""
+    """Adaptation to a text, which is not recovery. That texts share a source, the benchmarks say themselves."""
     trained = report.recovered.text if report.recovered else None
     if trained is None:
         return
-    shared = [text for text in _measured_texts(report) if text.identity == trained.identity]
-    if any(text.sha256 == trained.sha256 for text in shared):
+    if any(text.sha256 == trained.sha256 for text in _measured_texts(report)):
         yield "The model was measured on the very tokens that it was trained on: the figures on that text are void."
-    if shared:
-        names = listed([one_line(text.description) for text in shared])
-        yield (
-            f"Training text ({one_line(trained.description)}) and measuring text ({names}) share a source. A lower "
-            "perplexity there shows adaptation to that kind of text, which is not recovery of what the original knew. "
-            "Judge by a text of another kind."
-        )
     original, recovered, pruned = (measurement(report, name) for name in ("original", "recovered", "pruned"))
     if not (original and recovered and pruned):
         return
@@ -108,11 +99,6 @@ def _speed(report: Report) -> Iterator[str]:
             yield (
                 f"At {where} the speedup ({ratio(cell.speedup.median)}) is within the noise of the machine: the "
                 f"original timed against itself differs by up to {percent(cell.noise)}."
-            )
-        if cell.noise is not None and cell.noise >= NOISY:
-            yield (
-                f"The machine was noisy: at {where} the original timed against itself differs by up to "
-                f"{percent(cell.noise)}. Repeat on a quiet machine before relying on the speedup."
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.results import Interval, LatencyCell, Measurement, Report, TextInfo
+from app.domain.results import Interval, LatencyCell, Measurement, Pruned, Report, TextInfo
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement, paired_perplexity
 from workers.reporting.text import one_line, plural
@@ -89,6 +89,21 @@ def change_in_words(report: Report) -> str:
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def widths_in_words(pruned: Pruned) -> str:
+    """What a width-pruned model has left: "6 heads (2 key-value heads) and 1,200 neurons in each block"."""
+    heads, shared, neurons = (
+        _range([getattr(width, name) for width in pruned.widths]) for name in ("heads", "key_value_heads", "neurons")
+    )
+    grouped = "" if heads == shared else f" ({shared} key-value heads)"
+    each = "each block" if len(set(pruned.widths)) == 1 else "a block"
+    return f"{heads} heads{grouped} and {neurons} neurons in {each}"
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def cell_name(cell: LatencyCell) -> str:

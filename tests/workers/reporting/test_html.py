@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.domain.results import Report, Sample
+from app.domain.results import BlockWidth, Report, Sample
 from workers.reporting import html
 
 MakeReport = Callable[..., Report]
@@ -155,6 +155,15 @@ def bare(make_report: MakeReport, report: Report) -> Report:
     ]
     benchmarks = report.benchmarks.model_copy(update={"variants": variants})
     return make_report(scores=None, recovered=None, benchmarks=benchmarks, gates={}, labels={})
+
+
+def test_width_pruning(make_report: MakeReport, report: Report) -> None:
+    widths = [BlockWidth(heads=9, key_value_heads=9, neurons=1200)] * 30
+    pruned = report.pruned.model_copy(update={"kind": "wanda_sp", "dropped": [], "widths": widths})
+    page = Page(html.render(make_report(pruned=pruned, scores=None)))
+    assert "heads and neurons removed in 30 blocks" in page.text.lower()
+    assert "9 heads and 1,200 neurons in each block" in page.text
+    assert "Width pruning leaves the number of blocks" in page.text
 
 
 def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Report) -> None:

@@ -27,7 +27,7 @@ def test_verdict_table_gates_links(report: Report) -> None:
     text = markdown.render(report, public_url="https://prune.example")
     assert text.startswith("## ❌ 1 of 4 gates failed\n")
     assert f"[Full report](<https://prune.example/jobs/{report.job_id}/report.html>)" in text
-    assert "share a source" in text
+    assert "other parts of the same" in text
     assert "`commit=abc123`" in text
     figures, gates = tables(text)
     assert figures[0] == "| | original | pruned | recovered |"

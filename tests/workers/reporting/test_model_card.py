@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # has no types; the card's own code does not use it
+import yaml
 
-from app.domain.results import Report
+from app.domain.results import BlockWidth, Report
 from workers.reporting import model_card
 
 MakeReport = Callable[..., Report]
@@ -39,7 +39,7 @@ def test_with_a_report(report: Report) -> None:
     assert "recovered by LoRA" in card
     assert "| KL divergence" in card
     assert "Measured on AMD EPYC 7B13" in card
-    assert "share a source" in card
+    assert "other parts of the same" in card
 
 
 def test_a_local_model_names_no_hub_model(report: Report) -> None:
@@ -57,6 +57,21 @@ def test_hostile_names_stay_within_their_string(report: Report) -> None:
     assert [line for line in card.splitlines() if line.startswith("# ")] == [
         '# a" --- tags: \\[x\\] \\# b \ufffd \\`c\\`, pruned'
     ]
+
+
+def test_width_pruning(report: Report) -> None:
+    widths = [BlockWidth(heads=6, key_value_heads=2, neurons=neurons) for neurons in (1200, 1300)]
+    changes = {
+        "kind": "flap",
+        "dropped": [],
+        "widths": widths,
+        "calibration": report.recovered and report.recovered.text,
+    }
+    card = model_card.render(pruned=report.pruned.model_copy(update=changes))
+    assert "Method: FLAP (An et al. 2023, FLAP, arXiv 2312.11983)" in card
+    assert "Left: 6 heads (2 key-value heads) and 1,200 to 1,300 neurons in a block" in card
+    assert "Calibration: news.txt" in card
+    assert "flap-pruning" in front_matter(card)["tags"]
 
 
 def test_what_needs_the_loader_says_so(report: Report) -> None:

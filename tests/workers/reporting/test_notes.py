@@ -27,11 +27,6 @@ def trained_on(make_report: MakeReport, report: Report, text: TextInfo, **change
     return make_report(recovered=report.recovered.model_copy(update={"text": text}), **changes)
 
 
-def test_a_shared_source_is_adaptation(make_report: MakeReport, report: Report) -> None:
-    assert has(report, "share a source")
-    assert not has(trained_on(make_report, report, OTHER), "share a source")
-
-
 def test_training_on_the_measured_tokens_voids_them(make_report: MakeReport, report: Report) -> None:
     measured = report.benchmarks.variants[0].perplexity[0].text
     assert has(trained_on(make_report, report, measured), "the very tokens")
@@ -62,10 +57,8 @@ def test_speed_within_the_noise(make_report: MakeReport, report: Report) -> None
     cells = timed(final, Interval(median=1.01, low=0.97, high=1.05), 0.01)
     assert has(make_report(benchmarks=change_final(report, latency=cells)), "no difference in speed was shown")
     cells = timed(final, Interval(median=1.04, low=1.02, high=1.06), 0.08)
-    noisy = make_report(benchmarks=change_final(report, latency=cells))
-    assert has(noisy, "within the noise of the machine")
-    assert has(noisy, "The machine was noisy")
-    assert not has(report, "noisy")
+    assert has(make_report(benchmarks=change_final(report, latency=cells)), "within the noise of the machine")
+    assert not has(report, "noise")
 
 
 def test_a_gate_whose_limit_lies_in_the_interval(make_report: MakeReport) -> None:
