@@ -69,6 +69,53 @@ CRITERIA = _table(
         SHORTENED_LLAMA,
         o.MagnitudeScoring,
     ),
+    Row(
+        "block_influence",
+        "Block influence",
+        "How far a block turns the hidden state: the sum over tokens of 1 - cos(input, output). One forward pass, so "
+        "the cheapest criterion that looks at text.",
+        "Men et al. 2024, ShortGPT, arXiv 2403.03853",
+        o.BlockInfluenceScoring,
+    ),
+    Row(
+        "angular",
+        "Angular distance",
+        "Removes the consecutive blocks across which the last token's state turns least. For removing many deep blocks "
+        "before a training.",
+        "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887",
+        o.AngularScoring,
+    ),
+    Row(
+        "cosine",
+        "Cosine",
+        "1 - mean cos(input, output) of a block, averaged by batch: Minitron's depth importance. Close to block "
+        "influence.",
+        "Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
+        o.CosineScoring,
+    ),
+    Row(
+        "greedy",
+        "Greedy search",
+        "Removes the block whose loss hurts least, looks again, and removes the next. Sees how removals interact, at "
+        "the cost of a round per block; the first and the last block always stay.",
+        "Song et al. 2024, SLEB, arXiv 2402.09025",
+        o.GreedyScoring,
+    ),
+    Row(
+        "evolutionary",
+        "Evolutionary search",
+        "Searches for the set of blocks whose removal changes the predictions least, by mutation and selection within "
+        "a budget of evaluations. The most thorough, and the slowest.",
+        "Sieberling et al. 2024, EvoPress, arXiv 2410.14649",
+        o.EvolutionaryScoring,
+    ),
+    Row(
+        "random",
+        "Random",
+        "A random order, by the job's seed: the baseline that every criterion must beat.",
+        SHORTENED_LLAMA,
+        o.RandomScoring,
+    ),
 )
 
 PRUNERS = _table(
@@ -120,6 +167,29 @@ RECOVERIES = _table(
         "Low-rank adapters on all projections, trained by next-token loss on a text and merged into the weights.",
         f"{SHORTENED_LLAMA}; Hu et al. 2021, LoRA, arXiv 2106.09685",
         o.LoraRecovery,
+    ),
+    Row(
+        "distill",
+        "Distillation",
+        "Trains the pruned model, or adapters on it, to predict what the original predicts. Recovers the original "
+        "rather than adapting to a text, so it is the choice where fidelity counts.",
+        "Hinton et al. 2015, arXiv 1503.02531; Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
+        o.DistillRecovery,
+    ),
+    Row(
+        "continued",
+        "Continued pretraining",
+        "All weights by next-token loss on a text. The strongest where much was removed and there are many tokens.",
+        SHORTENED_LLAMA,
+        o.ContinuedRecovery,
+    ),
+    Row(
+        "healing",
+        "Healing",
+        "Fits a linear map for each cut by least squares and folds it into the weights before the cut. Takes seconds "
+        "and trains nothing; can also come before a training (`heal`).",
+        "Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819",
+        o.HealingRecovery,
     ),
 )
 

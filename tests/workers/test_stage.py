@@ -204,7 +204,6 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     assert cut.fidelity[0].kl > 0
     assert [sample.prompt for sample in cut.samples] == ["The river", "A stone"]
     assert all(variant.memory is not None and variant.latency for variant in found.variants)
-    assert any("is adaptation to the text and not recovery" in note for note in found.notes)
     assert not any("overlap" in note for note in found.notes)
 
 

@@ -106,12 +106,16 @@ def read_hub(text: HubText, *, revision: str, pointer: str) -> Iterator[str]:
         Unavailable: the hub does not answer.
         InvalidInput: no such configuration, split or column.
     """
+    for row in hub_rows(text, revision=revision, pointer=pointer):
+        yield _cell(row, text, pointer)
+
+
+def hub_rows(text: HubText, *, revision: str, pointer: str) -> Iterator[dict[str, Any]]:
+    """Whole rows, streamed in the data set's own order; raises as `read_hub` does."""
     import datasets  # type: ignore[import-untyped]  # ships no annotations
 
     try:
-        rows = datasets.load_dataset(text.id, text.config, split=text.split, streaming=True, revision=revision)
-        for row in rows:
-            yield _cell(row, text, pointer)
+        yield from datasets.load_dataset(text.id, text.config, split=text.split, streaming=True, revision=revision)
     except ServiceError:
         raise
     except Exception as error:

@@ -43,7 +43,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.generation import kv_bytes_per_token
 from workers.engine.models import free_memory, load_model
 from workers.engine.runtime import Machine, environment
-from workers.stages.benchmark_notes import notes_on_noise, notes_on_texts
+from workers.stages.benchmark_notes import notes_on_texts
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
 
@@ -120,8 +120,7 @@ def run(context: StageContext) -> Benchmarks:
         free_memory()
     if context.has(StageName.RECOVER):
         trained = context.read(StageName.RECOVER, Recovered).text
-        notes += notes_on_texts(spec, trained, [window.text for window in windows])
-    notes += notes_on_noise(variants[0].latency)
+        notes += notes_on_texts(spec, trained)
     return Benchmarks(
         variants=[variant.measurement() for variant in variants],
         environment=environment(machine),

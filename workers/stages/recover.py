@@ -8,7 +8,7 @@ from typing import Any
 
 from app.domain.jobs import StageName
 from app.domain.results import LossPoint, Pruned, Recovered, Scores
-from workers.engine.recovery import lora
+from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import environment
 from workers.reporting import model_card
@@ -17,6 +17,9 @@ from workers.stages.original import open_original, prepare_machine, text_source
 
 # What each kind of the catalogue runs.
 RECOVERIES: Mapping[str, Callable[[RecoveryJob, Any], RecoveryOutcome]] = {
+    "continued": continued.recover,
+    "distill": distill.recover,
+    "healing": healing.recover,
     "lora": lora.recover,
 }
 

@@ -1,4 +1,4 @@
-"""What every recovery is given, and what it hands back."""
+"""What every recovery is given, what it hands back, and the steps that those that train have in common."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.options import TrainedRecovery
 from app.domain.results import LossPoint, TextInfo
-from workers.engine.calibration import TextSource
-from workers.engine.checkpoints.checkpoint import Checkpoint
+from app.errors import InvalidInput
+from workers.engine.calibration import TextSource, token_batch
 from workers.engine.models import load_model
 from workers.engine.progress import Progress, no_progress
-from workers.engine.recovery.training import TrainingOutcome, TrainingSettings
+from workers.engine.recovery.trainer import Loss
+from workers.engine.recovery.training import Sequences, TrainingOutcome, TrainingSettings, train
 from workers.engine.runtime import Machine
 
 GENERATED_SAMPLES = 512  # of self-generated training text, where the spec names no number
@@ -38,11 +41,10 @@ class RecoveryJob:
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
 
-    def load_pruned(self) -> PreTrainedModel:
-        return load_model(self.pruned, device=self.machine.device, dtype=self.machine.dtype)
-
-    def load_original(self) -> PreTrainedModel:
-        return load_model(self.original, device=self.machine.device, dtype=self.machine.dtype)
+    def load(self, path: Path, *, whole: bool = False) -> PreTrainedModel:
+        """A checkpoint in memory; `whole` weights that will be trained are fp32, whatever is computed in."""
+        dtype = torch.float32 if whole else self.machine.dtype
+        return load_model(path, device=self.machine.device, dtype=dtype)
 
     def identity(self, **more: str) -> str:
         """A hash of everything that the training's result depends on; a snapshot of another is not resumed."""
@@ -50,17 +52,13 @@ class RecoveryJob:
             "options": self.options,
             "model": self.texts.fingerprint,
             "kept": self.kept,
+            "pruned": hashlib.sha256((self.pruned / "config.json").read_bytes()).hexdigest(),
             "seed": self.machine.seed,
             "dtype": str(self.machine.dtype),
             "device": self.machine.device.type,
             **more,
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The pruned checkpoint, opened."""
-        return Checkpoint.open(self.pruned)
 
 
 @dataclass(frozen=True)
@@ -73,13 +71,103 @@ class RecoveryOutcome:
     notes: list[str] = field(default_factory=list)
 
 
-def schedule_notes(settings: TrainingSettings, steps: int) -> list[str]:
-    """What the report should say of the schedule, in words."""
-    if steps <= settings.warmup_steps:
-        reached = settings.learning_rate * steps / settings.warmup_steps
-        return [
-            f"The training had {steps} steps, no more than its warm-up of {settings.warmup_steps}: the learning rate "
-            f"rose to {reached:.3g} and never reached {settings.learning_rate:g}. Set `warmup_steps` lower for short "
-            "trainings."
-        ]
-    return []
+def training_tokens(job: RecoveryJob, options: TrainedRecovery) -> tuple[Tensor, TextInfo]:
+    """The packed training text, (samples, tokens).
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+    """
+    samples = options.samples
+    if samples is None and options.text.source == "self":
+        samples = GENERATED_SAMPLES
+    return token_batch(
+        job.texts,
+        options.text,
+        purpose="training",
+        samples=samples,
+        tokens=options.tokens,
+        exact=False,
+        pointer="/recovery",
+        text_pointer="/recovery/text",
+        progress=job.progress,
+    )
+
+
+def settings_of(options: TrainedRecovery, **more: Any) -> TrainingSettings:
+    """The options that all trainings share, as `train` takes them."""
+    return TrainingSettings(
+        learning_rate=options.learning_rate,
+        batch_size=options.batch_size,
+        micro_batch_size=options.micro_batch_size,
+        epochs=options.epochs,
+        warmup_steps=options.warmup_steps,
+        checkpoint_steps=options.checkpoint_steps,
+        max_steps=options.max_steps,
+        max_tokens=options.max_tokens,
+        max_minutes=options.max_minutes,
+        patience=options.patience,
+        **more,
+    )
+
+
+def run_training(
+    job: RecoveryJob,
+    options: TrainedRecovery,
+    model: Any,
+    data: Sequences,
+    settings: TrainingSettings,
+    *,
+    identity: str,
+    loss: Loss | None = None,
+) -> TrainingOutcome:
+    """Hold samples out as the options say, and train.
+
+    Raises:
+        InvalidInput: there are too few samples to hold any out.
+        StageFailed: a loss is not finite.
+    """
+    if options.validation and len(data) < 2:
+        raise InvalidInput.field(
+            "/recovery/validation",
+            "There is a single training sample, so none can be held out.",
+            value=options.validation,
+            expected="0, or a text with more samples",
+        )
+    trained, held = data.split(options.validation, seed=job.machine.seed)
+    return train(
+        model,
+        trained,
+        settings=settings,
+        machine=job.machine,
+        scratch=job.scratch / "training",
+        identity=identity,
+        validation=held,
+        loss=loss,
+        progress=job.progress,
+        on_point=job.on_point,
+    )
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def training_notes(settings: TrainingSettings, outcome: TrainingOutcome) -> list[str]:
+    """What the report should say of how the training went, in words."""
+    notes = []
+    if outcome.steps <= settings.warmup_steps:
+        reached = settings.learning_rate * outcome.steps / settings.warmup_steps
+        notes.append(
+            f"The training had {outcome.steps} steps, no more than its warm-up of {settings.warmup_steps}: the "
+            f"learning rate rose to {reached:.3g} and never reached {settings.learning_rate:g}. Set `warmup_steps` "
+            "lower for short trainings."
+        )
+    if outcome.steps < outcome.planned:
+        notes.append(f"The training ended after {outcome.steps} of {outcome.planned} steps, at one of its bounds.")
+    if outcome.best_step is not None and outcome.best_step < outcome.steps:
+        notes.append(
+            f"The weights are those of step {outcome.best_step} of {outcome.steps}, where the validation loss was "
+            "least."
+        )
+    return notes

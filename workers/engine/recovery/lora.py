@@ -21,15 +21,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.options import LoraRecovery
+from app.domain.options import DistillRecovery, LoraRecovery
 from app.errors import UnsupportedModel
 from workers.engine.architectures.registry import architecture_of
-from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
 from workers.engine.progress import Progress, no_progress
-from workers.engine.recovery.job import GENERATED_SAMPLES, RecoveryJob, RecoveryOutcome, schedule_notes
-from workers.engine.recovery.training import Sequences, TrainingSettings, train
+from workers.engine.recovery.examples import training_data
+from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.job import (
+    RecoveryJob,
+    RecoveryOutcome,
+    run_training,
+    settings_of,
+    trainable_parameters,
+    training_notes,
+)
 from workers.engine.runtime import Machine, seed_everything
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -66,7 +73,7 @@ def notes_on(model: PreTrainedModel) -> list[str]:
     return []
 
 
-def add_adapters(model: PreTrainedModel, options: LoraRecovery, *, seed: int) -> PeftModel:
+def add_adapters(model: PreTrainedModel, options: LoraRecovery | DistillRecovery, *, seed: int) -> PeftModel:
     """Put a fresh adapter on every projection; only the adapters require a gradient from then on."""
     targets = projections(model)
     seed_everything(seed)  # the adapters' random half is drawn here
@@ -76,6 +83,8 @@ def add_adapters(model: PreTrainedModel, options: LoraRecovery, *, seed: int) ->
         lora_dropout=options.dropout,
         target_modules=targets,
         fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
+        use_rslora=getattr(options, "rank_stabilised", False),
+        use_dora=getattr(options, "dora", False),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -90,50 +99,17 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
         InvalidInput: the text is too short or cannot be read.
         StageFailed: a loss is not finite.
     """
-    samples = options.samples
-    if samples is None and options.text.source == "self":
-        samples = GENERATED_SAMPLES
-    ids, text = token_batch(
-        job.texts,
-        options.text,
-        purpose="training",
-        samples=samples,
-        tokens=options.tokens,
-        exact=False,
-        pointer="/recovery",
-        text_pointer="/recovery/text",
-        progress=job.progress,
-    )
+    data, text = training_data(job, options)
+    start, notes = healed_start(job, options, data.ids)
+    model = job.load(start)
+    notes += notes_on(model)
+    adapted = add_adapters(model, options, seed=job.machine.seed)
     settings = settings_of(options)
-    model = add_adapters(job.load_pruned(), options, seed=job.machine.seed)
-    trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    outcome = train(
-        model,
-        Sequences(ids),
-        settings=settings,
-        machine=job.machine,
-        scratch=job.scratch / "lora",
-        identity=job.identity(text=text.sha256),
-        progress=job.progress,
-        on_point=job.on_point,
-    )
-    notes = [*notes_on(cast(PreTrainedModel, model.get_base_model())), *schedule_notes(settings, outcome.steps)]
-    save_adapter(model, job.out / "adapter")
-    write_merged(model, job.pruned, job.out / "checkpoint", machine=job.machine)
-    return RecoveryOutcome(text=text, trainable_parameters=trainable, training=outcome, notes=notes)
-
-
-def settings_of(options: LoraRecovery) -> TrainingSettings:
-    """The options as the training takes them."""
-    return TrainingSettings(
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
-        micro_batch_size=options.micro_batch_size,
-        epochs=options.epochs,
-        warmup_steps=options.warmup_steps,
-        checkpoint_steps=options.checkpoint_steps,
-        max_steps=options.max_steps,
-    )
+    outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
+    trained = trainable_parameters(adapted)
+    save_adapter(adapted, job.out / "adapter")
+    write_merged(adapted, start, job.out / "checkpoint", machine=job.machine)
+    return RecoveryOutcome(text, trained, outcome, [*notes, *training_notes(settings, outcome)])
 
 
 def save_adapter(model: PeftModel, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,9 +23,9 @@ from workers.engine.recovery.training import (
     Sequences,
     TrainingOutcome,
     TrainingSettings,
-    samples_seen,
     total_steps,
     train,
+    train_all,
 )
 from workers.engine.runtime import Machine
 
@@ -68,11 +69,12 @@ def run(
     return start
 
 
-def test_steps_and_samples_are_counted_as_they_are_trained() -> None:
-    assert total_steps(22, SETTINGS) == 12  # six batches an epoch, the last one of two samples
-    assert total_steps(22, replace(SETTINGS, max_steps=5)) == 5
-    assert total_steps(3, replace(SETTINGS, epochs=0.1)) == 1
-    assert [samples_seen(22, steps, 4) for steps in (1, 5, 6, 7, 12)] == [4, 20, 22, 26, 44]
+def test_steps_are_those_of_the_epochs_or_of_a_bound() -> None:
+    assert total_steps(22, 12, SETTINGS) == 12  # six batches an epoch, the last one of two samples
+    assert total_steps(22, 12, replace(SETTINGS, max_steps=5)) == 5
+    assert total_steps(22, 12, replace(SETTINGS, max_tokens=4 * 12 * 3 + 1)) == 3
+    assert total_steps(22, 12, replace(SETTINGS, max_tokens=1)) == 1
+    assert total_steps(3, 12, replace(SETTINGS, epochs=0.1)) == 1
 
 
 def test_loss_falls_and_the_curve_tells_it(run: Callable[..., Any]) -> None:
@@ -159,3 +161,73 @@ def test_a_loss_of_ones_own_is_averaged_over_the_micro_batches(run: Callable[...
     built_in, _ = run("built-in", settings=replace(SETTINGS, max_steps=4))
     own, _ = run("own", settings=replace(SETTINGS, max_steps=4), loss=loss)
     assert all(torch.allclose(own[name], built_in[name], atol=1e-6) for name in own)
+
+
+def test_minutes_bound_a_training_and_it_does_not_go_on_after_that(run: Callable[..., Any]) -> None:
+    bounded = replace(SETTINGS, max_minutes=1e-9)
+    _, outcome = run("scratch", settings=bounded)
+    assert (outcome.steps, outcome.planned) == (1, 12)
+    _, again = run("scratch", settings=bounded)
+    assert (again.steps, again.resumed_from) == (1, [])
+
+
+def test_validation_keeps_the_best_weights_and_stops_without_progress(
+    run: Callable[..., Any], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    held = Sequences(make_ids(4, 12, seed=9))  # noise of another seed: its loss soon rises
+    settings = replace(SETTINGS, epochs=20, learning_rate=0.05, patience=2)
+    weights, outcome = run("scratch", settings=settings, validation=held)
+    losses = {point.step: point.validation_loss for point in outcome.curve if point.validation_loss is not None}
+    assert outcome.best_step == min(losses, key=lambda step: losses[step])
+    assert outcome.steps == outcome.best_step + 2 * 3 < outcome.planned
+    stored = load_file(tmp_path / "scratch" / f"snapshot-{outcome.best_step}" / "weights.safetensors")
+    assert all(torch.equal(weights[name], stored[name]) for name in stored)
+    again, resumed = run("scratch", settings=settings, validation=held)
+    assert resumed.steps == outcome.steps
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+def test_a_training_with_validation_that_was_killed_ends_with_the_same_bits(
+    run: Callable[..., Any], make_ids: Callable[..., Tensor]
+) -> None:
+    held = Sequences(make_ids(4, 12, seed=9))
+    expected, whole = run("whole", validation=held)
+    with pytest.raises(Killed):
+        run("killed", kill_at=8, validation=held)
+    weights, outcome = run("killed", validation=held)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    assert (outcome.curve, outcome.best_step) == (whole.curve, whole.best_step)
+
+
+def test_samples_are_held_out_at_random_and_disjoint(make_ids: Callable[..., Tensor]) -> None:
+    data = Sequences(torch.arange(40).view(20, 2), {"labels": torch.arange(20)})
+    trained, held = data.split(0.2, seed=1)
+    assert held is not None
+    assert (len(trained), len(held)) == (16, 4)
+    assert sorted([*trained.columns["labels"].tolist(), *held.columns["labels"].tolist()]) == list(range(20))
+    assert data.split(0.0, seed=1) == (data, None)
+
+
+def test_all_weights_train_and_resume_with_checkpointed_gradients(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, gradient_checkpointing=True, weight_decay=0.1, schedule="cosine", max_steps=6)
+
+    def start(folder: str, kill_at: int | None = None) -> dict[str, Tensor]:
+        model = make_model()
+        train_all(model)
+
+        def progress(done: int, total: int, unit: str) -> None:
+            if done == kill_at:
+                raise Killed
+
+        scratch = tmp_path / folder
+        data = Sequences(make_ids(22, 12))
+        train(model, data, settings=settings, machine=CPU, scratch=scratch, identity="i", progress=progress)
+        return dict(model.state_dict())
+
+    expected = start("whole")
+    with pytest.raises(Killed):
+        start("killed", kill_at=5)
+    resumed = start("killed")
+    assert all(torch.equal(resumed[name], expected[name]) for name in expected)

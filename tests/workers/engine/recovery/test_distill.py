@@ -1,0 +1,96 @@
+"""The stored teacher, and the divergence to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from workers.engine.blocks import BlockModel
+from workers.engine.recovery.distill import state_distance
+from workers.engine.recovery.teacher import (
+    IDS,
+    LOGPROBS,
+    kl_to_predictions,
+    load_predictions,
+    save_predictions,
+    top_predictions,
+)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_with_the_whole_vocabulary_the_loss_is_the_plain_divergence(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], temperature: float
+) -> None:
+    teacher, student, ids = make_model(), make_model(seed=1, num_hidden_layers=3), make_ids(5, 9)
+    stored = top_predictions(BlockModel.from_model(teacher), ids, top_k=500, temperature=temperature)
+    with torch.no_grad():
+        logits = student(ids).logits
+        p = (teacher(ids).logits / temperature).log_softmax(-1).flatten(0, 1)
+        q = (logits / temperature).log_softmax(-1).flatten(0, 1)
+    expected = F.kl_div(q, p, log_target=True, reduction="batchmean") * temperature**2
+    found = kl_to_predictions(logits, stored[IDS], stored[LOGPROBS], temperature=temperature)
+    assert torch.allclose(found, expected, rtol=1e-5)
+
+
+def test_with_the_top_few_it_is_the_divergence_over_them_and_one_bucket(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    teacher, student, ids = make_model(), make_model(seed=1), make_ids(5, 9)
+    stored = top_predictions(BlockModel.from_model(teacher), ids, top_k=4, temperature=1.0)
+    with torch.no_grad():
+        p, q = teacher(ids).logits.double().softmax(-1), student(ids).logits.double().softmax(-1)
+        top, index = p.topk(4)
+        assert torch.equal(index.int(), stored[IDS])
+        left = torch.cat([top, 1 - top.sum(-1, keepdim=True)], -1)
+        chosen = q.gather(-1, index)
+        right = torch.cat([chosen, 1 - chosen.sum(-1, keepdim=True)], -1)
+        expected = (left * (left / right).log()).sum(-1).mean()
+        whole = (p * (p / q).log()).sum(-1).mean()
+        found = kl_to_predictions(student(ids).logits, stored[IDS], stored[LOGPROBS], temperature=1.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert found.item() < whole.item()
+
+
+def test_a_student_that_predicts_as_the_teacher_has_no_loss_and_no_gradient(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    model, ids = make_model(), make_ids(3, 8)
+    stored = top_predictions(BlockModel.from_model(model), ids, top_k=8, temperature=2.0)
+    logits = model(ids).logits.detach().requires_grad_(True)
+    loss = kl_to_predictions(logits, stored[IDS], stored[LOGPROBS], temperature=2.0)
+    loss.backward()  # type: ignore[no-untyped-call]  # no annotations upstream
+    assert abs(loss.item()) < 1e-5
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-5
+
+
+def test_a_teacher_that_is_sure_gives_finite_gradients() -> None:
+    logits = torch.tensor([[30.0, 0.0, -30.0]], requires_grad=True)
+    logprobs = torch.tensor([[0.0]])  # all of it on one token
+    loss = kl_to_predictions(logits, torch.tensor([[0]], dtype=torch.int32), logprobs, temperature=1.0)
+    loss.backward()  # type: ignore[no-untyped-call]  # no annotations upstream
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_predictions_are_stored_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "teacher.safetensors"
+    assert load_predictions(file, 2) is None
+    save_predictions({IDS: torch.zeros((2, 3, 1), dtype=torch.int32), LOGPROBS: torch.zeros((2, 3, 1))}, file)
+    assert load_predictions(file, 2) is not None
+    assert load_predictions(file, 3) is None
+    file.write_bytes(file.read_bytes()[:50])
+    assert load_predictions(file, 2) is None
+
+
+def test_states_are_compared_block_by_block_with_those_that_were_kept() -> None:
+    teacher = tuple(torch.full((1, 2, 3), float(number)) for number in range(1, 6))  # before, and after 4 blocks
+    student = (teacher[0], teacher[1], teacher[3] + 4.0, torch.zeros(1, 2, 3))  # blocks 0, 2, 3 were kept
+    expected = (0.0 + 16.0 / teacher[3][0, 0, 0].item() ** 2) / 2
+    assert state_distance(student, teacher, (0, 2, 3)).item() == pytest.approx(expected)

@@ -1,0 +1,127 @@
+"""Distillation: the pruned model learns to predict what the original predicts.
+
+Forward KL divergence between the two next-token distributions (Hinton et al. 2015, arXiv 1503.02531; Minitron,
+arXiv 2407.14679, heals pruned models so). Next-token loss pulls towards the training text, and this pulls towards the
+original, whatever the text. The original's top predictions are computed once and stored (`teacher.py`).
+
+With `hidden_weight`, the states after each kept block are held to those of the original too: the mean over blocks of
+the squared distance over the original's mean square. The original then runs at every step, beside the student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from app.domain.options import DistillRecovery
+from workers.engine.blocks import BlockModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.models import free_memory
+from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.job import (
+    RecoveryJob,
+    RecoveryOutcome,
+    run_training,
+    settings_of,
+    trainable_parameters,
+    training_notes,
+    training_tokens,
+)
+from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
+from workers.engine.recovery.teacher import (
+    IDS,
+    LOGPROBS,
+    kl_to_predictions,
+    load_predictions,
+    save_predictions,
+    top_predictions,
+)
+from workers.engine.recovery.training import Sequences, train_all
+from workers.engine.recovery.weights import stored_names, write_weights
+
+
+def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
+    """Distil the original into the pruned checkpoint; write `checkpoint/` and, with adapters, `adapter/`.
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+        UnsupportedModel: the checkpoint's form does not take trained weights.
+        StageFailed: a loss is not finite.
+    """
+    ids, text = training_tokens(job, options)
+    start, notes = healed_start(job, options, ids)
+    identity = job.identity(text=text.sha256)
+    data = Sequences(ids, predictions(job, options, ids, identity=identity))
+    whole = options.train == "all"
+    model: Any = job.load(start, whole=whole)
+    if whole:
+        train_all(model)
+        stored_names(model, Checkpoint.open(start))  # refused before the training, not after
+    else:
+        notes += notes_on(model)
+        model = add_adapters(model, options, seed=job.machine.seed)
+    settings = settings_of(options, schedule="cosine", autocast=whole and job.machine.dtype is not torch.float32)
+    outcome = run_training(job, options, model, data, settings, identity=identity, loss=DistillationLoss(job, options))
+    trained = trainable_parameters(model)
+    if whole:
+        write_weights(model, start, job.out / "checkpoint")
+    else:
+        save_adapter(model, job.out / "adapter")
+        write_merged(model, start, job.out / "checkpoint", machine=job.machine)
+    return RecoveryOutcome(text, trained, outcome, [*notes, *training_notes(settings, outcome)])
+
+
+def predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, identity: str) -> dict[str, Tensor]:
+    """The teacher's top predictions on the training text, from an earlier attempt where there was one."""
+    file = job.scratch / f"teacher-{identity[:16]}.safetensors"
+    found = load_predictions(file, len(ids))
+    if found is None:
+        teacher = BlockModel.from_model(job.load(job.original))
+        save_predictions(
+            top_predictions(teacher, ids, top_k=options.top_k, temperature=options.temperature, progress=job.progress),
+            file,
+        )
+        del teacher
+        free_memory()
+        found = load_predictions(file, len(ids))
+        assert found is not None, "it was written just now"
+    return found
+
+
+class DistillationLoss:
+    """The loss of a micro-batch; holds the original where its states are asked for."""
+
+    def __init__(self, job: RecoveryJob, options: DistillRecovery) -> None:
+        self._options = options
+        self._kept = job.kept
+        self._teacher: PreTrainedModel | None = job.load(job.original) if options.hidden_weight else None
+
+    def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+        ids = inputs["input_ids"]
+        out = model(input_ids=ids, output_hidden_states=self._teacher is not None)
+        loss = kl_to_predictions(out.logits, inputs[IDS], inputs[LOGPROBS], temperature=self._options.temperature)
+        if self._teacher is None:
+            return loss
+        with torch.no_grad():
+            target = self._teacher(input_ids=ids, output_hidden_states=True).hidden_states
+        return loss + self._options.hidden_weight * state_distance(out.hidden_states, target, self._kept)
+
+
+def state_distance(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], kept: tuple[int, ...]) -> Tensor:
+    """Mean over the kept blocks but the last of ‖student - teacher‖² / ‖teacher‖².
+
+    Args:
+        student: states before the first block and after each, (samples, tokens, hidden); the last of them is after
+            the final norm, as transformers has it, and is left out: the logits are compared already.
+        teacher: the same of the original.
+        kept: for each of the student's blocks, which of the original's it is.
+    """
+    distances = []
+    for block, source in enumerate(kept[:-1]):
+        ours, theirs = student[block + 1].float(), teacher[source + 1].float()
+        distances.append((ours - theirs).square().mean() / theirs.square().mean())
+    return torch.stack(distances).mean() if distances else student[0].new_zeros(())

@@ -1,0 +1,240 @@
+"""Instruction data: from Alpaca's three fields or chat messages to samples, with or without packing.
+
+The prompt of Alpaca's fields is the one that Stanford Alpaca trains with (Taori et al. 2023), which the paper's recipe
+uses; chats follow the model's own chat template. Packed examples do not see each other: each has positions from 0
+on, from which transformers builds a mask per example (with no attention mask and no cache), and no label is predicted
+across a border.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from app.domain.options import HubText, LocalText, LoraRecovery
+from app.domain.results import TextInfo
+from app.errors import InvalidInput
+from workers.engine.calibration import describe_batch, starts_with_bos
+from workers.engine.recovery.job import RecoveryJob, training_tokens
+from workers.engine.recovery.trainer import REAL_TOKENS
+from workers.engine.recovery.training import Sequences
+from workers.engine.texts import hub_revision, hub_rows, read_local
+
+IGNORED = -100  # the label that no loss is taken on
+OPEN_SAMPLES = 32  # samples that an example may still go into
+_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+    "response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n"
+    "### Response:\n"
+)
+_WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens of one example, and which of them are the answer."""
+
+    ids: list[int]
+    answer: list[bool]
+
+
+def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, TextInfo]:
+    """What LoRA trains on, in the format that the options say.
+
+    Raises:
+        InvalidInput: the text cannot be read, or is not in that format.
+    """
+    if options.format == "text":
+        ids, info = training_tokens(job, options)
+        return Sequences(ids), info
+    if not isinstance(options.text, LocalText | HubText):
+        raise InvalidInput.field(
+            "/recovery/format",
+            f'Text that the model generates is plain text, not "{options.format}".',
+            value=options.format,
+            expected='"text", or a file or a data set of examples',
+        )
+    tokenizer = job.texts.tokenizer
+    rows, description, identity = _rows(job, options.text)
+    encode = alpaca if options.format == "alpaca" else chat
+    examples = []
+    for number, row in enumerate(rows, start=1):
+        example = _encoded(encode, tokenizer, row, number)
+        examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
+        if options.samples is not None and len(examples) >= options.samples:
+            break
+    if not examples:
+        raise InvalidInput.field("/recovery/text", "The training data hold no examples.", expected="at least one")
+    pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else int(tokenizer.eos_token_id or 0)
+    arrange = pack if options.packing else pad_each
+    data = arrange(examples, tokens=options.tokens, pad=pad, mask_prompt=options.mask_prompt)
+    if not bool((data.columns["labels"] != IGNORED).any()):
+        raise InvalidInput.field(
+            "/recovery/tokens",
+            f"No answer begins within {options.tokens} tokens, so there is nothing to train on.",
+            value=options.tokens,
+            expected="longer samples, or `mask_prompt`: false",
+        )
+    info = describe_batch(
+        data.ids,
+        description=f"{description}, {len(examples)} examples",
+        source=options.text.source,
+        identity=identity,
+    )
+    return data, info
+
+
+def alpaca(tokenizer: PreTrainedTokenizerBase, row: Any) -> Example:
+    """`instruction`, `input` (may be empty or absent) and `output`."""
+    instruction, given, output = (row.get(name) or "" for name in ("instruction", "input", "output"))
+    if not all(isinstance(field, str) for field in (instruction, given, output)) or not instruction:
+        raise ValueError("`instruction`, `input` and `output` must be strings, and `instruction` must not be empty")
+    prompt = (_WITH_INPUT if given else _WITHOUT_INPUT).format(instruction=instruction, input=given)
+    first = [int(tokenizer.bos_token_id)] if starts_with_bos(tokenizer) else []
+    last = [int(tokenizer.eos_token_id)] if isinstance(tokenizer.eos_token_id, int) else []
+    asked = first + _tokens(tokenizer, prompt)
+    answered = _tokens(tokenizer, output) + last
+    return Example(asked + answered, [False] * len(asked) + [True] * len(answered))
+
+
+def chat(tokenizer: PreTrainedTokenizerBase, row: Any) -> Example:
+    """`messages` of `role` and `content`, in the model's own chat template; the assistant's turns are the answer."""
+    messages = row.get("messages")
+    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
+        raise ValueError("`messages` must be a list of objects with the strings `role` and `content`")
+    if not tokenizer.chat_template:
+        raise ValueError("the model has no chat template")
+    ids: list[int] = []
+    answer: list[bool] = []
+    done = ""
+    for number, message in enumerate(messages):
+        by_assistant = message["role"] == "assistant"
+        if by_assistant:  # what the template puts before an answer belongs to the prompt
+            ids, answer, done = _extend(tokenizer, ids, answer, done, messages[:number], prompt=True)
+        ids, answer, done = _extend(
+            tokenizer, ids, answer, done, messages[: number + 1], prompt=False, is_answer=by_assistant
+        )
+    return Example(ids, answer)
+
+
+def pack(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -> Sequences:
+    """Several examples to a sample: each goes into the first open sample that has room."""
+    full: list[list[Example]] = []
+    open_samples: list[tuple[int, list[Example]]] = []  # room left, examples
+    for example in examples:
+        length = len(example.ids)
+        place = next((index for index, (room, _) in enumerate(open_samples) if room >= length), None)
+        if place is None:
+            open_samples.append((tokens - length, [example]))
+        else:
+            room, held = open_samples[place]
+            open_samples[place] = (room - length, [*held, example])
+        if len(open_samples) > OPEN_SAMPLES:
+            fullest = min(range(len(open_samples)), key=lambda index: open_samples[index][0])
+            full.append(open_samples.pop(fullest)[1])
+    full += [held for _, held in open_samples]
+    shape = (len(full), tokens)
+    ids, labels = torch.full(shape, pad, dtype=torch.long), torch.full(shape, IGNORED, dtype=torch.long)
+    positions, real = torch.zeros(shape, dtype=torch.long), torch.zeros(len(full), dtype=torch.long)
+    for row, held in enumerate(full):
+        at = 0
+        for example in held:
+            span = slice(at, at + len(example.ids))
+            ids[row, span] = torch.tensor(example.ids)
+            labels[row, span] = _labels(example, mask_prompt=mask_prompt)
+            positions[row, span] = torch.arange(len(example.ids))
+            at += len(example.ids)
+        positions[row, at:] = torch.arange(tokens - at)  # padding is a last example that nothing is learned from
+        real[row] = at
+    return Sequences(ids, {"labels": labels, "position_ids": positions, REAL_TOKENS: real})
+
+
+def pad_each(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -> Sequences:
+    """One example to a sample, padded on the right."""
+    shape = (len(examples), tokens)
+    ids, labels = torch.full(shape, pad, dtype=torch.long), torch.full(shape, IGNORED, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.long)
+    for row, example in enumerate(examples):
+        length = len(example.ids)
+        ids[row, :length] = torch.tensor(example.ids)
+        labels[row, :length] = _labels(example, mask_prompt=mask_prompt)
+        mask[row, :length] = 1
+    return Sequences(ids, {"labels": labels, "attention_mask": mask, REAL_TOKENS: mask.sum(1)})
+
+
+def _labels(example: Example, *, mask_prompt: bool) -> Tensor:
+    labels = torch.tensor(example.ids)
+    labels[0] = IGNORED  # it would be predicted from the example before
+    if mask_prompt:
+        labels[~torch.tensor(example.answer)] = IGNORED
+    return labels
+
+
+def _rows(job: RecoveryJob, text: LocalText | HubText) -> tuple[Iterator[Any], str, str]:
+    """Rows, the text's description and its identity."""
+    pointer = "/recovery/text"
+    if isinstance(text, HubText):
+        revision = hub_revision(text, pointer=pointer)
+        name = " ".join(part for part in (text.id, text.config, text.split) if part)
+        return hub_rows(text, revision=revision, pointer=pointer), f"{name} at {revision[:12]}", text.id
+    lines = read_local(text, job.texts.data_roots, pointer=pointer).splitlines()
+    return _parsed(lines), f"{text.path}, {text.start:g} to {text.stop:g}", text.path
+
+
+def _parsed(lines: list[str]) -> Iterator[Any]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise _bad_row(number, f"is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise _bad_row(number, "is not a JSON object")
+        yield row
+
+
+def _encoded(encode: Any, tokenizer: PreTrainedTokenizerBase, row: Any, number: int) -> Example:
+    try:
+        return cast(Example, encode(tokenizer, row))
+    except ValueError as error:
+        raise _bad_row(number, f"cannot be used: {error}") from error
+
+
+def _bad_row(number: int, what: str) -> InvalidInput:
+    detail = f"Row {number} of the training data {what}."
+    return InvalidInput.field("/recovery/text", detail, value=number, expected="rows in the format that was named")
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(name), str) for name in ("role", "content"))
+
+
+def _extend(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[int],
+    answer: list[bool],
+    done: str,
+    messages: list[Any],
+    *,
+    prompt: bool,
+    is_answer: bool = False,
+) -> tuple[list[int], list[bool], str]:
+    whole = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
+    if not whole.startswith(done):
+        raise ValueError("the chat template changes earlier turns when later ones are added")
+    new = _tokens(tokenizer, whole[len(done) :])
+    return ids + new, answer + [is_answer] * len(new), whole
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return cast(list[int], tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
