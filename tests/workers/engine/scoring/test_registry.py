@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain import catalog
 from app.errors import InvalidInput
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import no_progress
@@ -71,3 +72,7 @@ def test_every_criterion_scores_a_mixture_of_experts(
         view, make_ids(2, 12), options={**_OPTIONS, "protected": [0, 3]}, progress=no_progress, seed=0
     )
     assert len(choose(scores, count=2, protected=[0, 3])) == 2
+
+
+def test_the_catalogue_offers_what_the_engine_has() -> None:
+    assert set(CRITERIA) == set(catalog.CRITERIA)
