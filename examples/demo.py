@@ -1,11 +1,15 @@
 """`make demo`: a real language model through a real service, from nothing to a report.
 
+    make demo                        some minutes on two cores
+    make demo DEMO_ARGS=--quick      the same path with next to no training and few timed runs, for a test
+
 It fetches SmolLM2-135M-Instruct and a news text, starts the whole service in a folder of its own, submits one job
 with `POST /jobs`, follows it, prints the report, and stops everything. Ctrl-C at any point leaves nothing running.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -22,9 +26,6 @@ from app.commands.session import err, fail, out, show_problem
 from app.commands.watch import show
 from app.errors import ServiceError
 from examples.demo_files import CACHE, MODEL, TEXT, fetch
-
-SERVICE = CACHE / "service"
-RESULT = CACHE / "result"
 
 # One part of the text for choosing and training, another, disjoint, for measuring.
 TRAINING = {"source": "local", "path": TEXT.name, "start": 0.0, "stop": 0.7}
@@ -55,16 +56,35 @@ SPEC: dict[str, Any] = {
     "labels": {"made-by": "demo"},
 }
 
+# The least that goes through every stage: its figures mean nothing.
+QUICK: dict[str, Any] = {
+    **SPEC,
+    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 2, "tokens": 32}},
+    "recovery": {**SPEC["recovery"], "tokens": 32, "batch_size": 4, "max_steps": 3, "checkpoint_steps": 1},
+    "benchmark": {
+        "latency": {"output_tokens": [8], "warmup": 1, "runs": 3},
+        "perplexity": {"texts": [MEASURING], "windows": 3, "tokens": 64},
+        "samples": {"max_new_tokens": 8},
+    },
+    "gates": {"max_bytes": 500_000_000},
+}
+
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo", description="Prune a real language model.")
+    parser.add_argument("--quick", action="store_true", help="next to no training, few timed runs")
+    parser.add_argument("--folder", type=Path, default=CACHE, help="for the service's data and the result")
+    arguments = parser.parse_args()
+    spec = QUICK if arguments.quick else SPEC
+    service_folder, result = arguments.folder.absolute() / "service", arguments.folder.absolute() / "result"
     began = time.monotonic()
     err.print("[bold]1.[/] Fetching the model and the text")
     model, text = fetch(MODEL), fetch(TEXT)
     err.print("[bold]2.[/] Starting the service")
-    for folder in (SERVICE, RESULT):  # of an earlier demo
+    for folder in (service_folder, result):  # of an earlier demo
         shutil.rmtree(folder, ignore_errors=True)
     os.environ |= {
-        "SECATEUR_DATA_DIR": str(SERVICE),
+        "SECATEUR_DATA_DIR": str(service_folder),
         "SECATEUR_MODEL_ROOTS": str(model.parent),
         "SECATEUR_DATA_ROOTS": str(text.parent),
         "SECATEUR_PORT": "0",
@@ -74,16 +94,16 @@ def main() -> int:
     with running(threading.Event()) as service:
         assert service is not None, "nothing sets the event"
         with Client(service.url) as client:
-            code = run_job(client)
+            code = run_job(client, spec, result)
         err.print("[bold]5.[/] Stopping the service")
     err.print(f"[dim]{time.monotonic() - began:.0f} s in all[/]")
     return code
 
 
-def run_job(client: Client) -> int:
-    """One job from its submission to its report; the exit code."""
-    err.print(f"[bold]3.[/] POST {client.url}/jobs: remove {SPEC['pruning']['blocks']} blocks, train, measure")
-    job = client.submit(SPEC)
+def run_job(client: Client, spec: dict[str, Any], result: Path) -> int:
+    """One job from its submission to its report, its files in the folder `result`; the exit code."""
+    err.print(f"[bold]3.[/] POST {client.url}/jobs: remove {spec['pruning']['blocks']} blocks, train, measure")
+    job = client.submit(spec)
     began = time.monotonic()
     job = show(client, job.id)
     if job.state != "succeeded":
@@ -94,10 +114,10 @@ def run_job(client: Client) -> int:
     err.print(f"[bold]4.[/] The report, after {time.monotonic() - began:.0f} s of work")
     for table in report_tables(client.report(job.id)):
         out.print(table)
-    client.download(job.id, RESULT, prefix="recover/checkpoint/")
-    client.download(job.id, RESULT, prefix="report/")
-    for what, path in (("checkpoint", RESULT / "recover" / "checkpoint"), ("report", RESULT / "report/report.html")):
-        out.print(f"{what}: {shown(path)}", soft_wrap=True, highlight=False)
+    for prefix in ("recover/checkpoint/", "report/"):
+        client.download(job.id, result, prefix=prefix)
+    out.print(f"checkpoint: {shown(result / 'recover' / 'checkpoint')}", soft_wrap=True, highlight=False)
+    out.print(f"report:     {shown(result / 'report' / 'report.html')}", soft_wrap=True, highlight=False)
     return 0
 
 

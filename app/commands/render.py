@@ -51,7 +51,7 @@ def report_tables(report: Report) -> Iterable[Table | str]:
     yield _measurements(report.benchmarks.variants)
     if report.gates:
         yield gates_table(report)
-    for note in [*report.notes, *report.benchmarks.notes]:
+    for note in dict.fromkeys([*report.notes, *report.benchmarks.notes]):
         yield f"[yellow]note:[/] {escape(note)}"
 
 

@@ -60,6 +60,8 @@ class JobView:
 
     def take(self, event: Event) -> None:
         """Bring the view up to this event."""
+        if event.level == "debug":
+            return
         stage = self.stages.get(event.stage.value) if event.stage else None
         if stage is None:
             if event.type == "log" and self.plain:

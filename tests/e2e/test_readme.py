@@ -1,0 +1,190 @@
+"""Every command of the README and of the examples, run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import yaml
+
+from app.cli import app as secateur
+from app.commands.service import up
+from app.commands.settings_list import page
+from examples.demo_files import CACHE, MODEL, fetch
+from tests.fixtures.processes import SECATEUR, free_port, running_api, secateur_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
+COMMANDS = [line for block in BLOCKS for line in ([block] if block.startswith("curl") else block.splitlines())]
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+
+# what runs each command of the README
+RUN_HERE = [command for command in COMMANDS if command.startswith(("curl ", ".venv/bin/secateur "))]
+RUN_ELSEWHERE = {
+    "make demo": "tests/e2e/test_smollm2.py, with --quick",
+    "make check": "CI",
+    "make test": "CI, and this is it",
+    "make help": "test_make_help_names_every_target",
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> Path:
+    return fetch(MODEL).parent
+
+
+@pytest.fixture
+def service(empty_database_url: str, redis_url: str, models: Path, tmp_path: Path) -> Iterator[str]:
+    """An API with the demo's folder as model root, and no worker: jobs stay queued."""
+    settings = {
+        "SECATEUR_DATABASE_URL": empty_database_url,
+        "SECATEUR_REDIS_URL": redis_url,
+        "SECATEUR_DATA_DIR": str(tmp_path),
+        "SECATEUR_MODEL_ROOTS": str(models),
+        "SECATEUR_HOST": "127.0.0.1",
+        "SECATEUR_PORT": str(free_port()),
+    }
+    subprocess.run([SECATEUR, "migrate"], env=secateur_environment(**settings), check=True, capture_output=True)
+    with running_api(settings) as url:
+        yield url
+
+
+def shell(command: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the README against the service at `url`."""
+    words = command.replace(".venv/bin/", f"{SECATEUR.parent}/").replace("http://127.0.0.1:8000", url)
+    environment = secateur_environment(SECATEUR_URL=url)
+    return subprocess.run(["sh", "-c", words], env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_every_command_is_run_somewhere() -> None:
+    assert set(COMMANDS) == {*RUN_HERE, *RUN_ELSEWHERE}
+
+
+def test_jobs_by_curl_and_by_command(service: str) -> None:
+    for command in RUN_HERE:
+        if " up " in command:
+            continue
+        if command.startswith("curl") and shutil.which("curl") is None:
+            pytest.skip("curl is not installed")
+        done = shell(command, service)
+        assert done.returncode == 0, done.stderr
+        if command.startswith("curl"):
+            job = json.loads(done.stdout)
+            assert job["state"] == "queued"
+            assert job["spec"]["recovery"]["max_steps"] == 20
+        if " submit " in command:
+            assert UUID(done.stdout.strip())
+
+
+def test_up_takes_the_options_that_the_readme_gives() -> None:
+    command = next(command for command in RUN_HERE if " up " in command)
+    options = [word for word in shlex.split(command) if word.startswith("--")]
+    shown = subprocess.run([SECATEUR, "up", "--help"], capture_output=True, text=True, check=True).stdout
+    assert up.__doc__
+    assert options
+    assert all(option in shown for option in options)
+    assert Path(shlex.split(command)[3]) == CACHE.relative_to(ROOT)
+
+
+def test_make_help_names_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    used = {word for word in re.findall(r"\bmake ([a-z]+)", README) if word != "and"}
+    assert used
+    assert {target for target in used if f"make {target} " not in shown} == set()
+
+
+def test_the_tree_is_the_tree() -> None:
+    tree = re.search(r"## Tree\n\n```\n(.*?)```", README, re.DOTALL)
+    assert tree is not None
+    folder = Path()
+    for line in tree[1].splitlines():
+        names = line[:24].strip().split(", ")
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+            assert folder.is_dir(), line
+            continue
+        for name in names:
+            assert (folder / name).exists(), line
+
+
+@pytest.mark.parametrize(
+    "page_path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))], ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page_path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page_path.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page_path.parent / target).exists(), target
+
+
+def test_the_settings_page_is_what_the_command_prints() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == page()
+    assert [line for line in page().splitlines() if line.endswith("|  |")] == []  # each says what it is
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+
+def test_the_pipelines_use_commands_and_options_that_exist() -> None:
+    from typer.main import get_command
+
+    commands = get_command(secateur).commands  # type: ignore[attr-defined]  # the app is a group
+    for path in (
+        *(ROOT / "examples").glob("*.yml"),
+        ROOT / "docs" / "gate-in-ci.md",
+        ROOT / "docs" / "run-on-a-laptop.md",
+    ):
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ").replace("\n      --", " --")
+        calls = re.findall(r"secateur ([a-z]+)((?: +(?:\"[^\"]*\"|[^\s|)`]+))*)", text)
+        assert calls, path
+        for name, arguments in calls:
+            if name in commands:
+                known = {option for parameter in commands[name].params for option in parameter.opts}
+                assert set(re.findall(r"(?<!\S)--[a-z-]+", arguments)) <= known, (path.name, name)
+
+
+def test_the_pipelines_are_yaml() -> None:
+    for path in (ROOT / "examples").glob("*.yml"):
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def test_the_examples_submit_real_jobs(service: str, models: Path, tmp_path: Path) -> None:
+    """Both programs get as far as a service without a worker lets them: the job is there, and they wait."""
+    programs = [[sys.executable, "examples/submit.py"]]
+    if shutil.which("curl"):
+        programs.append(["sh", "examples/submit.sh"])
+    for number, program in enumerate(programs):
+        running = subprocess.Popen(
+            [*program, MODEL.name, "2"],
+            env={**secateur_environment(SECATEUR_URL=service), "PYTHONUNBUFFERED": "1"},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert running.stdout is not None
+        lines = []
+        for line in running.stdout:
+            lines.append(line)
+            if '"state":"queued"' in line or "'state': 'queued'" in line:
+                break
+        running.kill()
+        running.communicate()
+        assert lines, program
+        listed = subprocess.run(
+            [SECATEUR, "--url", service, "jobs", "--json"],
+            env=dict(os.environ),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert len(listed.stdout.splitlines()) == number + 1
