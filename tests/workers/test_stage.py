@@ -261,6 +261,138 @@ def test_a_recovery_killed_with_sigkill_ends_with_the_same_bytes(runner: Runner)
     assert resumed["curve"] == whole["curve"]
 
 
+TRAINING = {
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "tokens": 32,
+    "max_steps": 8,
+    "warmup_steps": 2,
+    "learning_rate": 0.002,
+    "checkpoint_steps": 2,
+    "text": TEXT,
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "distill all": {"kind": "distill", **TRAINING, "temperature": 2.0, "top_k": 8},
+    "distill adapters and states": {"kind": "distill", "train": "lora", **TRAINING, "hidden_weight": 0.5, "heal": True},
+    "continued": {"kind": "continued", **TRAINING, "validation": 0.1},
+    "examples": {
+        "kind": "lora",
+        **TRAINING,
+        "text": {"source": "local", "path": "examples.jsonl"},
+        "format": "alpaca",
+        "mask_prompt": True,
+        "tokens": 256,
+        "dora": True,
+        "rank_stabilised": True,
+    },
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recovery_that_trains_survives_a_kill_with_the_same_bytes(
+    runner: Runner, text_file: Path, method: str
+) -> None:
+    rows = [{"instruction": f"Say {number}.", "output": str(number) * 20} for number in range(40)]
+    (text_file.parent / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {**SPEC, "recovery": METHODS[method], "pruning": {"kind": "depth", "drop": [4, 6]}}
+    runner.run("prune", spec)
+    whole = runner.result("recover", spec=spec, work="whole")
+    weights = Path("checkpoint") / "model.safetensors"
+    expected = (Path(runner.inputs["recover"]) / weights).read_bytes()
+    assert whole["steps"] == 8
+    assert expected != (Path(runner.inputs["prune"]) / weights).read_bytes()
+
+    process = runner.start("recover", spec, work="killed")
+    process.until(lambda event: event.type == "metrics" and event.data["step"] >= 5)
+    process.send(signal.SIGKILL)
+    process.wait()
+    resumed = runner.result("recover", spec=spec, work="killed")
+    assert (Path(runner.inputs["recover"]) / weights).read_bytes() == expected
+    assert resumed["resumed_from"]
+    assert (resumed["tokens"], resumed["curve"]) == (whole["tokens"], whole["curve"])
+
+
+def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner) -> None:
+    spec = {
+        **SPEC,
+        "recovery": {"kind": "healing", "text": TEXT, "samples": 60, "tokens": 64},
+        "pruning": {"kind": "depth", "drop": [4, 6]},
+        "benchmark": {**SPEC["benchmark"], "latency": None, "samples": None},
+    }
+    runner.run("prune", spec)
+    healed = runner.result("recover", spec=spec)
+    assert (healed["steps"], healed["trainable_parameters"], healed["curve"]) == (0, 0, [])
+    assert len(healed["notes"]) == 2
+    _, pruned, recovered = runner.result("benchmark", spec=spec)["variants"]
+    assert recovered["fidelity"][0]["kl"] < pruned["fidelity"][0]["kl"]
+
+
+TRAINING = {
+    "batch_size": 4,
+    "micro_batch_size": 2,
+    "tokens": 32,
+    "max_steps": 8,
+    "warmup_steps": 2,
+    "learning_rate": 0.002,
+    "checkpoint_steps": 2,
+    "text": TEXT,
+}
+METHODS: dict[str, dict[str, Any]] = {
+    "distill all": {"kind": "distill", **TRAINING, "temperature": 2.0, "top_k": 8},
+    "distill adapters and states": {"kind": "distill", "train": "lora", **TRAINING, "hidden_weight": 0.5, "heal": True},
+    "continued": {"kind": "continued", **TRAINING, "validation": 0.1},
+    "examples": {
+        "kind": "lora",
+        **TRAINING,
+        "text": {"source": "local", "path": "examples.jsonl"},
+        "format": "alpaca",
+        "mask_prompt": True,
+        "tokens": 256,
+        "dora": True,
+        "rank_stabilised": True,
+    },
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recovery_that_trains_survives_a_kill_with_the_same_bytes(
+    runner: Runner, text_file: Path, method: str
+) -> None:
+    rows = [{"instruction": f"Say {number}.", "output": str(number) * 20} for number in range(40)]
+    (text_file.parent / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = {**SPEC, "recovery": METHODS[method], "pruning": {"kind": "depth", "drop": [4, 6]}}
+    runner.run("prune", spec)
+    whole = runner.result("recover", spec=spec, work="whole")
+    weights = Path("checkpoint") / "model.safetensors"
+    expected = (Path(runner.inputs["recover"]) / weights).read_bytes()
+    assert whole["steps"] == 8
+    assert expected != (Path(runner.inputs["prune"]) / weights).read_bytes()
+
+    process = runner.start("recover", spec, work="killed")
+    process.until(lambda event: event.type == "metrics" and event.data["step"] >= 5)
+    process.send(signal.SIGKILL)
+    process.wait()
+    resumed = runner.result("recover", spec=spec, work="killed")
+    assert (Path(runner.inputs["recover"]) / weights).read_bytes() == expected
+    assert resumed["resumed_from"]
+    assert (resumed["tokens"], resumed["curve"]) == (whole["tokens"], whole["curve"])
+
+
+def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner) -> None:
+    spec = {
+        **SPEC,
+        "recovery": {"kind": "healing", "text": TEXT, "samples": 60, "tokens": 64},
+        "pruning": {"kind": "depth", "drop": [4, 6]},
+        "benchmark": {**SPEC["benchmark"], "latency": None, "samples": None},
+    }
+    runner.run("prune", spec)
+    healed = runner.result("recover", spec=spec)
+    assert (healed["steps"], healed["trainable_parameters"], healed["curve"]) == (0, 0, [])
+    assert len(healed["notes"]) == 2
+    _, pruned, recovered = runner.result("benchmark", spec=spec)["variants"]
+    assert recovered["fidelity"][0]["kl"] < pruned["fidelity"][0]["kl"]
+
+
 def test_blocks_named_in_the_spec_need_no_scores(runner: Runner) -> None:
     pruned = runner.result("prune", spec={**SPEC, "pruning": {"kind": "depth", "drop": [7, 2]}})
     assert pruned["dropped"] == [2, 7]

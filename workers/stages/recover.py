@@ -1,4 +1,4 @@
-"""The recover stage: quality back by light retraining. Writes `checkpoint/` and, of adapter methods, `adapter/`."""
+"""The recover stage: quality back, mostly by light retraining. Writes `checkpoint/` and, of adapters, `adapter/`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from app.domain.results import LossPoint, Pruned, Recovered, Scores
 from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import environment
+from workers.reporting import model_card
 from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
@@ -68,6 +69,12 @@ def run(context: StageContext) -> Recovered:
         environment=environment(machine),
         notes=outcome.notes,
     )
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
+    return recovered
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
+    return recovered
     scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
     return recovered
