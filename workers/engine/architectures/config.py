@@ -86,13 +86,21 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
     entries = {key: value for key, value in config.items() if key != "model_type"}
     try:
         loaded = AutoConfig.for_model(model_type, **entries)
+        loaded.to_dict()  # not every entry is looked at before it is written again
     except Exception as error:  # each config class validates in its own way and raises its own kind
         raise BadCheckpoint.field(
-            "/model", f"config.json is not a valid {model_type} config: {error}", value=model_type
+            "/model", f"config.json is not a valid {model_type} config: {one_line(error)}", value=model_type
         ) from error
     if not isinstance(loaded, PretrainedConfig):
         raise BadCheckpoint.field("/model", f"config.json is not a valid {model_type} config.")
     return loaded
+
+
+def one_line(error: Exception) -> str:
+    """The text of another library's error, which may run over several lines, as part of a sentence."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= 300 else text[:297] + "..."
 
 
 def layer_count(config: PretrainedConfig) -> int:
@@ -134,6 +142,10 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise unsupported(f'A model of type "{model_type}" is not a causal language model.', model_type=model_type)
     names = getattr(config, "architectures", None) or []
+    if not isinstance(names, list | tuple):
+        raise BadCheckpoint.field(
+            "/model", "config.json: architectures is not a list.", value=names, expected="a list of names of classes"
+        )
     if names and not any(_is_causal(name) for name in names):
         raise unsupported(f"The checkpoint is a {names[0]}, which has no language-model head.", model_type=model_type)
     layer_count(config)

@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 
 from app.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture, Quirk
-from workers.engine.architectures.config import layer_count, unsupported
+from workers.engine.architectures.config import layer_count, one_line, unsupported
 
 # Lists that are per layer wherever they occur and have the right length.
 _PER_LAYER_NAMES = frozenset(
@@ -58,7 +58,7 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     except Exception as error:  # whatever a family's constructor raises on values that do not fit together
         raise BadCheckpoint.field(
             "/model",
-            f"config.json does not build a {config.model_type} model: {error}",
+            f"config.json does not build a {config.model_type} model: {one_line(error)}",
             value=config.model_type,
             expected="sizes and settings that fit together",
         ) from error
