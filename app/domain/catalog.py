@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.domain import options as o
+from app.domain import recovery_options as r
 
 
 @dataclass(frozen=True)
@@ -159,14 +160,14 @@ RECOVERIES = _table(
         "No recovery",
         "The pruned model as it is.",
         SHORTENED_LLAMA,
-        o.NoRecovery,
+        r.NoRecovery,
     ),
     Row(
         "lora",
         "LoRA",
         "Low-rank adapters on all projections, trained by next-token loss on a text and merged into the weights.",
         f"{SHORTENED_LLAMA}; Hu et al. 2021, LoRA, arXiv 2106.09685",
-        o.LoraRecovery,
+        r.LoraRecovery,
     ),
     Row(
         "distill",
@@ -174,14 +175,14 @@ RECOVERIES = _table(
         "Trains the pruned model, or adapters on it, to predict what the original predicts. Recovers the original "
         "rather than adapting to a text, so it is the choice where fidelity counts.",
         "Hinton et al. 2015, arXiv 1503.02531; Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
-        o.DistillRecovery,
+        r.DistillRecovery,
     ),
     Row(
         "continued",
         "Continued pretraining",
         "All weights by next-token loss on a text. The strongest where much was removed and there are many tokens.",
         SHORTENED_LLAMA,
-        o.ContinuedRecovery,
+        r.ContinuedRecovery,
     ),
     Row(
         "healing",
@@ -189,7 +190,7 @@ RECOVERIES = _table(
         "Fits a linear map for each cut by least squares and folds it into the weights before the cut. Takes seconds "
         "and trains nothing; can also come before a training (`heal`).",
         "Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819",
-        o.HealingRecovery,
+        r.HealingRecovery,
     ),
 )
 

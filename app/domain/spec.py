@@ -18,13 +18,13 @@ from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.options import (
     FidelityBenchmark,
     LatencyBenchmark,
-    LoraRecovery,
     Options,
     PerplexityBenchmark,
     PerplexityScoring,
     SamplesBenchmark,
     WidthPruning,
 )
+from app.domain.recovery_options import LoraRecovery
 
 
 class HubModel(Options):

@@ -12,7 +12,6 @@ from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import environment
 from workers.reporting import model_card
-from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
 

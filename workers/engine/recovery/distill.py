@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from app.domain.options import DistillRecovery
+from app.domain.recovery_options import DistillRecovery
 from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.models import free_memory

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.options import HubText, LocalText, LoraRecovery
+from app.domain.options import HubText, LocalText
+from app.domain.recovery_options import LoraRecovery
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import describe_batch, starts_with_bos

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.options import HealingRecovery, TrainedRecovery
+from app.domain.recovery_options import HealingRecovery, TrainedRecovery
 from app.errors import StageFailed, UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.benchmarks.windows import batches

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.options import TrainedRecovery
+from app.domain.recovery_options import TrainedRecovery
 from app.domain.results import LossPoint, TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import TextSource, token_batch

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.options import DistillRecovery, LoraRecovery
+from app.domain.recovery_options import DistillRecovery, LoraRecovery
 from app.errors import UnsupportedModel
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint

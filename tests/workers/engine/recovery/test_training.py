@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from app.domain.options import LoraRecovery
+from app.domain.recovery_options import LoraRecovery
 from app.domain.results import LossPoint
 from app.errors import StageFailed
 from workers.engine.recovery.lora import add_adapters
