@@ -29,10 +29,3 @@ class Redacting(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(self._inner.format(record))
-
-
-def redact_handlers(logger: logging.Logger) -> None:
-    """Make every handler of this logger hide secrets."""
-    for handler in logger.handlers:
-        if not isinstance(handler.formatter, Redacting):
-            handler.setFormatter(Redacting(handler.formatter))

@@ -122,7 +122,7 @@ def look(session: Session, claim: Claim) -> tuple[Standing, bool]:
     """How it is with the claim, and whether the job's deadline has passed; locks nothing."""
     overdue = func.coalesce(Job.deadline_at <= func.now(), False)
     query = select(Stage.state, overdue).join(Job, Job.id == Stage.job_id).where(*_ours(claim))
-    row = session.execute(query).tuples().one_or_none()
+    row = session.execute(query).one_or_none()
     return (Standing.LOST, False) if row is None else (_standing(row[0]), row[1])
 
 

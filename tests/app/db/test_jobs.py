@@ -1,0 +1,342 @@
+"""Queries of jobs, and what cancel, retry and delete do to the rows."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.db import artifacts, claims, events, jobs, reports, stages
+from app.db.artifacts import NewArtifact
+from app.db.claims import Claim, Standing
+from app.db.jobs import JobFilters
+from app.db.session import SessionFactory, unit_of_work
+from app.db.tables import Job
+from app.domain.jobs import StageName, State, Verdict
+from app.domain.spec import CompressionSpec
+from app.errors import Conflict, NotFound, StageFailed
+
+PROBLEM = StageFailed("it broke.").to_problem()
+
+
+def spec(**more: Any) -> CompressionSpec:
+    body = {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
+    return CompressionSpec.model_validate({**body, **more})
+
+
+def insert(session: Session, **more: Any) -> Job:
+    job = jobs.insert(session, spec=spec(**more), caller="me")
+    assert job is not None
+    return job
+
+
+def take(session: Session, job: Job) -> Claim:
+    stage_id = stages.waiting_id(jobs.get(session, job.id))
+    assert stage_id is not None
+    claim = claims.claim(session, stage_id, worker=f"w{stage_id}{session.info}", lease_seconds=30)
+    assert claim is not None
+    return claim
+
+
+def finish(session: Session, claim: Claim, verdict: str = "none") -> claims.Ended:
+    file = NewArtifact("x.json", f"k/{claim.stage_id}", 2, "0" * 64, "application/json")
+    return claims.succeed(session, claim, result={"verdict": verdict}, output=f"o/{claim.stage_id}", files=[file])
+
+
+def states(session: Session, job: Job) -> list[State]:
+    fresh = jobs.get(session, job.id)
+    return [fresh.state, *(stage.state for stage in fresh.stages)]
+
+
+def told(session: Session, job: Job) -> list[str]:
+    """The history, as `state` or `stage state`."""
+    return [
+        " ".join(filter(None, (event.stage, event.data.get("state", event.type))))
+        for event in events.after(session, job.id)
+    ]
+
+
+def test_a_new_job_waits_with_its_first_stage(session: Session) -> None:
+    job = insert(session, labels={"commit": "abc"})
+    assert (job.state, job.verdict, job.model_id, job.labels) == ("queued", "none", "org/model", {"commit": "abc"})
+    assert [stage.name for stage in job.stages] == list(StageName)
+    assert [stage.enqueued_at is not None for stage in job.stages] == [True] + [False] * 4
+    assert stages.waiting_id(job) == job.stages[0].id
+    assert told(session, job) == ["queued"]
+    assert jobs.count_by_state(session)[State.QUEUED] == 1
+    assert jobs.count_by_state(session)[State.FAILED] == 0
+
+
+def test_a_whole_run(session: Session) -> None:
+    job = insert(session)
+    for position in range(5):
+        claim = take(session, job)
+        assert claim.token == 1
+        following = finish(session, claim, "passed").send
+        fresh = jobs.get(session, job.id)
+        assert following == (fresh.stages[position + 1].id if position < 4 else None)
+    assert states(session, job) == [State.SUCCEEDED] * 6
+    assert jobs.get(session, job.id).verdict is Verdict.PASSED
+    report = reports.find(session, job.id)
+    assert report is not None
+    assert report.body == {"verdict": "passed"}
+    assert told(session, job)[:4] == ["queued", "running", "score running", "score succeeded"]
+    assert told(session, job)[-3:] == ["report succeeded", "verdict", "succeeded"]
+    assert [event.seq for event in events.after(session, job.id)] == list(range(1, 15))
+    assert [a.path for a in artifacts.list_for(session, job.id)] == sorted(f"{name}/x.json" for name in StageName)
+    with pytest.raises(NotFound):
+        artifacts.get(session, job.id, "score/none")
+
+
+def test_idempotency_keys_are_the_callers_own(session: Session) -> None:
+    def put(caller: str, key: str | None) -> Job | None:
+        print_ = "f" if key else None
+        return jobs.insert(session, spec=spec(), caller=caller, idempotency_key=key, idempotency_fingerprint=print_)
+
+    first = put("a", "k")
+    assert first is not None
+    assert put("a", "k") is None
+    assert put("b", "k") is not None
+    assert put("a", None) is not None
+    assert put("a", None) is not None
+    found = jobs.by_idempotency_key(session, caller="a", key="k")
+    assert found is not None
+    assert (found.id, found.idempotency_fingerprint) == (first.id, "f")
+
+
+def test_pages_are_newest_first_and_filtered(session: Session) -> None:
+    made = [insert(session, labels={"n": str(n), "all": "x"}).id for n in range(5)]
+    newest = list(reversed(made))
+    seen: list[UUID] = []
+    after = None
+    while True:
+        page = jobs.list_page(session, after=after, limit=2)
+        seen += [job.id for job in page.jobs]
+        if not page.has_more:
+            break
+        after = seen[-1]
+    assert seen == newest
+    assert [j.id for j in jobs.list_page(session, filters=JobFilters(labels={"n": "3", "all": "x"})).jobs] == [made[3]]
+    assert jobs.list_page(session, filters=JobFilters(model="org/other")).jobs == []
+    jobs.request_cancel(session, made[0])
+    assert [j.id for j in jobs.list_page(session, filters=JobFilters(state=State.CANCELLED)).jobs] == [made[0]]
+    assert len(jobs.list_page(session, filters=JobFilters(verdict=Verdict.NONE)).jobs) == 5
+
+
+def test_cancelling_what_waits_is_done_at_once(session: Session) -> None:
+    job = insert(session)
+    jobs.request_cancel(session, job.id)
+    assert states(session, job) == [State.CANCELLED] * 6
+    history = told(session, job)
+    jobs.request_cancel(session, job.id)  # asking again tells nothing new
+    assert told(session, job) == history
+    assert stages.waiting_id(jobs.get(session, job.id)) is None
+
+
+def test_cancelling_between_two_stages(session: Session) -> None:
+    job = insert(session)
+    finish(session, take(session, job))
+    jobs.request_cancel(session, job.id)
+    assert states(session, job) == [State.CANCELLED, State.SUCCEEDED] + [State.CANCELLED] * 4
+    assert told(session, job)[-2:] == ["cancelling", "cancelled"]
+
+
+@pytest.mark.parametrize("end", ["succeed", "fail", "crash", "release", "cancelled"])
+def test_a_cancel_wins_over_however_the_stage_ends(session: Session, end: str) -> None:
+    job = insert(session)
+    claim = take(session, job)
+    jobs.request_cancel(session, job.id)
+    assert states(session, job)[:2] == [State.CANCELLING, State.CANCELLING]
+    assert claims.look(session, claim)[0] is Standing.CANCELLING
+    assert claims.renew(session, claim, lease_seconds=30) is Standing.CANCELLING
+    ended = {
+        "succeed": lambda: finish(session, claim),
+        "fail": lambda: claims.fail(session, claim, problem=PROBLEM),
+        "crash": lambda: claims.crash(session, claim, problem=PROBLEM, max_attempts=3),
+        "release": lambda: claims.release(session, claim, reason="shutdown"),
+        "cancelled": lambda: claims.cancelled(session, claim),
+    }[end]()
+    assert ended == claims.Ended(State.CANCELLED)
+    assert states(session, job) == [State.CANCELLED] * 6
+
+
+def test_retry_keeps_what_succeeded(session: Session) -> None:
+    job = insert(session)
+    finish(session, take(session, job))
+    claims.fail(session, take(session, job), problem=PROBLEM)
+    failed = jobs.get(session, job.id)
+    assert states(session, job) == [State.FAILED, State.SUCCEEDED, State.FAILED] + [State.CANCELLED] * 3
+    assert failed.problem == {**PROBLEM, "stage": "prune"}
+    retried = jobs.retry(session, job.id)
+    assert states(session, job) == [State.QUEUED, State.SUCCEEDED] + [State.QUEUED] * 4
+    assert (retried.problem, retried.finished_at, retried.cancel_requested_at) == (None, None, None)
+    assert stages.waiting_id(retried) == retried.stages[1].id
+    assert take(session, job).attempt == 2
+    with pytest.raises(Conflict, match="running"):
+        jobs.retry(session, job.id)
+
+
+def test_only_a_job_that_is_over_can_be_deleted(session: Session) -> None:
+    job = insert(session)
+    with pytest.raises(Conflict, match="cancel it"):
+        jobs.delete(session, job.id)
+    jobs.request_cancel(session, job.id)
+    jobs.delete(session, job.id)
+    with pytest.raises(NotFound):
+        jobs.get(session, job.id)
+    with pytest.raises(NotFound):
+        events.append(session, job.id, [events.log("too late")])
+
+
+def test_deadlines(session: Session) -> None:
+    soon = datetime.now(UTC) - timedelta(seconds=1)
+    late = jobs.insert(session, spec=spec(), caller="me", deadline_at=soon)
+    assert late is not None
+    insert(session)
+    assert jobs.overdue(session) == [late.id]
+    assert claims.claim(session, late.stages[0].id, worker="w", lease_seconds=30) is None
+    jobs.cancel_if_overdue(session, late.id)
+    assert states(session, late)[0] is State.CANCELLED
+    assert jobs.retry(session, late.id).deadline_at is None
+    jobs.cancel_if_overdue(session, late.id)
+    assert states(session, late)[0] is State.QUEUED
+
+
+# claims
+
+
+def test_a_stage_is_claimed_once_and_in_its_turn(session: Session) -> None:
+    job = insert(session)
+    assert claims.claim(session, job.stages[1].id, worker="w", lease_seconds=30) is None
+    first = claims.claim(session, job.stages[0].id, worker="one", lease_seconds=30)
+    assert first is not None
+    assert claims.claim(session, job.stages[0].id, worker="two", lease_seconds=30) is None
+    again = claims.claim(session, job.stages[0].id, worker="one", lease_seconds=30)
+    assert again == first  # the same try, whose commit may have been cut
+    assert claims.claim(session, UUID(int=1), worker="w", lease_seconds=30) is None
+
+
+def test_many_workers_race_for_one_stage(sessions: SessionFactory) -> None:
+    with unit_of_work(sessions) as session:
+        job = insert(session)
+    won: list[Claim] = []
+
+    def race(worker: int) -> None:
+        with unit_of_work(sessions) as session:
+            claim = claims.claim(session, job.stages[0].id, worker=str(worker), lease_seconds=30)
+        if claim is not None:
+            won.append(claim)
+
+    threads = [threading.Thread(target=race, args=(n,)) for n in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(claim.token, claim.attempt) for claim in won] == [(1, 1)]
+
+
+def expire(session: Session, claim: Claim) -> None:
+    claims.renew(session, claim, lease_seconds=-1)
+
+
+def test_a_rescued_stage_refuses_its_old_worker(session: Session) -> None:
+    job = insert(session)
+    old = take(session, job)
+    assert claims.rescue(session, old.stage_id, problem=PROBLEM, max_attempts=3) == claims.LOST  # the lease holds
+    expire(session, old)
+    assert stages.expired(session) == [old.stage_id]
+    assert claims.rescue(session, old.stage_id, problem=PROBLEM, max_attempts=3).state is State.QUEUED
+    for _ in range(2):  # before and after another worker has it
+        assert claims.renew(session, old, lease_seconds=30) is Standing.LOST
+        assert claims.look(session, old) == (Standing.LOST, False)
+        assert claims.relay(session, old, [events.log("too late")], before=0) is Standing.LOST
+        assert finish(session, old) == claims.LOST
+        assert claims.fail(session, old, problem=PROBLEM) == claims.LOST
+        assert claims.crash(session, old, problem=PROBLEM, max_attempts=3) == claims.LOST
+        assert claims.release(session, old, reason="shutdown") == claims.LOST
+        if stages.waiting_id(jobs.get(session, job.id)):
+            claims.claim(session, old.stage_id, worker="new", lease_seconds=30)
+    assert "score log" in told(session, job)  # why it was taken from the worker
+    assert all(event.data.get("message") != "too late" for event in events.after(session, job.id))
+
+
+def test_a_worker_whose_job_was_deleted_is_lost(session: Session) -> None:
+    job = insert(session)
+    claim = take(session, job)
+    expire(session, claim)
+    jobs.request_cancel(session, job.id)
+    assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3).state is State.CANCELLED
+    jobs.delete(session, job.id)
+    assert claims.renew(session, claim, lease_seconds=30) is Standing.LOST
+    assert claims.relay(session, claim, [events.log("x")], before=0) is Standing.LOST
+    assert finish(session, claim) == claims.LOST
+    assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3) == claims.LOST
+
+
+def test_crashes_are_counted_and_limited(session: Session) -> None:
+    job = insert(session)
+    for crash in range(1, 4):
+        claim = claims.claim(session, job.stages[0].id, worker=f"w{crash}", lease_seconds=30)
+        assert claim is not None
+        ended = claims.crash(session, claim, problem=PROBLEM, max_attempts=3)
+        assert ended.state is (State.FAILED if crash == 3 else State.QUEUED)
+        assert claims.crash(session, claim, problem=PROBLEM, max_attempts=3) == ended  # asked again, counted once
+    problem = jobs.get(session, job.id).problem
+    assert problem is not None
+    assert problem["detail"] == "it broke. It was tried 3 times."
+
+
+def test_ending_twice_ends_once(session: Session) -> None:
+    job = insert(session)
+    claim = take(session, job)
+    assert finish(session, claim) == finish(session, claim)
+    assert told(session, job).count("score succeeded") == 1
+    assert len(artifacts.list_for(session, job.id)) == 1
+
+
+def test_a_batch_is_relayed_once_and_a_longer_one_from_where_it_went_on(session: Session) -> None:
+    job = insert(session)
+    claim = take(session, job)
+    lines = [events.log(str(n)) for n in range(5)]
+    claims.relay(session, claim, lines[:2], before=0, progress={"done": 1, "total": 2, "unit": "x"})
+    claims.relay(session, claim, lines[:2], before=0)
+    claims.relay(session, claim, lines[:4], before=0)
+    claims.relay(session, claim, lines[4:], before=4)
+    logged = [event.data["message"] for event in events.after(session, job.id, types=["log"])]
+    assert logged == ["0", "1", "2", "3", "4"]
+    assert jobs.get(session, job.id).stages[0].progress == {"done": 1, "total": 2, "unit": "x"}
+
+
+def test_events_of_many_writers_have_no_gap(sessions: SessionFactory) -> None:
+    with unit_of_work(sessions) as session:
+        job = insert(session)
+
+    def write(writer: int) -> None:
+        for n in range(10):
+            with unit_of_work(sessions) as session:
+                events.append(session, job.id, [events.log(f"{writer} {n} {i}") for i in range(3)])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with unit_of_work(sessions) as session:
+        found = events.after(session, job.id, limit=1000)
+        assert [event.seq for event in found] == list(range(1, 122))
+        assert [event.seq for event in events.after(session, job.id, seq=100, limit=5)] == [101, 102, 103, 104, 105]
+        assert jobs.get(session, job.id).last_event_seq == 121
+
+
+def test_unclaimed_stages_are_taken_once(session: Session) -> None:
+    job = insert(session)
+    assert stages.take_unclaimed(session, older_than=60) == []
+    assert stages.take_unclaimed(session, older_than=0) == [job.stages[0].id]
+    assert stages.count_waiting(session) == 1
+    take(session, job)
+    assert stages.take_unclaimed(session, older_than=0) == []
+    assert stages.count_waiting(session) == 0

@@ -1,0 +1,111 @@
+"""When two stages are the same, and when that cannot be known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.domain.jobs import StageName
+from app.domain.protocol import Runtime, StageSpec
+from app.domain.spec import CompressionSpec
+from workers import dedupe
+from workers.dedupe import dedupe_key
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text("{}")
+    (tmp_path / "news.txt").write_text("text")
+    return tmp_path
+
+
+def key(
+    root: Path,
+    stage: StageName = StageName.SCORE,
+    *,
+    device: str = "cpu",
+    fingerprint: str | None = None,
+    inputs: dict[StageName, list[tuple[str, str]]] | None = None,
+    **more: Any,
+) -> str | None:
+    body = {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth", "blocks": 1}}
+    spec = StageSpec(
+        job_id=uuid4(),
+        stage=stage,
+        created_at=datetime.now(UTC),
+        spec=CompressionSpec.model_validate({**body, **more}),
+        work=root / str(uuid4()),
+        runtime=Runtime(device=device, cache=root, model_roots=(root,), data_roots=(root,)),
+    )
+    return dedupe_key(spec, fingerprint=fingerprint, inputs=inputs or {})
+
+
+def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None:
+    assert key(root) is not None
+    assert key(root) == key(root, labels={"commit": "x"}, gates={"min_speedup": 1.1}, recovery={"kind": "none"})
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"seed": 1},
+        {"device": "cuda"},
+        {"dtype": "float16"},
+        {"pruning": {"kind": "depth", "blocks": 2}},
+        {"scoring": {"criterion": "magnitude"}},
+        {"stage": StageName.PRUNE},
+        {"inputs": {StageName.SCORE: [("scores.json", "0")]}},
+        {"fingerprint": "f"},
+    ],
+    ids=str,
+)
+def test_whatever_decides_the_result_is_in_the_key(root: Path, more: dict[str, Any]) -> None:
+    assert key(root, **more) not in {None, key(root)}
+
+
+def test_a_changed_file_is_another_model(root: Path) -> None:
+    before = key(root)
+    (root / "m" / "config.json").write_text("{ }")
+    assert key(root) not in {None, before}
+
+
+def test_a_changed_text_is_another_text(root: Path) -> None:
+    scoring = {"criterion": "perplexity", "calibration": {"text": {"source": "local", "path": "news.txt"}}}
+    before = key(root, scoring=scoring)
+    assert before not in {None, key(root)}
+    (root / "news.txt").write_text("other text")
+    assert key(root, scoring=scoring) not in {None, before}
+
+
+def test_no_key_where_the_content_could_change_behind_it(root: Path) -> None:
+    assert key(root, model={"source": "local", "path": "missing"}) is None
+    assert key(root, model={"source": "hub", "id": "org/m"}) is None
+    assert key(root, model={"source": "hub", "id": "org/m", "revision": "main"}) is None
+    assert key(root, model={"source": "hub", "id": "org/m", "revision": "a" * 40}) is not None
+    assert key(root, model={"source": "hub", "id": "org/m"}, fingerprint="known by now") is not None
+    hub_text = {"criterion": "perplexity", "calibration": {"text": {"source": "hub", "id": "org/text"}}}
+    assert key(root, scoring=hub_text) is None
+
+
+def test_measurements_have_no_key(root: Path) -> None:
+    assert key(root, StageName.BENCHMARK, fingerprint="f") is None
+    assert key(root, StageName.REPORT, fingerprint="f") is None
+    assert key(root, StageName.RECOVER, fingerprint="f") is not None
+
+
+def test_other_code_has_other_keys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key(root)
+    monkeypatch.setattr(dedupe, "engine_version", lambda: "another")
+    assert key(root) != before
+
+
+def test_the_engines_version_covers_its_code() -> None:
+    root = Path(dedupe.__file__).parents[1]
+    for part in dedupe._CODE:
+        assert (root / part).exists()
+    assert dedupe.engine_version() == dedupe.engine_version()

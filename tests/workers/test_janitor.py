@@ -1,0 +1,187 @@
+"""The janitor: what it sends again, rescues, cancels and deletes, alone and beside another one."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from app.db import claims, jobs, stages
+from app.db.session import SessionFactory, unit_of_work
+from app.db.tables import Job
+from app.domain.jobs import State
+from app.domain.spec import CompressionSpec
+from app.settings import Settings
+from app.storage import LocalStore, output_of
+from workers.janitor import Janitor
+from workers.scratch import Scratch
+
+
+class World:
+    """A database with jobs, a store, and janitors that note what they send."""
+
+    def __init__(self, sessions: SessionFactory, folder: Path) -> None:
+        self.sessions = sessions
+        self.settings = Settings(data_dir=folder / "data", resend_seconds=0.001)
+        self.store = LocalStore(folder / "store")
+        self.sent: list[UUID] = []
+        self.depth: int | None = 0
+
+    def janitor(self) -> Janitor:
+        return Janitor(self.settings, self.sessions, self.store, send=self.sent.append, depth=lambda: self.depth)
+
+    def job(self, *, deadline: float | None = None) -> Job:
+        body = {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
+        deadline_at = None if deadline is None else datetime.now(UTC) + timedelta(seconds=deadline)
+        with unit_of_work(self.sessions) as session:
+            job = jobs.insert(session, spec=CompressionSpec.model_validate(body), caller="me", deadline_at=deadline_at)
+            assert job is not None
+        return job
+
+    def claim(self, job: Job, *, lease_seconds: float = 30) -> claims.Claim:
+        with unit_of_work(self.sessions) as session:
+            stage_id = stages.waiting_id(jobs.get(session, job.id))
+            assert stage_id is not None
+            claim = claims.claim(session, stage_id, worker=str(uuid4()), lease_seconds=lease_seconds)
+            assert claim is not None
+        return claim
+
+    def read(self, job: Job) -> Job:
+        with unit_of_work(self.sessions) as session:
+            return jobs.get(session, job.id)
+
+
+@pytest.fixture
+def world(sessions: SessionFactory, tmp_path: Path) -> World:
+    return World(sessions, tmp_path)
+
+
+def test_what_waits_unclaimed_is_sent_again(world: World) -> None:
+    waiting, held = world.job(), world.job()
+    world.claim(held)
+    world.janitor().tick()
+    assert world.sent == [waiting.stages[0].id]
+
+
+@pytest.mark.parametrize("depth", [1, None], ids=["its message waits in the broker", "the broker is down"])
+def test_nothing_is_sent_where_that_would_not_help(world: World, depth: int | None) -> None:
+    world.job()
+    world.depth = depth
+    world.janitor().tick()
+    assert world.sent == []
+
+
+def test_a_lost_worker_costs_its_stage_an_attempt(world: World) -> None:
+    job = world.job()
+    for crash in range(1, 4):
+        world.claim(job, lease_seconds=-1)
+        world.janitor().rescue()
+        assert world.read(job).stages[0].crashes == crash
+    found = world.read(job)
+    assert found.state is State.FAILED
+    assert found.problem is not None
+    assert "worker was lost" in found.problem["detail"]
+
+
+def test_an_overdue_job_is_cancelled(world: World) -> None:
+    overdue, early = world.job(deadline=-1), world.job(deadline=1000)
+    world.janitor().tick()
+    assert world.read(overdue).state is State.CANCELLED
+    assert world.read(early).state is State.QUEUED
+
+
+def test_janitors_race(world: World) -> None:
+    """Each stage is rescued once, and each waiting one sent once in its time, however many janitors work at a time."""
+    lost = [world.job() for _ in range(6)]
+    for job in lost:
+        world.claim(job, lease_seconds=-1)
+    barrier = threading.Barrier(4)
+
+    def work() -> None:
+        janitor = world.janitor()
+        barrier.wait()
+        janitor.rescue()  # not by way of `tick`, whose lock would let only one work
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(world.sent) == sorted(job.stages[0].id for job in lost)
+    assert [(s.state, s.token, s.crashes) for s in (world.read(job).stages[0] for job in lost)] == [
+        (State.QUEUED, 2, 1)
+    ] * 6
+
+
+def test_only_one_janitor_is_elected(world: World) -> None:
+    first, second = world.janitor(), world.janitor()
+    with first._elected() as one, second._elected() as other:
+        assert (one, other) == (True, False)
+    with second._elected() as other:
+        assert other
+
+
+def test_the_store_is_swept_of_what_no_stage_refers_to(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "x.json").write_text("{}")
+    running, done = world.job(), world.job()
+    held, committed = world.claim(running), world.claim(done)
+    kept = [output_of(claim.stage_id, claim.token) for claim in (held, committed)]
+    orphans = [output_of(held.stage_id, 99), output_of(uuid4(), 1)]
+    for output in (*kept, *orphans):
+        files = world.store.put_folder(folder, output, check=lambda: None)
+    with unit_of_work(world.sessions) as session:
+        claims.succeed(session, committed, result={}, output=kept[1], files=[])
+    assert files
+    world.janitor().sweep()
+    assert sorted(output for _, _, output in world.store.attempts()) == sorted(kept)
+
+
+def test_scratch_is_kept_while_it_may_be_needed(world: World) -> None:
+    work_dir = world.settings.work_dir
+    waiting, done = world.job(), world.job()
+    committed = world.claim(done)
+    with unit_of_work(world.sessions) as session:
+        claims.succeed(session, committed, result={}, output="o", files=[])
+    for stage_id in (waiting.stages[0].id, committed.stage_id, uuid4()):
+        Scratch(work_dir, stage_id).work.mkdir(parents=True)
+    (work_dir / "not-a-stage").mkdir()
+    world.janitor().sweep()
+    assert {path.name for path in work_dir.iterdir()} == {str(waiting.stages[0].id), "not-a-stage"}
+    old = Janitor(
+        world.settings.model_copy(update={"keep_days": 1e-9}),
+        world.sessions,
+        world.store,
+        send=world.sent.append,
+        depth=lambda: 0,
+    )
+    claim = world.claim(waiting)
+    old.sweep()  # a stage that a worker holds keeps its scratch, however old
+    assert Scratch(work_dir, claim.stage_id).root.is_dir()
+    with unit_of_work(world.sessions) as session:
+        claims.release(session, claim, reason="shutdown")
+    old.sweep()
+    assert not Scratch(work_dir, claim.stage_id).root.exists()
+
+
+def test_a_janitor_outlives_its_failures(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    rounds = threading.Semaphore(0)
+
+    def broken() -> int:
+        rounds.release()
+        raise OSError("the broker speaks nonsense")
+
+    settings = world.settings.model_copy(update={"janitor_seconds": 0.01})
+    world.job()
+    janitor = Janitor(settings, world.sessions, world.store, send=world.sent.append, depth=broken)
+    janitor.start()
+    for _ in range(3):
+        assert rounds.acquire(timeout=20)
+    janitor.stop()
+    janitor.join(timeout=20)
+    assert not janitor.is_alive()
+    assert "goes on in the next round" in caplog.text
