@@ -5,6 +5,7 @@ const form = document.getElementById("form");
 const submit = document.getElementById("submit");
 const notice = document.getElementById("notice");
 const OPEN = ["model", "pruning"];
+const title = (name) => words(name[0].toUpperCase() + name.slice(1));
 const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries" };
 
 function say(text) {
@@ -27,25 +28,44 @@ const builder = new SchemaForm(catalog.spec, describe);
 const required = catalog.spec.required ?? [];
 const parts = [];
 form.replaceChildren();
-for (const [name, schema] of Object.entries(catalog.spec.properties)) {
-  const part = { name, ...builder.field(schema, `/${name}`, { name: "", required: required.includes(name) }) };
-  const group = element("details", { className: "group", open: OPEN.includes(name) });
-  const summary = element("summary", { textContent: words(name) });
+
+function group(name, open) {
+  const node = element("details", { className: "group", open });
+  const summary = element("summary", { textContent: title(name) });
   const state = element("small");
   summary.append(state);
-  const label = part.node.matches(".field") ? part.node.querySelector("label") : null;
-  if (label) label.textContent = words(name);
-  group.append(summary, part.node);
-  form.append(group);
-  parts.push({ ...part, state });
+  node.append(summary);
+  return { node, state };
 }
+
+const others = group("labels and more", false); // single fields share one group
+for (const [name, schema] of Object.entries(catalog.spec.properties)) {
+  const field = builder.field(schema, `/${name}`, { name: "", required: required.includes(name) });
+  if (field.node.matches(".field")) {
+    field.node.querySelector("label").textContent = words(name);
+    others.node.append(field.node);
+    parts.push({ name, ...field, state: others.state });
+    continue;
+  }
+  const own = group(name, OPEN.includes(name));
+  own.node.append(field.node);
+  form.append(own.node);
+  parts.push({ name, ...field, state: own.state });
+}
+form.append(others.node);
 
 function read() {
   const body = {};
+  const said = new Map();
   for (const { name, read: value, chosen, state } of parts) {
     const found = value();
     if (found !== undefined) body[name] = found;
-    state.textContent = [chosen?.(), found === undefined ? "as usual" : ""].filter(Boolean).join(", ");
+    const words = said.get(state) ?? { chosen: chosen?.(), usual: true };
+    words.usual &&= found === undefined;
+    said.set(state, words);
+  }
+  for (const [state, { chosen, usual }] of said) {
+    state.textContent = [chosen, usual ? "defaults" : ""].filter(Boolean).join(", ");
   }
   return body;
 }

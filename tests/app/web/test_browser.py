@@ -1,0 +1,147 @@
+"""The dashboard and the API page in a real browser: scripts, streams, the form. Needs chromium and chromedriver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.db import events
+from app.domain.jobs import StageName
+from tests.fixtures.browser import MISSING, Browser, browsing
+from tests.fixtures.live import serving
+from tests.fixtures.played_worker import PlayedWorker
+from tests.fixtures.small_files import write_gguf
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
+
+
+@pytest.fixture
+def url(application: FastAPI) -> Iterator[str]:
+    with serving(application) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def quiet_console(browser: Browser) -> Iterator[None]:
+    """No script fails, and nothing is refused by the pages' own policy."""
+    browser.console()
+    yield
+    assert [line for line in browser.console() if "422" not in line] == []
+
+
+def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
+    job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    browser.open(f"{url}/ui/jobs/{job}")
+    claim = worker.claim(job)
+    browser.until("return document.querySelector('[data-stage=score]').dataset.state === 'running'")
+    data: dict[str, Any] = {"done": 12, "total": 30, "unit": "blocks"}
+    progress = events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt)
+    worker.tell(claim, progress, **data)
+    browser.until("return document.querySelector('[data-stage=score] .amount').innerText === '12 of 30 blocks'")
+    assert browser.run("return document.querySelector('[data-stage=score] progress').value") == pytest.approx(0.4)
+    worker.log(claim, "a line with <b>markup</b>", before=1)
+    browser.until("return document.getElementById('log').innerText.includes('a line with <b>markup</b>')")
+    assert browser.text("#job-state") == "running"
+    worker.succeed(claim)
+    worker.finish(job, {StageName.PRUNE: {"checkpoint/config.json": b"{}"}})
+    browser.until("return document.querySelector('.tiles') !== null")  # the page has renewed itself
+    assert browser.text("#job-state") == "succeeded"
+    assert "1.25×" in browser.text(".tiles")
+    assert browser.run("return document.querySelectorAll('svg.plot rect').length") == 4
+
+
+def test_a_job_is_cancelled_and_deleted_by_its_buttons(url: str, browser: Browser, spec: dict[str, Any]) -> None:
+    job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    browser.open(f"{url}/ui/jobs/{job}")
+    browser.click("[data-action=cancel]")
+    browser.until("return document.querySelector('[data-action=delete]') !== null")
+    assert httpx.get(f"{url}/jobs/{job}").json()["state"] == "cancelled"
+    browser.run("window.confirm = () => true")
+    browser.click("[data-action=delete]")
+    browser.until("return location.pathname === '/ui'")
+    assert httpx.get(f"{url}/jobs/{job}").status_code == 404
+
+
+def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]) -> None:
+    browser.open(f"{url}/ui")
+    assert "No job yet" in browser.text("table")
+    httpx.post(f"{url}/jobs", json=spec)
+    browser.until("return document.querySelector('table').innerText.includes('some/model')")
+
+
+def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser: Browser, model_root: Path) -> None:
+    write_gguf(model_root / "m.gguf", 12)
+    browser.open(f"{url}/ui/new")
+    browser.until("return !document.getElementById('submit').disabled")
+    browser.run(
+        "const s = document.getElementById('f-model-source'); s.value = 'local';"
+        "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    browser.type("#f-model-path", "m.gguf")
+    browser.type("#f-pruning-blocks", "9")
+    browser.click("#submit")
+    browser.until("return document.getElementById('f-pruning-blocks').getAttribute('aria-invalid') === 'true'")
+    assert "the model has 12" in browser.text("#f-pruning-blocks-error")
+    browser.run("document.getElementById('f-pruning-blocks').value = ''")
+    browser.type("#f-pruning-blocks", "2")
+    browser.click("#submit")
+    browser.until("return location.pathname.startsWith('/ui/jobs/')")
+    job = httpx.get(f"{url}/jobs/{browser.url.rsplit('/', 1)[-1]}").json()
+    assert job["model"] == "m.gguf"
+    assert job["spec"]["pruning"]["blocks"] == 2
+    assert job["spec"]["recovery"]["kind"] == "lora"  # left alone: the service's default
+
+
+def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> None:
+    """Each method of each table is chosen in turn; the request has its name, and no field is undefined."""
+    browser.open(f"{url}/ui/new")
+    browser.until("return !document.getElementById('submit').disabled")
+    catalog = httpx.get(f"{url}/catalog").json()
+    choose = (
+        "const s = document.querySelector(arguments[0]); s.value = arguments[1];"
+        "s.dispatchEvent(new Event('change', {bubbles: true}));"
+        "return document.getElementById('body').textContent"
+    )
+    for selector, table in [
+        ("#f-scoring-criterion", "criteria"),
+        ("#f-pruning-kind", "pruners"),
+        ("#f-recovery-kind", "recoveries"),
+    ]:
+        names = [method["name"] for method in catalog[table]]
+        for name in reversed(names):
+            body = browser.run(choose, selector, name)
+            assert f'"{name}"' in body or name in ("perplexity", "lora")
+            fields = browser.run("return document.querySelectorAll('#form .field').length")
+            assert fields > 10
+
+
+def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
+    browser.open(f"{url}/docs")
+    browser.until("return document.querySelectorAll('.opblock').length > 10")
+    browser.run("document.querySelector('#operations-jobs-submit_job button').click()")
+    browser.until("return document.querySelector('.opblock-body select.examples-select-element') !== null")
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_page_is_wider_than_the_window(
+    url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, width: int
+) -> None:
+    job = httpx.post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
+    worker.finish(job, {StageName.PRUNE: {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
+    browser.resize(width, 900)
+    for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", "/login"):
+        browser.open(url + path)
+        browser.until("return document.readyState === 'complete'")
+        excess = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert excess <= 0, path

@@ -1,0 +1,175 @@
+"""The dashboard's pages as they are rendered: what they show, what they escape, and who may see them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.db import events
+from app.domain.jobs import StageName
+from app.main import create_app
+from app.settings import Settings
+from tests.fixtures.played_worker import PlayedWorker
+
+Submit = Callable[..., dict[str, Any]]
+REPORT = {"report.html": b"<!doctype html><p>report", "report.md": b"# r", "report.junit.xml": b"<testsuites/>"}
+FILES = {
+    StageName.PRUNE: {"checkpoint/config.json": b"{}", "checkpoint/model.safetensors": b"x" * 3000},
+    StageName.REPORT: REPORT,
+}
+
+
+def test_the_root_leads_to_the_dashboard(client: TestClient) -> None:
+    response = client.get("/", follow_redirects=False)
+    assert (response.status_code, response.headers["location"]) == (307, "/ui")
+
+
+def test_an_empty_list_says_what_to_do(client: TestClient) -> None:
+    page = client.get("/ui")
+    assert page.status_code == 200
+    assert "No job yet" in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    done, busy = submit(labels={"branch": "main"})["id"], submit()["id"]
+    worker.finish(done)
+    claim = worker.claim(busy)
+    data: dict[str, Any] = {"done": 15, "total": 30, "unit": "blocks"}
+    worker.tell(claim, events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt), **data)
+    page = client.get("/ui").text
+    assert page.index(f"/ui/jobs/{busy}") < page.index(f"/ui/jobs/{done}")  # newest first
+    assert "gates passed" in page
+    assert "branch=main" in page
+    assert 'value="0.125" class="state-running"' in page  # half of the first of four stages
+    assert "1 blocks by perplexity" in page
+    succeeded = client.get("/ui?status=succeeded").text
+    assert f"/ui/jobs/{done}" in succeeded
+    assert f"/ui/jobs/{busy}" not in succeeded
+    rows = client.get("/ui?fragment=true").text
+    assert rows.count("<tr>") == 2
+    assert "<html" not in rows
+
+
+def test_older_jobs_are_a_page_away(client: TestClient, submit: Submit) -> None:
+    made = [submit()["id"] for _ in range(27)]
+    first = client.get("/ui").text
+    link = re.search(r'rel="next" href="([^"]+)"', first)
+    assert link is not None
+    second = client.get(link.group(1).replace("&amp;", "&")).text
+    assert made[0] in second
+    assert made[-1] not in second
+
+
+def test_a_finished_job_shows_all_that_came_of_it(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job = submit()["id"]
+    worker.finish(job, FILES)
+    page = client.get(f"/ui/jobs/{job}").text
+    assert "1.25×" in page
+    assert "speedup (batch 1, 12 + 16 tokens) is 1.25" in page  # the gate, in words
+    assert page.count("<rect ") == 4  # a bar for each block
+    assert page.count('class="dropped"') == 1
+    assert f"secateur download {job} pruned --prefix prune/checkpoint/" in page
+    assert "from_pretrained(&#34;pruned/prune/checkpoint&#34;)" in page
+    for form in ("html", "md", "junit.xml", "json"):
+        assert client.get(f"/jobs/{job}/report.{form}").status_code == 200
+        assert f'href="/jobs/{job}/report.{form}"' in page
+    assert f'src="/jobs/{job}/report.html"' in page
+    links = re.findall(rf'href="(/jobs/{job}/artifacts/[^"]+)"', page)
+    assert len(links) == 5
+    assert all(client.get(link).status_code == 200 for link in links)
+    assert "2.9 KiB" in page
+    assert 'data-action="delete"' in page
+    assert 'data-action="cancel"' not in page
+
+
+def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job = submit()["id"]
+    problem = {
+        "type": "about:blank",
+        "title": "Checkpoint cannot be used",
+        "status": 422,
+        "detail": "NaN in block 3",
+        "errors": [{"pointer": "/model", "detail": "not finite", "value": None, "expected": "finite weights"}],
+    }
+    worker.fail(worker.claim(job), problem)
+    page = client.get(f"/ui/jobs/{job}").text
+    for words in ("Checkpoint cannot be used", "in score", "NaN in block 3", "finite weights", 'data-action="retry"'):
+        assert words in page
+
+
+def test_what_comes_from_users_and_models_is_escaped(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    job = submit(labels={"note": evil})["id"]
+    claim = worker.claim(job)
+    worker.log(claim, evil)
+    worker.fail(claim, {"type": "about:blank", "title": evil, "status": 500, "detail": evil})
+    for page in (client.get("/ui").text, client.get(f"/ui/jobs/{job}").text):
+        assert "<img src=x" not in page
+        assert "&lt;img src=x" in page
+
+
+@pytest.mark.parametrize("job", ["019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11", "seven", "<script>"])
+def test_a_job_that_is_not_there_has_a_page_that_says_so(client: TestClient, job: str) -> None:
+    response = client.get(f"/ui/jobs/{job}")
+    assert response.status_code == 404
+    assert "No such job" in response.text
+    assert "<script>" not in response.text.replace('<script src="', "")
+
+
+def test_pages_load_nothing_from_elsewhere(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job = submit()["id"]
+    worker.finish(job, FILES)
+    for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", "/login"):
+        page = client.get(path).text
+        for link in re.findall(r'\s(?:src|href|action)="([^"]+)"', page):
+            assert link.startswith("/")
+            assert not link.startswith("//")
+        for link in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+            assert client.get(link).status_code == 200, link
+
+
+class TestLogin:
+    """With API keys, the dashboard asks for one and keeps a cookie that is not it."""
+
+    KEY = "s3cret-key"
+
+    @pytest.fixture
+    def locked(self, make_settings: Callable[..., Settings]) -> Any:
+        with TestClient(create_app(make_settings(api_keys=self.KEY)), base_url="http://127.0.0.1:8000") as client:
+            yield client
+
+    def test_pages_lead_to_the_login(self, locked: TestClient) -> None:
+        for path in ("/ui", "/ui/new", "/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"):
+            response = locked.get(path, follow_redirects=False)
+            assert (response.status_code, response.headers["location"]) == (303, "/login")
+
+    def test_a_wrong_key_does_not_open(self, locked: TestClient) -> None:
+        response = locked.post("/login", data={"key": "wrong"})
+        assert response.status_code == 401
+        assert "not known" in response.text
+        assert "set-cookie" not in response.headers
+
+    def test_the_key_opens_pages_and_api_until_logging_out(self, locked: TestClient, spec: dict[str, Any]) -> None:
+        response = locked.post("/login", data={"key": self.KEY}, follow_redirects=False)
+        cookie = response.headers["set-cookie"]
+        assert response.status_code == 303
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert self.KEY not in cookie
+        assert locked.get("/ui").status_code == 200
+        assert locked.post("/jobs", json=spec).status_code == 202  # the form's own request
+        foreign = {"origin": "https://evil.example"}
+        assert locked.post("/jobs", json=spec, headers=foreign).status_code == 403
+        assert locked.post("/logout", follow_redirects=False).status_code == 303
+        assert locked.get("/jobs").status_code == 401
+
+    def test_a_made_up_cookie_does_not_open(self, locked: TestClient) -> None:
+        for value in ("x", "0" * 64, self.KEY):
+            locked.cookies.set("secateur_session", value)
+            assert locked.get("/jobs").status_code == 401
+            assert locked.get("/ui", follow_redirects=False).status_code == 303

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.api import examples
+from app.domain.results import Report, Scores
+from app.web import views
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 * 2**20, "5.0 MiB"), (3 * 2**40, "3072.0 GiB")],
+)
+def test_sizes(number: int, words: str) -> None:
+    assert views.size(number) == words
+
+
+@pytest.mark.parametrize(("number", "words"), [(7, "7"), (1500, "1.5 k"), (134515008, "135 M"), (6738415616, "6.74 B")])
+def test_counts(number: int, words: str) -> None:
+    assert views.count(number) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (185, "3 min 05 s"), (3720, "1 h 02 min")]
+)
+def test_durations(seconds: float, words: str) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    assert views.duration(start, start + timedelta(seconds=seconds)) == words
+    assert views.duration(None, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"pruning": {"kind": "depth", "blocks": 6}, "scoring": {"criterion": "taylor"}}, "6 blocks by taylor"),
+        (
+            {
+                "pruning": {"kind": "depth", "ratio": 0.2},
+                "scoring": {"criterion": "perplexity"},
+                "recovery": {"kind": "lora"},
+            },
+            "20% of the blocks by perplexity, then lora",
+        ),
+        ({"pruning": {"kind": "depth", "drop": [3, 4]}, "recovery": {"kind": "none"}}, "blocks 3, 4"),
+        ({"pruning": {"kind": "flap", "ratio": 0.2}}, "20% by flap"),
+    ],
+)
+def test_what_a_job_does(spec: dict[str, Any], words: str) -> None:
+    assert views.what(spec) == words
+
+
+def test_bars_are_as_high_as_their_scores_and_within_the_plot() -> None:
+    scores = Scores.model_validate(examples.SCORES)
+    plot = views.importance(scores)
+    values = [score.value for score in scores.blocks]
+    by_height = sorted(range(4), key=lambda i: plot.bars[i].height)
+    assert by_height == sorted(range(4), key=lambda i: values[i] or 0)
+    assert [bar.kind for bar in plot.bars] == ["kept", "kept", "dropped", "kept"]
+    for bar in plot.bars:
+        assert 0 <= bar.x < bar.x + bar.width <= plot.width
+        assert 0 <= bar.y < bar.y + bar.height <= plot.height
+
+
+def test_equal_and_absent_scores_have_bars() -> None:
+    body = {**examples.SCORES, "blocks": [{"block": 0, "value": 2.0}, {"block": 1, "value": 2.0}, {"block": 2}]}
+    plot = views.importance(Scores.model_validate(body))
+    assert plot.bars[0].height == plot.bars[1].height > plot.bars[2].height
+    assert plot.bars[2].label == "block 2: no score, dropped"
+
+
+def test_tiles_show_only_what_was_measured() -> None:
+    tiles = views.tiles(Report.model_validate(examples.REPORT))
+    assert [tile.name for tile in tiles] == ["Speedup", "Parameters", "On disk"]
+    assert tiles[0].value == "1.25×"
+    assert "8.4% fewer" in tiles[1].note
