@@ -39,7 +39,7 @@ def load(path: str | Path, **kwargs: Any) -> PreTrainedModel:
     if widths.get("version") != VERSION:
         raise ValueError(f"{path} needs another version of this file: the one that lies beside its weights.")
     written.pop("model_type")
-    config = AutoConfig.for_model(widths["model_type"], **written)
+    config = AutoConfig.for_model(widths["family"], **written)
     with torch.device("meta"):  # shapes only: to know the class
         family = type(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]  # no annotations
     kwargs.setdefault("dtype", "auto")

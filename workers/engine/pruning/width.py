@@ -199,7 +199,7 @@ def _loader_config(widths: WidthConfig, choice: Choice, architecture: Architectu
     layout = widths.layout
     section = {
         "version": modeling_secateur.VERSION,
-        "model_type": widths.config["model_type"],
+        "family": widths.config["model_type"],  # not called model_type, by which transformers finds nested configs
         "blocks": architecture.blocks_prefix,
         "groups": layout.groups,
         "queries": layout.queries,
