@@ -7,14 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SCRIPT = Path(__file__).parents[4] / "benchmarks" / "fuzz_readers.py"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_damaged_files_give_one_clear_error(seed: int) -> None:
-    command = [sys.executable, str(SCRIPT), "--cases", "120", "--seed", str(seed)]
+def test_damaged_files_give_one_clear_error() -> None:
+    command = [sys.executable, str(SCRIPT), "--cases", "120", "--seed", "1"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-4000:]
     found = re.search(r"(\d+) damaged files, no other error, nothing left behind", ended.stdout)
