@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,7 @@ def test_the_examples_submit_real_jobs(service: str, models: Path, tmp_path: Pat
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         assert running.stdout is not None
         lines = []
@@ -177,7 +179,7 @@ def test_the_examples_submit_real_jobs(service: str, models: Path, tmp_path: Pat
             lines.append(line)
             if '"state":"queued"' in line or "'state': 'queued'" in line:
                 break
-        running.kill()
+        os.killpg(running.pid, signal.SIGKILL)  # the shell and its curl
         running.communicate()
         assert lines, program
         listed = subprocess.run(
