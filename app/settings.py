@@ -81,7 +81,16 @@ class Settings(BaseSettings):
         description="What a stage process runs, module:function; another one is for tests.",
     )
     stage_preload: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=("torch", "transformers", "peft"),
+        default=(
+            "torch",
+            "transformers",
+            "peft",
+            "workers.stages.score",
+            "workers.stages.prune",
+            "workers.stages.recover",
+            "workers.stages.benchmark",
+            "workers.stages.report",
+        ),
         description="Modules that the fork server imports before it forks stages, separated by commas.",
     )
     reuse_results: bool = Field(default=True, description="Whether identical stages of different jobs share results.")

@@ -1,6 +1,6 @@
-"""The fork server: a process that has imported torch and transformers once, and forks the stages.
+"""The fork server: a process that has imported torch, transformers and the stages once, and forks the stage processes.
 
-The imports take five to nine seconds, a fork takes milliseconds. The server runs one thread and never touches a
+The imports take five to nine seconds, a fork some hundredths. The server runs one thread and never touches a
 device, so forking it is safe, and a stage can initialise CUDA afresh; the Celery process, which has threads and
 database connections, neither forks nor imports torch.
 
@@ -36,6 +36,10 @@ from workers.guardian import Entry, Orders, guard
 logger = logging.getLogger(__name__)
 
 _HEADER = struct.Struct("!I")  # the length of the request that follows; the descriptors come with it
+_ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's; torch has its own, whose threads start with the first computation
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # the allocator of pyarrow, which datasets imports
+}
 _SECRET_PREFIXES = ("SECATEUR_", "AWS_")  # the store's and the servers' credentials are not for stages
 
 
@@ -172,7 +176,7 @@ class ForkServer:
                     command,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env=_environment(os.environ),
+                    env=environment(os.environ),
                     start_new_session=True,
                 )
             self._socket = ours
@@ -188,10 +192,10 @@ class ForkServer:
             self._process = None
 
 
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The worker's, without secrets, and with OpenBLAS kept from starting threads when numpy is imported."""
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The worker's, without secrets, and with libraries kept from starting threads when they are imported."""
     kept = {name: value for name, value in inherited.items() if not name.startswith(_SECRET_PREFIXES)}
-    return {"OPENBLAS_NUM_THREADS": "1", **kept}
+    return {**_ONE_THREAD, **kept}
 
 
 def _serve(connection: socket.socket, entry: Entry) -> None:

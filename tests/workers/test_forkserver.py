@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from workers.forkserver import Exit, ForkServer, StageProcess
+from app.settings import Settings
+from workers.forkserver import Exit, ForkServer, StageProcess, environment
 from workers.guardian import lease_clock
 
 PATIENCE = 20.0  # seconds until a test gives up; nothing is judged by its speed
@@ -195,18 +196,30 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
         wait(lambda: not any(map(alive, pids)))
 
 
-def test_after_the_real_imports_there_is_one_thread_and_no_device() -> None:
-    """What makes forking safe."""
-    from app.settings import Settings
-
+def test_the_real_imports() -> None:
+    """One thread and no device, which makes forking safe; and hardly anything is left for a stage to import."""
     program = (
         "import importlib, sys, psutil\n"
         "for name in sys.argv[1:]: importlib.import_module(name)\n"
         "import torch\n"
         "assert not torch.cuda.is_initialized()\n"
-        "print(psutil.Process().num_threads())\n"
+        "threads, before = psutil.Process().num_threads(), set(sys.modules)\n"
+        "from app.domain.jobs import StageName\n"
+        "from workers.stage import _MODULES\n"
+        "for name in StageName: importlib.import_module(_MODULES[name])\n"
+        "print(threads, len(set(sys.modules) - before))\n"
     )
-    settings = Settings()
-    command = [sys.executable, "-c", program, *settings.stage_preload]
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    assert subprocess.check_output(command, env=environment, text=True).strip() == "1"
+    command = [sys.executable, "-c", program, *Settings().stage_preload]
+    threads, left = subprocess.check_output(command, env=environment(os.environ), text=True).split()
+    assert int(threads) == 1
+    assert int(left) < 10
+
+
+def test_a_celery_worker_never_imports_torch() -> None:
+    program = (
+        "import sys, workers.celery_app\n"
+        "heavy = {'torch', 'transformers', 'peft', 'datasets', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    variables = {"SECATEUR_DATABASE_URL": "postgresql://host/name", "SECATEUR_REDIS_URL": "redis://host/0"}
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, **variables}, check=True)
