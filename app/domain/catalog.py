@@ -225,6 +225,14 @@ BENCHMARKS = _table(
         SHORTENED_LLAMA,
         o.SamplesBenchmark,
     ),
+    Row(
+        "tasks",
+        "Zero-shot tasks",
+        "Accuracy on multiple-choice and other tasks of lm-evaluation-harness, with the drop from the original judged "
+        "item by item.",
+        "Gao et al. 2024, lm-evaluation-harness, doi 10.5281/zenodo.12608602",
+        o.TasksBenchmark,
+    ),
 )
 
 TABLES: Mapping[str, Mapping[str, Row]] = {

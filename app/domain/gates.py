@@ -56,6 +56,16 @@ def _agreement(_: Measurement, variant: Measurement) -> _Reading | None:
     return _Reading(f"top-1 agreement on {worst.text.description}", worst.top1_agreement)
 
 
+def _accuracy_drop(_: Measurement, variant: Measurement) -> _Reading | None:
+    drops = [task for task in variant.tasks if task.drop is not None]
+    if not drops:
+        return None
+    mean = sum(task.drop or 0.0 for task in drops) / len(drops)
+    # Items of different tasks are independent, so the half widths add in quadrature.
+    half = sum((((task.drop_high or 0.0) - (task.drop_low or 0.0)) / 2) ** 2 for task in drops) ** 0.5 / len(drops)
+    return _Reading(f"accuracy drop (mean of {len(drops)} tasks)", mean, mean - half, mean + half)
+
+
 def _parameters(_: Measurement, variant: Measurement) -> _Reading:
     return _Reading("parameters", variant.parameters)
 
@@ -70,6 +80,7 @@ _GATES: dict[str, tuple[Callable[[Measurement, Measurement], _Reading | None], b
     "max_perplexity_ratio": (_perplexity_ratio, False),
     "max_kl": (_kl, False),
     "min_top1_agreement": (_agreement, True),
+    "max_accuracy_drop": (_accuracy_drop, False),
     "max_parameters": (_parameters, False),
     "max_bytes": (_bytes, False),
 }

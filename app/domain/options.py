@@ -286,3 +286,26 @@ class SamplesBenchmark(Options):
     )
     max_new_tokens: int = Field(default=48, ge=1, le=4096, description="Tokens of each continuation.")
     temperature: float = Field(default=0.7, ge=0, le=5, description="Sampling temperature; 0 is greedy.")
+
+
+class TasksBenchmark(Options):
+    """Zero-shot tasks by lm-evaluation-harness; the paper's seven of common sense unless others are named."""
+
+    tasks: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        default=("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa"),
+        min_length=1,
+        max_length=100,
+        description="Names of the harness's tasks, or of those in `folder`.",
+    )
+    limit: int | None = Field(default=None, ge=1, description="Only the first so many items of each task.")
+    few_shot: int | None = Field(
+        default=None, ge=0, le=100, description="Worked examples before each item; as the task has it if absent."
+    )
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Requests per forward pass.")
+    folder: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A folder of the harness's YAML files under one of the service's data roots. They may not call "
+        "code, and their data files are taken relative to them.",
+        examples=["tasks"],
+    )

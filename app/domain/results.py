@@ -184,6 +184,22 @@ class Sample(Result):
     text: str
 
 
+class TaskScore(Result):
+    """One variant on one task of lm-evaluation-harness."""
+
+    task: str
+    metric: str  # "acc", "acc_norm": the paper's choice for its tasks
+    value: float
+    standard_error: float | None = None  # over items
+    items: int
+    few_shot: int
+    version: str  # of the task's definition
+    drop: float | None = None  # the original's value less this one, on the same items; None for the original
+    drop_low: float | None = None  # its 95 % bootstrap interval over items
+    drop_high: float | None = None
+    p_value: float | None = None  # two-sided, exact McNemar on the items that only one of the two got right
+
+
 class Measurement(Result):
     """All that was measured on one variant."""
 
@@ -196,6 +212,7 @@ class Measurement(Result):
     perplexity: list[Perplexity] = Field(default_factory=list)
     fidelity: list[Fidelity] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
+    tasks: list[TaskScore] = Field(default_factory=list)
 
 
 class Benchmarks(Result):

@@ -22,6 +22,7 @@ from app.domain.options import (
     PerplexityBenchmark,
     PerplexityScoring,
     SamplesBenchmark,
+    TasksBenchmark,
     WidthPruning,
 )
 from app.domain.recovery_options import LoraRecovery
@@ -72,6 +73,7 @@ class Benchmark(Options):
     perplexity: PerplexityBenchmark | None = Field(default_factory=PerplexityBenchmark)
     fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
     samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
+    tasks: TasksBenchmark | None = None
 
 
 class Gates(Options):
@@ -92,6 +94,9 @@ class Gates(Options):
     )
     min_top1_agreement: float | None = Field(
         default=None, ge=0, le=1, description="Least top-1 agreement with the original, worst text."
+    )
+    max_accuracy_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Greatest loss of accuracy against the original, mean over the tasks."
     )
     max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
     max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")

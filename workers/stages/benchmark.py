@@ -37,6 +37,7 @@ from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
+from workers.engine.benchmarks.tasks import TaskRun, run_tasks, scores_of
 from workers.engine.blocks import BlockModel
 from workers.engine.calibration import TextSource, starts_with_bos, token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -64,8 +65,10 @@ class Variant:
     fidelity: list[Fidelity] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     latency: list[LatencyCell] = field(default_factory=list)
+    tasks: list[TaskRun] = field(default_factory=list)
+    measured: bool = False  # whether its quality has been
 
-    def measurement(self) -> Measurement:
+    def measurement(self, original: Variant) -> Measurement:
         return Measurement(
             variant=self.name,
             parameters=self.parameters,
@@ -76,6 +79,7 @@ class Variant:
             perplexity=self.perplexity,
             fidelity=self.fidelity,
             samples=self.samples,
+            tasks=scores_of(self.tasks, None if self is original else original.tasks),
         )
 
 
@@ -122,7 +126,7 @@ def run(context: StageContext) -> Benchmarks:
         trained = context.read(StageName.RECOVER, Recovered).text
         notes += notes_on_texts(spec, trained)
     return Benchmarks(
-        variants=[variant.measurement() for variant in variants],
+        variants=[variant.measurement(variants[0]) for variant in variants],
         environment=environment(machine),
         seconds=time.monotonic() - began,
         notes=list(dict.fromkeys(notes)),
@@ -205,13 +209,14 @@ def measure_quality(
     windows: list[Windows],
     source: TextSource,
 ) -> list[str]:
-    """Perplexity, fidelity and samples of what has none yet; returns notes."""
+    """Perplexity, fidelity, tasks and samples of what has none yet; returns notes."""
     benchmark = context.stage.spec.benchmark
     notes = []
     original = BlockModel.from_model(models[ORIGINAL])
     for variant in group:
-        if variant.perplexity or variant.fidelity or variant.samples:  # the original, in a later pair
+        if variant.measured:  # the original, in a later pair
             continue
+        variant.measured = True
         model = BlockModel.from_model(models[variant.name])
         for window in windows:
             if benchmark.perplexity is not None:
@@ -220,6 +225,11 @@ def measure_quality(
             if benchmark.fidelity.enabled and variant.name != ORIGINAL:
                 found = divergence(original, model, window.ids, progress=context.progress)
                 variant.fidelity.append(fidelity(found, window.text))
+        if benchmark.tasks is not None:
+            context.log(f"Running {len(benchmark.tasks.tasks)} tasks on the {variant.name} model.")
+            variant.tasks = run_tasks(
+                models[variant.name], source.tokenizer, benchmark.tasks, roots=context.stage.runtime.data_roots
+            )
         if benchmark.samples is not None:
             try:
                 variant.samples = write_samples(

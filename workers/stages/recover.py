@@ -71,9 +71,3 @@ def run(context: StageContext) -> Recovered:
     scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
     return recovered
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
-    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
-    return recovered
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
-    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
-    return recovered
