@@ -34,7 +34,7 @@ START = """SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  persistAuthorization: true,
+  defaultModelsExpandDepth: 0,
   validatorUrl: null,
 });
 """
