@@ -57,7 +57,7 @@ class Headline:
 def groups(report: Report) -> list[Group]:
     """All figures of the report; what was not measured on any variant is left out."""
     variants = report.benchmarks.variants
-    return [_size(variants), *_speed(variants), *_memory(variants), *_quality(variants)]
+    return [_size(variants), *_speed(variants), *_memory(variants), *_quality(variants), *_tasks(variants)]
 
 
 def headlines(report: Report) -> list[Headline]:
@@ -236,6 +236,28 @@ def _perplexity(variants: list[Measurement], sha256: str) -> Iterator[Row]:
             change = "" if base is None or p is base else n.change(p.value, base.value)
             cells.append(Cell(n.significant(p.value), change, n.span(p.low, p.high)))
         yield Row("Perplexity", protocol, tuple(cells), key=True)
+
+
+def _tasks(variants: list[Measurement]) -> Iterator[Group]:
+    """A row for each task; the drop is judged on the items that both variants answered."""
+    rows = []
+    for first in variants[0].tasks:
+        cells = []
+        for m in variants:
+            score = next((s for s in m.tasks if (s.task, s.metric) == (first.task, first.metric)), None)
+            if score is None:
+                cells.append(NOT_MEASURED)
+                continue
+            change = "" if score.drop is None else n.points(score.value, first.value)
+            error = "" if score.standard_error is None else f"± {n.percent(score.standard_error)}"
+            judged = "" if score.p_value is None else f"p {n.significant(score.p_value, 2)}"
+            cells.append(Cell(n.percent(score.value), change, ", ".join(part for part in (error, judged) if part)))
+        shots = "zero-shot" if first.few_shot == 0 else f"{first.few_shot}-shot"
+        how = f"{first.metric}, {plural(first.items, 'item')}, {shots}, version {one_line(first.version)}"
+        rows.append(Row(one_line(first.task), how, tuple(cells), key=True))
+    if rows:
+        how = "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original"
+        yield Group("Tasks", "", how, tuple(rows))
 
 
 def _grid(variants: list[Measurement]) -> list[LatencyCell]:
