@@ -39,7 +39,8 @@ class _Stop(Exception):
 def _forwards(blocks: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
     """Replace `block.forward` by `forward(index, state, *args, **kwargs)` for the length of the context."""
     for index, block in enumerate(blocks):
-        block.forward = _bound(index, forward)  # type: ignore[method-assign]  # the instance's, put back below
+        instance: Any = block  # its own attribute shadows the class's method until it is deleted below
+        instance.forward = _bound(index, forward)
     try:
         yield
     finally:
