@@ -144,6 +144,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 _BY_MODEL_TYPE = {model_type: row for row in ARCHITECTURES for model_type in row.model_types}
 
 
+def has_row(architecture: Architecture) -> bool:
+    """Whether the family stands in the table, and was not found by structure."""
+    return architecture.family in {row.family for row in ARCHITECTURES}
+
+
 def architecture_of(config: dict[str, Any] | PretrainedConfig) -> Architecture:
     """The row of `config`'s family, with `per_layer_lists` as this very config has them.
 

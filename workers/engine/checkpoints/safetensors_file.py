@@ -26,6 +26,7 @@ from app.errors import BadCheckpoint
 MAX_HEADER_BYTES = 100_000_000
 LENGTH_BYTES = 8  # the header's own length, u64 little-endian, comes first
 ALIGNMENT = 8  # writers pad the header with spaces so that the data starts aligned
+PAGE = 4096  # of memory
 
 # Bits per element of every dtype that the format knows.
 DTYPE_BITS: Mapping[str, int] = {
@@ -117,10 +118,13 @@ def read_header(path: Path) -> SafetensorsHeader:
     return SafetensorsHeader(path, tuple(entries), metadata, data_start, file_bytes)
 
 
-def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -> bytes:
+def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str], *, start: int | None = None) -> bytes:
     """The length field and header of a file that holds `tensors` back to back, in this order.
 
     Only names, dtypes, shapes and sizes are used; where the bytes lay before does not matter.
+
+    Args:
+        start: where in a page of `PAGE` bytes the data is to begin; a multiple of 8. By default as early as it can.
     """
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
@@ -132,7 +136,10 @@ def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str]) -
         }
         offset += tensor.nbytes
     raw = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
-    raw += b" " * (-len(raw) % ALIGNMENT)
+    if start is None:
+        raw += b" " * (-len(raw) % ALIGNMENT)
+    else:
+        raw += b" " * ((start - LENGTH_BYTES - len(raw)) % PAGE)
     return len(raw).to_bytes(LENGTH_BYTES, "little") + raw
 
 

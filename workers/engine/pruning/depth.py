@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,7 +31,13 @@ from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, WEIGH
 from workers.engine.checkpoints.copy_range import copy_range
 from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.checkpoints.safetensors_file import SafetensorsHeader, TensorEntry, encode_header
+from workers.engine.checkpoints.safetensors_file import (
+    ALIGNMENT,
+    PAGE,
+    SafetensorsHeader,
+    TensorEntry,
+    encode_header,
+)
 from workers.engine.checkpoints.side_files import QUANTIZER_FILES, copy_side_files
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.depth_config import keep_blocks
@@ -168,11 +175,25 @@ def _write_shard(shard: _Shard, target: Path) -> Iterator[int]:
     renamed = [replace(entry, name=name) for entry, name in zip(shard.tensors, shard.names, strict=True)]
     steps: list[int] = []
     with shard.source.path.open("rb") as source, target.open("wb", buffering=0) as file:
-        file.write(encode_header(renamed, shard.source.metadata))
+        file.write(encode_header(renamed, shard.source.metadata, start=_best_start(shard.tensors)))
         for start, size in _ranges(shard.tensors):
             copy_range(source.fileno(), file.fileno(), start, size, copied=steps.append)
             yield from steps
             steps.clear()
+
+
+def _best_start(tensors: Sequence[TensorEntry]) -> int | None:
+    """Where in a page the new file's data should begin, so that most bytes keep their place within a page.
+
+    The kernel then copies whole pages, which takes two thirds of the time. With the widths of most models all do.
+    """
+    votes: Counter[int] = Counter()
+    written = 0
+    for start, size in _ranges(tensors):
+        votes[(start - written) % PAGE] += size
+        written += size
+    best = max(votes, key=votes.__getitem__, default=0)
+    return best if best % ALIGNMENT == 0 else None
 
 
 def _ranges(tensors: Iterable[TensorEntry]) -> Iterator[tuple[int, int]]:

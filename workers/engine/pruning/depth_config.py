@@ -4,7 +4,8 @@ transformers derives much by a block's number: which blocks slide, which have no
 mixtures of experts. Dropping blocks shifts the numbers, so a periodic pattern or a bare switch would fall on the
 wrong blocks. Each such pattern is written out as the list of the *kept* blocks' entries, in the form that the
 config class reads. Then the shorter model is built on the meta device and held against the original, block by
-block: whatever this page does not know about shows there, and is refused rather than written wrong.
+block: whatever this page does not know about shows there, and is refused rather than written wrong. Families with a row
+whose blocks nothing tells apart, such as Llama, are spared that: it would take as long as the copy of a small model.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from app.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import per_layer_lists, skeleton
+from workers.engine.architectures.registry import has_row
 from workers.engine.checkpoints.block_names import LAYER_COUNT_KEYS
 from workers.engine.pruning.module_names import renumber_module_names
 
@@ -94,7 +96,9 @@ def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Ar
     for name, entries in kept_lists.items():
         if list(rebuilt.get(name) or []) != entries:
             raise UnsupportedModel(f"transformers derives {name} from the blocks' numbers and ignores the list.")
-    _check_blocks(loaded, shorter, keep, architecture)
+    told_apart = kept_lists or architecture.pattern_keys or architecture.layer_index_lists
+    if told_apart or not has_row(architecture):
+        _check_blocks(loaded, shorter, keep, architecture)
     return result
 
 

@@ -63,6 +63,18 @@ def test_the_library_reads_what_is_encoded(tmp_path: Path) -> None:
         assert torch.equal(file.get_tensor("ö"), torch.arange(4))
 
 
+@pytest.mark.parametrize("start", [0, 8, 4088])
+def test_the_data_can_begin_anywhere_in_a_page(tmp_path: Path, start: int) -> None:
+    source = tmp_path / "source.safetensors"
+    save_file({"a": torch.arange(1000)}, source)
+    header = read_header(source)
+    raw = encode_header(header.tensors, header.metadata, start=start)
+    assert len(raw) % 4096 == start
+    (tmp_path / "target.safetensors").write_bytes(raw + source.read_bytes()[header.data_start :])
+    with safe_open(tmp_path / "target.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("a"), torch.arange(1000))
+
+
 @pytest.mark.parametrize(
     ("header", "data", "sentence"),
     [

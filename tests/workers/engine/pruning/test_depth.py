@@ -59,7 +59,7 @@ def logits(model: Any, ids: Tensor) -> Tensor:
     return result
 
 
-@pytest.mark.parametrize("drop", [[1], [0, 2], [3]], ids=str)
+@pytest.mark.parametrize("drop", [[1], [0, 3]], ids=str)
 def test_every_family_equals_its_bypassed_original(
     family: str, drop: list[int], make_model: Make, make_ids: Callable[..., Tensor], save_model: Save, tmp_path: Path
 ) -> None:
