@@ -36,6 +36,7 @@ from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.models import trim_heap
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ class Streamed:
                     yield block
                 finally:
                     _release(block)
+                    trim_heap()
 
     def _install(self, block: nn.Module, index: int, tensors: dict[str, Tensor]) -> None:
         prefix = f"{self._prefix}.{index}."

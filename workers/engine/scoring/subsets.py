@@ -164,11 +164,10 @@ def walk(
                 with without_halves(block, bypassed):
                     for prefix, state in _push(block, prefixes, [live[prefix - here] for prefix in prefixes]):
                         following[prefix] = state
+                        waiting[prefix - here] -= 1
+                        if not waiting[prefix - here]:  # freed one by one, so no two whole sets of states exist
+                            del live[prefix - here]
                         on_pass()
-                for prefix in prefixes:
-                    waiting[prefix - here] -= 1
-                    if not waiting[prefix - here]:
-                        del live[prefix - here]
         live = following
     for _ in blocks:  # nothing is left of the walk; this ends it, and frees the last streamed block
         pass
@@ -179,15 +178,17 @@ def walk(
 
 
 def _push(block: Block, prefixes: Sequence[Removal], states: list[Tensor]) -> Iterator[tuple[Removal, Tensor]]:
-    """Apply `block` to one state per prefix, several states or parts of one at a time."""
+    """Apply `block` to one state per prefix, several at a time, and empty `states` on the way."""
     rows = states[0].shape[0]
     together = max(1, rows_at_once(states[0]) // rows)
     for at in range(0, len(prefixes), together):
-        some = states[at : at + together]
+        some = states[:together]
+        del states[:together]
         out = through(block, torch.cat(some) if len(some) > 1 else some[0])
+        del some
         for i, prefix in enumerate(prefixes[at : at + together]):
             part = out[i * rows : (i + 1) * rows]
-            yield prefix, part if len(some) == 1 else part.clone()  # a view would keep the others' memory
+            yield prefix, part if together == 1 else part.clone()  # a view would keep the others' memory
 
 
 def _plan(n_blocks: int, removals: Iterable[Removal], cache: StateCache | None, units: Units) -> _Plan:
