@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
+import redis
+
 from app.domain.jobs import StageName, State
+from app.queue import make_celery, send_stage
 from tests.fixtures.service import Service, gone, pid_of
 
 STAGES = [stage.value for stage in StageName]
@@ -104,3 +109,29 @@ def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(steady: 
     assert figures == {"loss": None, "text": "nul \ufffd"}
     assert steady.logged(job_id, r"^postgresql://user:\*\*\*@host/name$")
     assert len(steady.logged(job_id, "no event")) == 2
+
+
+# 2 -- SIGKILL of the stage process; 6 -- a message that comes while the stage runs
+
+
+def test_a_killed_stage_process(steady: Service) -> None:
+    job_id = steady.submit(score="sleep:1", recover="train:6:0.15")
+    for stage in ("score", "recover"):
+        steady.until_started(job_id, stage)
+        os.kill(pid_of(steady, job_id, stage), signal.SIGKILL)
+    job = steady.settled(job_id)
+    assert [stage.crashes for stage in job.stages] == [1, 0, 1, 0, 0]
+    assert steady.logged(job_id, r"killed \(SIGKILL\).*Trying again \(2 of 3\)")
+
+
+def test_a_message_that_comes_again_while_the_stage_runs(steady: Service) -> None:
+    """As after a visibility timeout shorter than the stage, which the service's broker has not got."""
+    job_id = steady.submit(score="sleep:1")
+    stage_id = steady.job(job_id).stages[0].id
+    steady.until_started(job_id, "score")
+    with redis.Redis.from_url(steady.settings.redis_url or "") as client:
+        assert [key for key in client.scan_iter() if b"unacked" in key] == []
+    for _ in range(3):
+        send_stage(stage_id, celery=make_celery(steady.settings))
+    steady.settled(job_id)
+    assert steady.started(job_id, "score") == 1

@@ -18,7 +18,7 @@ from app.settings import Settings
 from workers.forkserver import Exit, ForkServer, StageProcess, environment
 from workers.guardian import lease_clock
 
-PATIENCE = 20.0  # seconds until a test gives up; nothing is judged by its speed
+PATIENCE = 60.0  # seconds until a test gives up; nothing is judged by its speed
 
 Start = Callable[..., StageProcess]
 

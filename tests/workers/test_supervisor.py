@@ -211,6 +211,21 @@ def test_connections_cut_in_the_middle_of_commits(
     assert Cut.commits > 30
 
 
+# fault 13: the time limit
+
+
+def test_a_stage_over_its_time_limit_fails(service: Service, store: LocalStore, forkserver: ForkServer) -> None:
+    settings = service.settings.model_copy(update={"stage_time_limit_seconds": 1.0})
+    job_id = service.submit(send=False, score="sleep:60")
+    drive(service, make_supervisor(service, store, forkserver, settings=settings), job_id)
+    job = service.settled(job_id, State.FAILED)
+    assert job.problem is not None
+    assert "limit of 1 seconds" in job.problem["detail"]
+    assert job.problem["stage"] == "score"
+    assert job.stages[0].attempt == 1
+    assert [stage.state for stage in job.stages[1:]] == [State.CANCELLED] * 4
+
+
 # fault 15: no space left
 
 
