@@ -327,6 +327,22 @@ def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner)
     assert recovered["fidelity"][0]["kl"] < pruned["fidelity"][0]["kl"]
 
 
+def test_perplexity_by_two_protocols(runner: Runner) -> None:
+    options = {"texts": [{**TEXT, "start": 0.6, "stop": 1.0}], "tokens": 32, "windows": 9}
+    spec = {
+        **SPEC,
+        "pruning": {"kind": "depth", "drop": [4]},
+        "recovery": {"kind": "none"},
+        "benchmark": {"latency": None, "samples": None, "perplexity": {**options, "stride": 8, "bos": "each"}},
+    }
+    runner.run("prune", spec)
+    original, pruned = runner.result("benchmark", spec=spec)["variants"]
+    (found,) = original["perplexity"]
+    assert found["protocol"] == "windows of 33 tokens, stride 8, each token predicted once, BOS on each"
+    assert (found["text"]["samples"], found["text"]["tokens"]) == (9, 33)
+    assert pruned["fidelity"][0]["text"] == found["text"]
+
+
 def test_blocks_named_in_the_spec_need_no_scores(runner: Runner) -> None:
     pruned = runner.result("prune", spec={**SPEC, "pruning": {"kind": "depth", "drop": [7, 2]}})
     assert pruned["dropped"] == [2, 7]

@@ -6,10 +6,12 @@ else the original beside one variant at a time, since both speed and fidelity ar
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import psutil
 import torch
@@ -38,8 +40,9 @@ from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.tasks import TaskRun, run_tasks, scores_of
+from workers.engine.benchmarks.windows import Windows, overlapping, with_first_token
 from workers.engine.blocks import BlockModel
-from workers.engine.calibration import TextSource, starts_with_bos, token_batch
+from workers.engine.calibration import AnyText, TextSource, describe_batch, starts_with_bos, token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.generation import kv_bytes_per_token
 from workers.engine.models import free_memory, load_model
@@ -81,15 +84,6 @@ class Variant:
             samples=self.samples,
             tasks=scores_of(self.tasks, None if self is original else original.tasks),
         )
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Tokens to measure on."""
-
-    ids: Tensor  # (windows, tokens)
-    text: TextInfo
-    protocol: str
 
 
 def run(context: StageContext) -> Benchmarks:
@@ -167,27 +161,55 @@ def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:
     if benchmark.perplexity is None and not benchmark.fidelity.enabled:
         return
     options = benchmark.perplexity or PerplexityBenchmark()
+    stride = options.stride or options.tokens
+    apart = math.ceil((options.tokens + (options.windows - 1) * stride) / options.tokens)  # windows without overlap
     for index, text in enumerate(options.texts):
-        pointer = f"/benchmark/perplexity/texts/{index}"
         ids, info = token_batch(
             source,
             text,
             purpose="measuring",
-            samples=options.windows,
+            samples=apart,
             tokens=options.tokens,
             exact=False,
             index=index,
             pointer="/benchmark/perplexity",
-            text_pointer=pointer,
+            text_pointer=f"/benchmark/perplexity/texts/{index}",
             progress=context.progress,
         )
+        if stride < options.tokens:
+            ids = overlapping(ids, stride=stride)[: options.windows]
         if len(ids) < options.windows:
             context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
-        if isinstance(text, SelfText):
-            protocol = protocol_of(tokens=options.tokens, bos="none" if source.bos is None else "each")
-        else:
-            protocol = protocol_of(tokens=options.tokens, bos="first" if starts_with_bos(source.tokenizer) else "none")
-        yield Windows(ids, info, protocol)
+        yield _windows(ids, info, text, options, source)
+
+
+def _windows(ids: Tensor, info: TextInfo, text: AnyText, options: PerplexityBenchmark, source: TextSource) -> Windows:
+    """The windows with their protocol, and a beginning-of-text token before each where that was asked.
+
+    Raises:
+        InvalidInput: the model has no such token.
+    """
+    overlap = options.tokens - options.stride if options.stride else 0
+    if isinstance(text, SelfText):  # sampled from that token on, where the model has one
+        bos: Literal["each", "first", "none"] = "none" if source.bos is None else "each"
+    else:
+        bos = "first" if starts_with_bos(source.tokenizer) else "none"
+    if options.bos == "each" and bos != "each":
+        if source.bos is None:
+            raise InvalidInput.field(
+                "/benchmark/perplexity/bos",
+                "The model has no beginning-of-text token.",
+                value=options.bos,
+                expected='"first"',
+            )
+        if bos == "first":  # the text's own goes, or the first window would have two
+            ids = ids[1:] if len(ids) > 1 else ids
+        ids = with_first_token(ids, source.bos)
+        overlap += 1 if overlap else 0
+        bos = "each"
+    protocol = protocol_of(tokens=ids.shape[1], bos=bos, overlap=overlap)
+    described = describe_batch(ids, description=info.description, source=info.source, identity=info.identity)
+    return Windows(ids, described, protocol, overlap)
 
 
 def groups(variants: list[Variant], machine: Machine) -> list[list[Variant]]:
@@ -220,11 +242,11 @@ def measure_quality(
         model = BlockModel.from_model(models[variant.name])
         for window in windows:
             if benchmark.perplexity is not None:
-                losses = window_losses(model, window.ids, progress=context.progress)
-                variant.perplexity.append(perplexity(losses, window.text, protocol=window.protocol))
+                losses = window_losses(model, window, progress=context.progress)
+                variant.perplexity.append(perplexity(losses, window))
             if benchmark.fidelity.enabled and variant.name != ORIGINAL:
-                found = divergence(original, model, window.ids, progress=context.progress)
-                variant.fidelity.append(fidelity(found, window.text))
+                found = divergence(original, model, window, progress=context.progress)
+                variant.fidelity.append(fidelity(found, window))
         if benchmark.tasks is not None:
             context.log(f"Running {len(benchmark.tasks.tasks)} tasks on the {variant.name} model.")
             variant.tasks = run_tasks(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.domain.results import Fidelity, TextInfo
+from app.domain.results import Fidelity
 from app.errors import StageFailed
 from workers.engine.benchmarks.statistics import mean_interval
-from workers.engine.benchmarks.windows import batches, last_states
+from workers.engine.benchmarks.windows import Windows, batches, last_states, window_means
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import Progress, no_progress
 
@@ -30,15 +30,13 @@ class Divergence:
 
 @torch.no_grad()
 def divergence(
-    original: BlockModel, variant: BlockModel, ids: Tensor, *, progress: Progress = no_progress
+    original: BlockModel, variant: BlockModel, windows: Windows, *, progress: Progress = no_progress
 ) -> Divergence:
-    """Compare the predictions of two models of one vocabulary on `ids`, (windows, tokens).
-
-    The positions are those that perplexity is measured on: all of a window but its last.
-    """
-    kl = torch.empty(len(ids), dtype=torch.float64)
-    agreement = torch.empty(len(ids), dtype=torch.float64)
-    for start, piece in batches(ids):
+    """Compare the predictions of two models of one vocabulary, at the positions that perplexity is measured on."""
+    kl = torch.empty(len(windows.ids), dtype=torch.float64)
+    agreement = torch.empty(len(windows.ids), dtype=torch.float64)
+    counted = windows.counted()
+    for start, piece in batches(windows.ids):
         ours, theirs = (last_states(model, piece)[:, :-1] for model in (original, variant))
         rows = ours.shape[0] * ours.shape[1]
         divergences = torch.empty(rows, dtype=torch.float64)
@@ -47,9 +45,10 @@ def divergence(
         for (span, left), (_, right) in pairs:
             divergences[span] = kl_rows(left, right).double().cpu()
             same[span] = (left.argmax(-1) == right.argmax(-1)).double().cpu()
-        kl[start : start + len(piece)] = divergences.view(len(piece), -1).mean(dim=1)
-        agreement[start : start + len(piece)] = same.view(len(piece), -1).mean(dim=1)
-        progress(start + len(piece), len(ids), "windows")
+        here = slice(start, start + len(piece))
+        kl[here] = window_means(divergences.view(len(piece), -1), counted[here])
+        agreement[here] = window_means(same.view(len(piece), -1), counted[here])
+        progress(start + len(piece), len(kl), "windows")
     return Divergence(kl, agreement)
 
 
@@ -59,7 +58,7 @@ def kl_rows(left: Tensor, right: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
-def fidelity(found: Divergence, text: TextInfo) -> Fidelity:
+def fidelity(found: Divergence, windows: Windows) -> Fidelity:
     """The figures, with the interval of the divergence over windows.
 
     Raises:
@@ -67,14 +66,15 @@ def fidelity(found: Divergence, text: TextInfo) -> Fidelity:
     """
     if not torch.isfinite(found.kl).all():
         raise StageFailed(
-            f"The KL divergence on {text.description} is not finite: a model's arithmetic overflows in this dtype. "
-            'Try "dtype": "float32".'
+            f"The KL divergence on {windows.text.description} is not finite: a model's arithmetic overflows in this "
+            'dtype. Try "dtype": "float32".'
         )
-    mean, low, high = mean_interval(found.kl.tolist())
+    weights = windows.counted().sum(1).double()
+    mean, low, high = mean_interval(found.kl.tolist(), weights=weights.tolist())
     return Fidelity(
-        text=text,
+        text=windows.text,
         kl=max(mean, 0.0),  # rounding can put a divergence of nothing below zero
         kl_low=max(low, 0.0),
         kl_high=max(high, 0.0),
-        top1_agreement=float(found.agreement.mean()),
+        top1_agreement=float((found.agreement * weights).sum() / weights.sum()),
     )

@@ -1,8 +1,10 @@
-"""Perplexity on windows that do not overlap, as LLM-Pruner and Shortened LLaMA (arXiv 2402.02834) measure it.
+"""Perplexity on windows of a text.
 
 exp(mean loss over all predicted tokens). Within a window of n tokens n - 1 are predicted, each from those before it
-in the window. Perplexities compare only under one protocol (window, stride, beginning-of-text tokens), so the
-protocol is part of the figure. The interval resamples windows: losses of neighbouring tokens depend on each other.
+in the window. LLM-Pruner and Shortened LLaMA (arXiv 2402.02834) take windows that do not overlap; with a stride,
+windows overlap and a token counts in the first that predicts it, so that it has more context. Perplexities compare only
+under one protocol (window, stride, beginning-of-text tokens), so the protocol is part of the figure. The interval
+resamples windows: losses of neighbouring tokens depend on each other.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from app.domain.results import Perplexity, TextInfo
+from app.domain.results import Perplexity
 from app.errors import StageFailed
 from workers.engine.benchmarks.statistics import mean_interval
-from workers.engine.benchmarks.windows import batches, last_states
+from workers.engine.benchmarks.windows import Windows, batches, last_states, window_means
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import Progress, no_progress
 
@@ -24,33 +26,41 @@ _BOS = {"each": "each", "first": "the first", "none": "none"}
 
 
 @torch.no_grad()
-def window_losses(model: BlockModel, ids: Tensor, *, progress: Progress = no_progress) -> Tensor:
-    """Mean loss of each window, in nats per predicted token: (windows, tokens) → (windows,), float64."""
-    losses = torch.empty(len(ids), dtype=torch.float64)
-    for start, piece in batches(ids):
-        states = last_states(model, piece)
-        losses[start : start + len(piece)] = model.head_nll(states, piece).double().mean(dim=1).cpu()
-        progress(start + len(piece), len(ids), "windows")
+def window_losses(model: BlockModel, windows: Windows, *, progress: Progress = no_progress) -> Tensor:
+    """Mean loss of each window over the tokens that count, in nats: (windows,), float64."""
+    losses = torch.empty(len(windows.ids), dtype=torch.float64)
+    counted = windows.counted()
+    for start, piece in batches(windows.ids):
+        span = slice(start, start + len(piece))
+        losses[span] = window_means(model.head_nll(last_states(model, piece), piece).cpu(), counted[span])
+        progress(start + len(piece), len(losses), "windows")
     return losses
 
 
-def perplexity(losses: Tensor, text: TextInfo, *, protocol: str) -> Perplexity:
+def perplexity(losses: Tensor, windows: Windows) -> Perplexity:
     """The figure with its interval, from the mean loss of each window.
 
     Raises:
         StageFailed: the losses are not finite.
     """
+    name = windows.text.description
     if not torch.isfinite(losses).all():
         raise StageFailed(
-            f"The loss on {text.description} is not finite: the model's arithmetic overflows in this dtype, or its "
-            'weights are broken. Try "dtype": "float32".'
+            f"The loss on {name} is not finite: the model's arithmetic overflows in this dtype, or its weights are "
+            'broken. Try "dtype": "float32".'
         )
-    mean, low, high = mean_interval(losses.tolist())
+    mean, low, high = mean_interval(losses.tolist(), weights=windows.counted().sum(1).tolist())
     if mean > 700:  # exp would overflow; a model so broken has no perplexity worth a number
-        raise StageFailed(f"The loss on {text.description} is {mean:.0f} nats per token: the model predicts nothing.")
-    return Perplexity(text=text, protocol=protocol, value=exp(mean), low=exp(low), high=exp(min(high, 709.0)))
+        raise StageFailed(f"The loss on {name} is {mean:.0f} nats per token: the model predicts nothing.")
+    return Perplexity(
+        text=windows.text, protocol=windows.protocol, value=exp(mean), low=exp(low), high=exp(min(high, 709.0))
+    )
 
 
-def protocol_of(*, tokens: int, bos: Literal["each", "first", "none"]) -> str:
+def protocol_of(*, tokens: int, bos: Literal["each", "first", "none"], overlap: int = 0) -> str:
     """The protocol in words; `bos` says which windows begin with a beginning-of-text token."""
-    return f"windows of {tokens} tokens, no overlap, {tokens - 1} predicted in each, BOS on {_BOS[bos]}"
+    if overlap:
+        how = f"stride {tokens - overlap}, each token predicted once"
+    else:
+        how = f"no overlap, {tokens - 1} predicted in each"
+    return f"windows of {tokens} tokens, {how}, BOS on {_BOS[bos]}"

@@ -34,11 +34,21 @@ def median_interval(values: Sequence[float]) -> Interval:
     return Interval(median=middle, low=min(low, middle), high=max(high, middle))
 
 
-def mean_interval(values: Sequence[float] | Floats) -> tuple[float, float, float]:
-    """The mean with its 95 % interval: (mean, low, high)."""
+def mean_interval(
+    values: Sequence[float] | Floats, *, weights: Sequence[float] | None = None
+) -> tuple[float, float, float]:
+    """The mean with its 95 % interval: (mean, low, high).
+
+    Args:
+        weights: how much each value counts, such as the tokens of a window; resampled with it.
+    """
     data = np.asarray(values, dtype=np.float64)
-    low, high = _interval(data, mean=True)
-    return float(data.mean()), low, high
+    if weights is None or len(set(weights)) == 1:
+        low, high = _interval(data, mean=True)
+        return float(data.mean()), low, high
+    weighed = np.asarray(weights, dtype=np.float64)
+    low, high = _interval(data, mean=True, weights=weighed)
+    return float((data * weighed).sum() / weighed.sum()), low, high
 
 
 def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
@@ -64,7 +74,7 @@ def widen(interval: Interval, same: Interval) -> Interval:
     return Interval(median=interval.median, low=interval.low * exp(-missed), high=interval.high * exp(missed))
 
 
-def _interval(data: Floats, *, mean: bool) -> tuple[float, float]:
+def _interval(data: Floats, *, mean: bool, weights: Floats | None = None) -> tuple[float, float]:
     count = len(data)
     if count == 1:
         return float(data[0]), float(data[0])
@@ -72,8 +82,12 @@ def _interval(data: Floats, *, mean: bool) -> tuple[float, float]:
     found = []
     for start in range(0, RESAMPLES, max(1, _CELLS // count)):
         rows = min(RESAMPLES - start, max(1, _CELLS // count))
-        drawn = data[generator.integers(0, count, size=(rows, count))]
-        found.append(drawn.mean(axis=1) if mean else np.median(drawn, axis=1))
+        chosen = generator.integers(0, count, size=(rows, count))
+        drawn = data[chosen]
+        if weights is not None:
+            found.append((drawn * weights[chosen]).sum(axis=1) / weights[chosen].sum(axis=1))
+        else:
+            found.append(drawn.mean(axis=1) if mean else np.median(drawn, axis=1))
     tail = _expanded_tail(count)
     low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
     return float(low), float(high)

@@ -7,13 +7,32 @@ windows nor on the vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from app.domain.results import TextInfo
 from workers.engine.blocks import BlockModel
 
 TOKENS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Tokens to measure on."""
+
+    ids: Tensor  # (windows, tokens)
+    text: TextInfo
+    protocol: str
+    overlap: int = 0  # tokens that a window shares with the one before
+
+    def counted(self) -> Tensor:
+        """Which predictions count: (windows, tokens - 1) of booleans. Those that a window before made do not."""
+        counted = torch.ones((len(self.ids), self.ids.shape[1] - 1), dtype=torch.bool)
+        if self.overlap:
+            counted[1:, : self.overlap - 1] = False
+        return counted
 
 
 def batches(ids: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -30,3 +49,18 @@ def last_states(model: BlockModel, ids: Tensor) -> Tensor:
     for block in model.blocks():
         hidden = block(hidden)
     return hidden
+
+
+def overlapping(ids: Tensor, *, stride: int) -> Tensor:
+    """Windows that start every `stride` tokens, from those that follow each other: (n, tokens) → (windows, tokens)."""
+    return ids.reshape(-1).unfold(0, ids.shape[1], stride).contiguous()
+
+
+def with_first_token(ids: Tensor, token: int) -> Tensor:
+    """`token` before each window: (windows, tokens) → (windows, tokens + 1)."""
+    return torch.cat([torch.full((len(ids), 1), token, dtype=ids.dtype), ids], dim=1)
+
+
+def window_means(values: Tensor, counted: Tensor) -> Tensor:
+    """Mean over the predictions that count, of each window: two (windows, tokens - 1) → (windows,), float64."""
+    return (values.double() * counted).sum(1) / counted.sum(1)

@@ -19,6 +19,7 @@ from workers.engine.benchmarks import windows
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
+from workers.engine.benchmarks.windows import Windows, overlapping, with_first_token
 from workers.engine.blocks import BlockModel
 from workers.engine.models import load_model
 
@@ -37,7 +38,8 @@ def test_perplexity_is_that_of_plain_transformers(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], family: str
 ) -> None:
     model, ids = make_model(family), make_ids(9, 14)
-    found = perplexity(window_losses(BlockModel.from_model(model), ids), TEXT, protocol="p")
+    window = Windows(ids, TEXT, "p")
+    found = perplexity(window_losses(BlockModel.from_model(model), window), window)
     with torch.no_grad():
         logits = model(ids).logits.double()
     expected = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).exp().item()
@@ -54,7 +56,8 @@ def test_fidelity_is_that_of_plain_transformers(
     original, variant, ids = make_model(), make_model(seed=1, num_hidden_layers=3), make_ids(9, 14)
     with torch.no_grad():
         p, q = (model(ids).logits[:, :-1].double().log_softmax(-1) for model in (original, variant))
-    found = fidelity(divergence(BlockModel.from_model(original), BlockModel.from_model(variant), ids), TEXT)
+    window = Windows(ids, TEXT, "p")
+    found = fidelity(divergence(BlockModel.from_model(original), BlockModel.from_model(variant), window), window)
     assert found.kl == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item(), rel=1e-5)
     assert found.top1_agreement == pytest.approx((p.argmax(-1) == q.argmax(-1)).double().mean().item())
     assert found.kl_low < found.kl < found.kl_high
@@ -64,7 +67,8 @@ def test_a_model_agrees_with_itself(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     model = BlockModel.from_model(make_model())
-    found = fidelity(divergence(model, model, make_ids(4, 10)), TEXT)
+    window = Windows(make_ids(4, 10), TEXT, "p")
+    found = fidelity(divergence(model, model, window), window)
     assert (found.kl, found.top1_agreement) == (0.0, 1.0)
 
 
@@ -82,15 +86,54 @@ def test_figures_that_are_not_finite_are_no_figures(
     with torch.no_grad():
         next(reversed(list(broken.parameters()))).fill_(float("inf"))
     model = BlockModel.from_model(broken)
+    window = Windows(make_ids(), TEXT, "p")
     with pytest.raises(StageFailed, match="loss on noise is not finite"):
-        perplexity(window_losses(model, make_ids()), TEXT, protocol="p")
+        perplexity(window_losses(model, window), window)
     with pytest.raises(StageFailed, match="KL divergence on noise is not finite"):
-        fidelity(divergence(BlockModel.from_model(make_model()), model, make_ids()), TEXT)
+        fidelity(divergence(BlockModel.from_model(make_model()), model, window), window)
+
+
+@pytest.mark.usefixtures("_pieces")
+def test_with_a_stride_every_token_counts_once_with_its_context(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    original, variant, text = make_model(), make_model(seed=1), make_ids(1, 36)
+    ids = overlapping(text.view(3, 12), stride=4)
+    assert ids.shape == (7, 12)
+    window = Windows(ids, TEXT, "p", overlap=8)
+    assert int(window.counted().sum()) == 35  # all tokens of the text but the first
+    nll, kl = torch.empty(35, dtype=torch.float64), torch.empty(35, dtype=torch.float64)
+    with torch.no_grad():
+        for start in range(0, 25, 4):  # later windows do not overwrite what earlier ones predicted
+            piece = text[:, start : start + 12]
+            p, q = (model(piece).logits[0, :-1].double().log_softmax(-1) for model in (original, variant))
+            new = slice(0, 11) if start == 0 else slice(7, 11)
+            where = slice(start + new.start, start + 11)
+            nll[where] = F.nll_loss(q, piece[0, 1:], reduction="none")[new]
+            kl[where] = (p.exp() * (p - q)).sum(-1)[new]
+    first, second = BlockModel.from_model(original), BlockModel.from_model(variant)
+    found = perplexity(window_losses(second, window), window)
+    assert found.value == pytest.approx(nll.mean().exp().item(), rel=1e-5)
+    assert fidelity(divergence(first, second, window), window).kl == pytest.approx(kl.mean().item(), rel=1e-5)
+
+
+def test_a_first_token_before_each_window_is_context_and_predicts_the_first(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    ids = with_first_token(make_ids(3, 6), 1)
+    assert ids.shape == (3, 7)
+    assert (ids[:, 0] == 1).all()
+    assert Windows(ids, TEXT, "p").counted().shape == (3, 6)
+    strided = Windows(with_first_token(overlapping(make_ids(3, 6), stride=2), 1), TEXT, "p", overlap=5)
+    assert int(strided.counted().sum()) == 18  # every token of the text, the very first one too
 
 
 def test_the_protocol_names_window_stride_and_first_token() -> None:
     assert protocol_of(tokens=128, bos="first") == (
         "windows of 128 tokens, no overlap, 127 predicted in each, BOS on the first"
+    )
+    assert protocol_of(tokens=2048, bos="none", overlap=1536) == (
+        "windows of 2048 tokens, stride 512, each token predicted once, BOS on none"
     )
 
 

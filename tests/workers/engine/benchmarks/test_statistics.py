@@ -67,3 +67,13 @@ def test_a_drift_that_the_same_model_shows_against_itself_widens_the_interval() 
     slower = widen(speedup, Interval(median=0.97, low=0.96, high=0.98))
     assert slower.low == pytest.approx(1.28 * 0.98)
     assert half_width(Interval(median=1.03, low=1.02, high=1.04)) == pytest.approx(0.04)
+
+
+def test_weights_count_as_repetitions_do() -> None:
+    generator = np.random.default_rng(4)
+    values = generator.normal(size=60)
+    weights = [1.0] * 30 + [3.0] * 30
+    mean, low, high = mean_interval(values, weights=weights)
+    assert mean == pytest.approx(np.average(values, weights=weights))
+    assert low < mean < high
+    assert mean_interval(values, weights=[2.0] * 60) == mean_interval(values)
