@@ -85,18 +85,18 @@ def _draw(canvas: Canvas, points: list[Point], y_title: str) -> str:
     ticks = [v for v in y.ticks(5) if v >= 0]
     x_ticks = x.ticks(4 if canvas.narrow else 7)
     parts = [axes(x, y, x_title="tokens per second", y_title=y_title, x_ticks=x_ticks, y_ticks=ticks)]
-    taken: list[tuple[float, float]] = []
+    taken = [(x(p.speed.median), y(p.quality)) for p in points]
     for p in points:
         shape, class_ = look(p.index)
         cx, cy = x(p.speed.median), y(p.quality)
         parts.append(line(x(p.speed.low), cy, x(p.speed.high), cy, f"whisker {class_}"))
         parts.append(line(cx, y(p.low), cx, y(p.high), f"whisker {class_}"))
         parts.append(mark(shape, cx, cy, 5, class_))
-        above = cy - 12
-        while any(abs(above - ty) < 14 and abs(cx - tx) < 90 for tx, ty in taken):
-            above -= 14
-        taken.append((cx, above))
-        right_half = cx > (x.start + x.stop) / 2
-        shift = -9 if right_half else 9
-        parts.append(label(cx + shift, above, p.variant, anchor="end" if right_half else "start", class_="name"))
+        for at in (cy - 12, cy + 20):  # above or below; a point in a crowd is told by its mark and the legend
+            if y.stop + 8 <= at <= y.start - 4 and all(abs(at - ty) > 13 or abs(cx - tx) > 90 for tx, ty in taken):
+                taken.append((cx, at))
+                right_half = cx > (x.start + x.stop) / 2
+                shift, anchor = (-9, "end") if right_half else (9, "start")
+                parts.append(label(cx + shift, at, p.variant, anchor=anchor, class_="name halo"))
+                break
     return "".join(parts)

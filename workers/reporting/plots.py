@@ -7,13 +7,15 @@ from workers.reporting.picture import Picture
 from workers.reporting.plot_importance import importance
 from workers.reporting.plot_latency import latency
 from workers.reporting.plot_loss import loss
+from workers.reporting.plot_tasks import tasks
 from workers.reporting.plot_tradeoff import tradeoffs
 
 
 def pictures(report: Report) -> list[Picture]:
-    """Importance per block, speed against quality, speedup by latency cell, training loss: those that were measured."""
+    """Importance, speed against quality, speedup by cell, accuracy by task, training loss: those that were measured."""
     made: list[Picture | None] = [importance(report.scores) if report.scores and report.scores.blocks else None]
     made += tradeoffs(report.benchmarks.variants)
     made.append(latency(report.benchmarks.variants))
+    made.append(tasks(report.benchmarks.variants))
     made.append(loss(report.recovered) if report.recovered else None)
     return [picture for picture in made if picture is not None]

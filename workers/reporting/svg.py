@@ -125,7 +125,9 @@ def axes(x: Scale, y: Scale, *, x_title: str, y_title: str, x_ticks: list[float]
 
 def tick(value: float) -> str:
     """A round value beside an axis."""
-    return plain(value) if 1e-3 <= abs(value) < 1e6 or value == 0 else significant(value, 1)
+    if abs(value) >= 1e4:
+        return f"{plain(value / 1000)}k" if abs(value) < 1e6 else significant(value, 1)
+    return plain(value) if abs(value) >= 1e-3 or value == 0 else significant(value, 1)
 
 
 def _round_steps(low: float, high: float, wanted: int) -> list[float]:

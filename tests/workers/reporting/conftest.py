@@ -27,6 +27,7 @@ from app.domain.results import (
     Report,
     Sample,
     Scores,
+    TaskScore,
     TextInfo,
 )
 from app.domain.spec import CompressionSpec
@@ -180,6 +181,22 @@ def variant(name: str, index: int) -> Measurement:
                 (HELD_OUT, [0, 1.31, 0.44][index], [1, 0.412, 0.631][index]),
                 (WIKI, [0, 1.48, 0.83][index], [1, 0.391, 0.548][index]),
             )
+        ],
+        tasks=[
+            TaskScore(
+                task=name,
+                metric="acc",
+                value=value - 0.04 * index,
+                standard_error=0.011,
+                items=1838,
+                few_shot=0,
+                version="1.0",
+                drop=0.04 * index if index else None,
+                drop_low=0.04 * index - 0.015 if index else None,
+                drop_high=0.04 * index + 0.015 if index else None,
+                p_value=0.003 / index if index else None,
+            )
+            for name, value in (("piqa", 0.671), ("arc_easy", 0.583), ("boolq", 0.6))
         ],
         samples=[
             Sample(prompt="The history of the city begins", text=" in the 12th century, when a ford was built."),

@@ -94,6 +94,7 @@ def test_structure(report: Report) -> None:
     assert "1 of 4 gates failed" in page.text
     assert "1.24×" in page.text
     assert "134,515,008" in page.text
+    assert "67.1 %" in page.text
     assert "sha256 of the token ids" in page.text
 
 
@@ -114,7 +115,7 @@ def test_links_where_the_service_is_known(report: Report) -> None:
 
 def test_drawings_are_xml_with_titles(report: Report) -> None:
     drawings = [svg for svg in svgs(html.render(report)) if svg.get("role") == "img"]
-    assert len(drawings) == 3 * 2 + 4  # importance, latency and loss for page and phone; four trade-offs
+    assert len(drawings) == 4 * 2 + 4  # importance, latency, tasks, loss for page and phone; four trade-offs
     for svg in drawings:
         assert (svg.findtext("title") or "").strip()
         assert (svg.findtext("desc") or "").strip()
@@ -150,7 +151,9 @@ def test_hostile_text_stays_text(make_report: MakeReport, report: Report) -> Non
 def bare(make_report: MakeReport, report: Report) -> Report:
     """As little as a report can hold."""
     variants = [
-        m.model_copy(update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "samples": []})
+        m.model_copy(
+            update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "samples": [], "tasks": []}
+        )
         for m in report.benchmarks.variants[:2]
     ]
     benchmarks = report.benchmarks.model_copy(update={"variants": variants})
@@ -173,7 +176,7 @@ def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Rep
     assert page.count("figure") == 0
 
 
-@pytest.mark.parametrize("part", ["latency", "memory", "perplexity", "fidelity", "samples"])
+@pytest.mark.parametrize("part", ["latency", "memory", "perplexity", "fidelity", "samples", "tasks"])
 @pytest.mark.parametrize("variant", [0, 1, 2])
 def test_one_part_of_one_variant_may_be_missing(
     make_report: MakeReport, report: Report, part: str, variant: int
