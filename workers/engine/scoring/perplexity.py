@@ -6,7 +6,7 @@ walked once and one state per removal is carried along (`subsets.py`), which hal
 weight once, and so scores a model that does not fit in memory.
 
 With `racing`, samples are spent in rounds. After each, a block leaves the race whose loss lies so far above the
-`count` lowest that further samples would not bring it among them: four standard errors of the mean per-token difference
+`count` lowest that further samples would hardly bring it among them: three standard errors of the mean per-token difference
 from the `count`-th block. Its score is then the mean over the samples it was given.
 """
 
@@ -28,7 +28,7 @@ from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups
 
 INTACT: Removal = frozenset()
 _FIRST_ROUND = 0.2  # fraction of the samples that every block gets in a race
-_MARGIN = 4.0  # standard errors beyond which a block is out
+_MARGIN = 3.0  # standard errors beyond which a block is out
 
 
 def score(
