@@ -6,8 +6,8 @@ walked once and one state per removal is carried along (`subsets.py`), which hal
 weight once, and so scores a model that does not fit in memory.
 
 With `racing`, samples are spent in rounds. After each, a block leaves the race whose loss lies so far above the
-`count` lowest that further samples would hardly bring it among them: three standard errors of the mean per-token difference
-from the `count`-th block. Its score is then the mean over the samples it was given.
+`count` lowest that further samples would hardly bring it among them: three standard errors of the mean per-token
+difference from the `count`-th block. Its score is then the mean over the samples it was given.
 """
 
 from __future__ import annotations
