@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     # the HTTP service
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Its port; 0: one that is free.")
-    public_url: str | None = Field(default=None, description="How users reach the service; for links in events.")
+    public_url: str | None = Field(default=None, description="How users reach the service; for links in reports.")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys that may call the API, separated by commas. Required to listen beyond loopback.",

@@ -50,6 +50,7 @@ class Assignment:
             cache=cache,
             model_roots=settings.model_roots,
             data_roots=settings.data_roots,
+            public_url=settings.public_url,
         )
         inputs = {
             name: store.folder(given.output, given.files, cache=cache / "artifacts", check=check)
