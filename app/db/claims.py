@@ -10,7 +10,7 @@ again with the same claim: what is committed already is found, and not done twic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -178,65 +178,29 @@ def succeed(
         output: the folder of the files in the store.
         note: a line for the job's log.
     """
-    job, stage = _hold(session, claim)
-    if job is None or stage is None:
-        return LOST
-    if (over := _over(session, claim, job, stage)) is not None:
-        return over
-    stage.result, stage.output, stage.dedupe_key = result, output, dedupe_key
-    artifacts.replace(session, job.id, stage.name, files)
-    told = [events.log(note, stage=stage.name, attempt=stage.attempt)] if note else []
-    told.append(move_stage(stage, State.SUCCEEDED))
-    if stage.name is StageName.REPORT:
-        job.verdict = Verdict(result["verdict"])
-        reports.put(session, job.id, result, job.verdict)
-        told.append(events.NewEvent("verdict", {"verdict": job.verdict.value, "gates": result.get("gates", [])}))
-    following = next((s for s in job.stages if s.position > stage.position), None)
-    if following is None:
-        told.append(move_job(job, State.SUCCEEDED))
-    else:
-        following.enqueued_at = func.now()
-    session.flush()
-    events.append(session, job.id, told)
-    return Ended(State.SUCCEEDED, following.id if following else None)
+    return _end(
+        session, claim, lambda job, stage: _succeed(session, job, stage, result, output, files, dedupe_key, note)
+    )
 
 
 def fail(session: Session, claim: Claim, *, problem: dict[str, Any]) -> Ended:
     """End stage and job with this problem: trying again by itself would not help."""
-    job, stage = _hold(session, claim)
-    if job is None or stage is None:
-        return LOST
-    if (over := _over(session, claim, job, stage)) is not None:
-        return over
-    return _fail(session, job, stage, problem)
+    return _end(session, claim, lambda job, stage: _fail(session, job, stage, problem))
 
 
 def crash(session: Session, claim: Claim, *, problem: dict[str, Any], max_attempts: int) -> Ended:
     """The process broke without saying why: back to the queue, or failed if this was the last attempt allowed."""
-    job, stage = _hold(session, claim)
-    if job is None or stage is None:
-        return LOST
-    if (over := _over(session, claim, job, stage)) is not None:
-        return over
-    return _crash(session, job, stage, problem, max_attempts)
+    return _end(session, claim, lambda job, stage: _crash(session, job, stage, problem, max_attempts))
 
 
 def release(session: Session, claim: Claim, *, reason: str) -> Ended:
     """Give the stage back to the queue through no fault of its own, such as the worker's shutdown."""
-    job, stage = _hold(session, claim)
-    if job is None or stage is None:
-        return LOST
-    if (over := _over(session, claim, job, stage)) is not None:
-        return over
-    return _requeue(session, job, stage, reason)
+    return _end(session, claim, lambda job, stage: _requeue(session, job, stage, reason))
 
 
 def cancelled(session: Session, claim: Claim) -> Ended:
     """The process is gone, as a cancel asked."""
-    job, stage = _hold(session, claim)
-    if job is None or stage is None:
-        return LOST
-    return _over(session, claim, job, stage) or LOST
+    return _end(session, claim, lambda job, stage: LOST)  # nobody asked for it: nothing is to be done
 
 
 def rescue(session: Session, stage_id: UUID, *, problem: dict[str, Any], max_attempts: int) -> Ended:
@@ -268,24 +232,24 @@ def _standing(state: State | None) -> Standing:
     return Standing.CANCELLING if state is State.CANCELLING else Standing.HELD
 
 
-def _hold(session: Session, claim: Claim) -> tuple[Job, Stage] | tuple[None, None]:
-    """The rows of the claim, the job's locked; none if the token is an old one or the job is gone."""
+def _end(session: Session, claim: Claim, how: Callable[[Job, Stage], Ended]) -> Ended:
+    """End the claim's stage, with the job's row locked: LOST if the token is an old one or the job is gone.
+
+    A cancel that was asked for wins over `how` the stage ended. And if the stage has an end already, it is this claim's
+    own, reached by an earlier call whose answer was lost: only claims and rescues count the token up.
+    """
     try:
         job = jobs.lock(session, claim.job_id)
     except NotFound:
-        return None, None
+        return LOST
     stage = next(s for s in job.stages if s.id == claim.stage_id)
-    return (job, stage) if stage.token == claim.token else (None, None)
-
-
-def _over(session: Session, claim: Claim, job: Job, stage: Stage) -> Ended | None:
-    """The stage's end, if it has one: reached by an earlier call whose answer was lost, or asked for by a cancel.
-
-    The token is the claim's, and only rescues and claims count it up: whoever ended the stage was this worker.
-    """
+    if stage.token != claim.token:
+        return LOST
     if stage.state is State.CANCELLING:
         return _cancel(session, job, stage)
-    return None if stage.state is State.RUNNING else Ended(stage.state, waiting_id(job))
+    if stage.state is not State.RUNNING:
+        return Ended(stage.state, waiting_id(job))
+    return how(job, stage)
 
 
 def _cancel(session: Session, job: Job, stage: Stage) -> Ended:
@@ -293,6 +257,34 @@ def _cancel(session: Session, job: Job, stage: Stage) -> Ended:
     session.flush()
     events.append(session, job.id, told)
     return Ended(State.CANCELLED)
+
+
+def _succeed(
+    session: Session,
+    job: Job,
+    stage: Stage,
+    result: dict[str, Any],
+    output: str,
+    files: Sequence[NewArtifact],
+    dedupe_key: str | None,
+    note: str | None,
+) -> Ended:
+    stage.result, stage.output, stage.dedupe_key = result, output, dedupe_key
+    artifacts.replace(session, job.id, stage.name, files)
+    told = [events.log(note, stage=stage.name, attempt=stage.attempt)] if note else []
+    told.append(move_stage(stage, State.SUCCEEDED))
+    if stage.name is StageName.REPORT:
+        job.verdict = Verdict(result["verdict"])
+        reports.put(session, job.id, result, job.verdict)
+        told.append(events.NewEvent("verdict", {"verdict": job.verdict.value, "gates": result.get("gates", [])}))
+    following = next((s for s in job.stages if s.position > stage.position), None)
+    if following is None:
+        told.append(move_job(job, State.SUCCEEDED))
+    else:
+        following.enqueued_at = func.now()
+    session.flush()
+    events.append(session, job.id, told)
+    return Ended(State.SUCCEEDED, following.id if following else None)
 
 
 def _fail(session: Session, job: Job, stage: Stage, problem: dict[str, Any]) -> Ended:
