@@ -14,7 +14,20 @@ from types import FrameType
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.api import artifacts, catalog, events, health, jobs, logs, metrics, openapi, problems, reports, scores
+from app.api import (
+    artifacts,
+    catalog,
+    estimates,
+    events,
+    health,
+    jobs,
+    logs,
+    metrics,
+    openapi,
+    problems,
+    reports,
+    scores,
+)
 from app.api.metrics import Metrics
 from app.api.middleware import EdgeMiddleware
 from app.deps import dispose_pool
@@ -45,7 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         EdgeMiddleware, max_body_bytes=settings.max_body_bytes, observe=app.state.metrics.observe_request
     )
     problems.register(app)
-    for resource in (jobs, events, logs, scores, reports, artifacts, catalog, health, metrics):
+    for resource in (jobs, events, logs, scores, reports, artifacts, catalog, estimates, health, metrics):
         app.include_router(resource.router)
     docs.mount(app)
     dashboard.mount(app)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from app.domain.estimates import EstimateRequest, estimate
 from app.domain.spec import CompressionSpec
 from app.errors import (
     BadCheckpoint,
@@ -13,6 +15,7 @@ from app.errors import (
     NotAcceptable,
     NotFound,
     RangeNotSatisfiable,
+    UnsupportedModel,
 )
 from app.version import VERSION
 
@@ -81,6 +84,34 @@ SUBMIT: Any = {
         "value": QUICK_LOOK,
     },
 }
+
+
+# The config of SmolLM2-135M-Instruct, as far as sizes need it.
+SMOLLM2_CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+
+ESTIMATE_REQUESTS: Any = {
+    "six-of-thirty": {
+        "summary": "SmolLM2-135M without six blocks",
+        "value": {"config": SMOLLM2_CONFIG, "pruning": {"kind": "depth", "blocks": 6}},
+    },
+}
+
+ESTIMATE = asdict(
+    estimate(
+        SMOLLM2_CONFIG,
+        EstimateRequest.model_validate(ESTIMATE_REQUESTS["six-of-thirty"]["value"]),
+        pointer="/config",
+    )
+)
 
 
 def _stage(name: str, state: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
@@ -384,6 +415,13 @@ NO_ARTIFACT = NotFound(f"job {JOB_ID} has no artifact prune/checkpoint/model.saf
 BAD_RANGE = RangeNotSatisfiable("the file has 742 bytes; bytes=1000- is not among them")
 NO_REPORT = NotFound(f"job {JOB_ID} is running; it has no report yet")
 NO_SCORES = NotFound(f"job {JOB_ID} is running; it has no scores yet")
+
+NO_FORMULA = UnsupportedModel(
+    "no formula is known for models of type 'mamba'",
+    errors=[
+        FieldError("/config", "no formula is known for models of type 'mamba'", None, "one of llama, mistral, qwen2")
+    ],
+)
 
 SUBMIT_ERRORS = (
     InvalidInput(

@@ -96,12 +96,18 @@ class _LlamaLike:
         tied = config.switch("tie_word_embeddings", self.tied)
         return ParameterCount(per_block, embedding, 0 if tied else embedding, hidden)
 
-    def attention(self, config: _Config) -> int:
+    def heads(self, config: _Config) -> tuple[int, int, int]:
+        """Query heads, key-value heads, and the size of each."""
         hidden, heads = config.number("hidden_size"), config.number("num_attention_heads")
         kv_heads = config.number(
             "num_key_value_heads", default=config.absent("num_key_value_heads", self.kv_heads) or heads
         )
         size = config.number("head_dim", default=config.absent("head_dim", self.head_dim) or hidden // heads)
+        return heads, kv_heads, size
+
+    def attention(self, config: _Config) -> int:
+        hidden = config.number("hidden_size")
+        heads, kv_heads, size = self.heads(config)
         qkv_bias = _on(self.qkv_bias, config, self.bias_default)
         output_bias = _on(self.output_bias, config)
         count = _linear(hidden, heads * size, qkv_bias) + 2 * _linear(hidden, kv_heads * size, qkv_bias)
@@ -284,5 +290,32 @@ def parameter_count(config: Mapping[str, Any]) -> ParameterCount | None:
         raise BadCheckpoint.field("/model", "config.json declares more than 100,000 blocks.")
     try:
         return formula(reader)
+    except ZeroDivisionError:
+        raise BadCheckpoint.field("/model", "config.json declares no attention heads.") from None
+
+
+def key_value_size(config: Mapping[str, Any]) -> int | None:
+    """Numbers that the cache keeps for a token in one block, keys and values, or None as `parameter_count` does.
+
+    Raises:
+        BadCheckpoint: as `parameter_count` does.
+    """
+    formula = FORMULAS.get(str(config.get("model_type")))
+    if formula is None:
+        return None
+    reader = _Config(config)
+    try:
+        if isinstance(formula, _LlamaLike):
+            _, kv_heads, size = formula.heads(reader)
+            return 2 * kv_heads * size
+        hidden = reader.number("hidden_size", "n_embd", "n_embed")
+        heads = reader.number("num_attention_heads", "n_head")
+        kv_heads = heads
+        if formula is _stablelm:
+            kv_heads = reader.number("num_key_value_heads", default=reader.absent("num_key_value_heads", 32) or heads)
+        elif formula is _falcon and not reader.switch("new_decoder_architecture", default=False):
+            kv_heads = 1 if reader.switch("multi_query", default=True) else heads
+        # Falcon's newer blocks share keys among heads, but transformers caches them once for every head.
+        return 2 * kv_heads * reader.number("head_dim", default=hidden // heads)
     except ZeroDivisionError:
         raise BadCheckpoint.field("/model", "config.json declares no attention heads.") from None
