@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api import examples
+from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
 from app.db import artifacts as artifact_rows
 from app.db import jobs as job_rows
@@ -40,7 +40,7 @@ _FILE_BODY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
     summary="List a job's files",
     responses={
         200: example(examples.ARTIFACT_LIST),
-        **problems(UNAUTHORIZED, examples.NO_JOB, BAD_PATH, instance=examples.JOB_PATH + "/artifacts"),
+        **problems(UNAUTHORIZED, example_errors.NO_JOB, BAD_PATH, instance=example_specs.JOB_PATH + "/artifacts"),
     },
 )
 def list_artifacts(job_id: UUID, work: WorkDep, _: Caller) -> ArtifactList:
@@ -67,10 +67,10 @@ def list_artifacts(job_id: UUID, work: WorkDep, _: Caller) -> ArtifactList:
         304: {"description": "The client has this version (If-None-Match)."},
         **problems(
             UNAUTHORIZED,
-            examples.NO_ARTIFACT,
-            examples.BAD_RANGE,
+            example_errors.NO_ARTIFACT,
+            example_errors.BAD_RANGE,
             BAD_PATH,
-            instance=examples.JOB_PATH + "/artifacts/prune/checkpoint/model.safetensors",
+            instance=example_specs.JOB_PATH + "/artifacts/prune/checkpoint/model.safetensors",
         ),
     },
 )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body
 
-from app.api import examples
+from app.api import example_errors, examples
 from app.api.responses import BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.deps import Caller, SettingsDep
 from app.domain.estimates import EstimateRequest, estimate
@@ -22,7 +22,7 @@ router = APIRouter(tags=["catalogue"])
     summary="Estimate sizes and speedup",
     responses={
         200: example(examples.ESTIMATE),
-        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, examples.NO_FORMULA, instance="/estimates"),
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, example_errors.NO_FORMULA, instance="/estimates"),
     },
 )
 def estimate_pruning(

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from app.api import examples
+from app.api import example_errors, example_specs, examples
 from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.tables import Event as EventRow
@@ -41,11 +41,11 @@ MAX_SEQ = 2**63 - 1
         },
         **problems(
             UNAUTHORIZED,
-            examples.NO_JOB,
-            examples.NOT_ACCEPTABLE,
+            example_errors.NO_JOB,
+            example_errors.NOT_ACCEPTABLE,
             BAD_PATH,
             BAD_QUERY,
-            instance=examples.JOB_PATH + "/events",
+            instance=example_specs.JOB_PATH + "/events",
         ),
     },
 )

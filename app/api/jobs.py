@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 
-from app.api import examples
+from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.db import jobs as job_rows
 from app.deps import Caller, SettingsDep, WorkDep
@@ -43,13 +43,13 @@ NO_NUL = r"^[^\x00]*$"
                 },
             },
         },
-        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *examples.SUBMIT_ERRORS),
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *example_errors.SUBMIT_ERRORS),
     },
 )
 def submit_job(
     request: Request,
     response: Response,
-    spec: Annotated[CompressionSpec, Body(openapi_examples=examples.SUBMIT)],
+    spec: Annotated[CompressionSpec, Body(openapi_examples=example_specs.SUBMIT)],
     work: WorkDep,
     settings: SettingsDep,
     caller: Caller,
@@ -162,7 +162,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     summary="Read a job",
     responses={
         200: example(examples.JOB_SUCCEEDED),
-        **problems(UNAUTHORIZED, examples.NO_JOB, BAD_PATH, instance=examples.JOB_PATH),
+        **problems(UNAUTHORIZED, example_errors.NO_JOB, BAD_PATH, instance=example_specs.JOB_PATH),
     },
 )
 def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
@@ -175,7 +175,9 @@ def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     summary="Cancel a job",
     responses={
         200: example(examples.JOB_CANCELLING),
-        **problems(UNAUTHORIZED, FOREIGN_PAGE, examples.NO_JOB, BAD_PATH, instance=examples.JOB_PATH + "/cancel"),
+        **problems(
+            UNAUTHORIZED, FOREIGN_PAGE, example_errors.NO_JOB, BAD_PATH, instance=example_specs.JOB_PATH + "/cancel"
+        ),
     },
 )
 def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
@@ -192,10 +194,10 @@ def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
         **problems(
             UNAUTHORIZED,
             FOREIGN_PAGE,
-            examples.NO_JOB,
-            examples.NOT_RETRIABLE,
+            example_errors.NO_JOB,
+            example_errors.NOT_RETRIABLE,
             BAD_PATH,
-            instance=examples.JOB_PATH + "/retry",
+            instance=example_specs.JOB_PATH + "/retry",
         ),
     },
 )
@@ -213,10 +215,10 @@ def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
         **problems(
             UNAUTHORIZED,
             FOREIGN_PAGE,
-            examples.NO_JOB,
-            examples.NOT_OVER,
+            example_errors.NO_JOB,
+            example_errors.NOT_OVER,
             BAD_PATH,
-            instance=examples.JOB_PATH,
+            instance=example_specs.JOB_PATH,
         ),
     },
 )

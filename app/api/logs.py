@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.api import examples
+from app.api import example_errors, example_specs, examples
 from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.session import SessionFactory
@@ -37,11 +37,11 @@ LINES = 1000  # read at once for the text
         },
         **problems(
             UNAUTHORIZED,
-            examples.NO_JOB,
-            examples.NOT_ACCEPTABLE,
+            example_errors.NO_JOB,
+            example_errors.NOT_ACCEPTABLE,
             BAD_PATH,
             BAD_QUERY,
-            instance=examples.JOB_PATH + "/logs",
+            instance=example_specs.JOB_PATH + "/logs",
         ),
     },
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
-from app.api import examples
+from app.api import example_errors, example_results, example_specs
 from app.api.artifacts import file_response
 from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, UNAUTHORIZED, problems
@@ -36,7 +36,7 @@ def _responses(suffix: str = "") -> dict[int | str, dict[str, object]]:
         200: {
             "description": "The report.",
             "content": {
-                "application/json": {"example": examples.REPORT},
+                "application/json": {"example": example_results.REPORT},
                 "text/html": {**_TEXT, "example": "<!doctype html>\n<html lang=en>…</html>\n"},
                 "text/markdown": {**_TEXT, "example": "## Compression report: passed\n"},
                 "application/xml": {**_TEXT, "example": '<testsuites name="secateur" tests="1" failures="0"/>\n'},
@@ -44,11 +44,11 @@ def _responses(suffix: str = "") -> dict[int | str, dict[str, object]]:
         },
         **problems(
             UNAUTHORIZED,
-            examples.NO_JOB,
-            examples.NO_REPORT,
-            *([] if suffix else [examples.NOT_ACCEPTABLE]),
+            example_errors.NO_JOB,
+            example_errors.NO_REPORT,
+            *([] if suffix else [example_errors.NOT_ACCEPTABLE]),
             BAD_PATH,
-            instance=f"{examples.JOB_PATH}/report{suffix}",
+            instance=f"{example_specs.JOB_PATH}/report{suffix}",
         ),
     }
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from app.api import examples
+from app.api import example_errors, example_results, example_specs
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
 from app.deps import Caller, WorkDep
 from app.domain.results import Scores
@@ -19,8 +19,14 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
     "/scores",
     summary="Read a job's scores",
     responses={
-        200: example(examples.SCORES),
-        **problems(UNAUTHORIZED, examples.NO_JOB, examples.NO_SCORES, BAD_PATH, instance=examples.JOB_PATH + "/scores"),
+        200: example(example_results.SCORES),
+        **problems(
+            UNAUTHORIZED,
+            example_errors.NO_JOB,
+            example_errors.NO_SCORES,
+            BAD_PATH,
+            instance=example_specs.JOB_PATH + "/scores",
+        ),
     },
 )
 def get_scores(job_id: UUID, work: WorkDep, _: Caller) -> Scores:

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.api import examples
+from app.api import example_results
 from app.db.session import SessionFactory
 from app.domain.jobs import StageName
 from app.main import create_app
@@ -88,10 +88,10 @@ def worker(sessions: SessionFactory, settings: Settings, tmp_path: Path) -> Play
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     results = {
-        StageName.SCORE: examples.SCORES,
-        StageName.PRUNE: examples.REPORT["pruned"],
-        StageName.BENCHMARK: examples.REPORT["benchmarks"],
-        StageName.REPORT: examples.REPORT,
+        StageName.SCORE: example_results.SCORES,
+        StageName.PRUNE: example_results.REPORT["pruned"],
+        StageName.BENCHMARK: example_results.REPORT["benchmarks"],
+        StageName.REPORT: example_results.REPORT,
     }
     return PlayedWorker(sessions, open_store(settings.store_url), scratch, results)
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.api import examples
+from app.api import example_results
 from app.main import create_app
 from app.settings import Settings
 
@@ -120,7 +120,7 @@ def test_examples_of_requests_hold_and_run(client: TestClient, document: dict[st
 def test_the_schemas_of_report_and_scores_are_there(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert {"Report", "Scores", "Problem", "CompressionSpec", "Job", "Event", "LogPage"} <= set(schemas)
-    check(document, {"$ref": "#/components/schemas/Report"}, examples.REPORT, "report")
+    check(document, {"$ref": "#/components/schemas/Report"}, example_results.REPORT, "report")
 
 
 def test_no_error_is_declared_in_the_frameworks_own_shape(document: dict[str, Any]) -> None:

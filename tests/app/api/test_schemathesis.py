@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.api import examples
+from app.api import example_results, example_specs
 from app.domain.jobs import StageName
 from app.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
@@ -60,16 +60,18 @@ def document(
         engine = make_engine(url)
         (folder / "scratch").mkdir()
         results = {
-            StageName.SCORE: examples.SCORES,
-            StageName.PRUNE: examples.REPORT["pruned"],
-            StageName.BENCHMARK: examples.REPORT["benchmarks"],
-            StageName.REPORT: examples.REPORT,
+            StageName.SCORE: example_results.SCORES,
+            StageName.PRUNE: example_results.REPORT["pruned"],
+            StageName.BENCHMARK: example_results.REPORT["benchmarks"],
+            StageName.REPORT: example_results.REPORT,
         }
         store = open_store(app.state.settings.store_url)
         worker = PlayedWorker(make_session_factory(engine), store, folder / "scratch", results)
         with serving(app) as base, httpx.Client(base_url=base) as client:
             for _ in range(2):
-                job = client.post("/jobs", json={**examples.EXPLICIT_DROP, "model": examples.HUB_WITH_GATES["model"]})
+                job = client.post(
+                    "/jobs", json={**example_specs.EXPLICIT_DROP, "model": example_specs.HUB_WITH_GATES["model"]}
+                )
                 _jobs.append(job.json()["id"])
                 worker.finish(_jobs[-1], {StageName.PRUNE: {"a.txt": b"0123456789"}})
             loaded = schemathesis.openapi.from_url(f"{base}/openapi.json")

@@ -10,14 +10,14 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from app.api import examples
+from app.api import example_errors, example_results
 from app.commands.results import SUMMARY_LIMIT, append_summary
 from tests.fixtures.answers import JOB, Service, event, finished, stream
 
 Run = Callable[..., Result]
 
 FAILED_GATE = {
-    **examples.REPORT["gates"][0],
+    **example_results.REPORT["gates"][0],
     "gate": "max_kl",
     "passed": False,
     "message": "KL divergence on news is 0.9, above 0.5",
@@ -30,12 +30,12 @@ def over(service: Service, state: str, **more: Any) -> None:
 
 
 def reports(service: Service, verdict: str, *gates: dict[str, Any]) -> None:
-    service.answers["GET /report"] = {**examples.REPORT, "verdict": verdict, "gates": list(gates)}
+    service.answers["GET /report"] = {**example_results.REPORT, "verdict": verdict, "gates": list(gates)}
 
 
 def test_passed_is_0(service: Service, run: Run) -> None:
     over(service, "succeeded")
-    reports(service, "passed", *examples.REPORT["gates"])
+    reports(service, "passed", *example_results.REPORT["gates"])
     result = run("gate", JOB)
     assert result.exit_code == 0, result.output
     assert "speedup (batch 1, 12 + 16 tokens) is 1.25" in result.stdout
@@ -115,7 +115,7 @@ def test_usage_is_2(service: Service, run: Run) -> None:
     assert run("gate", "no-id").exit_code == 2
     assert run("gate", JOB, "--timeout", "soon").exit_code == 2
     assert run("gate", JOB, "--summary").exit_code == 2  # no file to write to
-    service.answers["GET /job"] = httpx.Response(404, json={**examples.NO_JOB.to_problem()})
+    service.answers["GET /job"] = httpx.Response(404, json={**example_errors.NO_JOB.to_problem()})
     assert run("gate", JOB).exit_code == 2
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from app.api import examples
+from app.api import example_errors, example_results, examples
 from app.commands.render import millions, size
 from app.commands.session import parse_seconds
 from app.commands.watch import figures
@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 
 
 def test_report_as_a_table(service: Service, run: Run) -> None:
-    service.answers["GET /report"] = examples.REPORT
+    service.answers["GET /report"] = example_results.REPORT
     result = run("report", JOB)
     assert result.exit_code == 0, result.output
     for words in ("1 of 4 blocks: 2", "magnitude", "original", "pruned", "1.25x (1.22 to 1.28)", "3.2 M", "✓"):
@@ -47,7 +47,7 @@ def test_a_table_is_not_written_to_a_file(service: Service, run: Run, tmp_path: 
 
 
 def test_no_report_yet_is_usage(service: Service, run: Run) -> None:
-    service.answers["GET /report"] = httpx.Response(404, json=examples.NO_REPORT.to_problem())
+    service.answers["GET /report"] = httpx.Response(404, json=example_errors.NO_REPORT.to_problem())
     result = run("report", JOB)
     assert result.exit_code == 2
     assert "it has no report yet" in result.stderr
@@ -100,7 +100,7 @@ def test_jobs_lists_and_filters(service: Service, run: Run) -> None:
 
 def test_cancel_and_retry(service: Service, run: Run) -> None:
     service.answers["POST /cancel"] = examples.JOB_CANCELLING
-    service.answers["POST /retry"] = httpx.Response(409, json=examples.NOT_RETRIABLE.to_problem())
+    service.answers["POST /retry"] = httpx.Response(409, json=example_errors.NOT_RETRIABLE.to_problem())
     assert "cancelling" in run("cancel", JOB).stderr
     result = run("retry", JOB)
     assert result.exit_code == 2

@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 from typer.testing import Result
 
-from app.api import examples
+from app.api import example_errors, example_specs, examples
 from app.commands.spec_flags import merge, parse_model, parse_text, spec_flags
 from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES
 from app.domain.options import Text
@@ -59,10 +59,10 @@ def test_flags_reach_every_depth(run: Run) -> None:
 
 def test_flags_go_on_top_of_a_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
-    path.write_text(json.dumps(examples.HUB_WITH_GATES))
+    path.write_text(json.dumps(example_specs.HUB_WITH_GATES))
     found = dry(run, "--spec", str(path), "--max-kl", "0.5")
-    assert found == {**examples.HUB_WITH_GATES, "gates": {**examples.HUB_WITH_GATES["gates"], "max_kl": 0.5}}
-    assert dry(run, "--spec", "-", input=path.read_text()) == examples.HUB_WITH_GATES
+    assert found == {**example_specs.HUB_WITH_GATES, "gates": {**example_specs.HUB_WITH_GATES["gates"], "max_kl": 0.5}}
+    assert dry(run, "--spec", "-", input=path.read_text()) == example_specs.HUB_WITH_GATES
 
 
 @pytest.mark.parametrize("arguments", [
@@ -87,7 +87,7 @@ def test_prints_the_id_alone_on_stdout(service: Service, run: Run) -> None:
 
 
 def test_a_refusal_names_the_field_and_is_usage(service: Service, run: Run) -> None:
-    refusal = examples.SUBMIT_ERRORS[0].to_problem()
+    refusal = example_errors.SUBMIT_ERRORS[0].to_problem()
     service.answers["POST /jobs"] = httpx.Response(422, json=refusal)
     result = run("submit", "m.gguf", "--blocks", "2", "--criterion", "perplexty")
     assert result.exit_code == 2

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.api import examples
+from app.api import example_results
 from app.domain.results import Report, Scores
 from app.web import views
 
@@ -53,7 +53,7 @@ def test_what_a_job_does(spec: dict[str, Any], words: str) -> None:
 
 
 def test_bars_are_as_high_as_their_scores_and_within_the_plot() -> None:
-    scores = Scores.model_validate(examples.SCORES)
+    scores = Scores.model_validate(example_results.SCORES)
     plot = views.importance(scores)
     values = [score.value for score in scores.blocks]
     by_height = sorted(range(4), key=lambda i: plot.bars[i].height)
@@ -65,14 +65,14 @@ def test_bars_are_as_high_as_their_scores_and_within_the_plot() -> None:
 
 
 def test_equal_and_absent_scores_have_bars() -> None:
-    body = {**examples.SCORES, "blocks": [{"block": 0, "value": 2.0}, {"block": 1, "value": 2.0}, {"block": 2}]}
+    body = {**example_results.SCORES, "blocks": [{"block": 0, "value": 2.0}, {"block": 1, "value": 2.0}, {"block": 2}]}
     plot = views.importance(Scores.model_validate(body))
     assert plot.bars[0].height == plot.bars[1].height > plot.bars[2].height
     assert plot.bars[2].label == "block 2: no score, dropped"
 
 
 def test_tiles_show_only_what_was_measured() -> None:
-    tiles = views.tiles(Report.model_validate(examples.REPORT))
+    tiles = views.tiles(Report.model_validate(example_results.REPORT))
     assert [tile.name for tile in tiles] == ["Speedup", "Parameters", "On disk"]
     assert tiles[0].value == "1.25×"
     assert "8.4% fewer" in tiles[1].note

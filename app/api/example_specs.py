@@ -1,0 +1,76 @@
+"""Bodies that can be sent to POST /jobs as they stand, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.domain.spec import CompressionSpec
+
+JOB_ID = "019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"
+JOB_PATH = f"/jobs/{JOB_ID}"
+
+LOCAL_GGUF: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "pruning": {"kind": "depth", "blocks": 6},
+}
+
+HUB_WITH_GATES: dict[str, Any] = {
+    "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "scoring": {
+        "criterion": "perplexity",
+        "calibration": {
+            "text": {"source": "hub", "id": "Salesforce/wikitext", "config": "wikitext-2-raw-v1"},
+            "samples": 10,
+            "tokens": 128,
+        },
+    },
+    "pruning": {"kind": "depth", "ratio": 0.2},
+    "recovery": {
+        "kind": "lora",
+        "rank": 8,
+        "text": {"source": "hub", "id": "Salesforce/wikitext", "config": "wikitext-2-raw-v1"},
+    },
+    "gates": {"min_speedup": 1.25, "max_perplexity_ratio": 1.5},
+    "labels": {"commit": "abc123"},
+}
+
+EXPLICIT_DROP: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "pruning": {"kind": "depth", "drop": [21, 22, 23, 24, 25, 26]},
+    "recovery": {"kind": "none"},
+    "benchmark": {"latency": {"warmup": 2, "runs": 5}},
+}
+
+QUICK_LOOK: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "scoring": {"criterion": "magnitude"},
+    "pruning": {"kind": "depth", "blocks": 6},
+    "recovery": {"kind": "none"},
+    "benchmark": {"latency": {"output_tokens": [16], "warmup": 1, "runs": 3}, "samples": None},
+}
+
+SUBMIT: Any = {
+    "local-gguf": {
+        "summary": "A local GGUF file, six blocks fewer",
+        "description": "The least that a job needs; every default is the paper's. The file lies under a model root.",
+        "value": LOCAL_GGUF,
+    },
+    "hub-with-gates": {
+        "summary": "A hub model, a fifth of its blocks fewer, with gates",
+        "description": "What a pipeline sends: the verdict is `failed` where a gate does not hold.",
+        "value": HUB_WITH_GATES,
+    },
+    "explicit-drop": {
+        "summary": "These very blocks, no recovery",
+        "description": "Nothing is scored and nothing trained.",
+        "value": EXPLICIT_DROP,
+    },
+    "quick-look": {
+        "summary": "The fastest job there is",
+        "description": "Scores from the weights alone, few timed runs: to see that everything works.",
+        "value": QUICK_LOOK,
+    },
+}
+
+# As a job shows it, with every default.
+QUICK_LOOK_FILLED: dict[str, Any] = CompressionSpec.model_validate(QUICK_LOOK).model_dump(mode="json")
