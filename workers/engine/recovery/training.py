@@ -130,6 +130,8 @@ def train(
     """
     steps = total_steps(len(data), data.ids.shape[1], settings)
     seed_everything(machine.seed)
+    if machine.device.type == "cuda":  # the one attention kernel whose gradients differ from run to run
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
     model.config.use_cache = False  # a cache is for generation, and hides that samples are packed
     trainer = RecoveryTrainer(
         model=model,
