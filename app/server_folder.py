@@ -14,7 +14,7 @@ import psutil
 from app.errors import Conflict, Unavailable
 from app.processes import Account
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0  # in which a server answers; a second on an idle machine
 POLL_SECONDS = 0.02
 
 

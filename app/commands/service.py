@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from app.processes import ManagedProcess
     from app.settings import Settings
 
-API_SECONDS = 30.0  # for the API to answer
-WORKER_SECONDS = 60.0  # for the worker to answer; it imports torch in its fork server
+API_SECONDS = 90.0  # for the API to answer; two on an idle machine
+WORKER_SECONDS = 120.0  # for the worker to answer; it imports torch in its fork server
 RESTARTS = 5  # of a worker that ends by itself, within
 RESTART_WINDOW_SECONDS = 300.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

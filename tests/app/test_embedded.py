@@ -67,7 +67,7 @@ def servers_under(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_until_gone(folder: Path, seconds: float = 15.0) -> None:
+def wait_until_gone(folder: Path, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while servers_under(folder):
         assert time.monotonic() < deadline, servers_under(folder)
@@ -83,7 +83,7 @@ def start_owner(folder: Path) -> subprocess.Popen[str]:
 
 def end_owner(owner: subprocess.Popen[str], how: signal.Signals) -> None:
     owner.send_signal(how)
-    owner.wait(30)
+    owner.wait(120)
     assert owner.stdout is not None
     owner.stdout.close()
 
