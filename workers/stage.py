@@ -20,6 +20,8 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -91,9 +93,9 @@ def main(spec_path: Path, event_fd: int | None = None) -> int:
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pipe = EventPipe(_own_stdout() if event_fd is None else event_fd)
-    _quiet_libraries(pipe)
     try:
-        result = _run(_read_spec(Path(spec_path)), pipe)
+        with _quiet_libraries(pipe):
+            result = _run(_read_spec(Path(spec_path)), pipe)
     except ServiceError as error:
         pipe.emit(ErrorEvent(problem=error.to_problem()))
         return EXIT_FAILED
@@ -152,15 +154,16 @@ def _own_stdout() -> int:
     return private
 
 
-def _quiet_libraries(pipe: EventPipe) -> None:
-    """No progress bars; warnings and log records as events."""
+@contextmanager
+def _quiet_libraries(pipe: EventPipe) -> Iterator[None]:
+    """No progress bars; warnings and log records as events, until the context ends."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "warning")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     handler = _EventHandler(pipe)
-    logging.getLogger().addHandler(handler)
+    loggers = [logging.getLogger()]
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
@@ -169,15 +172,22 @@ def _quiet_libraries(pipe: EventPipe) -> None:
             seen.add(text)
             pipe.emit(LogEvent(level="debug", message=text[:MAX_MESSAGE]))
 
+    shown_before = warnings.showwarning
     warnings.showwarning = show  # type: ignore[assignment]  # the last two parameters are never given
     if "transformers" in sys.modules:  # in a fork server the library was imported before the variables were set
         from transformers.utils import logging as hf_logging
 
         hf_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # no annotations upstream
-        for name in ("transformers", "datasets", "peft", "accelerate"):
-            library = logging.getLogger(name)
-            if not library.propagate:
-                library.addHandler(handler)
+        libraries = map(logging.getLogger, ("transformers", "datasets", "peft", "accelerate"))
+        loggers += [library for library in libraries if not library.propagate]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        warnings.showwarning = shown_before
 
 
 def _cli() -> int:
