@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -394,7 +395,7 @@ def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one
 
     monkeypatch.setitem(sys.modules, "stage_that_breaks", types.SimpleNamespace(run=run))
     monkeypatch.setitem(stage_program._MODULES, StageName.PRUNE, "stage_that_breaks")
-    monkeypatch.setattr(stage_program, "_quiet_libraries", lambda pipe: None)
+    monkeypatch.setattr(stage_program, "_quiet_libraries", lambda pipe: contextlib.nullcontext())
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     runner = Runner(ForkServer("workers.stage:main", []), tmp_path, tmp_path, tmp_path)
     read, write = os.pipe()
