@@ -18,23 +18,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.blocks import BlockModel
-from workers.engine.checkpoints.block_names import block_stacks
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
+from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning import flap, llm_pruner, modeling_secateur, wanda_sp
 from workers.engine.pruning.channels import Kept, Layout, layout_of
+from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.width_config import Biases, WidthConfig
 from workers.engine.pruning.width_plan import Budget
-from workers.engine.pruning.width_rewrite import Rewrite, added_shapes, write_json
+from workers.engine.pruning.width_rewrite import Rewrite, added_shapes
 from workers.engine.pruning.width_task import Choice, Method, WidthTask
 
 METHODS: Mapping[str, Method] = {
@@ -118,7 +118,7 @@ def prune_width(
     )
     rewrite = Rewrite(
         checkpoint=checkpoint,
-        prefix=_prefix(checkpoint, architecture),
+        prefix=stack_of(checkpoint, architecture)[0],
         layout=layout,
         choice=choice,
         added={number: added_shapes(layout, kept, added) for number, kept in enumerate(choice.kept)} if added else {},
@@ -210,14 +210,6 @@ def _loader_config(widths: WidthConfig, choice: Choice, architecture: Architectu
     }
     config = {key: value for key, value in widths.config.items() if key not in ("architectures", "auto_map")}
     return {**config, "model_type": modeling_secateur.SECTION, modeling_secateur.SECTION: section}
-
-
-def _prefix(checkpoint: Checkpoint, architecture: Architecture) -> str:
-    stacks = block_stacks(checkpoint.names())
-    for path in architecture.disk_prefixes:
-        if f"{path}." in stacks:
-            return f"{path}."
-    raise BadCheckpoint(f"{checkpoint.path.name}: no tensors are named {architecture.blocks_prefix}.0.…")
 
 
 def _notes(widths: WidthConfig, counts: tuple[int, ...], biases: Biases, choice: Choice) -> list[str]:

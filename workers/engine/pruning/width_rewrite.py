@@ -6,12 +6,11 @@ that pruning adds stand beside the weight that they belong to.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, TORCH_DTYPES, Checkpoint, read_json_file
 from workers.engine.checkpoints.copy_range import copy_range
+from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.safetensors_file import TensorEntry, encode_header
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Cut, Kept, Layout
@@ -144,8 +144,3 @@ def _write_index(checkpoint: Checkpoint, folder: Path, places: Mapping[str, str]
     kept.pop("total_parameters", None)  # counted before pruning
     index = {"metadata": {**kept, "total_size": total}, "weight_map": dict(sorted(places.items()))}
     write_json(folder / INDEX_FILE, index)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object as transformers does: indented, with a line end."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
