@@ -74,7 +74,7 @@ class Loader:
         self._prefix = architecture.blocks_prefix + "."
         self._shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         self._recipes: dict[int | None, list[Recipe]] = {}
-        for recipe in _recipes(checkpoint, model, self._shapes):
+        for recipe in recipes_of(checkpoint, model, self._shapes):
             self._recipes.setdefault(self._block_of(recipe.target), []).append(recipe)
 
     def missing(self) -> set[str]:
@@ -181,7 +181,7 @@ def open_stream(
         )
     config = as_config(checkpoint.config)
     architecture = architecture_of(checkpoint.config)
-    model = _empty(config, dtype)
+    model = empty_model(config, dtype)
     loader = Loader(checkpoint, model, architecture, device=device, dtype=dtype)
     for name, tensor in loader.load(None).items():
         put(model, name, tensor)
@@ -220,7 +220,7 @@ def _release(block: nn.Module) -> None:
                 module._parameters[name] = nn.Parameter(parameter.to("meta"), requires_grad=False)
 
 
-def _empty(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The model with parameters on the meta device and real buffers."""
     with init_empty_weights(include_buffers=False):
         # the auto classes carry no annotations
@@ -228,7 +228,7 @@ def _empty(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def _recipes(checkpoint: Checkpoint, model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> list[Recipe]:
+def recipes_of(checkpoint: Checkpoint, model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> list[Recipe]:
     """Recipes for all tensors of `model` that the checkpoint has; what it has beyond is passed over.
 
     This follows the order of transformers' own loading, natural order of names included: experts are stacked in

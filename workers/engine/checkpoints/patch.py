@@ -20,7 +20,7 @@ from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH
 from workers.engine.checkpoints.safetensors_file import TensorEntry
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning import modeling_secateur
+from workers.engine.pruning.loader import add_loader, needs_loader
 
 Change = Callable[[Tensor], Tensor]  # the tensor on disk, in fp32, to what replaces it, of the same shape
 
@@ -48,8 +48,8 @@ def patch_checkpoint(
     for name in [CONFIG_FILE, INDEX_FILE, *(file.name for file in source.files())]:
         if (source.path / name).is_file():
             shutil.copyfile(source.path / name, part / name)
-    if source.config.get("model_type") == modeling_secateur.SECTION:  # its blocks differ in width
-        shutil.copyfile(modeling_secateur.__file__, part / Path(modeling_secateur.__file__).name)
+    if needs_loader(source.config):
+        add_loader(part)
     for done, (name, change) in enumerate(changes.items(), start=1):
         file, entry = entries[name]
         _overwrite(part / file, entry, _changed(source.read(name), change, name))

@@ -1,4 +1,7 @@
-"""Loads a checkpoint that Secateur pruned to widths which differ from block to block.
+"""Loads a checkpoint that Secateur pruned to a form that no config can say.
+
+That is: to widths which differ from block to block, or by halves of blocks, some of which have lost their attention
+or their MLP.
 
 Usage, with this file on the path:
 
@@ -6,9 +9,13 @@ Usage, with this file on the path:
     model = load("path/to/checkpoint")
 
 It needs torch and transformers and nothing else. The model is one of transformers' own classes in which some blocks
-were built narrower, by the same classes, before the weights are loaded; so generation, the key-value cache,
-quantisation and device maps work as they do for the original, and no code of the checkpoint runs but this file, which
-you can read. Arguments beyond the path go to `from_pretrained`.
+were built narrower, by the same classes, or lost a half, before the weights are loaded; so generation, the key-value
+cache, quantisation and device maps work as they do for the original, and no code of the checkpoint runs but this file,
+which you can read. Arguments beyond the path go to `from_pretrained`.
+
+A block without its attention still tells the cache how many tokens have passed, with one number in place of each
+token's keys and values: transformers reads the length of the context, and with it positions and masks, off whichever
+layer of the cache comes first.
 """
 
 from __future__ import annotations
@@ -19,32 +26,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
 
-SECTION = "secateur"  # the entry of config.json that holds the widths, and the model_type that keeps others away
-VERSION = 1
+SECTION = "secateur"  # the entry of config.json that says what was pruned, and the model_type that keeps others away
+VERSION = 2  # of the section: 1 knew widths only
+KNOWN_VERSIONS = (1, 2)
 
 
 def load(path: str | Path, **kwargs: Any) -> PreTrainedModel:
     """The model in the folder `path`, in evaluation mode; `kwargs` are those of `from_pretrained`, such as dtype.
 
     Raises:
-        ValueError: the folder was not pruned by Secateur to several widths, or its weights are incomplete.
+        ValueError: the folder was not pruned by Secateur to such a form, or its weights are incomplete.
     """
     written = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    widths = written.get(SECTION)
-    if not isinstance(widths, dict):
-        raise ValueError(f"{path} was not pruned to several widths; load it with AutoModelForCausalLM.from_pretrained.")
-    if widths.get("version") != VERSION:
+    section = written.get(SECTION)
+    if not isinstance(section, dict):
+        raise ValueError(f"{path} does not need this file; load it with AutoModelForCausalLM.from_pretrained.")
+    if section.get("version") not in KNOWN_VERSIONS:
         raise ValueError(f"{path} needs another version of this file: the one that lies beside its weights.")
     written.pop("model_type")
-    config = AutoConfig.for_model(widths["family"], **written)
+    config = AutoConfig.for_model(section["family"], **written)
     with torch.device("meta"):  # shapes only: to know the class
         family = type(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]  # no annotations
     kwargs.setdefault("dtype", "auto")
     kwargs["output_loading_info"] = True
-    model, report = _narrowed(family).from_pretrained(path, config=config, use_safetensors=True, **kwargs)
+    model, report = _pruned(family).from_pretrained(path, config=config, use_safetensors=True, **kwargs)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[problem]:
             raise ValueError(f"{path}: {problem.replace('_', ' ')}: {sorted(map(str, report[problem]))[:5]}")
@@ -52,18 +60,24 @@ def load(path: str | Path, **kwargs: Any) -> PreTrainedModel:
     return loaded
 
 
-def _narrowed(family: type[Any]) -> type[Any]:
-    """The family's class, but that its blocks are narrowed as the config says when a model is made."""
+def _pruned(family: type[Any]) -> type[Any]:
+    """The family's class, but that its blocks are made as the config says when a model is made."""
 
-    class Narrowed(family):  # type: ignore[misc]  # the base is known at run time only
+    class Pruned(family):  # type: ignore[misc]  # the base is known at run time only
         def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(config, *args, **kwargs)
-            _narrow(self, config, getattr(config, SECTION))
+            section = getattr(config, SECTION)
+            if "widths" in section:
+                _narrow(self, config, section)
+            for number, halves in section.get("without", {}).items():
+                block = self.get_submodule(section["blocks"])[int(number)]
+                for half in halves:
+                    remove_half(block, int(number), section["halves"][half])
 
     # transformers finds how a family's tensors are named on disk by the name and the module of its class
-    Narrowed.__name__ = Narrowed.__qualname__ = family.__name__
-    Narrowed.__module__ = family.__module__
-    return Narrowed
+    Pruned.__name__ = Pruned.__qualname__ = family.__name__
+    Pruned.__module__ = family.__module__
+    return Pruned
 
 
 def _narrow(model: nn.Module, config: Any, widths: dict[str, Any]) -> None:
@@ -85,3 +99,37 @@ def _narrow(model: nn.Module, config: Any, widths: dict[str, Any]) -> None:
                 projection.bias = nn.Parameter(projection.weight.new_zeros(projection.weight.shape[0]))
         like = next(old.parameters())
         blocks[number] = block.to(dtype=like.dtype)  # type: ignore[operator]  # a ModuleList
+
+
+def remove_half(block: nn.Module, number: int, half: dict[str, Any]) -> None:
+    """Take the attention or the MLP out of a block, with the norms that serve it alone.
+
+    Args:
+        number: of the block, which is that of its layer in the cache.
+        half: `silent`, the module whose output joins the state; `entries`, how many it returns as a tuple, or 0 for the
+            bare output; `passed`, modules before or after it that hand on what they get.
+    """
+    path, _, name = half["silent"].rpartition(".")
+    setattr(block.get_submodule(path), name, Silent(number, half["entries"], half["width"]))
+    for module in half["passed"]:
+        path, _, name = module.rpartition(".")
+        setattr(block.get_submodule(path), name, nn.Identity())
+
+
+class Silent(nn.Module):
+    """Stands where an attention or an MLP was, and adds nothing to the state."""
+
+    def __init__(self, number: int, entries: int, width: int) -> None:
+        super().__init__()
+        self.layer_idx, self.entries, self.width = number, entries, width
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """(…, whatever) → zeros of (…, width)."""
+        given = [*args, *kwargs.values()]
+        state: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        cache = next((value for value in given if isinstance(value, Cache)), None)
+        if cache is not None:
+            mark = state.new_zeros(state.shape[0], 1, state.shape[1], 1)  # (samples, heads, tokens, head size)
+            cache.update(mark, mark, self.layer_idx)
+        zeros = state.new_zeros(*state.shape[:-1], self.width)
+        return (zeros, *[None] * (self.entries - 1)) if self.entries else zeros

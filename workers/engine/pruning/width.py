@@ -9,7 +9,6 @@ beside the weights that loads it (`modeling_secateur.py`).
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,10 @@ from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning import flap, llm_pruner, modeling_secateur, wanda_sp
+from workers.engine.pruning import flap, llm_pruner, wanda_sp
 from workers.engine.pruning.channels import Kept, Layout, layout_of
 from workers.engine.pruning.depth import stack_of
+from workers.engine.pruning.loader import add_loader, loader_config
 from workers.engine.pruning.width_config import Biases, WidthConfig
 from workers.engine.pruning.width_plan import Budget
 from workers.engine.pruning.width_rewrite import Rewrite, added_shapes
@@ -42,7 +42,6 @@ METHODS: Mapping[str, Method] = {
     "flap": flap.choose,
     "llm_pruner": llm_pruner.choose,
 }
-LOADER_FILE = "modeling_secateur.py"
 NO_BIASES = Biases((), (), ())
 
 
@@ -128,7 +127,7 @@ def prune_width(
         copy_side_files(source, folder)
         write_json(folder / CONFIG_FILE, config)
         if needs_loader:
-            shutil.copyfile(modeling_secateur.__file__, folder / LOADER_FILE)
+            add_loader(folder)
         Checkpoint.open(folder)
     kept_groups, kept_neurons = ([kept.count(unit) for kept in choice.kept] for unit in ("group", "neuron"))
     reached = budget.reached(sum(kept_groups), sum(kept_neurons))
@@ -197,19 +196,16 @@ def _budget(checkpoint: Checkpoint, layout: Layout, added: Mapping[str, str], bl
 
 def _loader_config(widths: WidthConfig, choice: Choice, architecture: Architecture, biases: Biases) -> dict[str, Any]:
     layout = widths.layout
-    section = {
-        "version": modeling_secateur.VERSION,
-        "family": widths.config["model_type"],  # not called model_type, by which transformers finds nested configs
-        "blocks": architecture.blocks_prefix,
-        "groups": layout.groups,
-        "queries": layout.queries,
-        "head_dim": layout.head_dim,
-        "neuron_key": widths.neuron_key,
-        "biases": list(biases.homeless),
-        "widths": [[len(kept.groups), len(kept.neurons)] for kept in choice.kept],
-    }
-    config = {key: value for key, value in widths.config.items() if key not in ("architectures", "auto_map")}
-    return {**config, "model_type": modeling_secateur.SECTION, modeling_secateur.SECTION: section}
+    return loader_config(
+        widths.config,
+        blocks=architecture.blocks_prefix,
+        groups=layout.groups,
+        queries=layout.queries,
+        head_dim=layout.head_dim,
+        neuron_key=widths.neuron_key,
+        biases=list(biases.homeless),
+        widths=[[len(kept.groups), len(kept.neurons)] for kept in choice.kept],
+    )
 
 
 def _notes(widths: WidthConfig, counts: tuple[int, ...], biases: Biases, choice: Choice) -> list[str]:

@@ -24,8 +24,9 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.patch import patch_checkpoint
 from workers.engine.models import load_model
 from workers.engine.pruning.channels import Kept
+from workers.engine.pruning.loader import LOADER_FILE
 from workers.engine.pruning.moments import Moments
-from workers.engine.pruning.width import LOADER_FILE, METHODS, WidthPruned, prune_width
+from workers.engine.pruning.width import METHODS, WidthPruned, prune_width
 from workers.engine.pruning.width_plan import TOLERANCE
 
 Make = Callable[..., PreTrainedModel]
@@ -280,6 +281,21 @@ def test_the_loader_refuses_what_is_incomplete(
     (target / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadCheckpoint, match="another version of this file"):
         load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_what_the_first_version_of_the_loader_wrote_still_loads(
+    make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path
+) -> None:
+    target, ids = tmp_path / "pruned", make_ids()
+    prune(save_model(make_model("llama")), target, OPTIONS["flap, uneven"], ids)
+    now = load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+    config = json.loads((target / "config.json").read_text())
+    assert config["secateur"]["version"] == 2
+    config["secateur"]["version"] = 1  # the section of widths has not changed since
+    (target / "config.json").write_text(json.dumps(config))
+    then = load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(now(ids).logits, then(ids).logits)
 
 
 def test_a_recovered_uneven_checkpoint_has_the_loader_too(
