@@ -9,7 +9,7 @@ from typing import Any
 from app.domain.jobs import StageName
 from app.domain.results import LossPoint, Pruned, Recovered, Scores
 from workers.engine.recovery import continued, distill, healing, lora
-from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
+from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
 from workers.engine.runtime import environment
 from workers.reporting import model_card
 from workers.stages.context import StageContext
@@ -32,6 +32,7 @@ def run(context: StageContext) -> Recovered:
         StageFailed: the training broke.
     """
     began = time.monotonic()
+    check_optimizer(context.stage.spec.recovery)
     machine = prepare_machine(context)
     pruned = context.read(StageName.PRUNE, Pruned)
     original = open_original(context)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.options import HubText, LocalText
+from app.domain.options import HubText, LocalText, UploadText
 from app.domain.recovery_options import LoraRecovery
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
@@ -26,6 +26,7 @@ from workers.engine.recovery.job import RecoveryJob, training_tokens
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences
 from workers.engine.texts import hub_revision, hub_rows, read_local
+from workers.engine.uploads import describe_upload, find_upload, upload_rows
 
 IGNORED = -100  # the label that no loss is taken on
 OPEN_SAMPLES = 32  # samples that an example may still go into
@@ -57,7 +58,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
     if options.format == "text":
         ids, info = training_tokens(job, options)
         return Sequences(ids), info
-    if not isinstance(options.text, LocalText | HubText):
+    if not isinstance(options.text, LocalText | HubText | UploadText):
         raise InvalidInput.field(
             "/recovery/format",
             f'Text that the model generates is plain text, not "{options.format}".',
@@ -180,14 +181,17 @@ def _labels(example: Example, *, mask_prompt: bool) -> Tensor:
     return labels
 
 
-def _rows(job: RecoveryJob, text: LocalText | HubText) -> tuple[Iterator[Any], str, str]:
+def _rows(job: RecoveryJob, text: LocalText | HubText | UploadText) -> tuple[Iterator[Any], str, str]:
     """Rows, the text's description and its identity."""
     pointer = "/recovery/text"
     if isinstance(text, HubText):
         revision = hub_revision(text, pointer=pointer)
         name = " ".join(part for part in (text.id, text.config, text.split) if part)
         return hub_rows(text, revision=revision, pointer=pointer), f"{name} at {revision[:12]}", text.id
-    lines = read_local(text, job.texts.data_roots, pointer=pointer).splitlines()
+    if isinstance(text, UploadText):
+        file = find_upload(text, job.texts.uploads, pointer=pointer)
+        return upload_rows(text, file), describe_upload(text, file), file.sha256
+    lines = read_local(text, job.texts.data_roots, pointer=pointer).split("\n")  # a JSON string may hold U+2028
     return _parsed(lines), f"{text.path}, {text.start:g} to {text.stop:g}", text.path
 
 

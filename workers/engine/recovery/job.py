@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,6 +72,21 @@ class RecoveryOutcome:
     notes: list[str] = field(default_factory=list)
 
 
+def check_optimizer(options: Any) -> None:
+    """Before anything is loaded: whether this machine has what the options' optimizer needs.
+
+    Raises:
+        InvalidInput: bitsandbytes is not installed.
+    """
+    if getattr(options, "optimizer", None) == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise InvalidInput.field(
+            "/recovery/optimizer",
+            "This worker has no bitsandbytes, which keeps the optimizer's moments in 8 bits.",
+            value=options.optimizer,
+            expected='"adamw", or a worker installed with the extra `bitsandbytes`',
+        )
+
+
 def training_tokens(job: RecoveryJob, options: TrainedRecovery) -> tuple[Tensor, TextInfo]:
     """The packed training text, (samples, tokens).
 
@@ -106,6 +122,7 @@ def settings_of(options: TrainedRecovery, **more: Any) -> TrainingSettings:
         max_tokens=options.max_tokens,
         max_minutes=options.max_minutes,
         patience=options.patience,
+        optimizer=options.optimizer,
         **more,
     )
 

@@ -18,7 +18,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,12 @@ def save_optimizer(folder: Path, state: Mapping[str, Any]) -> list[Any]:
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for number, slots in state["state"].items():
-        for name, value in slots.items():
+        for name, value in _flat(slots):
             if isinstance(value, Tensor):
                 tensors[f"{number}.{name}"] = value.contiguous()
             else:
                 plain.setdefault(str(number), {})[name] = value
+    _separate(tensors)
     save_file(tensors, folder / "optimizer.safetensors")
     return [state["param_groups"], plain]
 
@@ -119,11 +120,40 @@ def save_optimizer(folder: Path, state: Mapping[str, Any]) -> list[Any]:
 def load_optimizer(folder: Path, saved: list[Any]) -> dict[str, Any]:
     """The state_dict that `save_optimizer` took apart."""
     groups, plain = saved
-    state: dict[int, dict[str, Any]] = {int(number): dict(slots) for number, slots in plain.items()}
+    state: dict[int, dict[str, Any]] = {}
+    for number, slots in plain.items():
+        for name, value in slots.items():
+            _put(state.setdefault(int(number), {}), name, value)
     for key, value in load_file(folder / "optimizer.safetensors").items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = value
+        _put(state.setdefault(int(number), {}), name, value)
     return {"state": state, "param_groups": groups}
+
+
+def _flat(slots: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Values with their names; those of a mapping within are named `outer/inner` (bitsandbytes nests its states)."""
+    for name, value in slots.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}/")
+        else:
+            yield before + name, value
+
+
+def _put(slots: dict[str, Any], name: str, value: Any) -> None:
+    """The reverse of `_flat`, for one value."""
+    *outer, last = name.split("/")
+    for part in outer:
+        slots = slots.setdefault(part, {})
+    slots[last] = value
+
+
+def _separate(tensors: dict[str, Tensor]) -> None:
+    """Copy what shares memory, such as a table that all parameters look up: a file holds each by itself."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            tensors[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
 
 
 def save_random(folder: Path) -> list[Any]:

@@ -25,6 +25,7 @@ from workers.engine.recovery import snapshots
 from workers.engine.recovery.trainer import REAL_TOKENS, Loss, RecoveryTrainer, Watcher, curve_of
 from workers.engine.runtime import Machine, seed_everything
 
+_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}  # their names in transformers
 CURVE_POINTS = 500  # at most so many points of the loss curve
 
 
@@ -47,6 +48,7 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
     gradient_checkpointing: bool = False
     autocast: bool = False  # compute in bf16 while the weights are fp32
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _arguments(
         max_steps=steps,
         max_grad_norm=settings.max_grad_norm,
         weight_decay=settings.weight_decay,
-        optim="adamw_torch",
+        optim=_OPTIMIZERS[settings.optimizer],
         logging_steps=max(1, steps // CURVE_POINTS),
         logging_first_step=True,
         logging_nan_inf_filter=False,

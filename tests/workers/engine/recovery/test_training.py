@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -16,9 +18,10 @@ from transformers import PreTrainedModel
 
 from app.domain.recovery_options import LoraRecovery
 from app.domain.results import LossPoint
-from app.errors import StageFailed
+from app.errors import InvalidInput, StageFailed
+from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters
-from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, step_of
+from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, load_optimizer, save_optimizer, step_of
 from workers.engine.recovery.training import (
     Sequences,
     TrainingOutcome,
@@ -109,6 +112,67 @@ def test_a_training_killed_twice_says_so_and_ends_with_the_same_bits(run: Callab
     weights, outcome = run("killed")
     assert outcome.resumed_from == [3, 6]
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="an extra of its own: secateur[bitsandbytes]")
+def test_moments_in_8_bits_are_a_quarter_and_survive_a_kill_with_the_same_bits(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    def run(folder: str, kill_at: int | None = None, optimizer: Literal["adamw", "adamw_8bit"] = "adamw_8bit") -> Any:
+        model = make_model(hidden_size=128, intermediate_size=256)
+        train_all(model)
+
+        def progress(done: int, total: int, unit: str) -> None:
+            if done == kill_at:
+                raise Killed
+
+        train(
+            model,
+            Sequences(make_ids(12, 12)),
+            settings=replace(SETTINGS, optimizer=optimizer),
+            machine=CPU,
+            scratch=tmp_path / folder,
+            identity="the same",
+            progress=progress,
+        )
+        return model.state_dict()
+
+    expected = run("whole")
+    with pytest.raises(Killed):
+        run("killed", kill_at=5)
+    weights = run("killed")
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+    plain = run("plain", optimizer="adamw")
+    assert any(not torch.equal(plain[name], expected[name]) for name in expected)
+    sizes = {
+        folder: next((tmp_path / folder).glob("snapshot-6/optimizer.safetensors")).stat().st_size
+        for folder in ("whole", "plain")
+    }
+    assert sizes["whole"] < 0.4 * sizes["plain"]  # small parameters and the embedding keep theirs in 32 bits
+
+
+def test_an_optimizers_nested_and_shared_tensors_come_back(tmp_path: Path) -> None:
+    table = torch.arange(4.0)
+    state = {
+        "state": {number: {"step": 3, "nested": {"moment": torch.ones(2), "table": table}} for number in (0, 11)},
+        "param_groups": [{"lr": 0.1, "params": [0, 11]}],
+    }
+    found = load_optimizer(tmp_path, json.loads(json.dumps(save_optimizer(tmp_path, state))))
+    assert found["param_groups"] == state["param_groups"]
+    assert found["state"].keys() == {0, 11}
+    for slots in found["state"].values():
+        assert slots["step"] == 3
+        assert torch.equal(slots["nested"]["moment"], torch.ones(2))
+        assert torch.equal(slots["nested"]["table"], table)
+
+
+def test_8_bits_without_their_library_are_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    check_optimizer(LoraRecovery())
+    with pytest.raises(InvalidInput, match="bitsandbytes") as refused:
+        check_optimizer(LoraRecovery(optimizer="adamw_8bit"))
+    assert refused.value.errors[0].pointer == "/recovery/optimizer"
 
 
 def test_a_training_killed_after_its_last_step_is_not_trained_further(run: Callable[..., Any]) -> None:
