@@ -51,8 +51,8 @@ class TrainedRecovery(Options):
     text: Text = Field(default_factory=SelfText, description="Where the training text comes from.")
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
-        description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861): a quarter "
-        "of their memory. The latter needs bitsandbytes on the worker.",
+        description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "
+        "quarter of their memory. The latter needs bitsandbytes on the worker.",
     )
     checkpoint_steps: int = Field(
         default=50, ge=1, description="Save every so many steps; a killed recovery resumes there."
