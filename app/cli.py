@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import jobs, results, service, settings_list, submit, watch
+from app.commands import datasets, jobs, results, service, settings_list, submit, watch
 
 SERVICE = "Service"
 WORK = "Jobs"
@@ -63,6 +63,7 @@ app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
 app.command(rich_help_panel=WORK)(jobs.cancel)
 app.command(rich_help_panel=WORK)(jobs.retry)
 app.command(rich_help_panel=WORK)(jobs.catalog)
+app.add_typer(datasets.commands, name="datasets", rich_help_panel=WORK)
 app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.gate)
 app.command(rich_help_panel=RESULTS)(results.artifacts)

@@ -25,13 +25,14 @@ from uuid import UUID, uuid4
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.client_download import download_file, safe_destination
+from app.client_download import download_file, safe_destination, sha256_of
 from app.client_errors import RateLimited, ServiceFailed, UnexpectedAnswer, Unreachable, WaitTimedOut, refused
 from app.domain.jobs import Verdict
 from app.domain.results import Report
 from app.domain.spec import CompressionSpec
 from app.schemas.artifacts import Artifact, ArtifactList
 from app.schemas.catalog import Catalog
+from app.schemas.datasets import Dataset
 from app.schemas.events import Event, EventPage, LogLine, LogPage
 from app.schemas.health import Readiness
 from app.schemas.jobs import Job, JobSummary
@@ -49,6 +50,7 @@ TRIES = 4  # of one request that may be repeated
 STREAM_SILENCE_SECONDS = 45.0  # the service pings more often than that
 STREAM_FAILURES = 3  # in a row, without an event: then poll
 POLL_SECONDS = (5.0, 60.0)
+CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -278,6 +280,42 @@ class Client:
             download_file(self._http, url, path, artifact, progress, self._sleep)
             paths.append(path)
         return paths
+
+    # --- data sets -------------------------------------------------------------------------------------------
+
+    def add_dataset(self, path: Path, *, name: str | None = None, format: str | None = None) -> Dataset:
+        """Upload a file of JSON lines, plain text or Parquet, with its checksum; a job names it by its id.
+
+        The same content again gives the same data set. `format` is told by the name unless given: `jsonl`, `text`
+        or `parquet`.
+
+        Raises:
+            InvalidRequest: its problem names the first line that cannot be used, or the limit of the size.
+        """
+        fields = {"name": name, "format": format, "sha256": sha256_of(path)}
+        data = {field: value for field, value in fields.items() if value is not None}
+        with path.open("rb") as file:  # which is read from its start again where the request is repeated
+            timeout = httpx.Timeout(self._http.timeout.connect, read=CHECKING_SECONDS)
+            files = {"file": (path.name, file)}
+            return self._model(Dataset, "POST", "/datasets", data=data, files=files, timeout=timeout)
+
+    def datasets(self, *, page_size: int = 50) -> Iterator[Dataset]:
+        """Data sets, the newest first; pages are fetched as they are needed."""
+        params: dict[str, Any] = {"limit": page_size}
+        while True:
+            page = self._model(Page[Dataset], "GET", "/datasets", params=params)
+            yield from page.data
+            if not page.has_more or page.next_cursor is None:
+                return
+            params["cursor"] = page.next_cursor
+
+    def dataset(self, dataset_id: UUID | str) -> Dataset:
+        """One data set."""
+        return self._model(Dataset, "GET", f"/datasets/{dataset_id}")
+
+    def delete_dataset(self, dataset_id: UUID | str) -> None:
+        """Remove a data set. Raises Conflict while a job that is not over uses it."""
+        self._request("DELETE", f"/datasets/{dataset_id}")
 
     # --- the service -----------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def download_file(
     sleep: Callable[[float], None],
 ) -> None:
     """Download `url` to `path`, through `path`.part. Raises ChecksumMismatch, Unreachable, RequestRefused."""
-    if path.exists() and path.stat().st_size == artifact.size and _sha256(path) == artifact.sha256:
+    if path.exists() and path.stat().st_size == artifact.size and sha256_of(path) == artifact.sha256:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -46,7 +46,7 @@ def download_file(
             continue
         if part.stat().st_size < artifact.size:
             continue  # the connection was closed early without an error: go on from there
-        if _sha256(part) == artifact.sha256:
+        if sha256_of(part) == artifact.sha256:
             part.replace(path)
             return
         part.unlink()  # it may have been resumed from a broken part: once more from the start
@@ -87,6 +87,6 @@ def _fetch(
         raise Unreachable(f"the download of {artifact.path} broke off: {error}") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

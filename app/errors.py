@@ -39,10 +39,12 @@ class FieldError:
     value: Any = None  # what was given
     expected: str | None = None  # what would be right
     parameter: str | None = None  # what stands outside the body: "query limit", "header Cancel-After"
+    line: int | None = None  # of an uploaded file, from 1: the line of a text, the row of a table
 
     def to_dict(self) -> dict[str, Any]:
         entry = {"pointer": self.pointer, "detail": self.detail, "value": self.value, "expected": self.expected}
-        return entry if self.parameter is None else {**entry, "parameter": self.parameter}
+        more = {"parameter": self.parameter, "line": self.line}
+        return entry | {name: value for name, value in more.items() if value is not None}
 
 
 class ServiceError(Exception):

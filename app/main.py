@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from app.api import (
     artifacts,
     catalog,
+    datasets,
     estimates,
     events,
     health,
@@ -55,10 +56,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.ping_seconds = PING_SECONDS
     app.state.metrics = Metrics(settings)
     app.add_middleware(
-        EdgeMiddleware, max_body_bytes=settings.max_body_bytes, observe=app.state.metrics.observe_request
+        EdgeMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        max_dataset_bytes=settings.max_dataset_bytes,
+        observe=app.state.metrics.observe_request,
     )
     problems.register(app)
-    for resource in (jobs, events, logs, scores, reports, artifacts, catalog, estimates, health, metrics):
+    for resource in (jobs, events, logs, scores, reports, artifacts, datasets, catalog, estimates, health, metrics):
         app.include_router(resource.router)
     docs.mount(app)
     dashboard.mount(app)

@@ -56,7 +56,12 @@ class Settings(BaseSettings):
         default=(),
         description="Keys that may call the API, separated by commas. Required to listen beyond loopback.",
     )
-    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Longest body of a request.")
+    max_body_bytes: int = Field(
+        default=1_048_576, ge=1024, description="Longest body of a request, but for uploads of data sets."
+    )
+    max_dataset_bytes: int = Field(
+        default=1_073_741_824, ge=1024, description="Largest data set that may be uploaded, in bytes."
+    )
 
     # workers
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")

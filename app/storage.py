@@ -4,6 +4,9 @@ Every attempt of a stage publishes under a folder of its own, `stages/STAGE/TOKE
 writer that lost its stage can thus overwrite nothing, and what it leaves is an orphan: a folder that no stage has as
 its output, which the janitor deletes. Files never change once they are published.
 
+An uploaded data set is a folder too, `datasets/SHA256/ID` with one file in it. It is put there when all of it has come
+and was found good, and one that no row names is an orphan like any other.
+
 Locally nothing is copied where it need not be: files are hard-linked out of the stage's scratch when both are on one
 file system, and later stages read them in place. A folder is built under another name and renamed when it is whole.
 In a bucket an object appears when its upload ends, and nothing refers to it before the stage is committed.
@@ -15,9 +18,11 @@ import hashlib
 import mimetypes
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -28,6 +33,7 @@ from app.errors import NotFound, StageFailed
 
 CHUNK = 1 << 20
 ROOT = "stages"
+DATASETS = "datasets"
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
@@ -71,6 +77,12 @@ class ArtifactStore(Protocol):
     def attempts(self) -> Iterator[tuple[UUID, int, str]]:
         """All folders that attempts have put: stage, token, output."""
 
+    def datasets(self) -> Iterator[tuple[UUID, str]]:
+        """All data sets that were put: id, output."""
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """An empty folder for files that are on their way in; it is gone afterwards, with all that is in it."""
+
     def delete_folder(self, output: str) -> None:
         """Delete everything under `output`; nothing happens if there is nothing."""
 
@@ -84,6 +96,11 @@ class ArtifactStore(Protocol):
 def output_of(stage_id: UUID, token: int) -> str:
     """The folder of one attempt at a stage."""
     return f"{ROOT}/{stage_id}/{token}"
+
+
+def dataset_output(dataset_id: UUID, sha256: str) -> str:
+    """The folder of an uploaded data set."""
+    return f"{DATASETS}/{sha256}/{dataset_id}"
 
 
 def open_store(url: str) -> ArtifactStore:
@@ -143,6 +160,21 @@ class LocalStore:
         for stage in sorted((self._root / ROOT).glob("*")):
             for attempt in sorted(stage.glob("*")):
                 yield from _attempt(stage.name, attempt.name)
+
+    def datasets(self) -> Iterator[tuple[UUID, str]]:
+        for content in sorted((self._root / DATASETS).glob("*")):
+            for dataset in sorted(content.glob("*")):
+                yield from _dataset(content.name, dataset.name)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        # beside the files to be, so that putting one is a link and no copy; what a kill leaves, `sweep` deletes
+        folder = self._root / ".partial" / f"upload-{uuid.uuid4().hex}"
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def delete_folder(self, output: str) -> None:
         path = self._path(output)
@@ -225,6 +257,16 @@ class RemoteStore:
         for stage in self._names(ROOT):
             for attempt in self._names(f"{ROOT}/{stage}"):
                 yield from _attempt(stage, attempt)
+
+    def datasets(self) -> Iterator[tuple[UUID, str]]:
+        for content in self._names(DATASETS):
+            for dataset in self._names(f"{DATASETS}/{content}"):
+                yield from _dataset(content, dataset)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="secateur-upload-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
 
     def delete_folder(self, output: str) -> None:
         path = f"{self._root}/{output}"
@@ -315,6 +357,15 @@ def _attempt(stage: str, token: str) -> Iterator[tuple[UUID, int, str]]:
     except ValueError:
         return
     yield stage_id, number, output_of(stage_id, number)
+
+
+def _dataset(sha256: str, name: str) -> Iterator[tuple[UUID, str]]:
+    """As `_attempt`."""
+    try:
+        dataset_id = UUID(name)
+    except ValueError:
+        return
+    yield dataset_id, dataset_output(dataset_id, sha256)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.db import artifacts, claims, jobs, sharing
+from app.db import artifacts, claims, datasets, jobs, sharing
 from app.db.artifacts import NewArtifact
 from app.db.claims import Claim, Ended
+from app.db.tables import Dataset
 from app.domain.jobs import StageName, State
-from app.domain.protocol import Runtime, StageSpec
+from app.domain.options import UploadText
+from app.domain.protocol import Runtime, StageSpec, UploadedFile
 from app.domain.spec import CompressionSpec
-from app.errors import NotFound
+from app.domain.texts import texts_of
+from app.errors import InvalidInput, NotFound, StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore, StoredFile
 from workers.dedupe import dedupe_key
+
+# stage → the sections of the spec whose texts it reads
+_READS: Mapping[StageName, tuple[str, ...]] = {
+    StageName.SCORE: ("scoring",),
+    StageName.PRUNE: ("pruning",),
+    StageName.RECOVER: ("recovery",),
+    StageName.BENCHMARK: ("benchmark",),
+}
 
 
 @dataclass(frozen=True)
@@ -40,16 +52,22 @@ class Assignment:
     asked: CompressionSpec
     fingerprint: str | None  # the model's, if an earlier stage has looked at it
     inputs: dict[StageName, Input]
+    uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
     def spec(self, settings: Settings, store: ArtifactStore, work: Path, *, check: Callable[[], None]) -> StageSpec:
         """The spec of the stage's process; brings the inputs to this machine where they are not on it."""
         cache = settings.cache_dir.resolve()
+        uploads = {
+            dataset_id: _materialised(row, store, cache / "artifacts", check)
+            for dataset_id, row in self.uploads.items()
+        }
         runtime = Runtime(
             device=settings.device,
             threads=settings.threads or max(1, _cores() // settings.concurrency),
             cache=cache,
             model_roots=settings.model_roots,
             data_roots=settings.data_roots,
+            uploads=uploads,
             public_url=settings.public_url,
         )
         inputs = {
@@ -73,7 +91,11 @@ class Assignment:
 
 
 def load(session: Session, claim: Claim) -> Assignment | None:
-    """The claim's assignment; None if the job was deleted."""
+    """The claim's assignment; None if the job was deleted.
+
+    Raises InvalidInput if the stage needs a data set that was deleted, as one can be while a failed job waits for a
+    retry.
+    """
     try:
         job = jobs.get(session, claim.job_id)
     except NotFound:
@@ -89,7 +111,37 @@ def load(session: Session, claim: Claim) -> Assignment | None:
             ]
             inputs[stage.name] = Input(stage.output, files)
             fingerprint = fingerprint or _fingerprint(stage.result)
-    return Assignment(claim, job.created_at, CompressionSpec.model_validate(job.spec), fingerprint, inputs)
+    asked = CompressionSpec.model_validate(job.spec)
+    return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.name))
+
+
+def _uploads(session: Session, asked: CompressionSpec, stage: StageName) -> dict[UUID, Dataset]:
+    """The data sets that this stage reads."""
+    named = {
+        place: text.id
+        for section in _READS.get(stage, ())
+        for place, text in texts_of(getattr(asked, section), UploadText, (section,))
+    }
+    found = datasets.find(session, set(named.values()))
+    for pointer, dataset_id in named.items():
+        if dataset_id not in found:
+            raise InvalidInput.field(
+                f"{pointer}/id",
+                f"The data set {dataset_id} was deleted.",
+                value=str(dataset_id),
+                expected="a data set that there is: upload it again, and submit a job that names it",
+            )
+    return found
+
+
+def _materialised(row: Dataset, store: ArtifactStore, cache: Path, check: Callable[[], None]) -> UploadedFile:
+    """The data set as a file of this machine: in place, or downloaded into the cache by its checksum."""
+    output, _, name = row.key.rpartition("/")
+    file = StoredFile(name, row.key, row.size, row.sha256, "application/octet-stream")
+    path = store.folder(output, [file], cache=cache, check=check) / name
+    if not path.is_file():
+        raise StageFailed(f"The artifact store has lost the file of the data set {row.id}.")
+    return UploadedFile(path=path, name=row.name, format=row.format, kind=row.kind, rows=row.rows, sha256=row.sha256)
 
 
 def share(session: Session, claim: Claim, key: str) -> Ended | None:

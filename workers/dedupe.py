@@ -111,6 +111,8 @@ def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:
             return f"hub {source['id']} {revision}" if revision and _COMMIT.fullmatch(revision) else None
         case "local":
             return _on_disk(source["path"], roots)
+        case "upload":
+            return f"upload {source['id']}"  # whose content never changes
     return None
 
 

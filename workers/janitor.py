@@ -5,6 +5,7 @@
 - A stage whose lease has run out is taken from its worker, and goes back to the queue.
 - A job whose deadline has passed is cancelled.
 - Folders in the store that no stage has as its output are deleted: of attempts that lost their claim, of deleted jobs.
+  So are data sets that no row names: of uploads that broke off at the very end, of deletions that did.
 
 Each step is safe against a second janitor and against workers; the lock only saves work. Scratch is swept by every
 worker on its own host.
@@ -22,7 +23,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import claims, jobs, stages
+from app.db import claims, datasets, jobs, stages
 from app.db.session import SessionFactory, unit_of_work
 from app.errors import StageFailed
 from app.settings import Settings
@@ -129,7 +130,18 @@ class Janitor(threading.Thread):
             if output not in used and held.get(stage_id) != token:
                 logger.info("deleting %s from the store: no stage has it as its output", output)
                 self._store.delete_folder(output)
+        self._sweep_datasets()
         self._store.sweep(older_than=DAY)
+
+    def _sweep_datasets(self) -> None:
+        found = dict(self._store.datasets())
+        with unit_of_work(self._sessions) as session:
+            known = set(datasets.find(session, found))
+        for dataset_id, output in found.items():
+            # the id is made just before the file is put, and its row comes just after
+            if dataset_id not in known and _age(dataset_id) > DAY:
+                logger.info("deleting %s from the store: no data set has it", output)
+                self._store.delete_folder(output)
 
     def _sweep_scratch(self) -> None:
         work_dir, keep = self._settings.work_dir.resolve(), self._settings.keep_days * DAY
@@ -159,3 +171,8 @@ class Janitor(threading.Thread):
             logger.warning("the janitor could not reach the database: %s", type(error).__name__)
         except Exception:
             logger.exception("the janitor failed; it goes on in the next round")
+
+
+def _age(made: UUID) -> float:
+    """Seconds since a UUIDv7 was made: its first 48 bits are the time in milliseconds."""
+    return time.time() - (made.int >> 80) / 1000

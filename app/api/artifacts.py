@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated
+from typing import Annotated, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
@@ -15,7 +15,6 @@ from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
 from app.db import artifacts as artifact_rows
 from app.db import jobs as job_rows
 from app.db.session import unit_of_work
-from app.db.tables import Artifact as ArtifactRow
 from app.deps import Caller, FactoryDep, StoreDep, WorkDep
 from app.errors import NotFound
 from app.schemas.artifacts import Artifact, ArtifactList
@@ -27,12 +26,12 @@ router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["results"])
 # What a stage wrote is shown as it is, and never acts as a page of this service.
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
-_FILE_HEADERS = {
+FILE_HEADERS = {
     "ETag": {"description": "The file's sha256, in quotes.", "schema": {"type": "string"}},
     "X-Checksum-Sha256": {"description": "Of the whole file, in hexadecimal.", "schema": {"type": "string"}},
     "Repr-Digest": {"description": "The same, as RFC 9530 has it.", "schema": {"type": "string"}},
 }
-_FILE_BODY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+FILE_BODY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.get(
@@ -55,14 +54,14 @@ def list_artifacts(job_id: UUID, work: WorkDep, _: Caller) -> ArtifactList:
     summary="Download a file",
     response_class=Response,
     responses={
-        200: {"description": "The whole file.", "headers": _FILE_HEADERS, "content": _FILE_BODY},
+        200: {"description": "The whole file.", "headers": FILE_HEADERS, "content": FILE_BODY},
         206: {
             "description": "The range that was asked for.",
             "headers": {
-                **_FILE_HEADERS,
+                **FILE_HEADERS,
                 "Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}},
             },
-            "content": _FILE_BODY,
+            "content": FILE_BODY,
         },
         304: {"description": "The client has this version (If-None-Match)."},
         **problems(
@@ -116,8 +115,23 @@ def head_artifact(
     return download_artifact(request, job_id, path, factory, store, caller, if_none_match=if_none_match)
 
 
+class FileInStore(Protocol):
+    """What a download needs to know of a file."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def content_type(self) -> str: ...
+
+
 def file_response(
-    artifact: ArtifactRow,
+    artifact: FileInStore,
     store: ArtifactStore,
     *,
     method: str,

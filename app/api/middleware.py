@@ -24,15 +24,19 @@ logger = logging.getLogger("app.http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+UPLOADS = "/datasets"  # posted to, files are read that no body in memory should be as long as
+FORM_BYTES = 65_536  # what a form may have around its file
+
 Observer = Callable[[str, str, int, float], None]  # method, route's path, status, seconds to the response's start
 
 
 class EdgeMiddleware:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, observe: Observer) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_dataset_bytes: int, observe: Observer) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.max_upload_bytes = max_dataset_bytes + FORM_BYTES
         self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +62,7 @@ class EdgeMiddleware:
             refusal = self._refuse(scope, headers)
             if refusal is not None:
                 raise refusal
-            await self.app(scope, _Limited(receive, self.max_body_bytes), send_with_id)
+            await self.app(scope, _Limited(receive, self._most_bytes(scope)[0]), send_with_id)
         except ServiceError as error:
             if started:
                 raise
@@ -74,8 +78,9 @@ class EdgeMiddleware:
         length = headers.get("content-length")
         if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
             return BadRequest("Content-Length is not a number")
-        if length is not None and int(length) > self.max_body_bytes:
-            return PayloadTooLarge(f"the body has {length} bytes; at most {self.max_body_bytes} are read")
+        most, setting = self._most_bytes(scope)
+        if length is not None and int(length) > most:
+            return PayloadTooLarge(f"the body has {length} bytes; at most {most} are read ({setting})")
         # A page of another site must not act with the credentials, or the loopback reach, of whoever views it.
         if scope["method"] not in _SAFE_METHODS:
             origin = headers.get("origin")
@@ -83,6 +88,12 @@ class EdgeMiddleware:
             if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
                 return Forbidden("requests that change something are not accepted from pages of other sites")
         return None
+
+    def _most_bytes(self, scope: Scope) -> tuple[int, str]:
+        """How long this request's body may be, and the setting that says so."""
+        if scope["method"] == "POST" and scope["path"] == UPLOADS:
+            return self.max_upload_bytes, "SECATEUR_MAX_DATASET_BYTES"
+        return self.max_body_bytes, "SECATEUR_MAX_BODY_BYTES"
 
     def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", None) or "(none)"

@@ -23,6 +23,10 @@ TAGS: list[dict[str, Any]] = [
     {"name": "jobs", "description": "Submit, watch over, cancel, retry and delete compression jobs."},
     {"name": "events", "description": "What happens to a job, as it happens."},
     {"name": "results", "description": "Scores, report and files of a job."},
+    {
+        "name": "datasets",
+        "description": "Texts and instruction data of your own, to score on, train on and measure on.",
+    },
     {"name": "catalogue", "description": "What a job may ask for."},
     {"name": "service", "description": "Health and metrics."},
 ]

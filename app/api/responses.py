@@ -42,7 +42,7 @@ BAD_QUERY = InvalidInput(
 )
 BODY_ERRORS: tuple[ServiceError, ...] = (
     BadRequest("the body is not JSON: Expecting value, at character 0"),
-    PayloadTooLarge("the body has 2097152 bytes; at most 1048576 are read"),
+    PayloadTooLarge("the body has 2097152 bytes; at most 1048576 are read (SECATEUR_MAX_BODY_BYTES)"),
     UnsupportedMediaType("the body's Content-Type is text/plain; it must be application/json"),
 )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from app.domain.results import Interval, Measurement, Report
     from app.schemas.artifacts import Artifact
     from app.schemas.catalog import Catalog
+    from app.schemas.datasets import Dataset
     from app.schemas.jobs import JobSummary
 
 _STYLES = {
@@ -59,7 +60,10 @@ def _summary(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     model, pruned = report.model, report.pruned
     table.add_row("[bold]Model", escape(model.id) + (f" at {model.revision}" if model.revision else ""))
-    table.add_row("[bold]Removed", f"{len(pruned.dropped)} of {model.blocks} blocks: {_numbers(pruned.dropped)}")
+    if pruned.units:
+        table.add_row("[bold]Removed", f"{len(pruned.units)} halves of blocks: {', '.join(pruned.units)}")
+    if pruned.dropped or not pruned.units:
+        table.add_row("[bold]Removed", f"{len(pruned.dropped)} of {model.blocks} blocks: {_numbers(pruned.dropped)}")
     if report.scores is not None:
         table.add_row("[bold]Chosen by", escape(report.scores.criterion))
     if report.recovered is not None:
@@ -142,6 +146,23 @@ def artifact_table(artifacts: Iterable[Artifact]) -> Table:
     table.add_column("sha256", no_wrap=True)
     for artifact in artifacts:
         table.add_row(escape(artifact.path), size(artifact.size), artifact.sha256[:16])
+    return table
+
+
+def datasets_table(datasets: Iterable[Dataset]) -> Table:
+    """Data sets, one a line."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("Data set", "Uploaded", "Format", "Rows hold"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("Rows", justify="right", no_wrap=True)
+    table.add_column("Size", justify="right", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    for dataset in datasets:
+        created = f"{dataset.created_at.astimezone():%Y-%m-%d %H:%M}"
+        kind, rows = dataset.kind.value, f"{dataset.rows:,}"
+        table.add_row(
+            str(dataset.id), created, dataset.format.value, kind, rows, size(dataset.size), escape(dataset.name)
+        )
     return table
 
 

@@ -6,6 +6,7 @@ names (`--blocks`, `--latency-runs`, `--min-speedup`), those of recovery by `--r
     self                                  text that the model writes itself
     news.txt, news.txt@0:0.7              a file under the data roots, or a part of it
     hub:Salesforce/wikitext,config=wikitext-2-raw-v1,split=test,column=text,revision=main
+    upload:ID, upload:ID@0:0.7            an uploaded data set, or a part of it
 """
 
 from __future__ import annotations
@@ -213,14 +214,21 @@ def parse_text(text: str) -> dict[str, Any]:
         if unknown:
             raise ValueError(f"{text!r}: {', '.join(sorted(unknown))} is none of config, split, column, revision")
         return {"source": "hub", "id": identity, **options}
-    path, at, part = text.rpartition("@")
+    if text.startswith("upload:"):
+        return _sliced(text.removeprefix("upload:"), {"source": "upload"}, "id")
+    return _sliced(text, {"source": "local"}, "path")
+
+
+def _sliced(text: str, source: dict[str, Any], name: str) -> dict[str, Any]:
+    """`NAME` or `NAME@START:STOP`, the name under the field `name`."""
+    named, at, part = text.rpartition("@")
     if not at:
-        return {"source": "local", "path": text}
+        return {**source, name: text}
     start, colon, stop = part.partition(":")
     try:
         if not colon:
             raise ValueError
-        return {"source": "local", "path": path, "start": float(start or 0), "stop": float(stop or 1)}
+        return {**source, name: named, "start": float(start or 0), "stop": float(stop or 1)}
     except ValueError:
         raise ValueError(f"{text!r}: a part of a file is written FILE@START:STOP, such as news.txt@0:0.7") from None
 

@@ -1,4 +1,4 @@
-"""The tables: jobs, their stages, events and artifacts, and the report of each job that has one.
+"""The tables: jobs, their stages, events and artifacts, the report of each job that has one, and uploaded data sets.
 
 Postgres is the truth about all of them; messages on the broker only wake workers up. Three rules hold everywhere:
 
@@ -37,6 +37,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
+from app.domain.datasets import DatasetFormat, DatasetKind
 from app.domain.jobs import StageName, State, Verdict
 
 NAMING = {
@@ -262,3 +263,27 @@ class Report(Base):
     body: Mapped[dict[str, Any]] = mapped_column(comment="app.domain.results.Report.")
     verdict: Mapped[Verdict] = mapped_column(_enum(Verdict, "verdict"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Dataset(Base):
+    """An uploaded data set. Its bytes lie in the store and never change; equal ones are one data set."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        UniqueConstraint("sha256", "format"),
+        CheckConstraint("size > 0", name="size"),
+        CheckConstraint("rows > 0", name="rows"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    name: Mapped[str] = mapped_column(comment="As it was first uploaded; for people.")
+    format: Mapped[DatasetFormat] = mapped_column(_enum(DatasetFormat, "format"))
+    kind: Mapped[DatasetKind] = mapped_column(
+        _enum(DatasetKind, "kind"),
+        comment="What rows hold: text, alpaca (instruction, input, output) or chat (messages).",
+    )
+    rows: Mapped[int] = mapped_column(BigInteger, comment="Objects; of a plain text, lines.")
+    size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")
+    sha256: Mapped[str]
+    key: Mapped[str] = mapped_column(comment="As the store knows it.")

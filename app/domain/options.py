@@ -6,7 +6,8 @@ and the fields beside it. `app/domain/catalog.py` ties a class to its title and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -39,26 +40,48 @@ class HubText(Options):
     revision: str | None = Field(default=None, description="Branch, tag or commit; the default branch if absent.")
 
 
+_START = Field(default=0.0, ge=0, lt=1, description="Where to begin, as a fraction of the file.")
+_STOP = Field(default=1.0, gt=0, le=1, description="Where to end, as a fraction of the file.")
+
+
 class LocalText(Options):
     """A text file (UTF-8) under one of the service's data roots."""
 
     source: Literal["local"]
     path: str = Field(min_length=1, examples=["news.txt"])
-    start: float = Field(default=0.0, ge=0, lt=1, description="Where to begin, as a fraction of the file.")
-    stop: float = Field(default=1.0, gt=0, le=1, description="Where to end, as a fraction of the file.")
+    start: float = _START
+    stop: float = _STOP
 
     @model_validator(mode="after")
-    def _ordered(self) -> LocalText:
-        if self.start >= self.stop:
-            raise PydanticCustomError(
-                "empty_slice",
-                "`start` ({start}) must be below `stop` ({stop})",
-                {"start": self.start, "stop": self.stop, "expected": "start < stop"},
-            )
+    def _ordered(self) -> Self:
+        _check_slice(self.start, self.stop)
         return self
 
 
-Text = Annotated[SelfText | HubText | LocalText, Field(discriminator="source")]
+class UploadText(Options):
+    """A data set that was uploaded with `POST /datasets`, or a part of it."""
+
+    source: Literal["upload"]
+    id: UUID = Field(description="The data set's id.", examples=["019ab8e2-3f40-7d21-8a55-6c1de0b7f913"])
+    start: float = _START
+    stop: float = _STOP
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_slice(self.start, self.stop)
+        return self
+
+
+def _check_slice(start: float, stop: float) -> None:
+    if start >= stop:
+        raise PydanticCustomError(
+            "empty_slice",
+            "`start` ({start}) must be below `stop` ({stop})",
+            {"start": start, "stop": stop, "expected": "start < stop"},
+        )
+
+
+Text = Annotated[SelfText | HubText | LocalText | UploadText, Field(discriminator="source")]
 
 
 # --- scoring -------------------------------------------------------------------------------------------------

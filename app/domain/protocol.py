@@ -17,12 +17,24 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.domain.datasets import DatasetFormat, DatasetKind
 from app.domain.jobs import StageName
 from app.domain.spec import CompressionSpec
 
 
 class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UploadedFile(Message):
+    """An uploaded data set as it lies on this machine; its content never changes."""
+
+    path: Path
+    name: str
+    format: DatasetFormat
+    kind: DatasetKind
+    rows: int
+    sha256: str
 
 
 class Runtime(Message):
@@ -33,6 +45,7 @@ class Runtime(Message):
     cache: Path  # models by content; shared by all stages of this machine
     model_roots: tuple[Path, ...] = ()
     data_roots: tuple[Path, ...] = ()
+    uploads: dict[UUID, UploadedFile] = Field(default_factory=dict)  # those that the stage's texts name, by id
     public_url: str | None = None  # how users reach the service; for the report's links
 
 

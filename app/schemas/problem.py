@@ -21,6 +21,7 @@ class FieldProblem(Body):
     parameter: str | None = Field(
         default=None, description='What stands outside the body, such as "query limit" or "header Cancel-After".'
     )
+    line: int | None = Field(default=None, description="Of an uploaded file, from 1: its line, or its row.")
 
 
 class Problem(Body):

@@ -1,4 +1,4 @@
-"""What can be told about a spec from the API host: the local model and the local texts that it names.
+"""What can be told about a spec from the API host: the local model, the local texts and the data sets that it names.
 
 A hub model is looked up by its stage. On a host that does not see the workers' files, SECATEUR_CHECK_LOCAL=false
 leaves local files to the stages too, which check everything again.
@@ -6,14 +6,15 @@ leaves local files to the stages too, which check everything again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from sqlalchemy.orm import Session
 
-from pydantic import BaseModel
-
+from app.db import datasets
+from app.db.tables import Dataset
+from app.domain.datasets import DatasetKind
 from app.domain.depth import check_depth
-from app.domain.explain import pointer_of
-from app.domain.options import DepthPruning, LocalText
+from app.domain.options import DepthPruning, LocalText, UploadText
 from app.domain.spec import CompressionSpec, LocalModel
+from app.domain.texts import texts_of
 from app.errors import FieldError, InvalidInput
 from app.services.local_files import find_under, inspect_model
 from app.settings import Settings
@@ -29,7 +30,8 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
     if not settings.check_local:
         return
     errors: list[FieldError] = []
-    for pointer, text in _texts(spec, ()):
+    for place, text in texts_of(spec, LocalText):
+        pointer = f"{place}/path"
         try:
             real = find_under(
                 text.path, settings.data_roots, pointer=pointer, what="text", setting="SECATEUR_DATA_ROOTS"
@@ -45,6 +47,38 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
         if not errors:
             raise
         errors = [*error.errors, *errors]
+    _refuse(errors)
+
+
+def check_uploads(session: Session, spec: CompressionSpec) -> None:
+    """Refuse data sets that there are not, or that hold what the place cannot use.
+
+    Those that are named cannot be deleted until the transaction ends.
+
+    Raises:
+        InvalidInput: names every such text.
+    """
+    named = list(texts_of(spec, UploadText))
+    found = datasets.hold(session, {text.id for _, text in named})
+    errors = [error for place, text in named if (error := _upload_error(spec, place, text, found.get(text.id)))]
+    _refuse(errors)
+
+
+def _upload_error(spec: CompressionSpec, place: str, text: UploadText, dataset: Dataset | None) -> FieldError | None:
+    if dataset is None:
+        detail = f"there is no data set {text.id}"
+        return FieldError(f"{place}/id", detail, str(text.id), "the id of one of GET /datasets")
+    format = getattr(spec.recovery, "format", None) if place == "/recovery/text" else None
+    wanted = DatasetKind(format) if format is not None else DatasetKind.TEXT
+    if dataset.kind is wanted:
+        return None
+    detail = f"the data set {dataset.name} holds rows of the kind {dataset.kind.value}"
+    if format is not None:
+        return FieldError("/recovery/format", detail, format, dataset.kind.value)
+    return FieldError(f"{place}/id", detail, str(text.id), "a data set of plain text")
+
+
+def _refuse(errors: list[FieldError]) -> None:
     if errors:
         raise InvalidInput(
             errors[0].detail if len(errors) == 1 else f"{len(errors)} fields cannot be used", errors=errors
@@ -57,15 +91,3 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     info = inspect_model(spec.model.path, settings.model_roots)
     if info.blocks is not None and isinstance(spec.pruning, DepthPruning):
         check_depth(spec.pruning, info.blocks, plus=bool(getattr(spec.scoring, "plus", False)))
-
-
-def _texts(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[str, LocalText]]:
-    """Every local text in the spec, with the pointer to its path."""
-    if isinstance(value, LocalText):
-        yield pointer_of((*path, "path")), value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _texts(getattr(value, name), (*path, name))
-    elif isinstance(value, tuple):
-        for i, item in enumerate(value):
-            yield from _texts(item, (*path, i))

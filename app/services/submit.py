@@ -13,7 +13,7 @@ from app.db.tables import Job
 from app.domain.explain import pointer_of
 from app.domain.spec import CompressionSpec
 from app.errors import FieldError, InvalidInput
-from app.services.check_spec import check_spec
+from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
 from app.settings import Settings
 
@@ -49,7 +49,7 @@ def submit(
     A refused submission leaves no trace of its key, so that a mended body may use it.
 
     Raises:
-        InvalidInput: the spec cannot be met, or the key was used with another body.
+        InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
     digest = fingerprint(spec) if idempotency_key is not None else None
@@ -57,6 +57,7 @@ def submit(
         return Submitted(earlier, replayed=True)
     _refuse_nul(spec.model_dump(mode="json"))
     check_spec(spec, settings)
+    check_uploads(work.session, spec)
     job = jobs.insert(
         work.session,
         spec=spec,

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from app.errors import NotFound, StageFailed
-from app.storage import ArtifactStore, LocalStore, memory_store, open_store, output_of
+from app.storage import ArtifactStore, LocalStore, dataset_output, memory_store, open_store, output_of
 
 FILES = {
     "pruned.json": b'{"kind": "depth"}',
@@ -50,6 +50,24 @@ def test_what_is_put_can_be_read(store: ArtifactStore, out: Path) -> None:
         assert (out / name).read_bytes() == content  # the stage's own files stay
     assert stored["checkpoint/config.json"].content_type == "application/json"
     assert stored["checkpoint/model.safetensors"].content_type == "application/octet-stream"
+
+
+def test_data_sets_are_folders_too(store: ArtifactStore, tmp_path: Path) -> None:
+    dataset_id, sha256 = uuid4(), hashlib.sha256(b"words").hexdigest()
+    output = dataset_output(dataset_id, sha256)
+    assert list(store.datasets()) == []
+    with store.staging() as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "content.txt").write_bytes(b"words")
+        (stored,) = store.put_folder(folder, output, check=never)
+    assert not folder.exists()
+    assert list(store.datasets()) == [(dataset_id, output)]
+    assert list(store.attempts()) == []
+    assert b"".join(store.chunks(stored.key)) == b"words"
+    found = store.folder(output, [stored], cache=tmp_path / "cache", check=never)
+    assert (found / "content.txt").read_bytes() == b"words"
+    store.delete_folder(output)
+    assert list(store.datasets()) == []
 
 
 def test_ranges(store: ArtifactStore, out: Path) -> None:

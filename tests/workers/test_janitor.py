@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,13 +10,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.db import claims, jobs, stages
+from app.db import claims, datasets, jobs, stages
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Job
+from app.db.tables import Job, new_id
+from app.domain.datasets import DatasetFormat, DatasetKind
 from app.domain.jobs import State
 from app.domain.spec import CompressionSpec
 from app.settings import Settings
-from app.storage import LocalStore, output_of
+from app.storage import LocalStore, dataset_output, output_of
 from workers.janitor import Janitor
 from workers.scratch import Scratch
 
@@ -139,6 +141,26 @@ def test_the_store_is_swept_of_what_no_stage_refers_to(world: World, tmp_path: P
     assert files
     world.janitor().sweep()
     assert sorted(output for _, _, output in world.store.attempts()) == sorted(kept)
+
+
+def test_the_store_is_swept_of_data_sets_that_nobody_names(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    (folder / "content.txt").write_text("words")
+    sha256 = hashlib.sha256(b"words").hexdigest()
+    long_ago = UUID(int=(1 << 80) | (7 << 76) | (2 << 62))
+    named, fresh = new_id(), new_id()
+    for dataset_id in (named, fresh, long_ago):
+        (stored,) = world.store.put_folder(folder, dataset_output(dataset_id, sha256), check=lambda: None)
+    old = UUID(int=long_ago.int + (1 << 80))
+    world.store.put_folder(folder, dataset_output(old, sha256), check=lambda: None)
+    with unit_of_work(world.sessions) as session:
+        for dataset_id, content in ((named, sha256), (old, "0" * 64)):
+            format, kind = DatasetFormat.TEXT, DatasetKind.TEXT
+            new = datasets.NewDataset(dataset_id, "a", format, kind, rows=1, size=5, sha256=content, key=stored.key)
+            assert datasets.insert(session, new)
+    world.janitor().sweep()
+    assert {dataset_id for dataset_id, _ in world.store.datasets()} == {named, fresh, old}
 
 
 def test_scratch_is_kept_while_it_may_be_needed(world: World) -> None:

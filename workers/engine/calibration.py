@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
+from uuid import UUID
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.options import HubText, LocalText, SelfText
+from app.domain.datasets import DatasetFormat
+from app.domain.options import HubText, LocalText, SelfText, UploadText
+from app.domain.protocol import UploadedFile
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.generation import derive_seed, sample_text
@@ -34,9 +37,10 @@ from workers.engine.models import load_tokenizer
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
 from workers.engine.texts import hub_revision, read_hub, read_local
+from workers.engine.uploads import describe_upload, find_upload, upload_documents, upload_text
 
 Purpose = Literal["calibration", "training", "measuring"]
-AnyText = SelfText | HubText | LocalText
+AnyText = SelfText | HubText | LocalText | UploadText
 
 CHUNK_CHARS = 4_000_000  # text tokenised in one call; longer ones are cut at the end of a line
 READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from
@@ -56,6 +60,7 @@ class TextSource:
     data_roots: Sequence[Path]
     cache: Path
     seed: int
+    uploads: Mapping[UUID, UploadedFile] = field(default_factory=dict)  # data sets on this machine
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -112,6 +117,14 @@ def token_batch(
     if isinstance(text, LocalText):
         ids = tokenize(source.tokenizer, _pieces(read_local(text, source.data_roots, pointer=text_pointer)))
         description, identity = f"{text.path}, {text.start:g} to {text.stop:g}", text.path
+    elif isinstance(text, UploadText):
+        file = find_upload(text, source.uploads, pointer=text_pointer)
+        if file.format is DatasetFormat.TEXT:
+            pieces = _pieces(upload_text(text, file, pointer=text_pointer))
+        else:
+            pieces = _joined(upload_documents(text, file, pointer=text_pointer))
+        ids = tokenize(source.tokenizer, pieces)
+        description, identity = describe_upload(text, file), file.sha256
     else:
         revision = hub_revision(text, pointer=text_pointer)
         rows = read_hub(text, revision=revision, pointer=text_pointer)
@@ -133,8 +146,7 @@ def token_batch(
     if draw and len(chosen) < windows:
         description += f", windows drawn with seed {source.seed}"
     batch = torch.from_numpy(ids[: windows * tokens].astype(np.int64)).view(windows, tokens)[chosen]
-    kind = "local" if isinstance(text, LocalText) else "hub"
-    return batch, describe_batch(batch, description=description, source=kind, identity=identity)
+    return batch, describe_batch(batch, description=description, source=text.source, identity=identity)
 
 
 def tokenize(

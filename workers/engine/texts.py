@@ -1,16 +1,19 @@
 """Where the words come from: a text file under the data roots, or a text column of a hub data set.
 
+Uploaded data sets are read by `uploads.py`.
+
 A slice of a file is taken by fractions of its bytes, moved on to the next start of a line. The same fraction always
 gives the same place, so slices that touch (0 to 0.6, 0.6 to 1) are disjoint and together are the whole.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.domain.options import HubText, LocalText
+from app.domain.options import HubText, LocalText, UploadText
 from app.errors import InvalidInput, ServiceError, Unavailable
 
 MAX_SLICE_BYTES = 2 * 2**30  # what is tokenised at once has to fit in memory
@@ -44,13 +47,30 @@ def read_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
         InvalidInput: no such file under the roots, not UTF-8, or too large to take at once.
     """
     path = find_text_file(text, roots, pointer=pointer)
-    size = path.stat().st_size
+    try:
+        return read_slice(path, text, name=text.path, pointer=pointer)
+    except UnicodeDecodeError as error:
+        raise InvalidInput.field(
+            f"{pointer}/path",
+            f'"{text.path}" is not UTF-8: byte {error.start:,} cannot be decoded.',
+            value=text.path,
+            expected="a text file in UTF-8",
+        ) from error
+
+
+def read_slice(path: Path, text: LocalText | UploadText, *, name: str, pointer: str) -> str:
+    """The part of a UTF-8 file from `text.start` to `text.stop`.
+
+    Raises:
+        InvalidInput: it is too large to take at once.
+        UnicodeDecodeError: it is not UTF-8; `start` counts the bytes of the file.
+    """
     with path.open("rb") as file:
-        start, stop = (_boundary(file, fraction, size) for fraction in (text.start, text.stop))
+        start, stop = slice_bytes(file, text)
         if stop - start > MAX_SLICE_BYTES:
             raise InvalidInput.field(
                 f"{pointer}/stop",
-                f'The slice of "{text.path}" has {stop - start:,} bytes.',
+                f'The slice of "{name}" has {stop - start:,} bytes.',
                 value=text.stop,
                 expected=f"at most {MAX_SLICE_BYTES:,} bytes: choose a narrower slice",
             )
@@ -59,12 +79,14 @@ def read_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
     try:
         return raw.decode("utf-8-sig" if start == 0 else "utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput.field(
-            f"{pointer}/path",
-            f'"{text.path}" is not UTF-8: byte {start + error.start:,} cannot be decoded.',
-            value=text.path,
-            expected="a text file in UTF-8",
-        ) from error
+        error.start, error.end = error.start + start, error.end + start
+        raise
+
+
+def slice_bytes(file: BinaryIO, text: LocalText | UploadText) -> tuple[int, int]:
+    """Where the slice of an open file begins and ends, in bytes."""
+    size = file.seek(0, os.SEEK_END)
+    return _boundary(file, text.start, size), _boundary(file, text.stop, size)
 
 
 def _boundary(file: BinaryIO, fraction: float, size: int) -> int:

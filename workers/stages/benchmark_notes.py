@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.options import HubText, LocalText, PerplexityBenchmark
+from app.domain.options import HubText, LocalText, PerplexityBenchmark, UploadText
 from app.domain.results import TextInfo
 from app.domain.spec import CompressionSpec
 
@@ -14,7 +14,7 @@ def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]
     options = spec.benchmark.perplexity or PerplexityBenchmark()
     training = getattr(spec.recovery, "text", None)
     return [
-        f"Training and measuring text overlap in {trained.identity}: the recovered model has seen what it is measured "
+        f"Training and measuring text overlap in {_name(trained)}: the recovered model has seen what it is measured "
         "on. Choose disjoint slices or splits."
         for text in options.texts
         if overlap(training, text)
@@ -27,6 +27,13 @@ def overlap(training: object, measuring: object) -> bool:
         return training.path == measuring.path and max(training.start, measuring.start) < min(
             training.stop, measuring.stop
         )
+    if isinstance(training, UploadText) and isinstance(measuring, UploadText):
+        return training.id == measuring.id and max(training.start, measuring.start) < min(training.stop, measuring.stop)
     if isinstance(training, HubText) and isinstance(measuring, HubText):
         return (training.id, training.config, training.split) == (measuring.id, measuring.config, measuring.split)
     return False
+
+
+def _name(text: TextInfo) -> str:
+    """What people know the text's place by; an upload is one by its name, and not by its checksum."""
+    return text.description if text.source == "upload" else text.identity

@@ -92,4 +92,5 @@ def text_source(context: StageContext, original: Original, machine: Machine) -> 
         data_roots=runtime.data_roots,
         cache=runtime.cache,
         seed=context.stage.spec.seed,
+        uploads=runtime.uploads,
     )

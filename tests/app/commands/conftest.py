@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import app.client
 from app.cli import app as secateur
 from app.client import Client
-from app.commands import jobs, results, session, submit, watch
+from app.commands import datasets, jobs, results, session, submit, watch
 from tests.fixtures.answers import Service
 
 
@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def invoke(*arguments: str, input: str | None = None) -> Result:
         with monkeypatch.context() as patch:
-            for module in (session, jobs, results, submit, watch):
+            for module in (session, datasets, jobs, results, submit, watch):
                 for name, stderr in (("out", False), ("err", True)):
                     if hasattr(module, name):
                         patch.setattr(module, name, Console(stderr=stderr, width=200))

@@ -1,0 +1,182 @@
+"""Looking through a file before it becomes a data set: every row of it, and the first bad one is named.
+
+The file is read from disk a line or a batch at a time, so memory stays flat. Lines are counted from 1 as an editor
+counts them, blank ones included; rows of a Parquet file likewise.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.domain.datasets import (
+    EXPECTED,
+    FIELDS,
+    MAX_LINE_BYTES,
+    DatasetFormat,
+    DatasetKind,
+    RowError,
+    kind_of,
+    row_error,
+)
+from app.domain.explain import shown
+from app.errors import FieldError, InvalidInput, PayloadTooLarge
+
+POINTER = "/file"
+_CHUNK = 1 << 20
+_BATCH = 64  # rows of a Parquet file at a time
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found in a file without fault."""
+
+    kind: DatasetKind
+    rows: int
+
+
+def look_through(path: Path, format: DatasetFormat, *, most_bytes: int) -> Looked:
+    """Check every row of the file.
+
+    Args:
+        most_bytes: how much text a compressed file may hold.
+
+    Raises:
+        InvalidInput: it is empty, or names the first line or row that cannot be used.
+        PayloadTooLarge: of a Parquet file, the text in it.
+    """
+    if path.stat().st_size == 0:
+        raise _bad("the file is empty", None, "a file with text")
+    match format:
+        case DatasetFormat.TEXT:
+            return Looked(DatasetKind.TEXT, _lines_of_text(path))
+        case DatasetFormat.JSONL:
+            return _check_rows(_json_rows(path), "line")
+        case DatasetFormat.PARQUET:
+            return _check_rows(_parquet_rows(path, most_bytes), "row")
+
+
+def _check_rows(rows: Iterator[tuple[int, Any]], unit: str) -> Looked:
+    kind: DatasetKind | None = None
+    count = 0
+    for number, row in rows:
+        error = row_error(row, kind)
+        if error is not None:
+            raise _bad_row(error, number, unit)
+        kind = kind or kind_of(row)
+        count += 1
+    if kind is None:
+        raise _bad(f"the file has no {unit} with data", None, f"at least one {unit} with " + EXPECTED)
+    return Looked(kind, count)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    number = 0
+    with path.open("rb") as file:
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                detail = f"line {number} is longer than {MAX_LINE_BYTES:,} bytes"
+                raise _bad(detail, shown(line[:200].decode("utf-8", "replace")), "one JSON object a line", number)
+            text = _decoded(line, number)
+            if number == 1:
+                text = text.removeprefix("\ufeff")
+            if not text.strip():
+                continue
+            try:
+                yield number, json.loads(text)
+            except RecursionError as error:
+                detail = f"line {number} is nested too deeply"
+                raise _bad(detail, shown(text.strip()), "a flat JSON object", number) from error
+            except ValueError as error:
+                reason = f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else error
+                detail = f"line {number} is not JSON: {reason}"
+                raise _bad(detail, shown(text.strip()), "one JSON object a line", number) from error
+
+
+def _decoded(line: bytes, number: int) -> str:
+    if b"\0" in line:
+        detail = f"line {number} has a NUL byte, at byte {line.index(0)}"
+        raise _bad(detail, shown(line[:200].decode("utf-8", "replace")), "text without NUL bytes", number)
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(number, error.start, line) from error
+
+
+def _lines_of_text(path: Path) -> int:
+    """How many lines a plain text has."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines, at_start, empty = 0, True, True
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            nul = chunk.find(b"\0")
+            if nul >= 0:
+                number = lines + 1 + chunk.count(b"\n", 0, nul)
+                around = chunk[max(0, nul - 100) : nul + 100].decode("utf-8", "replace")
+                raise _bad(f"line {number} has a NUL byte", shown(around), "text without NUL bytes", number)
+            try:
+                text = decoder.decode(chunk)
+            except UnicodeDecodeError as error:
+                whole = error.object  # with the bytes that the decoder had kept
+                number = lines + 1 + whole.count(b"\n", 0, error.start)
+                raise _not_utf8(number, error.start, whole) from error
+            empty = empty and not text.strip().strip("\ufeff")
+            lines += chunk.count(b"\n")
+            at_start = chunk.endswith(b"\n")
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(lines + 1, 0, b"") from error
+    if empty:
+        raise _bad("the file holds nothing but white space", None, "a file with text")
+    return lines if at_start else lines + 1
+
+
+def _parquet_rows(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
+    import pyarrow as arrow  # heavy, and needed for this format alone
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, memory_map=True) as file:
+            names = frozenset(file.schema_arrow.names)
+            kind = kind_of(names)
+            if kind is None:
+                detail = f"the table has no column that can be used (it has {', '.join(sorted(names)[:8]) or 'none'})"
+                raise _bad(detail, None, "columns " + EXPECTED)
+            columns = [name for name in FIELDS[kind] if name in names]
+            number = size = 0
+            for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
+                size += batch.nbytes
+                if size > most_bytes:
+                    raise PayloadTooLarge(
+                        f"the text in the file has more than {most_bytes:,} bytes when it is unpacked; the limit "
+                        "(SECATEUR_MAX_DATASET_BYTES) holds for it too"
+                    )
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise _bad(f"the file cannot be read as Parquet: {reason}", None, "a whole Parquet file") from error
+
+
+def _not_utf8(number: int, at: int, around: bytes) -> InvalidInput:
+    """The error of byte `at` of `around`."""
+    what = f"byte 0x{around[at]:02x} begins no character" if at < len(around) else "it ends within a character"
+    value = shown(around[max(0, at - 100) : at + 100].decode("utf-8", "replace"))
+    return _bad(f"line {number} is not UTF-8: {what}", value, "text in UTF-8", number)
+
+
+def _bad_row(error: RowError, number: int, unit: str) -> InvalidInput:
+    detail = f"{unit} {number} {error.detail}"
+    field = FieldError(POINTER + error.pointer, detail, shown(error.value), error.expected, line=number)
+    return InvalidInput(detail, errors=[field])
+
+
+def _bad(detail: str, value: Any, expected: str, line: int | None = None) -> InvalidInput:
+    return InvalidInput(detail, errors=[FieldError(POINTER, detail, value, expected, line=line)])
