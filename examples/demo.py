@@ -34,7 +34,7 @@ MEASURING = {"source": "local", "path": TEXT.name, "start": 0.7, "stop": 1.0}
 # The paper's method at a size for two cores and some minutes: fewer training steps, fewer timed runs.
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": MODEL.name},
-    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 5, "tokens": 128}},
+    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 4, "tokens": 128}},
     "pruning": {"kind": "depth", "blocks": 6},
     "recovery": {
         "kind": "lora",
@@ -49,7 +49,7 @@ SPEC: dict[str, Any] = {
     },
     "benchmark": {
         "latency": {"output_tokens": [32], "warmup": 1, "runs": 3},
-        "perplexity": {"texts": [MEASURING], "windows": 12},
+        "perplexity": {"texts": [MEASURING], "windows": 8},
         "samples": {"max_new_tokens": 24},
     },
     "gates": {"min_speedup": 1.1},
