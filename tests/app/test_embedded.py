@@ -22,9 +22,10 @@ from app.errors import Conflict, Unavailable
 
 OWNER = textwrap.dedent(
     """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from app.embedded import embedded_servers
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started deaf to it
     with embedded_servers(Path(sys.argv[1])) as servers:
         print(servers.database_url, servers.redis_url, flush=True)
         time.sleep(600)
