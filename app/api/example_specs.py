@@ -41,6 +41,11 @@ EXPLICIT_DROP: dict[str, Any] = {
     "benchmark": {"latency": {"warmup": 2, "runs": 5}},
 }
 
+HALVES: dict[str, Any] = {
+    "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "pruning": {"kind": "sub_block", "units": 12, "protected": ["0.attention", "0.mlp"]},
+}
+
 QUICK_LOOK: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "scoring": {"criterion": "magnitude"},
@@ -64,6 +69,11 @@ SUBMIT: Any = {
         "summary": "These very blocks, no recovery",
         "description": "Nothing is scored and nothing trained.",
         "value": EXPLICIT_DROP,
+    },
+    "halves-of-blocks": {
+        "summary": "Twelve halves of blocks fewer",
+        "description": "The attention or the MLP of a block, each time the one whose loss hurts least.",
+        "value": HALVES,
     },
     "quick-look": {
         "summary": "The fastest job there is",

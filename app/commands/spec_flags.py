@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -52,7 +52,10 @@ class Flag:
 
 
 def spec_flags() -> list[Flag]:
-    """All flags; the first method that has a field of some name gives it its help."""
+    """All flags; the first method that has a field of some name gives it its help.
+
+    A name that another section has already is written with its own: `--pruning-calibration-samples`.
+    """
     found: dict[str, Flag] = {}
     for section, tag, rows, prefix in _METHODS:
         names = ", ".join(rows)
@@ -61,6 +64,9 @@ def spec_flags() -> list[Flag]:
         found.setdefault(flag.name, flag)
         for row in rows.values():
             for flag in _walk(row.options, (section,), prefix, section.capitalize(), skip=tag):
+                known = found.get(flag.name)
+                if known is not None and known.path[0] != section:  # `--plus` is scoring's, so `--pruning-plus`
+                    flag = replace(flag, name=f"{section}_{flag.name}")
                 found.setdefault(flag.name, flag)
     for flag in _walk(Benchmark, ("benchmark",), "", "Benchmark"):
         found.setdefault(flag.name, flag)

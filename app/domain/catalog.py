@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from app.domain import options as o
 from app.domain import recovery_options as r
+from app.domain.sub_block import SubBlockPruning
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,14 @@ PRUNERS = _table(
         "same architecture.",
         SHORTENED_LLAMA,
         o.DepthPruning,
+    ),
+    Row(
+        "sub_block",
+        "Sub-block pruning",
+        "Removes the attention of some blocks and the MLP of others, one by one, each time the one whose loss hurts "
+        "least. Finer than whole blocks; a block that loses one of the two needs this project's loader.",
+        "Zhong et al. 2024, BlockPruner, arXiv 2406.10594",
+        SubBlockPruning,
     ),
     Row(
         "wanda_sp",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from app.domain.options import WidthPruning
+from app.domain.options import DepthPruning
 from app.domain.spec import CompressionSpec
 
 
@@ -66,11 +66,11 @@ class Verdict(StrEnum):
 def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
     """The stages that this job needs, in order.
 
-    Nothing is scored where the blocks are named or where none goes (a width method judges heads and neurons, and does
-    so while it prunes), and nothing is recovered where that was not asked.
+    Nothing is scored where the blocks are named, or where pruning is not of whole blocks (other methods judge heads,
+    neurons or halves of blocks, and do so while they prune), and nothing is recovered where that was not asked.
     """
     skipped = set()
-    if isinstance(spec.pruning, WidthPruning) or getattr(spec.pruning, "drop", None) is not None:
+    if not isinstance(spec.pruning, DepthPruning) or spec.pruning.drop is not None:
         skipped.add(StageName.SCORE)
     if spec.recovery.kind == "none":
         skipped.add(StageName.RECOVER)

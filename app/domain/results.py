@@ -87,19 +87,40 @@ class BlockWidth(Result):
     neurons: int
 
 
+class UnitScore(Result):
+    unit: str  # "3.attention"
+    value: float | None = None  # mean next-token loss without it, nats; None where it was not tried
+    standard_error: float | None = None  # over samples
+
+
+class UnitScores(Result):
+    """Why a search over halves of blocks chose what it did, and what is needed to repeat it."""
+
+    options: dict[str, Any]  # the spec's pruning object, defaults filled in
+    units: list[UnitScore]
+    order: list[str]  # those that went, in the order of their removal, then the others that were tried by value
+    protected: list[str]  # never removed
+    seed: int
+    seconds: float
+    environment: Environment
+    details: dict[str, Any] = Field(default_factory=dict)  # rounds with their losses, passes over blocks
+
+
 class Pruned(Result):
     """What the prune stage did. Its checkpoint lies in `checkpoint/` of the stage's folder."""
 
     kind: str
-    dropped: list[int]  # blocks of the original, ascending
-    kept: list[int]
+    dropped: list[int]  # blocks of the original that are gone, ascending
+    kept: list[int]  # those that are left, whole or in part
     parameters_before: int
     parameters_after: int
     bytes_before: int
     bytes_after: int
     seconds: float
     widths: list[BlockWidth] = Field(default_factory=list)  # of each block, where it was pruned in width
-    calibration: TextInfo | None = None  # what a width method was shown; that of depth pruning is in the scores
+    units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
+    unit_scores: UnitScores | None = None  # where these were searched for
+    calibration: TextInfo | None = None  # what the method was shown; that of depth pruning is in the scores
     needs_loader: bool = False  # whether plain transformers cannot load it, and this project's loader is needed
     notes: list[str] = Field(default_factory=list)
     model: ModelInfo

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.options import (
+    DepthPruning,
     FidelityBenchmark,
     LatencyBenchmark,
     Options,
@@ -23,9 +24,8 @@ from app.domain.options import (
     PerplexityScoring,
     SamplesBenchmark,
     TasksBenchmark,
-    WidthPruning,
 )
-from app.domain.recovery_options import LoraRecovery
+from app.domain.recovery_options import HealingRecovery, LoraRecovery
 
 
 class HubModel(Options):
@@ -124,15 +124,31 @@ class CompressionSpec(Options):
 
     @model_validator(mode="after")
     def _scoring_is_for_blocks(self) -> CompressionSpec:
-        """A width method judges heads and neurons by itself; a criterion for blocks would be passed over."""
-        if isinstance(self.pruning, WidthPruning) and self.scoring != PerplexityScoring():
+        """Other methods judge heads, neurons or halves of blocks themselves; a criterion would be passed over."""
+        if not isinstance(self.pruning, DepthPruning) and self.scoring != PerplexityScoring():
             raise PydanticCustomError(
                 "scoring_without_depth",
-                "`scoring` chooses blocks, and pruning of the kind `{kind}` removes none",
+                "`scoring` chooses whole blocks, and pruning of the kind `{kind}` judges by itself what it removes",
                 {
                     "kind": self.pruning.kind,
                     "field": "scoring",
                     "expected": "no `scoring`, or pruning of the kind `depth`",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _healing_is_for_cuts(self) -> CompressionSpec:
+        """A healing map stands in for blocks that are gone."""
+        heals = isinstance(self.recovery, HealingRecovery) or getattr(self.recovery, "heal", False)
+        if heals and not isinstance(self.pruning, DepthPruning):
+            raise PydanticCustomError(
+                "healing_without_depth",
+                "healing mends cuts of whole blocks, which pruning of the kind `{kind}` does not make",
+                {
+                    "kind": self.pruning.kind,
+                    "field": "recovery",
+                    "expected": "a recovery without healing, or pruning of the kind `depth`",
                 },
             )
         return self

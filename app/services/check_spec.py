@@ -14,6 +14,7 @@ from app.domain.datasets import DatasetKind
 from app.domain.depth import check_depth
 from app.domain.options import DepthPruning, LocalText, UploadText
 from app.domain.spec import CompressionSpec, LocalModel
+from app.domain.sub_block import SubBlockPruning, check_units
 from app.domain.texts import texts_of
 from app.errors import FieldError, InvalidInput
 from app.services.local_files import find_under, inspect_model
@@ -89,5 +90,9 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if not isinstance(spec.model, LocalModel):
         return
     info = inspect_model(spec.model.path, settings.model_roots)
-    if info.blocks is not None and isinstance(spec.pruning, DepthPruning):
+    if info.blocks is None:
+        return
+    if isinstance(spec.pruning, DepthPruning):
         check_depth(spec.pruning, info.blocks, plus=bool(getattr(spec.scoring, "plus", False)))
+    if isinstance(spec.pruning, SubBlockPruning):
+        check_units(spec.pruning, info.blocks)

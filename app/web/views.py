@@ -10,6 +10,8 @@ from app.db.tables import Job
 from app.domain.jobs import State
 from app.domain.results import Measurement, Report, Scores
 
+LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -147,7 +149,11 @@ def progress(job: Job) -> float:
 def what(spec: dict[str, Any]) -> str:
     """What the job does to the model, in a few words: "6 blocks by perplexity, lora"."""
     pruning, scoring, recovery = spec.get("pruning", {}), spec.get("scoring", {}), spec.get("recovery", {})
-    if pruning.get("drop"):
+    if pruning.get("drop") and pruning.get("kind") != "depth":
+        words = ", ".join(map(str, pruning["drop"]))
+    elif pruning.get("units"):
+        words = f"{pruning['units']} halves of blocks by {pruning.get('kind')}"
+    elif pruning.get("drop"):
         words = f"blocks {', '.join(map(str, pruning['drop']))}"
     elif pruning.get("blocks"):
         words = f"{pruning['blocks']} blocks by {scoring.get('criterion')}"
@@ -163,6 +169,15 @@ def load_snippet(job: Job, paths: list[str]) -> str | None:
     """How to fetch the result and load it; None before there is a checkpoint."""
     for stage in ("recover", "prune"):
         if any(path.startswith(f"{stage}/checkpoint/") for path in paths):
+            if f"{stage}/checkpoint/{LOADER}" in paths:
+                return (
+                    f"secateur download {job.id} pruned --prefix {stage}/checkpoint/\n\n"
+                    f"# with pruned/{stage}/checkpoint, where {LOADER} lies, on the path\n"
+                    "from transformers import AutoTokenizer\n"
+                    f"from {LOADER.removesuffix('.py')} import load\n\n"
+                    f'model = load("pruned/{stage}/checkpoint")\n'
+                    f'tokenizer = AutoTokenizer.from_pretrained("pruned/{stage}/checkpoint")\n'
+                )
             return (
                 f"secateur download {job.id} pruned --prefix {stage}/checkpoint/\n\n"
                 "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"

@@ -16,12 +16,19 @@ from markupsafe import Markup
 
 from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.results import Environment as Machine
-from app.domain.results import GateResult, Report, TextInfo
+from app.domain.results import GateResult, Pruned, Report, TextInfo
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
 from workers.reporting.picture import LegendEntry, Picture
 from workers.reporting.plots import pictures
-from workers.reporting.summary import change_in_words, groups, headlines, text_amount, widths_in_words
+from workers.reporting.summary import (
+    change_in_words,
+    groups,
+    headlines,
+    text_amount,
+    units_in_words,
+    widths_in_words,
+)
 from workers.reporting.text import block_list, one_line, printable
 
 
@@ -103,10 +110,13 @@ def _work(report: Report) -> list[tuple[str, str]]:
     """What was done, as terms and descriptions."""
     pruned, scores, recovered = report.pruned, report.scores, report.recovered
     method = PRUNERS.get(pruned.kind)
-    source = f" ({method.paper})" if method and pruned.widths else ""
+    source = f" ({method.paper})" if method and (pruned.widths or pruned.units) else ""
     rows = [("Pruning", f"{_title(method, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
+    if pruned.units:
+        rows.append(("Halves of blocks removed", units_in_words(pruned)))
     if pruned.dropped:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
+    rows += _search(pruned)
     if pruned.widths:
         rows.append(("Left", widths_in_words(pruned)))
     if scores:
@@ -116,7 +126,9 @@ def _work(report: Report) -> list[tuple[str, str]]:
         rows.append(("Order, least important first", ", ".join(map(str, scores.order))))
         if scores.protected:
             rows.append(("Protected", block_list(scores.protected)))
-    elif pruned.dropped:
+    elif pruned.units and pruned.unit_scores is None:
+        rows.append(("Criterion", "none: the halves were named in the job"))
+    elif pruned.dropped and pruned.unit_scores is None:
         rows.append(("Criterion", "none: the blocks were named in the job"))
     if recovered:
         options = {key: value for key, value in recovered.options.items() if key not in ("kind", "text")}
@@ -132,6 +144,20 @@ def _work(report: Report) -> list[tuple[str, str]]:
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
     rows.append(("Seed", str(report.spec.get("seed", 0))))
     return [(term, printable(words)) for term, words in rows]
+
+
+def _search(pruned: Pruned) -> list[tuple[str, str]]:
+    """How the halves that went were found."""
+    scores = pruned.unit_scores
+    if scores is None:
+        return []
+    rows = [
+        ("Search", f"{len(scores.details.get('rounds', []))} rounds, {n.duration(scores.seconds)}"),
+        ("Order, least important first", ", ".join(scores.order)),
+    ]
+    if scores.protected:
+        rows.append(("Protected", ", ".join(scores.protected)))
+    return rows
 
 
 def _option(value: Any) -> str:
@@ -178,6 +204,8 @@ def _machines(report: Report) -> list[dict[str, Any]]:
         stages.append(("recovery", report.recovered.environment))
     if report.scores:
         stages.append(("scoring", report.scores.environment))
+    if report.pruned.unit_scores:
+        stages.append(("search", report.pruned.unit_scores.environment))
     together: list[tuple[Machine, list[str]]] = []
     for name, machine in stages:
         same = next((names for known, names in together if known == machine), None)

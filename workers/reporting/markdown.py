@@ -13,7 +13,7 @@ from app.domain.jobs import Verdict
 from app.domain.results import GateResult, Report
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
-from workers.reporting.summary import Cell, change_in_words, groups, headlines, widths_in_words
+from workers.reporting.summary import Cell, change_in_words, groups, headlines, units_in_words, widths_in_words
 from workers.reporting.text import block_list, one_line
 
 _SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
@@ -101,6 +101,8 @@ def _details(report: Report) -> str:
     machine = report.benchmarks.environment
     versions = ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items()))
     lines = []
+    if report.pruned.units:
+        lines.append(f"- Halves of blocks removed: {units_in_words(report.pruned)}")
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
     if report.pruned.widths:

@@ -14,7 +14,7 @@ from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
 from app.domain.results import Pruned, Recovered, Report, Scores
 from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
-from workers.reporting.summary import text_amount, widths_in_words
+from workers.reporting.summary import text_amount, units_in_words, widths_in_words
 from workers.reporting.text import block_list, one_line, plural, printable
 
 FILE = "README.md"
@@ -102,6 +102,8 @@ def _lead(pruned: Pruned, recovered: Recovered | None) -> str:
 def _removed(pruned: Pruned, scores: Scores | None) -> list[str]:
     row = PRUNERS.get(pruned.kind)
     lines = [f"Method: {_title(PRUNERS, pruned.kind)}" + (f" ({row.paper})" if row else "")]
+    if pruned.units:
+        lines.append(f"Halves of blocks removed: {units_in_words(pruned)}")
     if pruned.dropped:
         lines.append(f"Blocks removed: {block_list(pruned.dropped)} of 0–{pruned.model.blocks - 1}")
     if pruned.widths:

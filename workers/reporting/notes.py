@@ -134,7 +134,7 @@ def _choice(report: Report) -> Iterator[str]:
 
 
 def _width(report: Report) -> Iterator[str]:
-    if not report.pruned.dropped:
+    if not report.pruned.dropped and not report.pruned.units:
         yield (
             "Width pruning leaves the number of blocks as it was. At small batches generation is bound by memory "
             "traffic and by the overhead of each block, so expect less speedup than the parameters suggest."

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.domain.results import Interval, LatencyCell, Measurement, Pruned, Report, TextInfo
+from app.domain.sub_block import HALVES
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement, paired_perplexity
-from workers.reporting.text import one_line, plural
+from workers.reporting.text import block_list, one_line, plural
+
+_HALF_WORDS = {"attention": "attention", "mlp": "MLP"}
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,37 @@ def headlines(report: Report) -> list[Headline]:
 def change_in_words(report: Report) -> str:
     """What was removed: "6 of 30 blocks removed", "heads and neurons removed from 30 blocks"."""
     pruned = report.pruned
+    if pruned.units:
+        total = len(HALVES) * pruned.model.blocks
+        return f"{len(pruned.units)} of {total} halves of blocks removed ({_halves_counted(pruned)})"
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def units_in_words(pruned: Pruned) -> str:
+    """The halves that are gone: "attention of blocks 3, 5–7; MLP of block 9"."""
+    return "; ".join(
+        f"{_HALF_WORDS[half]} of block{'s' if len(blocks) > 1 else ''} {block_list(blocks)}"
+        for half, blocks in _by_half(pruned).items()
+    )
+
+
+def _halves_counted(pruned: Pruned) -> str:
+    """ "5 attention, 2 MLP, 1 block whole"."""
+    words = [f"{len(blocks)} {_HALF_WORDS[half]}" for half, blocks in _by_half(pruned).items()]
+    if pruned.dropped:
+        words.append(f"{plural(len(pruned.dropped), 'block')} whole")
+    return ", ".join(words)
+
+
+def _by_half(pruned: Pruned) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for half in HALVES:
+        blocks = [int(unit.partition(".")[0]) for unit in pruned.units if unit.endswith(f".{half}")]
+        if blocks:
+            found[half] = blocks
+    return found
 
 
 def widths_in_words(pruned: Pruned) -> str:

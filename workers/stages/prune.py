@@ -11,6 +11,7 @@ from workers.engine.pruning.depth import prune_depth
 from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import Original, open_original
+from workers.stages.prune_sub_block import prune_halves
 from workers.stages.prune_width import prune_units
 
 
@@ -42,6 +43,7 @@ PRUNERS: Mapping[str, Callable[[StageContext, Original], Pruned]] = {
     "depth": prune_blocks,
     "flap": prune_units,
     "llm_pruner": prune_units,
+    "sub_block": prune_halves,
     "wanda_sp": prune_units,
 }
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-
-import psutil
-import torch
 
 from app.domain.results import BlockScore, Scores
 from app.domain.spec import CompressionSpec
-from workers.engine.blocks import BlockModel
 from workers.engine.calibration import token_batch
-from workers.engine.models import load_model
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
-from workers.engine.runtime import Machine, environment
+from workers.engine.runtime import environment
 from workers.engine.scoring.registry import CRITERIA
+from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
-
-MEMORY_SHARE = 0.6  # of the free memory: a model that needs more is streamed from disk
 
 
 def run(context: StageContext) -> Scores:
@@ -84,14 +77,3 @@ def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
     count = pruning.blocks if pruning.blocks is not None else count_from_ratio(blocks, pruning.ratio)
     check_count(blocks, count=count, protected=protected)
     return count, protected
-
-
-def block_model(path: Path, machine: Machine, parameters: int) -> BlockModel:
-    """The model in memory where it fits with room to work in, else streamed from disk block by block."""
-    if machine.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(machine.device)
-    else:
-        free = psutil.virtual_memory().available
-    if parameters * machine.dtype.itemsize > MEMORY_SHARE * free:
-        return BlockModel.from_checkpoint(path, device=machine.device, dtype=machine.dtype)
-    return BlockModel.from_model(load_model(path, device=machine.device, dtype=machine.dtype))

@@ -168,6 +168,39 @@ def test_a_long_value_is_not_thrown_back(client: TestClient, spec: dict[str, Any
     assert len(error["value"]) < 300
 
 
+@pytest.mark.parametrize(
+    ("pruning", "more", "pointer"),
+    [
+        ({"units": 3, "ratio": 0.2}, {}, "/pruning"),
+        ({"units": 0}, {}, "/pruning/units"),
+        ({"drop": ["3.attn"]}, {}, "/pruning/drop/0"),
+        ({"drop": ["3.mlp"], "plus": True}, {}, "/pruning/plus"),
+        ({"drop": ["3.mlp", "12.mlp"]}, {}, "/pruning/drop/1"),
+        ({"units": 24}, {}, "/pruning/units"),
+        ({"units": 13, "plus": True}, {}, "/pruning/units"),
+        ({"units": 3, "protected": ["12.mlp"]}, {}, "/pruning/protected/0"),
+        ({"units": 3}, {"scoring": {"criterion": "greedy"}}, "/scoring"),
+        ({"units": 3}, {"recovery": {"kind": "healing"}}, "/recovery"),
+        ({"units": 3, "unts": 3}, {}, "/pruning/unts"),
+    ],
+)
+def test_halves_of_blocks_that_cannot_go(
+    client: TestClient, model_root: Path, pruning: dict[str, Any], more: dict[str, Any], pointer: str
+) -> None:
+    checkpoint(model_root)
+    body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "sub_block", **pruning}, **more}
+    assert only(client, body)["pointer"] == pointer
+
+
+def test_halves_of_blocks_are_searched_in_the_prune_stage(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    for pruning in ({"units": 12, "plus": True}, {"ratio": 0.5}, {"drop": ["11.mlp", "0.attention"]}):
+        body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "sub_block", **pruning}}
+        response = client.post("/jobs", json=body)
+        assert response.status_code == 202, response.text
+        assert [stage["name"] for stage in response.json()["stages"]] == ["prune", "recover", "benchmark", "report"]
+
+
 # --- local models -----------------------------------------------------------------------------------------------
 
 

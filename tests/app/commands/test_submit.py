@@ -78,6 +78,17 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     assert run("submit", *arguments).exit_code == 2
 
 
+def test_halves_of_blocks(run: Run) -> None:
+    flags = ("--pruner", "sub_block", "--units", "4", "--protected", "0.mlp", "--pruning-plus")
+    found = dry(run, "m.gguf", *flags, "--pruning-calibration-samples", "5")
+    wanted = {"units": 4, "protected": ["0.mlp"], "plus": True, "calibration": {"samples": 5}}
+    assert found["pruning"] == {"kind": "sub_block", **wanted}
+    named = dry(run, "m.gguf", "--pruner", "sub_block", "--drop", "3.attention,5.mlp")
+    assert named["pruning"] == {"kind": "sub_block", "drop": ["3.attention", "5.mlp"]}
+    assert CompressionSpec.model_validate(found)
+    assert CompressionSpec.model_validate(named)
+
+
 def test_prints_the_id_alone_on_stdout(service: Service, run: Run) -> None:
     service.answers["POST /jobs"] = httpx.Response(202, json=examples.JOB_QUEUED)
     result = run("submit", "m.gguf", "--blocks", "2", "--idempotency-key", "run-7", "--cancel-after", "2h")

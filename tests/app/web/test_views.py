@@ -46,6 +46,8 @@ def test_durations(seconds: float, words: str) -> None:
         ),
         ({"pruning": {"kind": "depth", "drop": [3, 4]}, "recovery": {"kind": "none"}}, "blocks 3, 4"),
         ({"pruning": {"kind": "flap", "ratio": 0.2}}, "20% by flap"),
+        ({"pruning": {"kind": "sub_block", "units": 12}}, "12 halves of blocks by sub_block"),
+        ({"pruning": {"kind": "sub_block", "drop": ["3.mlp", "5.attention"]}}, "3.mlp, 5.attention"),
     ],
 )
 def test_what_a_job_does(spec: dict[str, Any], words: str) -> None:

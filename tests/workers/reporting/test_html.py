@@ -169,6 +169,17 @@ def test_width_pruning(make_report: MakeReport, report: Report) -> None:
     assert "Width pruning leaves the number of blocks" in page.text
 
 
+def test_halves_of_blocks(make_report: MakeReport, report: Report) -> None:
+    units = ["3.attention", "5.attention", "6.attention", "6.mlp"]
+    changes = {"kind": "sub_block", "dropped": [6], "units": units, "needs_loader": True}
+    page = Page(html.render(make_report(pruned=report.pruned.model_copy(update=changes), scores=None)))
+    assert "4 of 60 halves of blocks removed (3 attention, 1 MLP, 1 block whole)" in page.text
+    assert "attention of blocks 3, 5, 6; MLP of block 6" in page.text
+    assert "the halves were named in the job" in page.text
+    assert "Width pruning leaves" not in page.text
+    assert "Plain transformers cannot load this checkpoint" in page.text
+
+
 def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Report) -> None:
     page = Page(html.render(bare(make_report, report)))
     assert "No gates were set" in page.text

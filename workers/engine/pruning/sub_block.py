@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.domain.sub_block import unit_names
 from app.errors import InvalidInput
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
@@ -29,7 +30,6 @@ from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.halves_layout import HalvesLayout, halves_layout
 from workers.engine.pruning.header_rewrite import NewName, write_renamed
 from workers.engine.pruning.loader import add_loader, loader_config
-from workers.engine.scoring.sub_block import unit_names
 
 _UNIT = re.compile(r"(0|[1-9]\d{0,5})\.(attention|mlp)")
 

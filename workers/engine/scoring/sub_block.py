@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
+from app.domain.sub_block import unit_names
 from app.errors import InvalidInput
 from workers.engine.blocks import BlockModel
-from workers.engine.halves import HALVES_OF_A_BLOCK
 from workers.engine.progress import Progress
 from workers.engine.scoring.rounds import search
 from workers.engine.scoring.settings import require_ids
@@ -31,11 +31,6 @@ class UnitScores:
     standard_errors: list[float | None] | None
     order: list[str]  # from the first to be removed on
     details: dict[str, Any]
-
-
-def unit_names(n_blocks: int) -> list[str]:
-    """Names of all units, block by block, the attention first."""
-    return [f"{block}.{half}" for block in range(n_blocks) for half in HALVES_OF_A_BLOCK]
 
 
 def score(
@@ -83,7 +78,7 @@ def _protected(asked: Sequence[str], names: Sequence[str]) -> frozenset[str]:
     for name in asked:
         if name not in names:
             raise InvalidInput.field(
-                "/scoring/protected",
+                "/pruning/protected",
                 f'There is no unit "{name}".',
                 value=name,
                 expected=f'a block number and a half, from "{names[0]}" to "{names[-1]}"',

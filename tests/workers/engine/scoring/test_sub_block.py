@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.sub_block import unit_names
 from app.errors import InvalidInput
 from workers.engine.blocks import BlockModel
 from workers.engine.progress import no_progress
@@ -38,7 +39,7 @@ def test_equals_plain_rounds(
     token_losses: Callable[..., Tensor],
 ) -> None:
     model, ids = make_model(num_hidden_layers=5), make_ids(4, 16)
-    names = sub_block.unit_names(5)
+    names = unit_names(5)
     removed: list[str] = []
     losses: list[float] = []
     for _ in range(4):

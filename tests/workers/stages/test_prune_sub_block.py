@@ -1,0 +1,202 @@
+"""A job of sub-block pruning through its stages: searched for in the prune stage, and taken by all that come after."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from app.domain.jobs import StageName, stages_of
+from app.domain.protocol import Runtime, StageSpec
+from app.domain.results import Benchmarks, Pruned, Recovered
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput
+from workers.stages import benchmark, prune, recover, report
+from workers.stages.context import RESULT_FILES, StageContext
+
+CALIBRATION = {"samples": 4, "tokens": 16}
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny"},
+    "recovery": {
+        "kind": "lora",
+        "batch_size": 4,
+        "micro_batch_size": 4,
+        "tokens": 16,
+        "samples": 8,
+        "max_steps": 2,
+        "warmup_steps": 0,
+    },
+    "benchmark": {
+        "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
+        "perplexity": {"tokens": 16, "windows": 4},
+        "samples": None,
+    },
+}
+# nothing but what is counted in the files
+OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None}
+RUNS: dict[StageName, Any] = {
+    StageName.PRUNE: prune.run,
+    StageName.RECOVER: recover.run,
+    StageName.BENCHMARK: benchmark.run,
+    StageName.REPORT: report.run,
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.08)
+        model.save_pretrained(tmp_path / "tiny")
+    return tmp_path
+
+
+def run_job(
+    root: Path, spec: CompressionSpec, *, work: str = "work"
+) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
+    """The results and the folders of the job's stages."""
+    inputs: dict[StageName, Path] = {}
+    results: dict[StageName, Any] = {}
+    for name in stages_of(spec):
+        stage = StageSpec(
+            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
+            stage=name,
+            created_at=datetime(2026, 11, 24, tzinfo=UTC),
+            spec=spec,
+            work=root / work / name,
+            inputs=dict(inputs),
+            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
+        )
+        context = StageContext(stage, lambda event: None)
+        context.out.mkdir(parents=True)
+        results[name] = RUNS[name](context)
+        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
+        inputs[name] = context.out
+    return results, inputs
+
+
+@pytest.mark.parametrize("recovery", ["lora", "distill", "continued"])
+def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
+    pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}
+    spec = CompressionSpec.model_validate(
+        {**SPEC, "pruning": pruning, "recovery": {**SPEC["recovery"], "kind": recovery}}
+    )
+    assert stages_of(spec) == (StageName.PRUNE, StageName.RECOVER, StageName.BENCHMARK, StageName.REPORT)
+    results, folders = run_job(root, spec)
+
+    pruned: Pruned = results[StageName.PRUNE]
+    scores = pruned.unit_scores
+    assert scores is not None
+    assert sorted(scores.order[:3]) == sorted(pruned.units)
+    assert [entry["removed"] for entry in scores.details["rounds"]] == scores.order[:3]
+    assert scores.protected == ["0.attention"]
+    assert "0.attention" not in scores.order
+    assert [score.unit for score in scores.units] == [f"{b}.{half}" for b in range(6) for half in ("attention", "mlp")]
+    assert [score.unit for score in scores.units if score.value is None] == ["0.attention"]
+    assert all((score.standard_error or 0) > 0 for score in scores.units if score.value is not None)
+    assert scores.environment.versions["torch"]
+    assert pruned.calibration is not None
+    assert pruned.calibration.samples == 4
+    assert pruned.needs_loader
+    assert len(pruned.kept) + len(pruned.dropped) == 6
+
+    recovered: Recovered = results[StageName.RECOVER]
+    assert recovered.steps == 2
+    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    assert [m.variant for m in benchmarks.variants] == ["original", "pruned", "recovered"]
+    assert benchmarks.variants[1].parameters == pruned.parameters_after < pruned.parameters_before
+    assert benchmarks.variants[1].fidelity[0].kl > 0
+    assert benchmarks.variants[2].latency[0].speedup is not None
+    for name in (StageName.PRUNE, StageName.RECOVER):
+        checkpoint = folders[name] / "checkpoint"
+        assert (checkpoint / "modeling_secateur.py").is_file()
+        card = (checkpoint / "README.md").read_text()
+        assert "Plain transformers cannot load this checkpoint" in card
+        assert "Sub-block pruning (Zhong et al. 2024, BlockPruner" in card
+        assert "Halves of blocks removed: " in card
+    page = (folders[StageName.REPORT] / "report.html").read_text()
+    assert "3 of 12 halves of blocks removed" in page
+    assert ", ".join(scores.order) in page
+    markdown = (folders[StageName.REPORT] / "report.md").read_text()
+    assert "Plain transformers cannot load this checkpoint" in markdown
+
+
+def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
+    pruning = {"kind": "sub_block", "ratio": 0.25, "plus": False, "calibration": CALIBRATION}
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    files = []
+    for name in "ab":
+        results, folders = run_job(root, spec, work=name)
+        scores = results[StageName.PRUNE].unit_scores
+        weights = (folders[StageName.PRUNE] / "checkpoint" / "model.safetensors").read_bytes()
+        files.append((weights, scores.units, scores.order, scores.details))
+    assert files[0] == files[1]
+    assert len(files[0][3]["rounds"]) == 3
+
+
+def test_named_halves_need_no_search(root: Path) -> None:
+    pruning = {"kind": "sub_block", "drop": ["5.mlp", "2.attention", "2.mlp"]}
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    results, folders = run_job(root, spec)
+    pruned: Pruned = results[StageName.PRUNE]
+    assert pruned.units == ["2.attention", "2.mlp", "5.mlp"]
+    assert (pruned.dropped, pruned.kept) == ([2], [0, 1, 3, 4, 5])
+    assert pruned.unit_scores is None
+    assert pruned.calibration is None
+    page = (folders[StageName.REPORT] / "report.html").read_text()
+    assert "none: the halves were named in the job" in page
+    assert "1 attention, 2 MLP, 1 block whole" in page
+
+
+def test_whole_blocks_load_as_they_are(root: Path) -> None:
+    pruning = {"kind": "sub_block", "drop": ["2.attention", "2.mlp"]}
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    results, folders = run_job(root, spec)
+    assert not results[StageName.PRUNE].needs_loader
+    checkpoint = folders[StageName.PRUNE] / "checkpoint"
+    assert AutoModelForCausalLM.from_pretrained(checkpoint).config.num_hidden_layers == 5
+    assert "modeling_secateur" not in (checkpoint / "README.md").read_text()
+
+
+def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: Path) -> None:
+    for pruning, pointer in (
+        ({"drop": ["6.mlp"]}, "/pruning/drop/0"),
+        ({"units": 12}, "/pruning/units"),
+        ({"units": 1, "protected": ["6.attention"]}, "/pruning/protected/0"),
+    ):
+        spec = CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "sub_block", **pruning}})
+        with pytest.raises(InvalidInput) as caught:
+            run_job(root, spec)
+        assert caught.value.errors[0].pointer == pointer
+        assert list((root / "work" / "prune" / "out").iterdir()) == []
+        (root / "work" / "prune" / "out").rmdir()
+
+
+def test_the_result_is_json(root: Path) -> None:
+    pruning = {"kind": "sub_block", "units": 1, "calibration": CALIBRATION}
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    _, folders = run_job(root, spec)
+    written = json.loads((folders[StageName.PRUNE] / "pruned.json").read_text())
+    assert written["calibration"]["sha256"]
+    assert written["unit_scores"]["options"]["units"] == 1
+    assert Pruned.model_validate(written).unit_scores is not None

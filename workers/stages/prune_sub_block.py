@@ -1,0 +1,100 @@
+"""The prune stage for halves of blocks: a search for those that go, and a checkpoint without them.
+
+The search is here and not in the score stage: its scores are of units and not of blocks, and like those of a width
+method they serve this pruning alone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from app.domain.results import Pruned, TextInfo, UnitScore, UnitScores
+from app.domain.sub_block import check_units, protected_units, units_to_remove
+from app.errors import InvalidInput
+from workers.engine.calibration import token_batch
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.pruning.halves_layout import halves_layout
+from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.runtime import environment
+from workers.engine.scoring import sub_block
+from workers.stages.block_model import block_model
+from workers.stages.context import StageContext
+from workers.stages.original import Original, prepare_machine, text_source
+
+
+def prune_halves(context: StageContext, original: Original) -> Pruned:
+    """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
+
+    Raises:
+        InvalidInput: more is to go than may, or the calibration text is too short or cannot be read.
+        UnsupportedModel: quantised weights, or a family whose halves are not found by structure.
+    """
+    began = time.monotonic()
+    options = context.stage.spec.pruning
+    check_units(options, original.info.blocks)
+    scores, text, drop = None, None, options.drop
+    if drop is None:
+        halves_layout(Checkpoint.open(original.path))  # refused before the search, not after
+        scores, text = _search(context, original)
+        drop = scores.order[: units_to_remove(options, original.info.blocks)]
+    done = prune_sub_block(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
+    return Pruned(
+        kind=options.kind,
+        dropped=done.dropped,
+        kept=done.kept,
+        units=done.removed,
+        unit_scores=scores,
+        calibration=text,
+        parameters_before=done.parameters_before,
+        parameters_after=done.parameters_after,
+        bytes_before=done.bytes_before,
+        bytes_after=done.bytes_after,
+        seconds=time.monotonic() - began,
+        needs_loader=done.needs_loader,
+        model=original.info,
+    )
+
+
+def _search(context: StageContext, original: Original) -> tuple[UnitScores, TextInfo]:
+    began = time.monotonic()
+    spec = context.stage.spec
+    options = spec.pruning
+    machine = prepare_machine(context)
+    protected = protected_units(options, original.info.blocks)
+    ids, text = token_batch(
+        text_source(context, original, machine),
+        options.calibration.text,
+        purpose="calibration",
+        samples=options.calibration.samples,
+        tokens=options.calibration.tokens,
+        pointer="/pruning/calibration",
+        text_pointer="/pruning/calibration/text",
+        progress=context.progress,
+    )
+    try:
+        found = sub_block.score(
+            block_model(original.path, machine, original.info.parameters),
+            ids,
+            options={"count": units_to_remove(options, original.info.blocks), "protected": protected},
+            progress=context.progress,
+            seed=spec.seed,
+        )
+    except InvalidInput as error:  # a model of blocks names the calibration of a criterion
+        moved = [replace(item, pointer=item.pointer.replace("/scoring/", "/pruning/", 1)) for item in error.errors]
+        raise type(error)(error.detail, errors=moved) from error
+    errors = found.standard_errors or [None] * len(found.units)
+    scores = UnitScores(
+        options=options.model_dump(mode="json"),
+        units=[
+            UnitScore(unit=unit, value=value, standard_error=error)
+            for unit, value, error in zip(found.units, found.values, errors, strict=True)
+        ],
+        order=found.order,
+        protected=protected,
+        seed=spec.seed,
+        seconds=time.monotonic() - began,
+        environment=environment(machine),
+        details=found.details,
+    )
+    return scores, text
