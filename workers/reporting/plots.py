@@ -9,11 +9,13 @@ from workers.reporting.plot_latency import latency
 from workers.reporting.plot_loss import loss
 from workers.reporting.plot_tasks import tasks
 from workers.reporting.plot_tradeoff import tradeoffs
+from workers.reporting.plot_units import units
 
 
 def pictures(report: Report) -> list[Picture]:
     """Importance, speed against quality, speedup by cell, accuracy by task, training loss: those that were measured."""
     made: list[Picture | None] = [importance(report.scores) if report.scores and report.scores.blocks else None]
+    made.append(units(report.pruned, report.pruned.unit_scores) if report.pruned.unit_scores else None)
     made += tradeoffs(report.benchmarks.variants)
     made.append(latency(report.benchmarks.variants))
     made.append(tasks(report.benchmarks.variants))

@@ -10,8 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.domain.results import BlockWidth, Report, Sample
+from app.domain.results import BlockWidth, Report, Sample, UnitScore, UnitScores
 from workers.reporting import html
+from workers.reporting.numbers import duration
 
 MakeReport = Callable[..., Report]
 
@@ -178,6 +179,34 @@ def test_halves_of_blocks(make_report: MakeReport, report: Report) -> None:
     assert "the halves were named in the job" in page.text
     assert "Width pruning leaves" not in page.text
     assert "Plain transformers cannot load this checkpoint" in page.text
+
+
+@pytest.mark.parametrize("values", [[3.1, 3.2, None, 3.4, 3.3, 3.5, 3.3, 3.1], [None] * 8, [3.0] * 8])
+def test_the_search_over_halves_is_drawn(make_report: MakeReport, report: Report, values: list[float | None]) -> None:
+    names = [f"{block}.{half}" for block in range(4) for half in ("attention", "mlp")]
+    assert report.recovered is not None
+    search = UnitScores(
+        options={"kind": "sub_block", "units": 2},
+        units=[
+            UnitScore(unit=n, value=v, standard_error=None if v is None else 0.1)
+            for n, v in zip(names, values, strict=True)
+        ],
+        order=["0.attention", "3.mlp"],
+        protected=["1.attention"],
+        seed=0,
+        seconds=2.0,
+        environment=report.benchmarks.environment,
+        details={"rounds": [{"removed": "0.attention", "loss": 3.1}, {"removed": "3.mlp", "loss": 3.1}]},
+    )
+    model = report.pruned.model.model_copy(update={"blocks": 4})
+    changes = {"kind": "sub_block", "dropped": [], "units": ["0.attention", "3.mlp"], "unit_scores": search}
+    changes |= {"model": model, "calibration": report.recovered.text}
+    page = Page(html.render(make_report(pruned=report.pruned.model_copy(update=changes), scores=None)))
+    drawn = any(value is not None for value in values)
+    assert ("Loss without each half of a block" in page.text) == drawn
+    assert ("Removed, one in each round: 0.attention, 3.mlp." in page.text) == drawn
+    assert f"2 rounds, {duration(2.0)}" in page.text
+    assert "0.attention, 3.mlp" in page.text
 
 
 def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Report) -> None:
