@@ -93,6 +93,7 @@ class Settings(BaseSettings):
             "workers.stages.score",
             "workers.stages.prune",
             "workers.stages.recover",
+            "workers.stages.quantise",
             "workers.stages.benchmark",
             "workers.stages.report",
         ),

@@ -22,9 +22,10 @@ from app.domain.protocol import StageSpec
 
 # stage → what of the spec has no part in its result
 _IRRELEVANT: Mapping[StageName, frozenset[str]] = {
-    StageName.SCORE: frozenset({"labels", "gates", "benchmark", "recovery"}),
-    StageName.PRUNE: frozenset({"labels", "gates", "benchmark", "recovery"}),
-    StageName.RECOVER: frozenset({"labels", "gates", "benchmark"}),
+    StageName.SCORE: frozenset({"labels", "gates", "benchmark", "quantise", "recovery"}),
+    StageName.PRUNE: frozenset({"labels", "gates", "benchmark", "recovery"}),  # which refuses what cannot be quantised
+    StageName.RECOVER: frozenset({"labels", "gates", "benchmark", "quantise"}),
+    StageName.QUANTISE: frozenset({"labels", "gates", "benchmark"}),
 }
 _LIBRARIES = (
     "secateur",
@@ -37,6 +38,7 @@ _LIBRARIES = (
     "safetensors",
     "gguf",
 )
+    "compressed-tensors",
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CODE = ("workers/engine", "workers/stages", "workers/stage.py", "app/domain")
 _MOST_FILES = 10_000

@@ -37,6 +37,7 @@ _MODULES: dict[StageName, str] = {
     StageName.SCORE: "workers.stages.score",
     StageName.PRUNE: "workers.stages.prune",
     StageName.RECOVER: "workers.stages.recover",
+    StageName.QUANTISE: "workers.stages.quantise",
     StageName.BENCHMARK: "workers.stages.benchmark",
     StageName.REPORT: "workers.stages.report",
 }

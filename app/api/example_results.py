@@ -101,6 +101,7 @@ REPORT: dict[str, Any] = {
         "model": _MODEL,
     },
     "recovered": None,
+    "quantised": None,
     "benchmarks": {
         "variants": [
             _measured("original", 3154432, 4, 0.2, None),

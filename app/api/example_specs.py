@@ -54,6 +54,12 @@ QUICK_LOOK: dict[str, Any] = {
     "benchmark": {"latency": {"output_tokens": [16], "warmup": 1, "runs": 3}, "samples": None},
 }
 
+QUANTISED: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "pruning": {"kind": "depth", "blocks": 6},
+    "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 32}, {"kind": "gguf", "type": "Q8_0"}],
+}
+
 SUBMIT: Any = {
     "local-gguf": {
         "summary": "A local GGUF file, six blocks fewer",
@@ -79,6 +85,11 @@ SUBMIT: Any = {
         "summary": "The fastest job there is",
         "description": "Scores from the weights alone, few timed runs: to see that everything works.",
         "value": QUICK_LOOK,
+    },
+    "quantised": {
+        "summary": "Pruned, recovered, and quantised in three ways",
+        "description": "Each way is a variant of its own in the report. Needs rows of whole groups: see the docs.",
+        "value": QUANTISED,
     },
 }
 

@@ -56,7 +56,7 @@ def retry(job_id: JobId) -> None:
 def catalog(
     as_json: Annotated[bool, typer.Option("--json", help="With every option, as JSON schema.")] = False,
 ) -> None:
-    """Show what the service offers: criteria, pruners, recoveries, benchmarks."""
+    """Show what the service offers: criteria, pruners, recoveries, quantisations, benchmarks."""
     with connect() as client:
         found = client.catalog()
     if as_json:

@@ -168,7 +168,7 @@ def datasets_table(datasets: Iterable[Dataset]) -> Table:
 
 def catalog_tables(catalog: Catalog) -> Iterable[Table]:
     """The methods that a service offers, section by section."""
-    for title in ("criteria", "pruners", "recoveries", "benchmarks"):
+    for title in ("criteria", "pruners", "recoveries", "quantisations", "benchmarks"):
         table = Table(box=box.SIMPLE_HEAD, title=title.capitalize(), title_justify="left")
         for name in ("Name", "What it does", "Paper"):
             table.add_column(name, overflow="fold")

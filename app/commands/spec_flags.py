@@ -21,10 +21,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from app.domain.named_texts import NAMED_TEXTS
+from app.domain.presets import PRESETS
 from app.domain.spec import Benchmark, CompressionSpec, Gates
 
-Kind = Literal["int", "float", "bool", "str", "list", "strings", "text", "texts", "off"]
+Kind = Literal["int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "off"]
 
 # section of the spec → the field that names the method, its rows, what stands before its flags
 _METHODS: tuple[tuple[str, str, Mapping[str, Row], str], ...] = (
@@ -69,6 +71,10 @@ def spec_flags() -> list[Flag]:
                     flag = replace(flag, name=f"{section}_{flag.name}")
                 found.setdefault(flag.name, flag)
     for flag in _walk(Benchmark, ("benchmark",), "", "Benchmark"):
+    ways = f"One of {', '.join(QUANTISATIONS)}, with a group size or a type behind a colon: int4:64, gguf:Q4_0."
+    found.setdefault(
+        "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
+    )
         found.setdefault(flag.name, flag)
     for flag in _walk(Gates, ("gates",), "", "Gates"):
         found.setdefault(flag.name, flag)
@@ -196,6 +202,8 @@ def _value(flag: Flag, value: Any) -> Any:
     if flag.kind == "strings":
         return list(value)
     if flag.kind == "list":
+    if flag.kind == "quantisations":
+        return [parse_quantisation(item) for item in value]
         return [_scalar(item) for item in value.split(",")]
     return value
 
@@ -245,5 +253,13 @@ def parse_model(model: str, *, source: str | None, revision: str | None) -> dict
     if source == "local" or (source is None and looks_local):
         if revision is not None:
             raise ValueError("--revision is for models of the hub")
+def parse_quantisation(text: str) -> dict[str, Any]:
+    """The short form of a way to quantise, such as `int8`, `int4:64` or `gguf:Q4_0`, as the spec's object."""
+    kind, _, option = text.partition(":")
+    if not option:
+        return {"kind": kind}  # of a quantisation with its defaults
+    return {"kind": kind, "group_size": int(option)} if option.isdigit() else {"kind": kind, "type": option}
+
+
         return {"source": "local", "path": model}
     return {"source": "hub", "id": model, **({"revision": revision} if revision else {})}

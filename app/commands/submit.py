@@ -22,11 +22,12 @@ _TYPES: dict[str, Any] = {
     "str": str | None,
     "list": str | None,
     "strings": list[str] | None,
+    "quantisations": list[str] | None,
     "text": str | None,
     "texts": list[str] | None,
     "off": bool | None,
 }
-_METAVARS = {"list": "N,N,…", "text": "TEXT", "texts": "TEXT", "strings": "STRING"}
+_METAVARS = {"list": "N,N,…", "text": "TEXT", "texts": "TEXT", "strings": "STRING", "quantisations": "KIND"}
 
 
 def _submit(

@@ -1,4 +1,4 @@
-"""What the service offers: one row per criterion, pruner, recovery and benchmark.
+"""What the service offers: one row per criterion, pruner, recovery, quantisation and benchmark.
 
 Validation of a job, the CLI's help, `GET /catalog` and the docs page all read these rows; a method's name stands
 nowhere else but in its own file, its tests and its docs page. A row's `options` is the pydantic model of the fields
@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.domain import options as o
+from app.domain import quantise_options as q
 from app.domain import recovery_options as r
 from app.domain.sub_block import SubBlockPruning
 
@@ -203,6 +204,32 @@ RECOVERIES = _table(
     ),
 )
 
+QUANTISATIONS = _table(
+    Row(
+        "int8",
+        "8-bit weights",
+        "Weights of the blocks' linear layers as 8-bit integers with a scale per row, in a safetensors checkpoint that "
+        "transformers and vLLM load. Close to no loss.",
+        "Dettmers et al. 2022, LLM.int8(), arXiv 2208.07339; weights alone, rounded to nearest",
+        q.Int8Quantisation,
+    ),
+    Row(
+        "int4",
+        "4-bit weights",
+        "The same with 4-bit integers and a scale per group of weights. Half of the bytes of int8, and a loss that "
+        "small models feel.",
+        "Frantar et al. 2022, GPTQ, arXiv 2210.17323, its round-to-nearest baseline with groups",
+        q.Int4Quantisation,
+    ),
+    Row(
+        "gguf",
+        "GGUF file",
+        "One file for llama.cpp with weights and tokenizer, the matrices in the block type that is named.",
+        "Gerganov et al. 2023, GGUF, github.com/ggml-org/ggml/blob/master/docs/gguf.md",
+        q.GgufQuantisation,
+    ),
+)
+
 BENCHMARKS = _table(
     Row(
         "latency",
@@ -248,6 +275,7 @@ TABLES: Mapping[str, Mapping[str, Row]] = {
     "criteria": CRITERIA,
     "pruners": PRUNERS,
     "recoveries": RECOVERIES,
+    "quantisations": QUANTISATIONS,
     "benchmarks": BENCHMARKS,
 }
 

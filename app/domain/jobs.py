@@ -51,6 +51,7 @@ class StageName(StrEnum):
     SCORE = "score"
     PRUNE = "prune"
     RECOVER = "recover"
+    QUANTISE = "quantise"
     BENCHMARK = "benchmark"
     REPORT = "report"
 
@@ -67,11 +68,14 @@ def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
     """The stages that this job needs, in order.
 
     Nothing is scored where the blocks are named, or where pruning is not of whole blocks (other methods judge heads,
-    neurons or halves of blocks, and do so while they prune), and nothing is recovered where that was not asked.
+    neurons or halves of blocks, and do so while they prune), and nothing is recovered or quantised where that was not
+    asked.
     """
     skipped = set()
     if not isinstance(spec.pruning, DepthPruning) or spec.pruning.drop is not None:
         skipped.add(StageName.SCORE)
     if spec.recovery.kind == "none":
         skipped.add(StageName.RECOVER)
+    if not spec.quantise:
+        skipped.add(StageName.QUANTISE)
     return tuple(name for name in StageName if name not in skipped)

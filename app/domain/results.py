@@ -1,4 +1,4 @@
-"""What stages hand on: Scores, Pruned, Recovered, Measurement, and the Report made of them.
+"""What stages hand on: Scores, Pruned, Recovered, Quantised, Measurement, and the Report made of them.
 
 Every figure was measured unless its name ends in `_estimate`. Times are seconds, sizes bytes, losses nats per token.
 The report's schema is versioned: a field may be added in a minor version, and only a major one takes one away.
@@ -149,6 +149,29 @@ class Recovered(Result):
     notes: list[str] = Field(default_factory=list)
 
 
+class QuantisedVariant(Result):
+    """One way in which the final model was quantised. Its files lie in the folder `name` of the stage."""
+
+    name: str  # "int8", "int4-g64", "gguf-q8_0"
+    kind: str
+    options: dict[str, Any]  # the spec's object, defaults filled in
+    path: str  # of the checkpoint folder or the GGUF file, relative to the stage's folder
+    bytes: int  # of all tensors
+    quantised_parameters: int  # stored in fewer bits; the others keep their dtype
+    other_parameters: int
+    bits_per_weight: float  # of the quantised ones, scales included
+    relative_error: float  # root of (sum of squared errors / sum of squares) over the quantised weights
+    seconds: float
+
+
+class Quantised(Result):
+    """What the quantise stage did."""
+
+    variants: list[QuantisedVariant]
+    seconds: float
+    notes: list[str] = Field(default_factory=list)
+
+
 VariantName = str  # "original", "pruned", "recovered", "recovered-int8" …
 
 
@@ -269,6 +292,7 @@ class Report(Result):
     scores: Scores | None = None  # None where the blocks were named in the spec
     pruned: Pruned
     recovered: Recovered | None = None
+    quantised: Quantised | None = None
     benchmarks: Benchmarks
     final_variant: VariantName  # the one that the gates judge and the job hands out
     verdict: Verdict

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from app.domain.options import (
     DepthPruning,
     FidelityBenchmark,
@@ -66,6 +66,8 @@ Pruning: Any = _union(PRUNERS, "kind")
 Recovery: Any = _union(RECOVERIES, "kind")
 
 
+Quantisation: Any = _union(QUANTISATIONS, "kind")
+PresetName: Any = Literal[tuple(PRESETS)]
 class Benchmark(Options):
     """What is measured on the original and on each variant. `null` leaves a part out."""
 
@@ -119,6 +121,11 @@ class CompressionSpec(Options):
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything that is drawn at random.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
+    quantise: tuple[Quantisation, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Ways to quantise the final model; each gives a variant of its own, measured like the others.",
+    )
         description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
     )
 
@@ -150,5 +157,17 @@ class CompressionSpec(Options):
                     "field": "recovery",
                     "expected": "a recovery without healing, or pruning of the kind `depth`",
                 },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _each_quantisation_once(self) -> CompressionSpec:
+        names = [quantisation.variant for quantisation in self.quantise]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise PydanticCustomError(
+                "quantised_twice",
+                "`quantise` makes the variant `{name}` twice",
+                {"name": twice, "field": "quantise", "expected": "each way to quantise once"},
             )
         return self

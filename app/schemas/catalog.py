@@ -10,7 +10,7 @@ from app.schemas.base import Body
 
 
 class Method(Body):
-    """One criterion, pruner, recovery or benchmark."""
+    """One criterion, pruner, recovery, quantisation or benchmark."""
 
     name: str = Field(description="As it stands in a job's spec.")
     title: str
@@ -27,3 +27,4 @@ class Catalog(Body):
     recoveries: list[Method]
     benchmarks: list[Method]
     spec: dict[str, Any] = Field(description="JSON schema of the body of POST /jobs.")
+    quantisations: list[Method]

@@ -15,7 +15,7 @@ from app.domain.jobs import StageName, State
 from app.queue import make_celery, send_stage
 from tests.fixtures.service import PATIENCE, Service, Worker, gone, pid_of
 
-STAGES = [stage.value for stage in StageName]
+STAGES = [stage.value for stage in StageName if stage is not StageName.QUANTISE]  # those of a job without it
 
 
 # 1 -- SIGKILL of the worker in each stage

@@ -48,6 +48,8 @@ def key(
 def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None:
     assert key(root) is not None
     assert key(root) == key(root, labels={"commit": "x"}, gates={"min_speedup": 1.1}, recovery={"kind": "none"})
+    assert key(root) == key(root, quantise=[{"kind": "int8"}])
+    assert key(root, StageName.QUANTISE) != key(root, StageName.QUANTISE, quantise=[{"kind": "int8"}])
 
 
 @pytest.mark.parametrize(

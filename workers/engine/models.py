@@ -1,7 +1,8 @@
 """Loading a checkpoint into memory as a transformers model, and its tokenizer.
 
 Only safetensors are read and no code of the checkpoint's own is run. Files are local by then: a hub model was
-downloaded and a GGUF file converted before.
+downloaded and a GGUF file converted before. Weights that were stored as integers are unpacked at once: transformers has
+no kernels for them and would do it at the first forward pass, so one token is sent through.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedM
 from app.errors import BadCheckpoint, InvalidInput
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, read_json_file
 from workers.engine.pruning import modeling_secateur
+from workers.engine.pruning.loader import needs_loader
 
 
 def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -26,8 +28,9 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     Raises:
         BadCheckpoint: transformers cannot load it, or a tensor is missing.
     """
-    if read_json_file(path / CONFIG_FILE).get("model_type") == modeling_secateur.SECTION:
-        return _load_narrowed(path, device=device, dtype=dtype)
+    written = read_json_file(path / CONFIG_FILE)
+    if needs_loader(written):
+        return _load_by_loader(path, device=device, dtype=dtype)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -43,11 +46,15 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadCheckpoint(f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.")
-    return cast(PreTrainedModel, model.eval().to(device))
+    model = model.eval().to(device)
+    if (written.get("quantization_config") or {}).get("quant_method") == "compressed-tensors":
+        with torch.no_grad():
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device))
+    return cast(PreTrainedModel, model)
 
 
-def _load_narrowed(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """A checkpoint whose blocks differ in width, by the file that is shipped with such."""
+def _load_by_loader(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A checkpoint whose blocks no config can say, by the file that is shipped with such."""
     try:
         model: Any = modeling_secateur.load(path, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

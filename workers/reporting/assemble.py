@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from app.domain.gates import judge
-from app.domain.results import Benchmarks, Pruned, Recovered, Report, Scores
+from app.domain.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
 from app.domain.spec import CompressionSpec
 from app.errors import StageFailed
 from workers.reporting.notes import write_notes
@@ -20,12 +20,13 @@ def assemble(
     scores: Scores | None,
     pruned: Pruned,
     recovered: Recovered | None,
+    quantised: Quantised | None = None,
     benchmarks: Benchmarks,
 ) -> Report:
     """Put a job's results together.
 
     The variant that the gates judge is the one that the job hands out: the recovered model where there is one,
-    else the pruned. `benchmarks.variants` begins with the original.
+    else the pruned; what was quantised stands beside it. `benchmarks.variants` begins with the original.
 
     Raises:
         StageFailed: the benchmarks lack the original or the variant to judge.
@@ -45,6 +46,7 @@ def assemble(
         scores=scores,
         pruned=pruned,
         recovered=recovered,
+        quantised=quantised,
         benchmarks=benchmarks,
         final_variant=final,
         verdict=verdict,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
+from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from app.domain.results import Environment as Machine
 from app.domain.results import GateResult, Pruned, Report, TextInfo
 from workers.reporting import numbers as n
@@ -25,6 +25,7 @@ from workers.reporting.summary import (
     change_in_words,
     groups,
     headlines,
+    quantised_in_words,
     text_amount,
     units_in_words,
     widths_in_words,
@@ -143,6 +144,9 @@ def _work(report: Report) -> list[tuple[str, str]]:
         rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
     rows.append(("Seed", str(report.spec.get("seed", 0))))
+    for variant in report.quantised.variants if report.quantised else []:
+        how = f"{_title(QUANTISATIONS.get(variant.kind), variant.kind)}, {quantised_in_words(variant)}"
+        rows.append((f"Quantised as {variant.name}", f"{how}, {n.duration(variant.seconds)}"))
     return [(term, printable(words)) for term, words in rows]
 
 

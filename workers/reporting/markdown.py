@@ -13,7 +13,15 @@ from app.domain.jobs import Verdict
 from app.domain.results import GateResult, Report
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
-from workers.reporting.summary import Cell, change_in_words, groups, headlines, units_in_words, widths_in_words
+from workers.reporting.summary import (
+    Cell,
+    change_in_words,
+    groups,
+    headlines,
+    quantised_in_words,
+    units_in_words,
+    widths_in_words,
+)
 from workers.reporting.text import block_list, one_line
 
 _SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
@@ -107,6 +115,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
     if report.pruned.widths:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
+    for variant in report.quantised.variants if report.quantised else []:
+        lines.append(f"- Quantised as {escape(variant.name)}: {escape(quantised_in_words(variant))}")
     lines.append(
         f"- Measured on {escape(machine.device_name)} ({escape(machine.device)}), {escape(machine.dtype)}, "
         f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"

@@ -10,11 +10,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.domain.catalog import CRITERIA, PRUNERS, RECOVERIES, Row
-from app.domain.results import Pruned, Recovered, Report, Scores
+from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from app.domain.results import Pruned, QuantisedVariant, Recovered, Report, Scores
 from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
-from workers.reporting.summary import text_amount, units_in_words, widths_in_words
+from workers.reporting.summary import quantised_in_words, text_amount, units_in_words, widths_in_words
 from workers.reporting.text import block_list, one_line, plural, printable
 
 FILE = "README.md"
@@ -27,12 +27,13 @@ def write(
     pruned: Pruned,
     scores: Scores | None = None,
     recovered: Recovered | None = None,
+    quantised: QuantisedVariant | None = None,
     report: Report | None = None,
 ) -> Path:
     """Write the card into the checkpoint's folder, over one that is there, and return its path."""
     path = folder / FILE
     temporary = path.with_name(FILE + ".part")
-    text = render(pruned=pruned, scores=scores, recovered=recovered, report=report)
+    text = render(pruned=pruned, scores=scores, recovered=recovered, quantised=quantised, report=report)
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
@@ -43,6 +44,7 @@ def render(
     pruned: Pruned,
     scores: Scores | None = None,
     recovered: Recovered | None = None,
+    quantised: QuantisedVariant | None = None,
     report: Report | None = None,
 ) -> str:
     """The card's text. Without `report`, it says that quality and speed are not known yet."""
@@ -54,6 +56,8 @@ def render(
     ]
     if recovered:
         parts.append("## Recovery\n\n" + "\n".join(f"- {line}" for line in _recovery(recovered)))
+    if quantised:
+        parts.append("## Quantisation\n\n" + "\n".join(f"- {line}" for line in _quantisation(quantised)))
     parts.append(f"## What it cost\n\n{_cost(report)}")
     parts.append(f"## Use\n\n{_use(pruned)}")
     notes = report.notes if report else [*pruned.notes, *(recovered.notes if recovered else [])]
@@ -136,6 +140,13 @@ def _recovery(recovered: Recovered) -> list[str]:
     if recovered.text:
         lines.append(f"Text: {escape(recovered.text.description)}, {text_amount(recovered.text)}")
     return lines
+
+
+def _quantisation(quantised: QuantisedVariant) -> list[str]:
+    return [
+        f"Method: {_title(QUANTISATIONS, quantised.kind)}, {escape(quantised_in_words(quantised))}",
+        "Loading a quantised checkpoint with transformers needs the package `compressed-tensors`.",
+    ]
 
 
 def _cost(report: Report | None) -> str:

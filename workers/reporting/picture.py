@@ -10,7 +10,7 @@ from workers.reporting.svg import Canvas, mark, tag
 PAGE = 720  # CSS pixels; the page's column
 PHONE = 340
 
-# The variants' looks, by place: the original, then what was made of it. Later ones repeat the last.
+# The variants' looks, by place: the original, then what was made of it. Later ones (quantised) mix them anew.
 LOOKS = (("circle", "v0"), ("square", "v1"), ("diamond", "v2"), ("cross", "v3"))
 
 
@@ -56,4 +56,5 @@ def one(draw: Callable[[Canvas], str], *, height: int) -> tuple[str]:
 
 def look(index: int) -> tuple[str, str]:
     """Shape and CSS class of the variant in place `index`."""
-    return LOOKS[min(index, len(LOOKS) - 1)]
+    round_ = index // len(LOOKS)  # shifts the colours, so that sixteen variants (quantised ones too) differ
+    return LOOKS[index % len(LOOKS)][0], LOOKS[(index + round_) % len(LOOKS)][1]

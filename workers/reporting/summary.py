@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.results import Interval, LatencyCell, Measurement, Pruned, Report, TextInfo
+from app.domain.results import Interval, LatencyCell, Measurement, Pruned, QuantisedVariant, Report, TextInfo
 from app.domain.sub_block import HALVES
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement, paired_perplexity
@@ -130,6 +130,15 @@ def widths_in_words(pruned: Pruned) -> str:
     grouped = "" if heads == shared else f" ({shared} key-value heads)"
     each = "each block" if len(set(pruned.widths)) == 1 else "a block"
     return f"{heads} heads{grouped} and {neurons} neurons in {each}"
+
+
+def quantised_in_words(variant: QuantisedVariant) -> str:
+    """How exact it is, and how small: "quantised 79.0 % of the parameters to 8.25 bits each …"."""
+    part = variant.quantised_parameters / max(1, variant.quantised_parameters + variant.other_parameters)
+    return (
+        f"quantised {n.percent(part)} of the parameters to {n.significant(variant.bits_per_weight)} bits each, "
+        f"with an error of {n.percent(variant.relative_error)} of their norm"
+    )
 
 
 def _range(values: list[int]) -> str:

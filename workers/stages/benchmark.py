@@ -1,4 +1,4 @@
-"""The benchmark stage: the original, the pruned and the recovered model, measured alike in one process.
+"""The benchmark stage: the original, the pruned, the recovered and the quantised models, measured alike in one process.
 
 Memory first, with each model alone in the process; then quality and speed, with all models loaded where they fit and
 else the original beside one variant at a time, since both speed and fidelity are of pairs.
@@ -28,6 +28,7 @@ from app.domain.results import (
     Memory,
     Perplexity,
     Pruned,
+    Quantised,
     Recovered,
     Sample,
     TextInfo,
@@ -44,10 +45,12 @@ from workers.engine.benchmarks.windows import Windows, overlapping, with_first_t
 from workers.engine.blocks import BlockModel
 from workers.engine.calibration import AnyText, TextSource, describe_batch, starts_with_bos, token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_import import import_gguf
+from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.generation import kv_bytes_per_token
 from workers.engine.models import free_memory, load_model
 from workers.engine.runtime import Machine, environment
-from workers.stages.benchmark_notes import notes_on_texts
+from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
 
@@ -63,6 +66,8 @@ class Variant:
     path: Path
     parameters: int
     blocks: int
+    bytes_on_disk: int
+    timed: bool = True  # whether speed and memory are measured too
     memory: Memory | None = None
     perplexity: list[Perplexity] = field(default_factory=list)
     fidelity: list[Fidelity] = field(default_factory=list)
@@ -76,7 +81,7 @@ class Variant:
             variant=self.name,
             parameters=self.parameters,
             blocks=self.blocks,
-            bytes_on_disk=Checkpoint.open(self.path).total_bytes,
+            bytes_on_disk=self.bytes_on_disk,
             latency=self.latency,
             memory=self.memory,
             perplexity=self.perplexity,
@@ -99,13 +104,14 @@ def run(context: StageContext) -> Benchmarks:
     original = open_original(context)
     pruned = context.read(StageName.PRUNE, Pruned)
     variants = [
-        Variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
-        Variant("pruned", context.input(StageName.PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)),
+        _variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
+        _variant("pruned", context.input(StageName.PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)),
     ]
     if context.has(StageName.RECOVER):
         path = context.input(StageName.RECOVER) / "checkpoint"
-        variants.append(Variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
-    notes = measure_alone(context, variants, machine)
+        variants.append(_variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
+    variants += quantised_variants(context, variants[-1])
+    notes = measure_alone(context, [variant for variant in variants if variant.timed], machine)
     source = text_source(context, original, machine)
     windows = list(texts(context, source))
     for group in groups(variants, machine):
@@ -119,12 +125,44 @@ def run(context: StageContext) -> Benchmarks:
     if context.has(StageName.RECOVER):
         trained = context.read(StageName.RECOVER, Recovered).text
         notes += notes_on_texts(spec, trained)
+    if context.has(StageName.QUANTISE):
+        notes += notes_on_quantised(
+            context.read(StageName.QUANTISE, Quantised), timed=spec.benchmark.latency is not None
+        )
     return Benchmarks(
         variants=[variant.measurement(variants[0]) for variant in variants],
         environment=environment(machine),
         seconds=time.monotonic() - began,
         notes=list(dict.fromkeys(notes)),
     )
+
+
+def _variant(name: str, path: Path, parameters: int, blocks: int) -> Variant:
+    return Variant(name, path, parameters, blocks, Checkpoint.open(path).total_bytes)
+
+
+def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
+    """The final model as the quantise stage left it, once for each way.
+
+    A GGUF file is measured by its values: unpacked into a checkpoint, as transformers does it. How fast llama.cpp is
+    with it cannot be told that way, so neither speed nor memory is.
+    """
+    if not context.has(StageName.QUANTISE):
+        return []
+    folder = context.input(StageName.QUANTISE)
+    found = []
+    for made in context.read(StageName.QUANTISE, Quantised).variants:
+        path = folder / made.path
+        unpacked = path.is_file()
+        if unpacked:
+            path = context.scratch / made.name
+            if not path.is_dir():
+                with new_folder(path) as new:
+                    import_gguf(folder / made.path, new, progress=context.progress)
+        found.append(
+            Variant(f"{final.name}-{made.name}", path, final.parameters, final.blocks, made.bytes, timed=not unpacked)
+        )
+    return found
 
 
 def measure_alone(context: StageContext, variants: list[Variant], machine: Machine) -> list[str]:
@@ -270,8 +308,11 @@ def measure_quality(
 
 def measure_speed(context: StageContext, group: list[Variant], models: dict[str, PreTrainedModel]) -> None:
     """Latency of the group's models in turn, cell by cell; the original's cells are those of the first group."""
+    if len(group) == 2 and not group[1].timed:
+        return
+    timed = {variant.name: models[variant.name] for variant in group if variant.timed}
     for cell in grid(context.stage.spec):
-        timings = time_cell(models, cell, seed=context.stage.spec.seed, progress=context.progress)
+        timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=context.progress)
         for name, figures in cells_of(timings, cell).items():
             variant = next(variant for variant in group if variant.name == name)
             if not any(_same_cell(figures, known) for known in variant.latency):

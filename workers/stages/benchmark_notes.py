@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from app.domain.options import HubText, LocalText, PerplexityBenchmark, UploadText
-from app.domain.results import TextInfo
+from app.domain.named_texts import NAMED_TEXTS, split_of
+from app.domain.options import HubText, LocalText, NamedText, PerplexityBenchmark, UploadText
+from app.domain.results import Quantised, TextInfo
 from app.domain.spec import CompressionSpec
 
 
@@ -19,6 +20,25 @@ def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]
         for text in options.texts
         if overlap(training, text)
     ]
+
+
+def notes_on_quantised(quantised: Quantised, *, timed: bool) -> list[str]:
+    """How quantised models ran: by transformers, which computes with unpacked weights."""
+    files = [variant.name for variant in quantised.variants if variant.kind == "gguf"]
+    packed = [variant.name for variant in quantised.variants if variant.kind != "gguf"]
+    notes = []
+    if files:
+        notes.append(
+            f"Of {', '.join(files)} the values in the file were measured, unpacked and run by transformers. Speed and "
+            "memory under llama.cpp were not measured."
+        )
+    if packed and timed:
+        notes.append(
+            f"transformers unpacks {', '.join(packed)} when it loads them, so speed and memory here are those of "
+            "unpacked weights. What is saved is disk and download; an engine with kernels for packed weights, such as "
+            "vLLM, saves memory and time as well."
+        )
+    return notes
 
 
 def overlap(training: object, measuring: object) -> bool:

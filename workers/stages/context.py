@@ -25,6 +25,7 @@ RESULT_FILES: dict[StageName, str] = {
     StageName.SCORE: "scores.json",
     StageName.PRUNE: "pruned.json",
     StageName.RECOVER: "recovered.json",
+    StageName.QUANTISE: "quantised.json",
     StageName.BENCHMARK: "benchmarks.json",
     StageName.REPORT: "report.json",
 }

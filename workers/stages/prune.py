@@ -13,6 +13,7 @@ from workers.stages.context import StageContext
 from workers.stages.original import Original, open_original
 from workers.stages.prune_sub_block import prune_halves
 from workers.stages.prune_width import prune_units
+from workers.stages.quantise import refuse_unquantisable
 
 
 def prune_blocks(context: StageContext, original: Original) -> Pruned:
@@ -52,10 +53,11 @@ def run(context: StageContext) -> Pruned:
     """Prune the original model as the spec asks, and write the checkpoint's model card.
 
     Raises:
-        InvalidInput: what is to be removed does not fit the model.
+        InvalidInput: what is to be removed does not fit the model, or the result could not be quantised as asked.
         BadCheckpoint: the model's files are broken.
     """
     pruned = PRUNERS[context.stage.spec.pruning.kind](context, open_original(context))
+    refuse_unquantisable(context, context.out / "checkpoint")
     scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)
     return pruned

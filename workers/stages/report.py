@@ -8,7 +8,7 @@ what was measured; the one inside the checkpoint's folder was written before any
 from __future__ import annotations
 
 from app.domain.jobs import StageName
-from app.domain.results import Benchmarks, Pruned, Recovered, Report, Scores
+from app.domain.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
 from workers.reporting import html, junit, markdown, model_card
 from workers.reporting.assemble import assemble
 from workers.stages.context import StageContext, write_atomically
@@ -31,6 +31,7 @@ def run(context: StageContext) -> Report:
         scores=scores,
         pruned=pruned,
         recovered=recovered,
+        quantised=context.read(StageName.QUANTISE, Quantised) if context.has(StageName.QUANTISE) else None,
         benchmarks=context.read(StageName.BENCHMARK, Benchmarks),
     )
     url = stage.runtime.public_url

@@ -6,7 +6,7 @@ const submit = document.getElementById("submit");
 const notice = document.getElementById("notice");
 const OPEN = ["model", "pruning"];
 const title = (name) => words(name[0].toUpperCase() + name.slice(1));
-const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries" };
+const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries", "/quantise": "quantisations" };
 
 function say(text) {
   notice.textContent = text;

@@ -47,7 +47,13 @@ def test_flags_reach_every_depth(run: Run) -> None:
         *("--recovery-text", "upload:019ab8e2-3f40-7d21-8a55-6c1de0b7f913@:0.7"),
         *("--min-speedup", "1.2", "--label", "commit=abc", "--seed", "7"),
     )
+        *("--quantise", "int8", "--quantise", "int4:64", "--quantise", "gguf:Q4_0"),
     assert found["model"] == {"source": "hub", "id": "org/name", "revision": "v1"}
+    assert found["quantise"] == [
+        {"kind": "int8"},
+        {"kind": "int4", "group_size": 64},
+        {"kind": "gguf", "type": "Q4_0"},
+    ]
     assert found["scoring"]["calibration"]["text"] == {"source": "local", "path": "news.txt", "start": 0, "stop": 0.7}
     assert found["scoring"]["plus"] is False
     practice = {"source": "upload", "id": "019ab8e2-3f40-7d21-8a55-6c1de0b7f913", "start": 0, "stop": 0.7}

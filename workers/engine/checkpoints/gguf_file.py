@@ -122,10 +122,12 @@ def encode_string(text: str) -> bytes:
 
 
 def encode_value(key: str, kind: int, value: Any, *, element: int | None = None) -> bytes:
-    """One key-value pair: a number, a string, or a list of numbers of value type `element`."""
+    """One key-value pair: a number, a string, or a list of strings or of numbers of value type `element`."""
     head = encode_string(key) + struct.pack("<I", kind)
     if kind == STRING:
         return head + encode_string(value)
+    if kind == ARRAY and element == STRING:
+        return head + struct.pack("<IQ", element, len(value)) + b"".join(map(encode_string, value))
     if kind == ARRAY:
         if element is None or element not in SCALARS:
             raise ValueError(f"arrays of value type {element} are copied, not encoded")

@@ -1,0 +1,56 @@
+"""The options of each way to quantise the final model, one object of the spec's `quantise` list each.
+
+Quantising comes last and changes no shape that pruning left: each object makes one more variant of the final model,
+measured like the others. Its name is the final variant's with `variant` behind it: "recovered-int8".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.domain.options import Options
+
+GROUP_SIZES = Literal[16, 32, 64, 128, 256]
+GGUF_TYPES = Literal["F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
+
+
+class Int8Quantisation(Options):
+    """Weights of the blocks' linear layers in 8 bits; activations and embeddings stay as they are."""
+
+    kind: Literal["int8"]
+    group_size: GROUP_SIZES | None = Field(
+        default=None, description="Weights that share a scale; a whole row if absent, which is usual for 8 bits."
+    )
+
+    @property
+    def variant(self) -> str:
+        return "int8" if self.group_size is None else f"int8-g{self.group_size}"
+
+
+class Int4Quantisation(Options):
+    """Weights of the blocks' linear layers in 4 bits; activations and embeddings stay as they are."""
+
+    kind: Literal["int4"]
+    group_size: GROUP_SIZES = Field(
+        default=32, description="Weights that share a scale: smaller groups are more exact, and cost more bytes."
+    )
+
+    @property
+    def variant(self) -> str:
+        return "int4" if self.group_size == 32 else f"int4-g{self.group_size}"
+
+
+class GgufQuantisation(Options):
+    """One file for llama.cpp, tokenizer included."""
+
+    kind: Literal["gguf"]
+    type: GGUF_TYPES = Field(default="Q8_0", description="Type of the matrices; norms and biases stay float32.")
+
+    @property
+    def variant(self) -> str:
+        return f"gguf-{self.type.lower()}"
+
+
+Quantisation = Annotated[Int8Quantisation | Int4Quantisation | GgufQuantisation, Field(discriminator="kind")]

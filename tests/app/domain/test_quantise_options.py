@@ -1,0 +1,53 @@
+"""Ways to quantise in a job's spec: their names, their limits, and the stage that they bring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.domain.catalog import QUANTISATIONS
+from app.domain.jobs import StageName, stages_of
+from app.domain.spec import CompressionSpec
+
+LEAST: dict[str, Any] = {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth", "blocks": 1}}
+
+
+def spec(*ways: dict[str, Any]) -> CompressionSpec:
+    return CompressionSpec.model_validate({**LEAST, "quantise": ways})
+
+
+def test_each_way_names_its_variant() -> None:
+    ways = spec(
+        {"kind": "int8"},
+        {"kind": "int8", "group_size": 128},
+        {"kind": "int4"},
+        {"kind": "int4", "group_size": 64},
+        {"kind": "gguf"},
+        {"kind": "gguf", "type": "Q4_0"},
+    ).quantise
+    assert [way.variant for way in ways] == ["int8", "int8-g128", "int4", "int4-g64", "gguf-q8_0", "gguf-q4_0"]
+    assert {way.kind for way in ways} == set(QUANTISATIONS)
+
+
+def test_the_stage_is_there_only_where_it_is_asked_for() -> None:
+    assert StageName.QUANTISE not in stages_of(spec())
+    stages = stages_of(spec({"kind": "int8"}))
+    assert stages.index(StageName.RECOVER) < stages.index(StageName.QUANTISE) < stages.index(StageName.BENCHMARK)
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        ({"kind": "int8"}, {"kind": "int8"}),
+        ({"kind": "int4"}, {"kind": "int4", "group_size": 32}),
+        ({"kind": "int2"},),
+        ({"kind": "int4", "group_size": 33},),
+        ({"kind": "int4", "group_size": None},),
+        ({"kind": "gguf", "type": "Q4_K"},),
+    ],
+)
+def test_what_there_is_not_and_what_stands_twice_is_refused(ways: tuple[dict[str, Any], ...]) -> None:
+    with pytest.raises(ValidationError):
+        spec(*ways)

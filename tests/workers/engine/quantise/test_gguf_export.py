@@ -1,0 +1,226 @@
+"""Checkpoint → GGUF → what transformers reads from it: the same model, within the type's rounding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+import torch
+from gguf.quants import dequantize
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from app.errors import StageFailed, UnsupportedModel
+from workers.engine.checkpoints.gguf_file import read_gguf_header
+from workers.engine.checkpoints.gguf_import import import_gguf
+from workers.engine.models import load_model
+from workers.engine.quantise.gguf_export import export_gguf, interleave, refuse_unsupported
+
+SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 300}
+TEXTS = ("hello there", "hell 123 he", " two  spaces", "ünïcode → ok", "line\nbreak")
+ERRORS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 0.01, "Q5_1": 0.06, "Q5_0": 0.06, "Q4_1": 0.12, "Q4_0": 0.12}
+
+
+def byte_level(*, cut: Any = None) -> PreTrainedTokenizerFast:
+    """GPT-2's kind, with two merges."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = ["<unk>", "<s>", "</s>", *alphabet, "he", "ll"]
+    tokenizer = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[("h", "e"), ("l", "l")]))
+    tokenizer.pre_tokenizer = cut or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # no annotations upstream
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template="{{ messages }}"
+    )
+
+
+@pytest.fixture
+def checkpoint(
+    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
+) -> Callable[..., tuple[Any, Path]]:
+    """checkpoint("llama", tokenizer=byte_level()): a tiny model and its folder."""
+
+    def make(model_type: str = "llama", *, tokenizer: Any = None, **settings: Any) -> tuple[Any, Path]:
+        model = make_model(model_type, **{**SIZES, **settings})
+        path = save_model(model)
+        (tokenizer or byte_level()).save_pretrained(path)
+        return model, path
+
+    return make
+
+
+@pytest.mark.parametrize("type_name", sorted(ERRORS))
+def test_the_file_is_read_back_as_the_same_model(
+    type_name: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    model, source = checkpoint()
+    file = tmp_path / "out" / f"model-{type_name}.gguf"
+    outcome = export_gguf(source, file, type_name=type_name)
+    import_gguf(file, tmp_path / "back")
+    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    total = error = 0.0
+    for name, parameter in model.named_parameters():
+        before = parameter.detach()
+        after = back.state_dict()[name]
+        if before.dim() == 1:  # norms
+            assert torch.equal(before, after)
+        else:
+            total, error = total + float(before.square().sum()), error + float((after - before).square().sum())
+    assert (error / total) ** 0.5 == pytest.approx(outcome.relative_error, rel=0.05)
+    assert 0 < outcome.relative_error < ERRORS[type_name]
+    ids = torch.randint(3, 259, (2, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert float((back(ids).logits - model(ids).logits).std()) < 3 * ERRORS[type_name] * float(
+            model(ids).logits.std()
+        )
+    assert outcome.quantised_parameters + outcome.other_parameters == sum(p.numel() for p in model.parameters())
+    assert outcome.bytes == sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings"),
+    [
+        ("llama", {"tie_word_embeddings": False}),
+        ("llama", {"num_key_value_heads": 4, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
+        ("llama", {"head_dim": 32}),
+        ("mistral", {"sliding_window": None}),
+        ("qwen2", {"use_sliding_window": False, "tie_word_embeddings": True}),
+        ("qwen3", {"head_dim": 128}),
+    ],
+)
+def test_other_shapes_and_families_compute_the_same(
+    model_type: str,
+    settings: dict[str, Any],
+    checkpoint: Callable[..., tuple[Any, Path]],
+    make_ids: Callable[..., Tensor],
+    tmp_path: Path,
+) -> None:
+    model, source = checkpoint(model_type, **settings)
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="F16")
+    import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
+    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        before, after = model(make_ids()).logits, back(make_ids()).logits
+    assert torch.allclose(before, after, atol=5e-3)
+
+
+def test_neighbours_take_turns() -> None:
+    rows = torch.arange(8.0).unsqueeze(1)  # two heads of four
+    assert interleave(rows, 2).squeeze(1).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
+
+
+def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
+    model, source = checkpoint(intermediate_size=112)  # rows of the down-projection fill no blocks
+    file = tmp_path / "out" / "model.gguf"
+    export_gguf(source, file, type_name="Q4_0")
+    reader = gguf.GGUFReader(file)
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    assert tensors["token_embd.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0  # finer than the others
+    assert tensors["blk.0.attn_q.weight"].tensor_type == gguf.GGMLQuantizationType.Q4_0
+    assert tensors["blk.0.ffn_down.weight"].tensor_type == gguf.GGMLQuantizationType.F16
+    assert tensors["blk.0.attn_norm.weight"].tensor_type == gguf.GGMLQuantizationType.F32
+    assert "output.weight" not in tensors  # tied
+    query = torch.from_numpy(dequantize(tensors["blk.0.attn_q.weight"].data, gguf.GGMLQuantizationType.Q4_0))
+    expected = interleave(model.model.layers[0].self_attn.q_proj.weight.detach(), 4)
+    assert float((query - expected).norm() / expected.norm()) < 0.12
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    assert fields["general.architecture"] == "llama"
+    assert fields["general.file_type"] == 2
+    assert fields["llama.feed_forward_length"] == 112
+    assert fields["llama.attention.head_count_kv"] == 2
+    assert fields["tokenizer.ggml.pre"] == "gpt-2"
+    assert fields["tokenizer.chat_template"] == "{{ messages }}"
+    assert fields["tokenizer.ggml.add_bos_token"] is True
+    assert len(fields["tokenizer.ggml.tokens"]) == 300
+    assert fields["tokenizer.ggml.token_type"][-1] == 5  # a row of the embedding that no token has
+
+
+def test_the_tokenizer_goes_with_it(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
+    _, source = checkpoint()
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    before: Any = AutoTokenizer.from_pretrained(source)
+    after: Any = AutoTokenizer.from_pretrained(tmp_path / "out", gguf_file="model.gguf")
+    for text in TEXTS:
+        assert after(text, add_special_tokens=False)["input_ids"] == before(text, add_special_tokens=False)["input_ids"]
+    assert (after.bos_token_id, after.eos_token_id) == (before.bos_token_id, before.eos_token_id)
+
+
+def test_a_tokenizer_of_another_kind_is_refused(checkpoint: Callable[..., tuple[Any, Path]]) -> None:
+    _, source = checkpoint()
+    file = source / "tokenizer.json"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({**written, "model": {**written["model"], "byte_fallback": True}}))
+    with pytest.raises(UnsupportedModel, match="of the kind sentencepiece"):
+        refuse_unsupported(source, tokenizer_from=None, pointer="/quantise/0")
+
+
+@pytest.mark.parametrize(
+    ("cut", "name"),
+    [
+        (
+            pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(add_prefix_space=False)]),
+            "smollm",
+        ),
+        (pre_tokenizers.Whitespace(), None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), None),
+    ],
+)
+def test_how_text_is_cut_has_a_name_or_is_refused(
+    cut: Any, name: str | None, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    _, source = checkpoint(tokenizer=byte_level(cut=cut))
+    if name is None:
+        with pytest.raises(UnsupportedModel, match="cuts text by"):
+            refuse_unsupported(source, tokenizer_from=None, pointer="/quantise/0")
+        return
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    assert read_gguf_header(tmp_path / "out" / "model.gguf").values["tokenizer.ggml.pre"].value == name
+
+
+def test_the_tokenizer_of_a_gguf_file_is_copied(
+    checkpoint: Callable[..., tuple[Any, Path]], write_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, source = checkpoint()
+    original = write_gguf(tmp_path / "original.gguf", model)
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0", tokenizer_from=original)
+    before, after = (gguf.GGUFReader(path).fields for path in (original, tmp_path / "out" / "model.gguf"))
+    names = {name for name in before if name.startswith("tokenizer.")}
+    assert names == {name for name in after if name.startswith("tokenizer.")}
+    assert all(before[name].contents() == after[name].contents() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "reason"),
+    [
+        ("gemma2", {}, "not written as GGUF"),
+        ("qwen3", {"head_dim": 16}, "Heads have a size of 16"),
+        ("mistral", {"sliding_window": 5}, "sliding window"),
+        ("llama", {"attention_bias": True}, "biases"),
+        ("llama", {"hidden_act": "gelu"}, "activation"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}},
+            'scaled \\("linear"\\)',
+        ),
+    ],
+)
+def test_models_that_would_be_read_as_others_are_refused(
+    model_type: str, settings: dict[str, Any], reason: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    _, source = checkpoint(model_type, **settings)
+    with pytest.raises(UnsupportedModel, match=reason) as caught:
+        export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0", pointer="/quantise/1")
+    assert caught.value.errors[0].pointer == "/quantise/1"
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_over(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
+    _, source = checkpoint()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StageFailed, match="exists already"):
+        export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")

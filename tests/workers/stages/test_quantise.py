@@ -1,0 +1,162 @@
+"""A job that quantises, through its stages: its own variants, measured and reported like the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from app.domain.jobs import StageName, stages_of
+from app.domain.protocol import Runtime, StageSpec
+from app.domain.results import Benchmarks, Quantised, Report
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput, UnsupportedModel
+from workers.stages import benchmark, prune, quantise, report
+from workers.stages.context import RESULT_FILES, StageContext
+
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny"},
+    "pruning": {"kind": "depth", "drop": [4]},
+    "recovery": {"kind": "none"},
+    "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 16}, {"kind": "gguf", "type": "Q8_0"}],
+    "benchmark": {
+        "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
+        "perplexity": {"tokens": 16, "windows": 4},
+        "samples": {"prompts": ["The river"], "max_new_tokens": 3},
+    },
+}
+RUNS: dict[StageName, Any] = {
+    StageName.PRUNE: prune.run,
+    StageName.QUANTISE: quantise.run,
+    StageName.BENCHMARK: benchmark.run,
+    StageName.REPORT: report.run,
+}
+
+
+class Job:
+    """Runs stages in this process, and hands outputs on."""
+
+    def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
+        self.folder = folder
+        self.spec = CompressionSpec.model_validate(spec)
+        self.inputs: dict[StageName, Path] = {}
+        self.logs: list[str] = []
+
+    def context(self, name: StageName) -> StageContext:
+        stage = StageSpec(
+            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
+            stage=name,
+            created_at=datetime(2026, 11, 24, tzinfo=UTC),
+            spec=self.spec,
+            work=self.folder / name,
+            inputs=dict(self.inputs),
+            runtime=Runtime(
+                cache=self.folder / "cache", model_roots=(self.folder / "models",), device="cpu", threads=1
+            ),
+        )
+        context = StageContext(stage, lambda event: self.logs.append(getattr(event, "message", "")))
+        context.out.mkdir(parents=True, exist_ok=True)
+        return context
+
+    def run(self, name: StageName) -> Any:
+        context = self.context(name)
+        result = RUNS[name](context)
+        (context.out / RESULT_FILES[name]).write_text(result.model_dump_json())
+        self.inputs[name] = context.out
+        return result
+
+
+def test_a_job_that_quantises(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    tiny_checkpoint(hidden_size=64, intermediate_size=96)
+    job = Job(tmp_path, SPEC)
+    assert stages_of(job.spec) == tuple(RUNS)
+    results = {name: job.run(name) for name in RUNS}
+
+    quantised: Quantised = results[StageName.QUANTISE]
+    assert [variant.name for variant in quantised.variants] == ["int8", "int4-g16", "gguf-q8_0"]
+    out = job.inputs[StageName.QUANTISE]
+    published = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
+    assert {"int8/checkpoint/model.safetensors", "int4-g16/checkpoint/README.md"} <= published
+    assert {file for file in published if file.startswith("gguf")} == {"gguf-q8_0/model-Q8_0.gguf"}
+    card = (out / "int8/checkpoint/README.md").read_text()
+    assert "8-bit weights" in card
+    assert "compressed-tensors" in card
+    AutoModelForCausalLM.from_pretrained(out / "int8/checkpoint")  # as it is
+
+    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    by_name = {m.variant: m for m in benchmarks.variants}
+    names = ["original", "pruned", "pruned-int8", "pruned-int4-g16", "pruned-gguf-q8_0"]
+    assert list(by_name) == names
+    kls = {name: by_name[name].fidelity[0].kl for name in names[1:]}
+    assert kls["pruned-int8"] == pytest.approx(kls["pruned"], rel=0.1)
+    assert abs(kls["pruned-int4-g16"] - kls["pruned"]) > abs(kls["pruned-int8"] - kls["pruned"])
+    assert (
+        by_name["pruned-int4-g16"].bytes_on_disk
+        < by_name["pruned-int8"].bytes_on_disk
+        < by_name["pruned"].bytes_on_disk
+    )
+    assert by_name["pruned-gguf-q8_0"].bytes_on_disk == quantised.variants[2].bytes
+    for name in names[2:4]:
+        assert by_name[name].latency[0].speedup is not None
+        assert by_name[name].memory is not None
+        assert by_name[name].samples
+    file = by_name["pruned-gguf-q8_0"]
+    assert (file.latency, file.memory) == ([], None)
+    assert file.perplexity
+    assert any("llama.cpp were not measured" in note for note in benchmarks.notes)
+    assert any("unpacks int8, int4-g16" in note for note in benchmarks.notes)
+
+    written: Report = results[StageName.REPORT]
+    assert written.final_variant == "pruned"
+    assert written.quantised == quantised
+    for form in ("report.html", "report.md"):
+        text = (job.inputs[StageName.REPORT] / form).read_text()
+        assert "Quantised as int8" in text
+        assert "pruned-gguf-q8_0" in text.replace("\\_", "_")
+
+
+def test_what_a_killed_attempt_finished_is_not_made_again(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoint(hidden_size=64, intermediate_size=96)
+    job = Job(tmp_path, {**SPEC, "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 16}]})
+    job.run(StageName.PRUNE)
+    made: list[str] = []
+    whole = quantise.integers
+
+    def killed_at_the_second(context: Any, source: Path, folder: Path, number: int, progress: Any) -> Any:
+        made.append(job.spec.quantise[number].kind)
+        if made == ["int8", "int4"]:
+            (folder / "int4-g16" / "checkpoint.part").mkdir(parents=True)
+            raise KeyboardInterrupt
+        return whole(context, source, folder, number, progress)
+
+    monkeypatch.setattr(quantise, "QUANTISATIONS", {"int8": killed_at_the_second, "int4": killed_at_the_second})
+    with pytest.raises(KeyboardInterrupt):
+        job.run(StageName.QUANTISE)
+    found = job.run(StageName.QUANTISE)
+    assert made == ["int8", "int4", "int4"]
+    assert [variant.name for variant in found.variants] == ["int8", "int4-g16"]
+    assert not list(job.inputs[StageName.QUANTISE].rglob("*.part"))
+
+
+def test_what_cannot_be_quantised_is_said_before_the_training(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    tiny_checkpoint(hidden_size=64, intermediate_size=96)  # 96 is no multiple of 64
+    with pytest.raises(InvalidInput, match="no multiple of 64"):
+        Job(tmp_path, {**SPEC, "quantise": [{"kind": "int4", "group_size": 64}]}).run(StageName.PRUNE)
+
+
+def test_a_file_that_llama_cpp_would_read_otherwise_is_refused(
+    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
+) -> None:
+    tiny_checkpoint(hidden_size=64, intermediate_size=96, hidden_act="gelu")
+    with pytest.raises(UnsupportedModel, match="activation") as caught:
+        Job(tmp_path, SPEC).run(StageName.PRUNE)
+    assert caught.value.errors[0].pointer == "/quantise/2"
