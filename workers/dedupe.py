@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.jobs import StageName
+from app.domain.named_texts import NAMED_TEXTS
 from app.domain.protocol import StageSpec
 
 # stage → what of the spec has no part in its result
@@ -37,8 +38,8 @@ _LIBRARIES = (
     "tokenizers",
     "safetensors",
     "gguf",
-)
     "compressed-tensors",
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CODE = ("workers/engine", "workers/stages", "workers/stage.py", "app/domain")
 _MOST_FILES = 10_000
@@ -111,10 +112,13 @@ def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:
         case "hub":
             revision = source.get("revision")
             return f"hub {source['id']} {revision}" if revision and _COMMIT.fullmatch(revision) else None
-        case "local":
-            return _on_disk(source["path"], roots)
+        case "named":
+            revision = NAMED_TEXTS[source["name"]].revision
+            return f"named {revision}" if revision else None
         case "upload":
             return f"upload {source['id']}"  # whose content never changes
+        case "local":
+            return _on_disk(source["path"], roots)
     return None
 
 

@@ -7,6 +7,7 @@ names (`--blocks`, `--latency-runs`, `--min-speedup`), those of recovery by `--r
     news.txt, news.txt@0:0.7              a file under the data roots, or a part of it
     hub:Salesforce/wikitext,config=wikitext-2-raw-v1,split=test,column=text,revision=main
     upload:ID, upload:ID@0:0.7            an uploaded data set, or a part of it
+    wikitext2, ptb, c4, ptb@test          a text set that papers measure on, or another split of it
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _METHODS: tuple[tuple[str, str, Mapping[str, Row], str], ...] = (
     ("pruning", "kind", PRUNERS, ""),
     ("recovery", "kind", RECOVERIES, "recovery"),
 )
-_TOP_LEVEL = ("seed", "dtype")
+_TOP_LEVEL = ("preset", "seed", "dtype")
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ def spec_flags() -> list[Flag]:
                 if known is not None and known.path[0] != section:  # `--plus` is scoring's, so `--pruning-plus`
                     flag = replace(flag, name=f"{section}_{flag.name}")
                 found.setdefault(flag.name, flag)
-    for flag in _walk(Benchmark, ("benchmark",), "", "Benchmark"):
     ways = f"One of {', '.join(QUANTISATIONS)}, with a group size or a type behind a colon: int4:64, gguf:Q4_0."
     found.setdefault(
         "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
     )
+    for flag in _walk(Benchmark, ("benchmark",), "", "Benchmark"):
         found.setdefault(flag.name, flag)
     for flag in _walk(Gates, ("gates",), "", "Gates"):
         found.setdefault(flag.name, flag)
@@ -186,9 +187,11 @@ def merge(spec: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
                 target[part] = {}
             target = target[part]
         target[flag.path[-1]] = _value(flag, value)
+    preset = PRESETS.get(str(merged.get("preset")))
     for section, tag, rows, _ in _METHODS:
         if isinstance(merged.get(section), dict):
-            merged[section].setdefault(tag, _default_method(section, tag) or next(iter(rows)))
+            named = preset.spec.get(section, {}).get(tag) if preset else None
+            merged[section].setdefault(tag, named or _default_method(section, tag) or next(iter(rows)))
     return merged
 
 
@@ -199,11 +202,11 @@ def _value(flag: Flag, value: Any) -> Any:
         return parse_text(value)
     if flag.kind == "texts":
         return [parse_text(item) for item in value]
+    if flag.kind == "quantisations":
+        return [parse_quantisation(item) for item in value]
     if flag.kind == "strings":
         return list(value)
     if flag.kind == "list":
-    if flag.kind == "quantisations":
-        return [parse_quantisation(item) for item in value]
         return [_scalar(item) for item in value.split(",")]
     return value
 
@@ -228,6 +231,9 @@ def parse_text(text: str) -> dict[str, Any]:
         if unknown:
             raise ValueError(f"{text!r}: {', '.join(sorted(unknown))} is none of config, split, column, revision")
         return {"source": "hub", "id": identity, **options}
+    name, at, split = text.partition("@")
+    if name in NAMED_TEXTS:
+        return {"source": "named", "name": name, **({"split": split} if at else {})}
     if text.startswith("upload:"):
         return _sliced(text.removeprefix("upload:"), {"source": "upload"}, "id")
     return _sliced(text, {"source": "local"}, "path")
@@ -247,12 +253,6 @@ def _sliced(text: str, source: dict[str, Any], name: str) -> dict[str, Any]:
         raise ValueError(f"{text!r}: a part of a file is written FILE@START:STOP, such as news.txt@0:0.7") from None
 
 
-def parse_model(model: str, *, source: str | None, revision: str | None) -> dict[str, Any]:
-    """A hub id, or a path (it ends in .gguf, begins with / or ., or `source` says so), as the spec's object."""
-    looks_local = model.endswith(".gguf") or model.startswith(("/", "."))
-    if source == "local" or (source is None and looks_local):
-        if revision is not None:
-            raise ValueError("--revision is for models of the hub")
 def parse_quantisation(text: str) -> dict[str, Any]:
     """The short form of a way to quantise, such as `int8`, `int4:64` or `gguf:Q4_0`, as the spec's object."""
     kind, _, option = text.partition(":")
@@ -261,5 +261,11 @@ def parse_quantisation(text: str) -> dict[str, Any]:
     return {"kind": kind, "group_size": int(option)} if option.isdigit() else {"kind": kind, "type": option}
 
 
+def parse_model(model: str, *, source: str | None, revision: str | None) -> dict[str, Any]:
+    """A hub id, or a path (it ends in .gguf, begins with / or ., or `source` says so), as the spec's object."""
+    looks_local = model.endswith(".gguf") or model.startswith(("/", "."))
+    if source == "local" or (source is None and looks_local):
+        if revision is not None:
+            raise ValueError("--revision is for models of the hub")
         return {"source": "local", "path": model}
     return {"source": "hub", "id": model, **({"revision": revision} if revision else {})}

@@ -53,7 +53,8 @@ def _submit(
     """Submit a job and print its id.
 
     Only the model and how much to remove are needed; every other default is the service's. A TEXT is `self`,
-    `FILE`, `FILE@START:STOP`, `upload:ID` or `hub:ID,config=…,split=…,column=…`.
+    `FILE`, `FILE@START:STOP`, `upload:ID`, `wikitext2`, `ptb`, `c4` or
+    `hub:ID,config=…,split=…,column=…`.
     """
     try:
         body = merge(_read(spec), values)

@@ -12,6 +12,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.domain.named_texts import NAMED_TEXTS, Split, TextName
+
 
 class Options(BaseModel):
     """Frozen, and closed: a field that does not exist is an error, not a shrug. No number is infinite or NaN."""
@@ -72,6 +74,32 @@ class UploadText(Options):
         return self
 
 
+class NamedText(Options):
+    """A text set that published figures are measured on: WikiText-2, Penn Treebank or C4, read as the papers do."""
+
+    source: Literal["named"]
+    name: TextName
+    split: Split | None = Field(
+        default=None, description="Its part; where measured, that of published figures if absent, else `train`."
+    )
+
+    @model_validator(mode="after")
+    def _has_the_split(self) -> Self:
+        files = NAMED_TEXTS[self.name].files
+        if self.split is not None and self.split not in files:
+            raise PydanticCustomError(
+                "no_such_split",
+                "{title} has no part `{split}`",
+                {
+                    "title": NAMED_TEXTS[self.name].title,
+                    "split": self.split,
+                    "field": "split",
+                    "expected": f"one of {', '.join(files)}",
+                },
+            )
+        return self
+
+
 def _check_slice(start: float, stop: float) -> None:
     if start >= stop:
         raise PydanticCustomError(
@@ -81,7 +109,7 @@ def _check_slice(start: float, stop: float) -> None:
         )
 
 
-Text = Annotated[SelfText | HubText | LocalText | UploadText, Field(discriminator="source")]
+Text = Annotated[SelfText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
 
 
 # --- scoring -------------------------------------------------------------------------------------------------

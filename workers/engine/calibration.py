@@ -28,19 +28,20 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.datasets import DatasetFormat
-from app.domain.options import HubText, LocalText, SelfText, UploadText
+from app.domain.options import HubText, LocalText, NamedText, SelfText, UploadText
 from app.domain.protocol import UploadedFile
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.generation import derive_seed, sample_text
 from workers.engine.models import load_tokenizer
+from workers.engine.named_texts import NamedSource
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
 from workers.engine.texts import hub_revision, read_hub, read_local
 from workers.engine.uploads import describe_upload, find_upload, upload_documents, upload_text
 
 Purpose = Literal["calibration", "training", "measuring"]
-AnyText = SelfText | HubText | LocalText | UploadText
+AnyText = SelfText | NamedText | HubText | LocalText | UploadText
 
 CHUNK_CHARS = 4_000_000  # text tokenised in one call; longer ones are cut at the end of a line
 READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from
@@ -125,6 +126,10 @@ def token_batch(
             pieces = _joined(upload_documents(text, file, pointer=text_pointer))
         ids = tokenize(source.tokenizer, pieces)
         description, identity = describe_upload(text, file), file.sha256
+    elif isinstance(text, NamedText):
+        named = NamedSource(text, measuring=not draw, cache=source.cache)
+        ids = tokenize(source.tokenizer, _joined(named.documents(), between=named.set.between))
+        description, identity = named.description, named.set.id
     else:
         revision = hub_revision(text, pointer=text_pointer)
         rows = read_hub(text, revision=revision, pointer=text_pointer)
@@ -271,8 +276,8 @@ def _pieces(text: str) -> Iterator[str]:
         start = end
 
 
-def _joined(rows: Iterator[str]) -> Iterator[str]:
-    """Rows joined by empty lines, as WikiText is measured, in pieces that are worth a call of the tokenizer."""
+def _joined(rows: Iterator[str], *, between: str = "\n\n") -> Iterator[str]:
+    """Rows joined, by empty lines as WikiText is measured, in pieces that are worth a call of the tokenizer."""
     held: list[str] = []
     size = 0
     first = True
@@ -280,7 +285,7 @@ def _joined(rows: Iterator[str]) -> Iterator[str]:
         held.append(row)
         size += len(row)
         if size >= CHUNK_CHARS // 16:
-            yield ("" if first else "\n\n") + "\n\n".join(held)
+            yield ("" if first else between) + between.join(held)
             held, size, first = [], 0, False
     if held:
-        yield ("" if first else "\n\n") + "\n\n".join(held)
+        yield ("" if first else between) + between.join(held)

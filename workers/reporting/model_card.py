@@ -76,7 +76,7 @@ def _metadata(pruned: Pruned, recovered: Recovered | None) -> str:
     if not pruned.needs_loader:
         entries.append(("library_name", "transformers"))
     entries.append(("pipeline_tag", "text-generation"))
-    if recovered and recovered.text and recovered.text.source == "hub":
+    if recovered and recovered.text and recovered.text.source in ("hub", "named"):
         entries.append(("datasets", [recovered.text.identity]))
     entries.append(("tags", tags))
     lines = []

@@ -47,11 +47,21 @@ def overlap(training: object, measuring: object) -> bool:
         return training.path == measuring.path and max(training.start, measuring.start) < min(
             training.stop, measuring.stop
         )
+    if isinstance(training, NamedText):
+        training = _on_hub(training, measuring=False)
+    if isinstance(measuring, NamedText):
+        measuring = _on_hub(measuring, measuring=True)
     if isinstance(training, UploadText) and isinstance(measuring, UploadText):
         return training.id == measuring.id and max(training.start, measuring.start) < min(training.stop, measuring.stop)
     if isinstance(training, HubText) and isinstance(measuring, HubText):
         return (training.id, training.config, training.split) == (measuring.id, measuring.config, measuring.split)
     return False
+
+
+def _on_hub(text: NamedText, *, measuring: bool) -> HubText:
+    """The same text by its place on the hub."""
+    named, split = NAMED_TEXTS[text.name], split_of(text.name, text.split, measuring=measuring)
+    return HubText(source="hub", id=named.id, config=named.files[split].split("/")[0], split=split)
 
 
 def _name(text: TextInfo) -> str:

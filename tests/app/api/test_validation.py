@@ -109,7 +109,7 @@ def test_every_bad_field_is_named_at_once(client: TestClient) -> None:
         "/scoring/criterion": ("perplexty", found[2]["expected"]),
         "/pruning/ratio": (1.5, "a number, above 0 and below 1"),
         "/recovery/rank": (0, "a whole number, at least 1 and at most 1024"),
-        "/recovery/text/source": ("hubb", "one of self, hub, local"),
+        "/recovery/text/source": ("hubb", "one of self, named, hub, local, upload"),
         "/benchmark/latency/batch_sizes/1": (0, "greater than or equal to 1"),
         "/labels/a b": ("a b", "match pattern '^[A-Za-z0-9._/-]+$'"),
         "/sed": (1, found[-1]["expected"]),
@@ -355,3 +355,15 @@ def test_no_roots_and_no_checks(make_settings: Any) -> None:
         assert "no roots" in only(api, local("model"))["detail"]
     with TestClient(create_app(make_settings(check_local=False)), base_url="http://localhost") as api:
         assert api.post("/jobs", json=local("only/the/worker/sees/it")).status_code == 202
+
+
+def test_a_named_text_has_its_splits(client: TestClient, spec: dict[str, Any]) -> None:
+    def post(text: dict[str, Any]) -> Any:
+        return client.post("/jobs", json={**spec, "benchmark": {"perplexity": {"texts": [text]}}})
+
+    assert post({"source": "named", "name": "c4"}).status_code == 202
+    (error,) = post({"source": "named", "name": "c4", "split": "test"}).json()["errors"]
+    assert error["pointer"] == "/benchmark/perplexity/texts/0/split"
+    assert (error["detail"], error["expected"]) == ("C4 has no part `test`", "one of train, validation")
+    (error,) = post({"source": "named", "name": "wikitext-2"}).json()["errors"]
+    assert error["detail"] == "unknown name 'wikitext-2'; did you mean 'wikitext2'?"

@@ -43,23 +43,25 @@ def test_flags_reach_every_depth(run: Run) -> None:
         run,
         *("org/name", "--revision", "v1", "--ratio", "0.2", "--criterion", "taylor", "--no-plus"),
         *("--calibration-text", "news.txt@0:0.7", "--recovery-max-steps", "30", "--latency-output-tokens", "32,64"),
+        *("--perplexity-texts", "ptb@test", "--perplexity-texts", "wikitext2"),
         *("--perplexity-texts", "self", "--perplexity-texts", "news.txt@0.7:1", "--no-samples"),
         *("--recovery-text", "upload:019ab8e2-3f40-7d21-8a55-6c1de0b7f913@:0.7"),
         *("--min-speedup", "1.2", "--label", "commit=abc", "--seed", "7"),
-    )
         *("--quantise", "int8", "--quantise", "int4:64", "--quantise", "gguf:Q4_0"),
-    assert found["model"] == {"source": "hub", "id": "org/name", "revision": "v1"}
+    )
     assert found["quantise"] == [
         {"kind": "int8"},
         {"kind": "int4", "group_size": 64},
         {"kind": "gguf", "type": "Q4_0"},
     ]
+    assert found["model"] == {"source": "hub", "id": "org/name", "revision": "v1"}
     assert found["scoring"]["calibration"]["text"] == {"source": "local", "path": "news.txt", "start": 0, "stop": 0.7}
     assert found["scoring"]["plus"] is False
     practice = {"source": "upload", "id": "019ab8e2-3f40-7d21-8a55-6c1de0b7f913", "start": 0, "stop": 0.7}
     assert found["recovery"] == {"kind": "lora", "max_steps": 30, "text": practice}
     assert found["benchmark"]["latency"]["output_tokens"] == [32, 64]
-    assert [text["source"] for text in found["benchmark"]["perplexity"]["texts"]] == ["self", "local"]
+    assert [text["source"] for text in found["benchmark"]["perplexity"]["texts"]] == ["named", "named", "self", "local"]
+    assert found["benchmark"]["perplexity"]["texts"][0] == {"source": "named", "name": "ptb", "split": "test"}
     assert found["benchmark"]["samples"] is None
     assert found["gates"] == {"min_speedup": 1.2}
     assert (found["labels"], found["seed"]) == ({"commit": "abc"}, 7)
