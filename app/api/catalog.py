@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,8 +10,9 @@ from fastapi import APIRouter
 from app.api.responses import UNAUTHORIZED, example, problems
 from app.deps import Caller
 from app.domain.catalog import TABLES
+from app.domain.presets import PRESETS
 from app.domain.spec import CompressionSpec
-from app.schemas.catalog import Catalog, Method
+from app.schemas.catalog import Catalog, Method, Preset
 
 router = APIRouter(tags=["catalogue"])
 
@@ -18,7 +20,8 @@ router = APIRouter(tags=["catalogue"])
 def _example() -> dict[str, Any]:
     """The first row of each table, without the schema of the spec, which is long."""
     first = {name: [next(iter(rows.values())).to_dict()] for name, rows in TABLES.items()}
-    return {**first, "spec": {"title": "CompressionSpec", "type": "object"}}
+    presets = [asdict(next(iter(PRESETS.values())))]
+    return {"presets": presets, **first, "spec": {"title": "CompressionSpec", "type": "object"}}
 
 
 @router.get(
@@ -27,6 +30,7 @@ def _example() -> dict[str, Any]:
     responses={200: example(_example()), **problems(UNAUTHORIZED, instance="/catalog")},
 )
 def get_catalog(_: Caller) -> Catalog:
-    """Every criterion, pruner, recovery and benchmark, with its paper and the JSON schema of its options."""
+    """Every method of each part of a job, with its paper and the JSON schema of its options, and the presets."""
     tables = {name: [Method(**row.to_dict()) for row in rows.values()] for name, rows in TABLES.items()}
-    return Catalog(**tables, spec=CompressionSpec.model_json_schema())
+    presets = [Preset(**asdict(preset)) for preset in PRESETS.values()]
+    return Catalog(presets=presets, **tables, spec=CompressionSpec.model_json_schema())

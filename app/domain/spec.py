@@ -7,6 +7,7 @@ What can be checked without looking at the model is checked here, what needs the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
@@ -25,6 +26,7 @@ from app.domain.options import (
     SamplesBenchmark,
     TasksBenchmark,
 )
+from app.domain.presets import PRESETS, fill_in
 from app.domain.recovery_options import HealingRecovery, LoraRecovery
 
 
@@ -64,10 +66,10 @@ def _union(rows: Any, discriminator: str) -> Any:
 Scoring: Any = _union(CRITERIA, "criterion")
 Pruning: Any = _union(PRUNERS, "kind")
 Recovery: Any = _union(RECOVERIES, "kind")
-
-
 Quantisation: Any = _union(QUANTISATIONS, "kind")
 PresetName: Any = Literal[tuple(PRESETS)]
+
+
 class Benchmark(Options):
     """What is measured on the original and on each variant. `null` leaves a part out."""
 
@@ -76,6 +78,11 @@ class Benchmark(Options):
     fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
     samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
     tasks: TasksBenchmark | None = None
+    reuse_original: bool = Field(
+        default=True,
+        description="Reuse the original's perplexity, samples and tasks of an earlier job, where weights, machine and "
+        "settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
+    )
 
 
 class Gates(Options):
@@ -111,23 +118,35 @@ LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, patter
 class CompressionSpec(Options):
     """One compression job."""
 
+    preset: PresetName | None = Field(
+        default=None,
+        description="Settings under one name, for what the spec itself leaves out; `GET /catalog` lists them.",
+    )
     model: ModelSource
     scoring: Scoring = Field(default_factory=PerplexityScoring)
     pruning: Pruning
     recovery: Recovery = Field(default_factory=LoraRecovery)
+    quantise: tuple[Quantisation, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Ways to quantise the final model; each gives a variant of its own, measured like the others.",
+    )
     benchmark: Benchmark = Field(default_factory=Benchmark)
     gates: Gates = Field(default_factory=Gates)
     labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything that is drawn at random.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-    quantise: tuple[Quantisation, ...] = Field(
-        default=(),
-        max_length=8,
-        description="Ways to quantise the final model; each gives a variant of its own, measured like the others.",
-    )
         description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, spec: Any) -> Any:
+        name = spec.get("preset") if isinstance(spec, Mapping) else None
+        if isinstance(name, str) and name in PRESETS:
+            return fill_in(spec, PRESETS[name])
+        return spec
 
     @model_validator(mode="after")
     def _scoring_is_for_blocks(self) -> CompressionSpec:

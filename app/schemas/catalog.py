@@ -19,12 +19,24 @@ class Method(Body):
     options: dict[str, Any] = Field(description="JSON schema of the object in the spec that names it.")
 
 
+class Preset(Body):
+    """Settings under one name, for what a spec leaves out."""
+
+    name: str = Field(description="As it stands in a job's spec.")
+    title: str
+    summary: str
+    paper: str
+    spec: dict[str, Any] = Field(description="The part of a spec that it fills in.")
+
+
 class Catalog(Body):
     """Every method that this service offers."""
+
+    presets: list[Preset]
 
     criteria: list[Method]
     pruners: list[Method]
     recoveries: list[Method]
+    quantisations: list[Method]
     benchmarks: list[Method]
     spec: dict[str, Any] = Field(description="JSON schema of the body of POST /jobs.")
-    quantisations: list[Method]
