@@ -116,15 +116,20 @@ def _members(annotation: Any) -> dict[str, type[BaseModel]]:
     """Tag → member of a union of models; empty for anything else."""
     if get_origin(annotation) not in (Union, types.UnionType):
         return {}
-    found: dict[str, type[BaseModel]] = {}
-    for arg in get_args(annotation):
-        member = _bare(arg)
-        if isinstance(member, type) and issubclass(member, BaseModel):
-            for field in member.model_fields.values():
-                if get_origin(field.annotation) is Literal:
-                    found.update((str(tag), member) for tag in get_args(field.annotation))
-                    break
-    return found
+    members = [
+        bare for arg in get_args(annotation) if isinstance(bare := _bare(arg), type) and issubclass(bare, BaseModel)
+    ]
+    tag = _tag_name(members)
+    return {str(name): member for member in members if tag for name in get_args(member.model_fields[tag].annotation)}
+
+
+def _tag_name(members: Sequence[type[BaseModel]]) -> str | None:
+    """The field that a union's members are chosen by: the first that is a literal in all of them."""
+    literals = [
+        [name for name, field in member.model_fields.items() if get_origin(field.annotation) is Literal]
+        for member in members
+    ]
+    return next((name for names in literals for name in names if all(name in other for other in literals)), None)
 
 
 # --- what ----------------------------------------------------------------------------------------------------
@@ -201,17 +206,12 @@ def _describe(place: _Place) -> str:
     """What stands at a place, where the annotation says it simply."""
     members = _members(place.annotation)
     if members:
-        return "an object with " + _tag_name(place.annotation) + ": " + _one_of(list(members))
+        name = _tag_name(list(members.values()))
+        return f"an object with {name}: {_one_of(list(members))}"
     plain = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
     if isinstance(place.annotation, type) and issubclass(place.annotation, BaseModel):
         return "a JSON object"
     return _bounds(place.field) or plain.get(place.annotation, "")
-
-
-def _tag_name(annotation: Any) -> str:
-    """The field that all members of a tagged union choose by."""
-    first = next(iter(_members(annotation).values()))
-    return next(name for name, field in first.model_fields.items() if get_origin(field.annotation) is Literal)
 
 
 _BOUNDS: tuple[tuple[type[Any], str, str], ...] = (
