@@ -56,6 +56,16 @@ def check_depth(pruning: DepthPruning, blocks: int, *, plus: bool, pointer: str 
     raise InvalidInput.field(f"{pointer}/{name}", what, value=value, expected=expected)
 
 
+def not_gguf() -> InvalidInput:
+    """The error for a job that asks for a pruned GGUF file of a model that is none."""
+    return InvalidInput.field(
+        "/pruning/gguf",
+        "only a model that is a .gguf file can be pruned as one",
+        value=True,
+        expected="a local .gguf file as the model, or no `gguf`",
+    )
+
+
 def _check_drop(drop: tuple[int, ...], blocks: int, pointer: str) -> None:
     errors = [
         FieldError(

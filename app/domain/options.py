@@ -207,6 +207,11 @@ class DepthPruning(Options):
     drop: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, min_length=1, description="These very blocks, counted from 0; nothing is scored."
     )
+    gguf: bool | None = Field(
+        default=None,
+        description="Write the pruned model as a GGUF file too, still quantised as the model's own; for models that "
+        "are a `.gguf` file. If absent, that is done for those, where the format can say it.",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> DepthPruning:

@@ -106,6 +106,14 @@ class UnitScores(Result):
     details: dict[str, Any] = Field(default_factory=dict)  # rounds with their losses, passes over blocks
 
 
+class PrunedFile(Result):
+    """A GGUF file that was pruned as it was, still quantised."""
+
+    path: str  # relative to the stage's folder
+    bytes_before: int  # of the whole file
+    bytes_after: int
+
+
 class Pruned(Result):
     """What the prune stage did. Its checkpoint lies in `checkpoint/` of the stage's folder."""
 
@@ -118,6 +126,7 @@ class Pruned(Result):
     bytes_after: int
     seconds: float
     widths: list[BlockWidth] = Field(default_factory=list)  # of each block, where it was pruned in width
+    gguf: PrunedFile | None = None  # beside the checkpoint, where the model came as one
     units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
     unit_scores: UnitScores | None = None  # where these were searched for
     calibration: TextInfo | None = None  # what the method was shown; that of depth pruning is in the scores

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import datasets
 from app.db.tables import Dataset
 from app.domain.datasets import DatasetKind
-from app.domain.depth import check_depth
+from app.domain.depth import check_depth, not_gguf
 from app.domain.options import DepthPruning, LocalText, UploadText
 from app.domain.spec import CompressionSpec, LocalModel
 from app.domain.sub_block import SubBlockPruning, check_units
@@ -28,6 +28,8 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
         InvalidInput: more blocks than the model has, a path outside the roots, a file that is not there.
         BadCheckpoint, UnsupportedModel: of the local model.
     """
+    if getattr(spec.pruning, "gguf", None) and not isinstance(spec.model, LocalModel):
+        raise not_gguf()
     if not settings.check_local:
         return
     errors: list[FieldError] = []
@@ -90,6 +92,8 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if not isinstance(spec.model, LocalModel):
         return
     info = inspect_model(spec.model.path, settings.model_roots)
+    if getattr(spec.pruning, "gguf", None) and info.config is not None:
+        raise not_gguf()
     if info.blocks is None:
         return
     if isinstance(spec.pruning, DepthPruning):

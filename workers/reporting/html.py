@@ -23,6 +23,7 @@ from workers.reporting.picture import LegendEntry, Picture
 from workers.reporting.plots import pictures
 from workers.reporting.summary import (
     change_in_words,
+    gguf_in_words,
     groups,
     headlines,
     quantised_in_words,
@@ -118,6 +119,8 @@ def _work(report: Report) -> list[tuple[str, str]]:
     if pruned.dropped:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
     rows += _search(pruned)
+    if pruned.gguf:
+        rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))
     if pruned.widths:
         rows.append(("Left", widths_in_words(pruned)))
     if scores:

@@ -16,6 +16,7 @@ from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_w
 from workers.reporting.summary import (
     Cell,
     change_in_words,
+    gguf_in_words,
     groups,
     headlines,
     quantised_in_words,
@@ -113,6 +114,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Halves of blocks removed: {units_in_words(report.pruned)}")
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    if report.pruned.gguf:
+        lines.append(f"- Pruned GGUF file: {escape(gguf_in_words(report.pruned.gguf))}")
     if report.pruned.widths:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
     for variant in report.quantised.variants if report.quantised else []:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.results import Interval, LatencyCell, Measurement, Pruned, QuantisedVariant, Report, TextInfo
+from app.domain.results import (
+    Interval,
+    LatencyCell,
+    Measurement,
+    Pruned,
+    PrunedFile,
+    QuantisedVariant,
+    Report,
+    TextInfo,
+)
 from app.domain.sub_block import HALVES
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement, paired_perplexity
@@ -95,6 +104,13 @@ def change_in_words(report: Report) -> str:
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def gguf_in_words(file: PrunedFile) -> str:
+    """What became of the file that the model came in: "prune/m-pruned.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
+    before, after = file.bytes_before, file.bytes_after
+    sizes = f"{n.size(before)} → {n.size(after)} ({n.change(after, before)})"
+    return f"prune/{one_line(file.path)}, {sizes}, still quantised as it was; of the pruned model, before any recovery"
 
 
 def units_in_words(pruned: Pruned) -> str:

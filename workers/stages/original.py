@@ -7,13 +7,13 @@ from pathlib import Path
 
 from app.domain.jobs import StageName
 from app.domain.results import ModelInfo, Pruned, Scores
-from app.domain.spec import HubModel
+from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
 from workers.engine.calibration import TextSource
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.checkpoints.resolve import resolve
+from workers.engine.checkpoints.resolve import find_under, resolve
 from workers.engine.models import load_model
 from workers.engine.runtime import Machine, prepare
 from workers.stages.context import StageContext
@@ -78,6 +78,15 @@ def _known(context: StageContext) -> ModelInfo | None:
     if context.has(StageName.SCORE):
         return context.read(StageName.SCORE, Scores).model
     return None
+
+
+def source_gguf(context: StageContext) -> Path | None:
+    """The GGUF file that the job's model came in, if it did: what the checkpoint made of it no longer has."""
+    model = context.stage.spec.model
+    if not isinstance(model, LocalModel):
+        return None
+    found = find_under(model.path, context.stage.runtime.model_roots)
+    return found if found.is_file() else None
 
 
 def text_source(context: StageContext, original: Original, machine: Machine) -> TextSource:

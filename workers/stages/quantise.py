@@ -14,15 +14,14 @@ from typing import Any
 
 from app.domain.jobs import StageName
 from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores
-from app.domain.spec import CompressionSpec, LocalModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.resolve import find_under
 from workers.engine.progress import Progress
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
 from workers.stages.context import StageContext, write_atomically
+from workers.stages.original import source_gguf
 
 _BITS = {"int8": 8, "int4": 4}
 
@@ -132,12 +131,3 @@ def refuse_unquantisable(context: StageContext, checkpoint: Path) -> None:
             refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context), pointer=pointer)
         else:
             targets_of(Checkpoint.open(checkpoint), group_size=options.group_size, pointer=pointer)
-
-
-def source_gguf(context: StageContext) -> Path | None:
-    """The GGUF file that the job's model came in, if it did: its tokenizer goes into GGUF files that are made."""
-    spec: CompressionSpec = context.stage.spec
-    if not isinstance(spec.model, LocalModel):
-        return None
-    found = find_under(spec.model.path, context.stage.runtime.model_roots)
-    return found if found.is_file() else None

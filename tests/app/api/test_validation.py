@@ -192,6 +192,19 @@ def test_halves_of_blocks_that_cannot_go(
     assert only(client, body)["pointer"] == pointer
 
 
+def test_a_pruned_gguf_file_of_what_is_none(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    write_gguf(model_root / "m.gguf", 12)
+    hub = {"source": "hub", "id": "a/b"}
+    for model in (hub, {"source": "local", "path": "model"}):
+        error = only(client, {"model": model, "pruning": {"kind": "depth", "blocks": 2, "gguf": True}})
+        assert error["pointer"] == "/pruning/gguf"
+    for kind in ({"kind": "sub_block", "units": 2}, {"kind": "flap", "ratio": 0.2}):
+        body = {"model": {"source": "local", "path": "m.gguf"}, "pruning": {**kind, "gguf": True}}
+        assert only(client, body)["pointer"] == "/pruning/gguf"
+    assert client.post("/jobs", json=local("m.gguf", blocks=2, gguf=True)).status_code == 202
+
+
 def test_halves_of_blocks_are_searched_in_the_prune_stage(client: TestClient, model_root: Path) -> None:
     checkpoint(model_root)
     for pruning in ({"units": 12, "plus": True}, {"ratio": 0.5}, {"drop": ["11.mlp", "0.attention"]}):

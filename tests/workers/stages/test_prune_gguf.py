@@ -1,0 +1,147 @@
+"""Depth pruning of a model that came as a GGUF file: the file is pruned too, still quantised."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.domain.jobs import StageName, stages_of
+from app.domain.protocol import Runtime, StageSpec
+from app.domain.results import Pruned
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput, UnsupportedModel
+from app.storage import LocalStore, output_of
+from tests.fixtures.tiny_gguf import write_tiny_gguf
+from workers.stages import benchmark, prune, report, score
+from workers.stages.context import RESULT_FILES, StageContext
+
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny.Q8_0.gguf"},
+    "scoring": {"criterion": "magnitude", "plus": False},
+    "recovery": {"kind": "none"},
+    "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
+}
+RUNS: dict[StageName, Any] = {
+    StageName.SCORE: score.run,
+    StageName.PRUNE: prune.run,
+    StageName.BENCHMARK: benchmark.run,
+    StageName.REPORT: report.run,
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    config = LlamaConfig(
+        vocab_size=288,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    write_tiny_gguf(tmp_path / "tiny.Q8_0.gguf", model, quantisation="Q8_0")
+    model.save_pretrained(tmp_path / "folder")
+    return tmp_path
+
+
+def run_job(root: Path, pruning: dict[str, Any], **more: Any) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "depth", **pruning}, **more})
+    inputs: dict[StageName, Path] = {}
+    results: dict[StageName, Any] = {}
+    for name in stages_of(spec):
+        stage = StageSpec(
+            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
+            stage=name,
+            created_at=datetime(2026, 11, 24, tzinfo=UTC),
+            spec=spec,
+            work=root / "work" / name,
+            inputs=dict(inputs),
+            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
+        )
+        context = StageContext(stage, lambda event: None)
+        context.out.mkdir(parents=True)
+        results[name] = RUNS[name](context)
+        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
+        inputs[name] = context.out
+    return results, inputs
+
+
+def test_a_scored_job_writes_the_file_without_its_blocks(root: Path) -> None:
+    results, folders = run_job(root, {"blocks": 2})
+    pruned: Pruned = results[StageName.PRUNE]
+    assert pruned.gguf is not None
+    assert pruned.gguf.path == "tiny.Q8_0-pruned.gguf"
+    target = folders[StageName.PRUNE] / pruned.gguf.path
+    assert target.stat().st_size == pruned.gguf.bytes_after < pruned.gguf.bytes_before
+    assert pruned.gguf.bytes_before == (root / "tiny.Q8_0.gguf").stat().st_size
+    before, after = gguf.GGUFReader(root / "tiny.Q8_0.gguf"), gguf.GGUFReader(target)
+    old = {tensor.name: tensor for tensor in before.tensors}
+    assert after.fields["llama.block_count"].contents() == 4
+    for tensor in after.tensors:
+        _, _, rest = tensor.name.partition("blk.")
+        position, _, part = rest.partition(".")
+        name = f"blk.{pruned.kept[int(position)]}.{part}" if rest else tensor.name
+        assert tensor.tensor_type == old[name].tensor_type
+        assert np.array_equal(tensor.data, old[name].data)
+    page = (folders[StageName.REPORT] / "report.html").read_text()
+    assert "prune/tiny.Q8_0-pruned.gguf" in page
+    assert "still quantised as it was" in page
+    assert "tiny.Q8" in (folders[StageName.REPORT] / "report.md").read_text()
+
+
+def test_it_is_stored_as_bytes_under_its_name(root: Path) -> None:
+    _, folders = run_job(root, {"drop": [1]})
+    output = output_of(UUID("0193a1b2-0000-7000-8000-000000000002"), 1)
+    stored_files = LocalStore(root / "artifacts").put_folder(folders[StageName.PRUNE], output, check=lambda: None)
+    files = {file.path: file for file in stored_files}
+    stored = files["tiny.Q8_0-pruned.gguf"]
+    assert stored.content_type == "application/octet-stream"
+    assert stored.size == (folders[StageName.PRUNE] / stored.path).stat().st_size
+
+
+def test_it_can_be_left_out(root: Path) -> None:
+    results, folders = run_job(root, {"drop": [1], "gguf": False})
+    assert results[StageName.PRUNE].gguf is None
+    assert list(folders[StageName.PRUNE].glob("*.gguf")) == []
+
+
+def test_a_folder_has_no_such_file(root: Path) -> None:
+    folder = {"source": "local", "path": "folder"}
+    with pytest.raises(InvalidInput) as caught:
+        run_job(root, {"drop": [1], "gguf": True}, model=folder)
+    assert caught.value.errors[0].pointer == "/pruning/gguf"
+    assert list((root / "work" / "prune" / "out").iterdir()) == []
+    (root / "work" / "prune" / "out").rmdir()
+    assert run_job(root, {"drop": [1]}, model=folder)[0][StageName.PRUNE].gguf is None
+
+
+def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint is written all the same, unless the file was insisted on."""
+    reason = "every 2 blocks of this model differ by their number"
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedModel(reason)
+
+    monkeypatch.setattr(prune, "prune_gguf_depth", refuse)
+    results, folders = run_job(root, {"drop": [1]})
+    assert results[StageName.PRUNE].gguf is None
+    assert results[StageName.PRUNE].notes == [f"No GGUF file was written beside the checkpoint. {reason}"]
+    assert (folders[StageName.PRUNE] / "checkpoint" / "model.safetensors").is_file()
+    assert reason in (folders[StageName.REPORT] / "report.md").read_text()
+    for folder in folders.values():
+        folder.rename(folder.with_name("before"))
+    with pytest.raises(UnsupportedModel) as caught:
+        run_job(root, {"drop": [1], "gguf": True})
+    assert caught.value.errors[0].pointer == "/pruning/gguf"
