@@ -254,6 +254,14 @@ class TaskScore(Result):
 
 
 class Measurement(Result):
+class ReusedFigure(Result):
+    """A figure of the original that an earlier job measured on the same weights, machine and settings."""
+
+    figure: str  # "perplexity", "samples", "tasks": which was reused
+    measured_at: datetime  # when the reused figure was
+    job_id: UUID  # of the job whose figure is reused
+
+
     """All that was measured on one variant."""
 
     variant: VariantName
@@ -267,6 +275,7 @@ class Measurement(Result):
     samples: list[Sample] = Field(default_factory=list)
     tasks: list[TaskScore] = Field(default_factory=list)
 
+    reused: list[ReusedFigure] = Field(default_factory=list)
 
 class Benchmarks(Result):
     """The benchmark stage's result: the original first, then its variants."""

@@ -121,6 +121,27 @@ def read_folder(folder: str, roots: Sequence[Path]) -> dict[str, dict[str, Any]]
         InvalidInput: the folder is not under the roots, or a definition is broken, calls code, or reads files
             outside the folder.
     """
+    path = find_folder(folder, roots)
+    found = {}
+    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
+        try:
+            definition = yaml.safe_load(file.read_text(encoding="utf-8"))  # refuses !function, which names code
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise _bad_definition(file, "is no plain YAML; definitions may not call code", error) from error
+        if not isinstance(definition, dict) or not isinstance(definition.get("task"), str):
+            raise _bad_definition(file, "has no `task`, the name of one task")
+        if "include" in definition or "class" in definition:
+            raise _bad_definition(file, "includes other files or classes, which is not taken")
+        found[definition["task"]] = _with_own_files(definition, file)
+    return found
+
+
+def find_folder(folder: str, roots: Sequence[Path]) -> Path:
+    """Where a folder of task definitions lies.
+
+    Raises:
+        InvalidInput: it is not under the roots.
+    """
     pointer = f"{_POINTER}/folder"
     given = Path(folder)
     candidates = [given] if given.is_absolute() else [root / given for root in roots]
@@ -134,18 +155,7 @@ def read_folder(folder: str, roots: Sequence[Path]) -> dict[str, dict[str, Any]]
             value=folder,
             expected="a folder with YAML files of tasks",
         )
-    found = {}
-    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
-        try:
-            definition = yaml.safe_load(file.read_text(encoding="utf-8"))  # refuses !function, which names code
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise _bad_definition(file, "is no plain YAML; definitions may not call code", error) from error
-        if not isinstance(definition, dict) or not isinstance(definition.get("task"), str):
-            raise _bad_definition(file, "has no `task`, the name of one task")
-        if "include" in definition or "class" in definition:
-            raise _bad_definition(file, "includes other files or classes, which is not taken")
-        found[definition["task"]] = _with_own_files(definition, file)
-    return found
+    return path
 
 
 def _with_own_files(definition: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""Quality of the variants that are in memory: perplexity, fidelity, tasks and samples, all on the same tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from app.domain.options import PerplexityBenchmark, SelfText
+from app.domain.results import (
+    Perplexity,
+    Sample,
+    TextInfo,
+)
+from app.errors import InvalidInput
+from workers.engine.benchmarks.fidelity import divergence, fidelity
+from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
+from workers.engine.benchmarks.samples import write_samples
+from workers.engine.benchmarks.tasks import TaskRun, find_folder, run_tasks
+from workers.engine.benchmarks.windows import Windows, overlapping, with_first_token
+from workers.engine.blocks import BlockModel
+from workers.engine.calibration import AnyText, TextSource, describe_batch, starts_with_bos, token_batch
+from workers.stages.benchmark_variants import ORIGINAL, Variant
+from workers.stages.context import StageContext
+from workers.stages.reuse import KnownFigures, digest
+
+
+def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:
+    """The windows of each text of the spec; where perplexity is left out, fidelity has generated text."""
+    benchmark = context.stage.spec.benchmark
+    if benchmark.perplexity is None and not benchmark.fidelity.enabled:
+        return
+    options = benchmark.perplexity or PerplexityBenchmark()
+    stride = options.stride or options.tokens
+    apart = math.ceil((options.tokens + (options.windows - 1) * stride) / options.tokens)  # windows without overlap
+    for index, text in enumerate(options.texts):
+        ids, info = token_batch(
+            source,
+            text,
+            purpose="measuring",
+            samples=apart,
+            tokens=options.tokens,
+            exact=False,
+            index=index,
+            pointer="/benchmark/perplexity",
+            text_pointer=f"/benchmark/perplexity/texts/{index}",
+            progress=context.progress,
+        )
+        if stride < options.tokens:
+            ids = overlapping(ids, stride=stride)[: options.windows]
+        if len(ids) < options.windows:
+            context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
+        yield _windows(ids, info, text, options, source)
+
+
+def _windows(ids: Tensor, info: TextInfo, text: AnyText, options: PerplexityBenchmark, source: TextSource) -> Windows:
+    """The windows with their protocol, and a beginning-of-text token before each where that was asked.
+
+    Raises:
+        InvalidInput: the model has no such token.
+    """
+    overlap = options.tokens - options.stride if options.stride else 0
+    if isinstance(text, SelfText):  # sampled from that token on, where the model has one
+        bos: Literal["each", "first", "none"] = "none" if source.bos is None else "each"
+    else:
+        bos = "first" if starts_with_bos(source.tokenizer) else "none"
+    if options.bos == "each" and bos != "each":
+        if source.bos is None:
+            raise InvalidInput.field(
+                "/benchmark/perplexity/bos",
+                "The model has no beginning-of-text token.",
+                value=options.bos,
+                expected='"first"',
+            )
+        if bos == "first":  # the text's own goes, or the first window would have two
+            ids = ids[1:] if len(ids) > 1 else ids
+        ids = with_first_token(ids, source.bos)
+        overlap += 1 if overlap else 0
+        bos = "each"
+    protocol = protocol_of(tokens=ids.shape[1], bos=bos, overlap=overlap)
+    described = describe_batch(ids, description=info.description, source=info.source, identity=info.identity)
+    return Windows(ids, described, protocol, overlap)
+
+
+def measure_quality(
+    context: StageContext,
+    group: list[Variant],
+    models: dict[str, PreTrainedModel],
+    windows: list[Windows],
+    source: TextSource,
+    known: KnownFigures,
+) -> list[str]:
+    """Perplexity, fidelity, tasks and samples of what has none yet; returns notes.
+
+    Of the original, what an earlier job measured is taken from `known`.
+    """
+    benchmark = context.stage.spec.benchmark
+    notes = []
+    original = BlockModel.from_model(models[ORIGINAL])
+    for variant in group:
+        if variant.measured:  # the original, in a later pair
+            continue
+        variant.measured = True
+        figures = known if variant.name == ORIGINAL else replace(known, folder=None, reused=[])
+        model = BlockModel.from_model(models[variant.name])
+        for window in windows:
+            if benchmark.perplexity is not None:
+                variant.perplexity.append(_perplexity(context, figures, model, window))
+            if benchmark.fidelity.enabled and variant.name != ORIGINAL:
+                found = divergence(original, model, window, progress=context.progress)
+                variant.fidelity.append(fidelity(found, window))
+        if benchmark.tasks is not None:
+            variant.tasks = _tasks(context, figures.recall, models, variant, source)
+            before = group[0].tasks
+            if known.reused and [run.items.keys() for run in before] != [run.items.keys() for run in variant.tasks]:
+                context.log("The tasks have other items than those that an earlier job measured: measuring them anew.")
+                group[0].tasks = _tasks(context, known.measure_anew, models, group[0], source)
+        if benchmark.samples is not None:
+            try:
+                variant.samples = _samples(context, figures, models[variant.name], source)
+            except InvalidInput as error:
+                notes.append(f"No samples were written. {error.detail}")
+    return notes
+
+
+def _perplexity(context: StageContext, figures: KnownFigures, model: BlockModel, window: Windows) -> Perplexity:
+    settings = [window.text.sha256, window.protocol, window.overlap]
+
+    def measure() -> Perplexity:
+        return perplexity(window_losses(model, window, progress=context.progress), window)
+
+    found = figures.recall("perplexity", settings, TypeAdapter(Perplexity), measure)
+    return found.model_copy(update={"text": window.text})  # the same tokens, as this job describes them
+
+
+def _tasks(
+    context: StageContext, recall: Any, models: dict[str, PreTrainedModel], variant: Variant, source: TextSource
+) -> list[TaskRun]:
+    options = context.stage.spec.benchmark.tasks
+    assert options is not None, "the caller has looked"
+    roots = context.stage.runtime.data_roots
+
+    def measure() -> list[TaskRun]:
+        context.log(f"Running {len(options.tasks)} tasks on the {variant.name} model.")
+        return run_tasks(models[variant.name], source.tokenizer, options, roots=roots)
+
+    files = sorted(find_folder(options.folder, roots).rglob("*")) if options.folder is not None else []
+    found: list[TaskRun] = recall(
+        "tasks", [options.model_dump(mode="json"), digest(files)], TypeAdapter(list[TaskRun]), measure
+    )
+    return found
+
+
+def _samples(context: StageContext, figures: KnownFigures, model: PreTrainedModel, source: TextSource) -> list[Sample]:
+    options = context.stage.spec.benchmark.samples
+    assert options is not None, "the caller has looked"
+
+    def measure() -> list[Sample]:
+        return write_samples(
+            model,
+            source.tokenizer,
+            options.prompts,
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            seed=context.stage.spec.seed,
+            progress=context.progress,
+        )
+
+    settings = [options.model_dump(mode="json"), context.stage.spec.seed]
+    return figures.recall("samples", settings, TypeAdapter(list[Sample]), measure)

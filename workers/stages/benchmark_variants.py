@@ -1,0 +1,88 @@
+"""What the benchmark stage measures: the original, and what the stages before have made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.domain.jobs import StageName
+from app.domain.results import (
+    Fidelity,
+    LatencyCell,
+    Measurement,
+    Memory,
+    Perplexity,
+    Quantised,
+    ReusedFigure,
+    Sample,
+)
+from workers.engine.benchmarks.tasks import TaskRun, scores_of
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_import import import_gguf
+from workers.engine.checkpoints.new_folder import new_folder
+from workers.stages.context import StageContext
+
+ORIGINAL = "original"
+
+
+@dataclass
+class Variant:
+    """One model, and what has been measured of it so far."""
+
+    name: str
+    path: Path
+    parameters: int
+    blocks: int
+    bytes_on_disk: int
+    timed: bool = True  # whether speed and memory are measured too
+    memory: Memory | None = None
+    perplexity: list[Perplexity] = field(default_factory=list)
+    fidelity: list[Fidelity] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    latency: list[LatencyCell] = field(default_factory=list)
+    tasks: list[TaskRun] = field(default_factory=list)
+    measured: bool = False  # whether its quality has been
+    reused: list[ReusedFigure] = field(default_factory=list)
+
+    def measurement(self, original: Variant) -> Measurement:
+        return Measurement(
+            variant=self.name,
+            parameters=self.parameters,
+            blocks=self.blocks,
+            bytes_on_disk=self.bytes_on_disk,
+            latency=self.latency,
+            memory=self.memory,
+            perplexity=self.perplexity,
+            fidelity=self.fidelity,
+            samples=self.samples,
+            tasks=scores_of(self.tasks, None if self is original else original.tasks),
+            reused=self.reused,
+        )
+
+
+def open_variant(name: str, path: Path, parameters: int, blocks: int) -> Variant:
+    return Variant(name, path, parameters, blocks, Checkpoint.open(path).total_bytes)
+
+
+def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
+    """The final model as the quantise stage left it, once for each way.
+
+    A GGUF file is measured by its values: unpacked into a checkpoint, as transformers does it. How fast llama.cpp is
+    with it cannot be told that way, so neither speed nor memory is.
+    """
+    if not context.has(StageName.QUANTISE):
+        return []
+    folder = context.input(StageName.QUANTISE)
+    found = []
+    for made in context.read(StageName.QUANTISE, Quantised).variants:
+        path = folder / made.path
+        unpacked = path.is_file()
+        if unpacked:
+            path = context.scratch / made.name
+            if not path.is_dir():
+                with new_folder(path) as new:
+                    import_gguf(folder / made.path, new, progress=context.progress)
+        found.append(
+            Variant(f"{final.name}-{made.name}", path, final.parameters, final.blocks, made.bytes, timed=not unpacked)
+        )
+    return found
