@@ -54,6 +54,7 @@ class TextInfo(Result):
     samples: int
     tokens: int  # per sample
     sha256: str  # over the token ids, little-endian int64
+    revision: str | None = None  # commit of a text from the hub
 
 
 class BlockScore(Result):
@@ -253,7 +254,6 @@ class TaskScore(Result):
     p_value: float | None = None  # two-sided, exact McNemar on the items that only one of the two got right
 
 
-class Measurement(Result):
 class ReusedFigure(Result):
     """A figure of the original that an earlier job measured on the same weights, machine and settings."""
 
@@ -262,6 +262,7 @@ class ReusedFigure(Result):
     job_id: UUID  # of the job whose figure is reused
 
 
+class Measurement(Result):
     """All that was measured on one variant."""
 
     variant: VariantName
@@ -274,8 +275,8 @@ class ReusedFigure(Result):
     fidelity: list[Fidelity] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
     tasks: list[TaskScore] = Field(default_factory=list)
-
     reused: list[ReusedFigure] = Field(default_factory=list)
+
 
 class Benchmarks(Result):
     """The benchmark stage's result: the original first, then its variants."""

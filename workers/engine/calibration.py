@@ -4,8 +4,8 @@ A text is tokenised as one piece, as transformers would, and cut into windows th
 training draw windows at random with the job's seed, as the paper draws its samples (Shortened LLaMA, arXiv
 2402.02834); measuring takes the first windows, in order, as perplexity is measured everywhere.
 
-Text that the model generates itself is sampled from a stream of random numbers of its own for each purpose, so the
-three are disjoint draws, and kept in the machine's cache.
+Text that is given is tokenised once and kept (`text_ids.py`). Text that the model generates itself is sampled from a
+stream of random numbers of its own for each purpose, so the three are disjoint draws, and kept likewise.
 """
 
 from __future__ import annotations
@@ -13,39 +13,36 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 from uuid import UUID
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.datasets import DatasetFormat
-from app.domain.options import HubText, LocalText, NamedText, SelfText, UploadText
+from app.domain.options import SelfText
 from app.domain.protocol import UploadedFile
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.generation import derive_seed, sample_text
+from workers.engine.kept import tokenizer_fingerprint
 from workers.engine.models import load_tokenizer
-from workers.engine.named_texts import NamedSource
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
-from workers.engine.texts import hub_revision, read_hub, read_local
-from workers.engine.uploads import describe_upload, find_upload, upload_documents, upload_text
+from workers.engine.text_ids import GivenText, text_ids
 
 Purpose = Literal["calibration", "training", "measuring"]
-AnyText = SelfText | NamedText | HubText | LocalText | UploadText
+AnyText = SelfText | GivenText
 
-CHUNK_CHARS = 4_000_000  # text tokenised in one call; longer ones are cut at the end of a line
-READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from
-MAX_STREAM_TOKENS = 100_000_000  # where nothing bounds what is read of a hub data set
+READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from,
+READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake
+HASHED_TOKENS = 1 << 22  # at a time
 GENERATION_VERSION = 1  # of the sampling; part of the cache's key
 
 
@@ -66,6 +63,10 @@ class TextSource:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.checkpoint)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        return tokenizer_fingerprint(self.checkpoint)
 
     @property
     def bos(self) -> int | None:
@@ -88,6 +89,7 @@ def token_batch(
     pointer: str,
     text_pointer: str,
     exact: bool = True,
+    mapped: bool = False,
     index: int = 0,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, TextInfo]:
@@ -99,10 +101,11 @@ def token_batch(
         pointer: the object of the spec that asks for `samples` and `tokens`, for errors.
         text_pointer: the text's own place in the spec.
         exact: whether fewer windows than `samples` are an error; else one is enough.
+        mapped: leave the ids of a text in the file in which they are kept, as far as all of them are taken.
         index: tells several generated texts of one purpose apart.
 
     Returns:
-        (samples, tokens) int64 ids on the CPU, and the text's description.
+        (samples, tokens) ids on the CPU, int64, or where they are `mapped` int32; and the text's description.
 
     Raises:
         InvalidInput: the text is too short, cannot be read, or the model cannot hold so many tokens.
@@ -114,29 +117,20 @@ def token_batch(
             raise InvalidInput.field(f"{pointer}/samples", "Generated text needs a number of samples.")
         return _generated(source, text, purpose, index, samples, tokens, progress)
     draw = purpose != "measuring"
-    need = None if samples is None else samples * tokens
-    if isinstance(text, LocalText):
-        ids = tokenize(source.tokenizer, _pieces(read_local(text, source.data_roots, pointer=text_pointer)))
-        description, identity = f"{text.path}, {text.start:g} to {text.stop:g}", text.path
-    elif isinstance(text, UploadText):
-        file = find_upload(text, source.uploads, pointer=text_pointer)
-        if file.format is DatasetFormat.TEXT:
-            pieces = _pieces(upload_text(text, file, pointer=text_pointer))
-        else:
-            pieces = _joined(upload_documents(text, file, pointer=text_pointer))
-        ids = tokenize(source.tokenizer, pieces)
-        description, identity = describe_upload(text, file), file.sha256
-    elif isinstance(text, NamedText):
-        named = NamedSource(text, measuring=not draw, cache=source.cache)
-        ids = tokenize(source.tokenizer, _joined(named.documents(), between=named.set.between))
-        description, identity = named.description, named.set.id
-    else:
-        revision = hub_revision(text, pointer=text_pointer)
-        rows = read_hub(text, revision=revision, pointer=text_pointer)
-        wanted = MAX_STREAM_TOKENS if need is None else need * (READ_AHEAD if draw else 1)
-        ids = tokenize(source.tokenizer, _joined(rows), stop_after=min(wanted, MAX_STREAM_TOKENS))
-        name = " ".join(part for part in (text.id, text.config, text.split) if part)
-        description, identity = f"{name} at {revision[:12]}", text.id
+    wanted = None if samples is None else _read_ahead(samples * tokens) if draw else samples * tokens
+    found = text_ids(
+        text,
+        tokenizer=lambda: source.tokenizer,
+        fingerprint=source.tokenizer_fingerprint,
+        roots=source.data_roots,
+        uploads=source.uploads,
+        cache=source.cache,
+        measuring=not draw,
+        wanted=wanted,
+        pointer=text_pointer,
+        progress=progress,
+    )
+    ids, description = found.ids, found.description
     windows = len(ids) // tokens
     if windows < 1 or (exact and samples is not None and windows < samples):
         count = samples if exact and samples is not None else 1
@@ -150,31 +144,20 @@ def token_batch(
     chosen = choose_windows(windows, samples, seed=derive_seed(source.seed, purpose, index) if draw else None)
     if draw and len(chosen) < windows:
         description += f", windows drawn with seed {source.seed}"
-    batch = torch.from_numpy(ids[: windows * tokens].astype(np.int64)).view(windows, tokens)[chosen]
-    return batch, describe_batch(batch, description=description, source=text.source, identity=identity)
+    batch = torch.from_numpy(ids[: windows * tokens]).view(windows, tokens)
+    if len(chosen) < windows:
+        batch = batch[chosen]
+    if not mapped:
+        batch = batch.long()
+    info = describe_batch(
+        batch, description=description, source=text.source, identity=found.identity, revision=found.revision
+    )
+    return batch, info
 
 
-def tokenize(
-    tokenizer: PreTrainedTokenizerBase, pieces: Iterator[str], *, stop_after: int | None = None
-) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """Token ids of the pieces of one text, one after the other; a beginning-of-text token only at its start.
-
-    Args:
-        stop_after: read no further piece once there are so many tokens.
-
-    Returns:
-        (tokens,), int32: half the memory of torch's integers.
-    """
-    empty = cast(list[int], tokenizer("")["input_ids"])
-    found = [np.array([token for token in empty[:1] if token == tokenizer.bos_token_id], dtype=np.int32)]
-    total = len(found[0])
-    for piece in pieces:
-        encoded = tokenizer(piece, add_special_tokens=False, return_attention_mask=False, verbose=False)
-        found.append(np.array(encoded["input_ids"], dtype=np.int32))
-        total += len(found[-1])
-        if stop_after is not None and total >= stop_after:
-            break
-    return np.concatenate(found)
+def _read_ahead(tokens: int) -> int:
+    """How many tokens of a stream to draw so many from: some times as many, where that is quick."""
+    return max(tokens, min(tokens * READ_AHEAD, READ_AHEAD_TOKENS))
 
 
 def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -241,16 +224,21 @@ def _special_tokens(source: TextSource) -> Sequence[int]:
         return ()
 
 
-def describe_batch(batch: Tensor, *, description: str, source: str, identity: str) -> TextInfo:
-    """What the results say of a batch, (samples, tokens) int64."""
-    digest = hashlib.sha256(batch.numpy().astype("<i8").tobytes()).hexdigest()
+def describe_batch(
+    batch: Tensor, *, description: str, source: str, identity: str, revision: str | None = None
+) -> TextInfo:
+    """What the results say of a batch, (samples, tokens) integers."""
+    digest = hashlib.sha256()
+    for part in torch.split(batch, max(1, HASHED_TOKENS // max(1, batch.shape[1]))):
+        digest.update(part.numpy().astype("<i8").tobytes())
     return TextInfo(
         description=description,
         source=source,
         identity=identity,
         samples=batch.shape[0],
         tokens=batch.shape[1],
-        sha256=digest,
+        sha256=digest.hexdigest(),
+        revision=revision,
     )
 
 
@@ -263,29 +251,3 @@ def _check_positions(config: PretrainedConfig, tokens: int, pointer: str) -> Non
             value=tokens,
             expected=f"at most {limit:,} tokens",
         )
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """`text` in pieces of at most CHUNK_CHARS or a little more, cut after a line's end."""
-    start = 0
-    while start < len(text):
-        end = start + CHUNK_CHARS
-        if end < len(text):
-            end = text.find("\n", end) + 1 or end
-        yield text[start:end]
-        start = end
-
-
-def _joined(rows: Iterator[str], *, between: str = "\n\n") -> Iterator[str]:
-    """Rows joined, by empty lines as WikiText is measured, in pieces that are worth a call of the tokenizer."""
-    held: list[str] = []
-    size = 0
-    first = True
-    for row in rows:
-        held.append(row)
-        size += len(row)
-        if size >= CHUNK_CHARS // 16:
-            yield ("" if first else between) + between.join(held)
-            held, size, first = [], 0, False
-    if held:
-        yield ("" if first else between) + between.join(held)

@@ -8,15 +8,18 @@ gives the same place, so slices that touch (0 to 0.6, 0.6 to 1) are disjoint and
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.domain.options import HubText, LocalText, UploadText
-from app.errors import InvalidInput, ServiceError, Unavailable
+from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
 
 MAX_SLICE_BYTES = 2 * 2**30  # what is tokenised at once has to fit in memory
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _LINE_SEARCH_BYTES = 1 << 16  # a file without a line break for so long is cut between two characters
 
 
@@ -56,6 +59,34 @@ def read_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
             value=text.path,
             expected="a text file in UTF-8",
         ) from error
+
+
+def hash_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
+    """sha256 of the bytes of the slice that `text` names, in hexadecimal.
+
+    Raises:
+        InvalidInput: no such file under the roots.
+    """
+    digest = hashlib.sha256()
+    with find_text_file(text, roots, pointer=pointer).open("rb") as file:
+        start, stop = slice_bytes(file, text)
+        file.seek(start)
+        while start < stop and (chunk := file.read(min(1 << 20, stop - start))):
+            digest.update(chunk)
+            start += len(chunk)
+    return digest.hexdigest()
+
+
+def read_unchanged(text: LocalText, roots: Sequence[Path], *, pointer: str, sha256: str) -> str:
+    """As `read_local`, of a slice whose bytes had this sha256 a moment ago.
+
+    Raises:
+        StageFailed: they have not now; what is made of them would be kept under another content's key.
+    """
+    content = read_local(text, roots, pointer=pointer)
+    if hash_local(text, roots, pointer=pointer) != sha256:
+        raise StageFailed(f'"{text.path}" was changed while it was read.')
+    return content
 
 
 def read_slice(path: Path, text: LocalText | UploadText, *, name: str, pointer: str) -> str:
@@ -108,12 +139,16 @@ def _boundary(file: BinaryIO, fraction: float, size: int) -> int:
 def hub_revision(text: HubText, *, pointer: str) -> str:
     """The commit of the data set that `text` names, so that every stage reads the same rows.
 
+    A text that names a commit is taken at its word, and no hub is asked.
+
     Raises:
         Unavailable: the hub does not answer.
         InvalidInput: the hub has no such data set or revision.
     """
     from huggingface_hub import HfApi
 
+    if text.revision is not None and _COMMIT.fullmatch(text.revision):
+        return text.revision
     try:
         commit = HfApi().dataset_info(text.id, revision=text.revision, timeout=30).sha
     except Exception as error:

@@ -33,7 +33,7 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         UnsupportedModel: the checkpoint's form does not take trained weights.
         StageFailed: a loss is not finite.
     """
-    ids, text = training_tokens(job, options)
+    ids, text = training_tokens(job, options, mapped=True)
     start, notes = healed_start(job, options, ids)
     model = job.load(start, whole=True)
     train_all(model)

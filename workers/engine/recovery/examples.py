@@ -9,7 +9,7 @@ across a border.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,13 +22,15 @@ from app.domain.recovery_options import LoraRecovery
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import describe_batch, starts_with_bos
-from workers.engine.recovery.job import RecoveryJob, training_tokens
+from workers.engine.kept import kept_tensors
+from workers.engine.recovery.job import RecoveryJob, pinned, training_tokens
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences
-from workers.engine.texts import hub_revision, hub_rows, read_local
+from workers.engine.texts import hash_local, hub_revision, hub_rows, read_unchanged
 from workers.engine.uploads import describe_upload, find_upload, upload_rows
 
 IGNORED = -100  # the label that no loss is taken on
+COUNT = "examples"  # the name under which their number is kept beside the samples
 OPEN_SAMPLES = 32  # samples that an example may still go into
 _WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
@@ -56,7 +58,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
         InvalidInput: the text cannot be read, or is not in that format.
     """
     if options.format == "text":
-        ids, info = training_tokens(job, options)
+        ids, info = training_tokens(job, options, mapped=True)
         return Sequences(ids), info
     if not isinstance(options.text, LocalText | HubText | UploadText):
         raise InvalidInput.field(
@@ -65,11 +67,31 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
             value=options.format,
             expected='"text", or a file or a data set of examples',
         )
+    source = _source(job, options.text)
+    key = {
+        **source.key,
+        "tokenizer": job.texts.tokenizer_fingerprint,
+        "examples": [options.format, options.samples, options.tokens, options.packing, options.mask_prompt],
+    }
+    found = kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source))
+    count = int(found.pop(COUNT))
+    data = Sequences(found.pop("ids"), found)
+    info = describe_batch(
+        data.ids,
+        description=f"{source.description}, {count} examples",
+        source=options.text.source,
+        identity=source.identity,
+        revision=source.revision,
+    )
+    return data, info
+
+
+def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[str, Tensor]:
+    """The samples as tensors, and how many examples are in them."""
     tokenizer = job.texts.tokenizer
-    rows, description, identity = _rows(job, options.text)
     encode = alpaca if options.format == "alpaca" else chat
     examples = []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(source.rows(), start=1):
         example = _encoded(encode, tokenizer, row, number)
         examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
         if options.samples is not None and len(examples) >= options.samples:
@@ -86,13 +108,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
             value=options.tokens,
             expected="longer samples, or `mask_prompt`: false",
         )
-    info = describe_batch(
-        data.ids,
-        description=f"{description}, {len(examples)} examples",
-        source=options.text.source,
-        identity=identity,
-    )
-    return data, info
+    return {"ids": data.ids, **data.columns, COUNT: torch.tensor(len(examples))}
 
 
 def alpaca(tokenizer: PreTrainedTokenizerBase, row: Any) -> Example:
@@ -181,22 +197,51 @@ def _labels(example: Example, *, mask_prompt: bool) -> Tensor:
     return labels
 
 
-def _rows(job: RecoveryJob, text: LocalText | HubText | UploadText) -> tuple[Iterator[Any], str, str]:
-    """Rows, the text's description and its identity."""
+@dataclass(frozen=True)
+class _Source:
+    """Rows of examples: what they are known by, and how to read them."""
+
+    key: dict[str, Any]  # the content's
+    rows: Callable[[], Iterator[Any]]
+    description: str
+    identity: str
+    revision: str | None = None
+
+
+def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Source:
     pointer = "/recovery/text"
+    text = pinned(job, given)
     if isinstance(text, HubText):
-        revision = hub_revision(text, pointer=pointer)
+        hub, revision = text, hub_revision(text, pointer=pointer)
         name = " ".join(part for part in (text.id, text.config, text.split) if part)
-        return hub_rows(text, revision=revision, pointer=pointer), f"{name} at {revision[:12]}", text.id
+        return _Source(
+            key={"hub": [text.id, text.config, text.split, revision]},
+            rows=lambda: hub_rows(hub, revision=revision, pointer=pointer),
+            description=f"{name} at {revision[:12]}",
+            identity=text.id,
+            revision=revision,
+        )
     if isinstance(text, UploadText):
-        file = find_upload(text, job.texts.uploads, pointer=pointer)
-        return upload_rows(text, file), describe_upload(text, file), file.sha256
-    lines = read_local(text, job.texts.data_roots, pointer=pointer).split("\n")  # a JSON string may hold U+2028
-    return _parsed(lines), f"{text.path}, {text.start:g} to {text.stop:g}", text.path
+        upload, file = text, find_upload(text, job.texts.uploads, pointer=pointer)
+        return _Source(
+            key={"upload": file.sha256, "format": file.format, "slice": [text.start, text.stop]},
+            rows=lambda: upload_rows(upload, file),
+            description=describe_upload(text, file),
+            identity=file.sha256,
+        )
+    assert isinstance(text, LocalText)
+    local, roots = text, job.texts.data_roots
+    sha256 = hash_local(text, roots, pointer=pointer)
+    return _Source(
+        key={"local": sha256},
+        rows=lambda: _parsed(read_unchanged(local, roots, pointer=pointer, sha256=sha256)),
+        description=f"{text.path}, {text.start:g} to {text.stop:g}",
+        identity=text.path,
+    )
 
 
-def _parsed(lines: list[str]) -> Iterator[Any]:
-    for number, line in enumerate(lines, start=1):
+def _parsed(content: str) -> Iterator[Any]:
+    for number, line in enumerate(content.split("\n"), start=1):  # a JSON string may hold U+2028
         if not line.strip():
             continue
         try:

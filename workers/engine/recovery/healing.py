@@ -84,7 +84,7 @@ def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> tup
     """The checkpoint that a training begins with, and notes: the pruned one, healed first where that was asked."""
     if not options.heal:
         return job.pruned, []
-    ids = ids[:HEAL_SAMPLES]
+    ids = ids[:HEAL_SAMPLES].long()
     key = job.identity(ids=hashlib.sha256(ids.numpy().tobytes()).hexdigest())
     target, record = job.scratch / f"healed-{key[:16]}", job.scratch / f"healed-{key[:16]}.json"
     if not (target.is_dir() and record.is_file()):  # an earlier attempt may have made it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.options import HubText, Text
 from app.domain.recovery_options import TrainedRecovery
 from app.domain.results import LossPoint, TextInfo
 from app.errors import InvalidInput
@@ -23,6 +25,7 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.trainer import Loss
 from workers.engine.recovery.training import Sequences, TrainingOutcome, TrainingSettings, train
 from workers.engine.runtime import Machine
+from workers.engine.texts import hub_revision
 
 GENERATED_SAMPLES = 512  # of self-generated training text, where the spec names no number
 
@@ -87,8 +90,13 @@ def check_optimizer(options: Any) -> None:
         )
 
 
-def training_tokens(job: RecoveryJob, options: TrainedRecovery) -> tuple[Tensor, TextInfo]:
+def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool = False) -> tuple[Tensor, TextInfo]:
     """The packed training text, (samples, tokens).
+
+    Of a stream no more is read than the training's bounds let it take.
+
+    Args:
+        mapped: leave the ids in the file in which they are kept, as int32: for a text that is longer than memory.
 
     Raises:
         InvalidInput: the text is too short or cannot be read.
@@ -96,17 +104,49 @@ def training_tokens(job: RecoveryJob, options: TrainedRecovery) -> tuple[Tensor,
     samples = options.samples
     if samples is None and options.text.source == "self":
         samples = GENERATED_SAMPLES
+    elif samples is None and options.text.source == "hub":
+        samples = _bounded(options)
     return token_batch(
         job.texts,
-        options.text,
+        pinned(job, options.text),
         purpose="training",
         samples=samples,
         tokens=options.tokens,
         exact=False,
+        mapped=mapped,
         pointer="/recovery",
         text_pointer="/recovery/text",
         progress=job.progress,
     )
+
+
+def pinned(job: RecoveryJob, text: Text) -> Text:
+    """`text`, at the commit at which the first attempt of this stage found it, if it is one on the hub.
+
+    A branch that moves between two attempts would give them other tokens, and the training would begin anew.
+    """
+    if not isinstance(text, HubText):
+        return text
+    file = job.scratch / "text-commit"
+    if file.is_file():
+        commit = file.read_text()
+    else:
+        commit = hub_revision(text, pointer="/recovery/text")
+        job.scratch.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".part")
+        temporary.write_text(commit)
+        temporary.replace(file)
+    return text.model_copy(update={"revision": commit})
+
+
+def _bounded(options: TrainedRecovery) -> int | None:
+    """How many samples a training can take before its bounds end it, those held out included; None: without bound."""
+    steps = [options.max_steps] if options.max_steps is not None else []
+    if options.max_tokens is not None:
+        steps.append(max(1, options.max_tokens // (options.batch_size * options.tokens)))
+    if not steps:
+        return None
+    return math.ceil(min(steps) * options.batch_size / (1 - options.validation)) + 1
 
 
 def settings_of(options: TrainedRecovery, **more: Any) -> TrainingSettings:

@@ -77,9 +77,10 @@ class Sequences(Dataset[dict[str, Tensor]]):
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ids = self.ids[index].long()  # those of a long text are mapped from a file, in fewer bytes
         row = {
-            "input_ids": self.ids[index],
-            "labels": self.ids[index],
+            "input_ids": ids,
+            "labels": ids,
             REAL_TOKENS: torch.tensor(self.ids.shape[1]),
         }
         return {**row, **{name: values[index] for name, values in self.columns.items()}}
