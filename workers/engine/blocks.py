@@ -25,9 +25,9 @@ from workers.engine.architectures.registry import architecture_of
 from workers.engine.catching import Call, record, replay_head, returns_tuple, same_calls
 from workers.engine.streaming import Streamed, open_stream
 
-# Logits held at once by the head, in bytes: large enough to keep a matrix product efficient, small enough to stay
-# in the caches of a CPU in part, and nothing beside a block of weights on a GPU.
-LOGITS_BYTES = 48 * 2**20
+# Logits held at once by the head, in bytes. The head's weights, often the largest matrix of all, are read anew for each
+# piece, so pieces are large.
+LOGITS_BYTES = 128 * 2**20
 
 
 class BlockSource(Protocol):
