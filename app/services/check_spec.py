@@ -13,6 +13,7 @@ from app.db.tables import Dataset
 from app.domain.datasets import DatasetKind
 from app.domain.depth import check_depth, not_gguf
 from app.domain.options import DepthPruning, LocalText, UploadText
+from app.domain.quantised import check_quantised
 from app.domain.spec import CompressionSpec, LocalModel
 from app.domain.sub_block import SubBlockPruning, check_units
 from app.domain.texts import texts_of
@@ -94,6 +95,8 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     info = inspect_model(spec.model.path, settings.model_roots)
     if getattr(spec.pruning, "gguf", None) and info.config is not None:
         raise not_gguf()
+    if info.config is not None:
+        check_quantised(spec, info.config)
     if info.blocks is None:
         return
     if isinstance(spec.pruning, DepthPruning):

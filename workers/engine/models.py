@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedM
 
 from app.errors import BadCheckpoint, InvalidInput
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, read_json_file
+from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.pruning import modeling_secateur
 from workers.engine.pruning.loader import needs_loader
 
@@ -27,10 +28,12 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
 
     Raises:
         BadCheckpoint: transformers cannot load it, or a tensor is missing.
+        UnsupportedModel: it is quantised, and this machine has no kernels for it.
     """
     written = read_json_file(path / CONFIG_FILE)
     if needs_loader(written):
         return _load_by_loader(path, device=device, dtype=dtype)
+    refuse_uncomputable(written, pointer="/model", expected="weights that this worker has kernels for, such as bf16")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from app.domain.depth import not_gguf
 from app.domain.jobs import StageName
+from app.domain.quantised import check_quantised
 from app.domain.results import Pruned, PrunedFile, Scores
 from app.errors import FieldError, UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
@@ -84,8 +86,11 @@ def run(context: StageContext) -> Pruned:
     Raises:
         InvalidInput: what is to be removed does not fit the model, or the result could not be quantised as asked.
         BadCheckpoint: the model's files are broken.
+        UnsupportedModel: it is quantised, and more is asked than to remove whole blocks.
     """
-    pruned = PRUNERS[context.stage.spec.pruning.kind](context, open_original(context))
+    original = open_original(context)
+    check_quantised(context.stage.spec, Checkpoint.open(original.path).config)
+    pruned = PRUNERS[context.stage.spec.pruning.kind](context, original)
     refuse_unquantisable(context, context.out / "checkpoint")
     scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)

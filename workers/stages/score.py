@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+from app.domain.quantised import check_quantised
 from app.domain.results import BlockScore, Scores
 from app.domain.spec import CompressionSpec
 from workers.engine.calibration import token_batch
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
 from workers.engine.runtime import environment
 from workers.engine.scoring.registry import CRITERIA
@@ -20,11 +23,15 @@ def run(context: StageContext) -> Scores:
 
     Raises:
         InvalidInput: more blocks are to go than may, or the calibration text is too short.
+        UnsupportedModel: the model is quantised, and this machine has no kernels for it.
     """
     began = time.monotonic()
     spec = context.stage.spec
     machine = prepare_machine(context)
     original = open_original(context)
+    config = Checkpoint.open(original.path).config
+    check_quantised(spec, config)
+    refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
     count, protected = wanted(spec, original.info.blocks)
     ids, text = None, None
     if calibration := getattr(spec.scoring, "calibration", None):

@@ -1,0 +1,231 @@
+"""Jobs on models that are quantised already: they lose whole blocks, and are measured where this machine can."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from app.domain.jobs import StageName, Verdict, stages_of
+from app.domain.protocol import LogEvent, Runtime, StageEvent, StageSpec
+from app.domain.results import Benchmarks, Pruned, Report
+from app.domain.spec import CompressionSpec
+from app.errors import UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.models import load_model
+from workers.engine.quantise.linear_weights import quantise_linear
+from workers.stages import benchmark, prune, report, score
+from workers.stages.context import RESULT_FILES, StageContext
+
+BENCHMARK: dict[str, Any] = {
+    "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
+    "perplexity": {"tokens": 16, "windows": 4},
+    "samples": None,
+}
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny"},
+    "recovery": {"kind": "none"},
+    "benchmark": BENCHMARK,
+    "gates": {"max_parameters": 10_000_000, "min_speedup": 1.0},
+}
+RUNS: dict[StageName, Any] = {
+    StageName.SCORE: score.run,
+    StageName.PRUNE: prune.run,
+    StageName.BENCHMARK: benchmark.run,
+    StageName.REPORT: report.run,
+}
+ROWS, COLUMNS = 64, 32  # of the matrix that the made-up checkpoints have quantised, the up-projection
+
+# method → its settings, the tensors that stand for one matrix, and the package that this environment lacks
+MADE_UP: dict[str, tuple[dict[str, Any], dict[str, Tensor], str]] = {
+    "gptq": (
+        {"quant_method": "gptq", "bits": 4, "group_size": 8, "desc_act": False, "sym": True},
+        {
+            "qweight": torch.ones(COLUMNS // 8, ROWS, dtype=torch.int32),
+            "qzeros": torch.ones(COLUMNS // 8, ROWS // 8, dtype=torch.int32),
+            "scales": torch.ones(COLUMNS // 8, ROWS, dtype=torch.float16),
+            "g_idx": torch.zeros(COLUMNS, dtype=torch.int32),
+        },
+        "optimum",
+    ),
+    "awq": (
+        {"quant_method": "awq", "bits": 4, "group_size": 8, "zero_point": True, "version": "gemm"},
+        {
+            "qweight": torch.ones(COLUMNS, ROWS // 8, dtype=torch.int32),
+            "qzeros": torch.ones(COLUMNS // 8, ROWS // 8, dtype=torch.int32),
+            "scales": torch.ones(COLUMNS // 8, ROWS, dtype=torch.float16),
+        },
+        "gptqmodel",
+    ),
+    "bitsandbytes": (
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        {
+            "weight": torch.ones(ROWS * COLUMNS // 2, 1, dtype=torch.uint8),
+            "weight.absmax": torch.ones(ROWS * COLUMNS // 64),
+            "weight.quant_map": torch.ones(16),
+            "weight.quant_state.bitsandbytes__nf4": torch.ones(80, dtype=torch.uint8),
+        },
+        "bitsandbytes",
+    ),
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    config = LlamaConfig(
+        vocab_size=96,
+        hidden_size=COLUMNS,
+        intermediate_size=ROWS,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(tmp_path / "plain")
+    return tmp_path
+
+
+@pytest.fixture(params=MADE_UP)
+def method(request: pytest.FixtureRequest, root: Path) -> str:
+    """Makes the folder "tiny" of a checkpoint as this method stores one."""
+    name: str = request.param
+    settings, parts, package = MADE_UP[name]
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed, so this machine may be able to run such a model")
+    target = root / "tiny"
+    target.mkdir()
+    config = json.loads((root / "plain" / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    tensors = load_file(root / "plain" / "model.safetensors")
+    for block in range(4):
+        del tensors[f"model.layers.{block}.mlp.up_proj.weight"]
+        for part, tensor in parts.items():
+            tensors[f"model.layers.{block}.mlp.up_proj.{part}"] = tensor + block
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return name
+
+
+def run_job(root: Path, events: list[StageEvent] | None = None, **fields: Any) -> dict[StageName, Any]:
+    spec = CompressionSpec.model_validate({**SPEC, **fields})
+    inputs: dict[StageName, Path] = {}
+    results: dict[StageName, Any] = {}
+    for name in stages_of(spec):
+        stage = StageSpec(
+            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
+            stage=name,
+            created_at=datetime(2026, 11, 24, tzinfo=UTC),
+            spec=spec,
+            work=root / "work" / name,
+            inputs=dict(inputs),
+            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
+        )
+        context = StageContext(stage, (events if events is not None else []).append)
+        context.out.mkdir(parents=True)
+        results[name] = RUNS[name](context)
+        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
+        inputs[name] = context.out
+    return results
+
+
+def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None:
+    events: list[StageEvent] = []
+    results = run_job(root, events, pruning={"kind": "depth", "drop": [1]})
+    pruned: Pruned = results[StageName.PRUNE]
+    assert pruned.kept == [0, 2, 3]
+    old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
+    for part in MADE_UP[method][1]:
+        name = f"mlp.up_proj.{part}"
+        assert torch.equal(new[f"model.layers.1.{name}"], old[f"model.layers.2.{name}"])
+
+    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    original, after = benchmarks.variants
+    assert original.parameters == pruned.parameters_before > after.parameters == pruned.parameters_after
+    assert original.bytes_on_disk == Checkpoint.open(root / "tiny").total_bytes
+    assert after.bytes_on_disk == pruned.bytes_after
+    assert (original.blocks, after.blocks) == (4, 3)
+    assert [after.latency, after.perplexity, after.fidelity, after.memory, after.tasks] == [[], [], [], None, []]
+    (note,) = benchmarks.notes
+    assert f"quantised ({method})" in note
+    assert MADE_UP[method][2] in note
+    assert "speed, memory and quality were not measured" in note
+    assert [event.message for event in events if isinstance(event, LogEvent) and event.level == "warning"] == [note]
+
+    final: Report = results[StageName.REPORT]
+    assert note in final.notes
+    assert final.verdict is Verdict.FAILED  # what a gate needs was not measured
+    assert {gate.gate: gate.passed for gate in final.gates} == {"max_parameters": True, "min_speedup": False}
+
+
+def checkpoint_of(root: Path) -> Path:
+    return root / "work" / "prune" / "out" / "checkpoint"
+
+
+def test_scoring_is_refused_with_what_to_do(method: str, root: Path) -> None:
+    with pytest.raises(UnsupportedModel) as caught:
+        run_job(root, pruning={"kind": "depth", "blocks": 1}, scoring={"criterion": "perplexity", "plus": False})
+    (error,) = caught.value.errors
+    assert error.pointer == "/scoring"
+    assert error.value == method
+    assert MADE_UP[method][2] in error.detail
+    assert '"drop": [21, 22]' in (error.expected or "")
+
+
+def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: str, root: Path) -> None:
+    asked: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"recovery": {"kind": "lora"}}, "/recovery/kind"),
+        ({"quantise": [{"kind": "int8"}]}, "/quantise"),
+        ({"pruning": {"kind": "flap", "ratio": 0.2}}, "/pruning/kind"),
+        ({"pruning": {"kind": "sub_block", "drop": ["1.mlp"]}}, "/pruning/kind"),
+    )
+    for fields, pointer in asked:
+        with pytest.raises(UnsupportedModel) as caught:
+            run_job(root, **{"pruning": {"kind": "depth", "drop": [1]}, **fields})
+        assert [error.pointer for error in caught.value.errors] == [pointer]
+        assert list((root / "work" / "prune" / "out").iterdir()) == []
+        (root / "work" / "prune" / "out").rmdir()
+
+
+def test_loading_says_why_it_cannot(method: str, root: Path) -> None:
+    reason = why_not_computable(Checkpoint.open(root / "tiny").config)
+    assert reason is not None
+    with pytest.raises(UnsupportedModel, match="this worker cannot compute with it") as caught:
+        load_model(root / "tiny", device=torch.device("cpu"), dtype=torch.float32)
+    assert caught.value.errors[0].pointer == "/model"
+
+
+def test_methods_that_nobody_knows_are_a_reason_too() -> None:
+    for settings in ({"quant_method": "of my own"}, {"bits": 4}):
+        assert "cannot compute with it" in str(why_not_computable({"quantization_config": settings}))
+    assert why_not_computable({"quantization_config": None}) is None
+    assert why_not_computable({}) is None
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
+def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int | None, root: Path) -> None:
+    """transformers unpacks them, so the whole job runs."""
+    quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
+    scoring = {"criterion": "perplexity", "plus": False, "calibration": {"samples": 2, "tokens": 16}}
+    results = run_job(root, pruning={"kind": "depth", "blocks": 1}, scoring=scoring)
+    assert len(results[StageName.SCORE].order) == 4
+    pruned = checkpoint_of(root)
+    assert (
+        json.loads((pruned / "config.json").read_text())["quantization_config"]["quant_method"] == "compressed-tensors"
+    )
+    after = results[StageName.BENCHMARK].variants[1]
+    assert after.fidelity[0].kl > 0
+    assert after.latency[0].speedup is not None
+    assert after.bytes_on_disk < results[StageName.BENCHMARK].variants[0].bytes_on_disk
