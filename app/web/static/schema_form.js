@@ -42,16 +42,19 @@ export class SchemaForm {
   }
 
   scalar(schema, path, { name, required }) {
-    const choices = schema.enum;
-    if (schema.const !== undefined) return { node: null, read: () => undefined };
+    const one = schema.const !== undefined;
+    const free = schema.default === null; // nothing need be chosen
+    if (one && !free) return { node: null, read: () => undefined };
+    const choices = one ? [schema.const] : schema.enum;
     if (choices) {
       const input = element("select");
+      if (free) input.append(new Option("default", ""));
       for (const choice of choices) input.append(new Option(choice, choice, choice === schema.default));
       const node = this.line(input, schema, path, { name, required });
       return {
         node,
         read: () => {
-          const chosen = choices[input.selectedIndex];
+          const chosen = choices[input.selectedIndex - (free ? 1 : 0)];
           return chosen === schema.default && !required ? undefined : chosen;
         },
       };
@@ -68,6 +71,7 @@ export class SchemaForm {
       if (schema.minimum !== undefined) input.min = schema.minimum;
       if (schema.maximum !== undefined) input.max = schema.maximum;
     }
+    if (schema.format === "uuid") input.setAttribute("list", "datasets"); // the ids that a job may name
     input.placeholder = schema.default ?? (schema.examples ? `such as ${schema.examples[0]}` : "");
     const node = this.line(input, schema, path, { name, required });
     return {

@@ -128,6 +128,27 @@ def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> Non
             assert fields > 10
 
 
+def test_texts_are_chosen_by_upload_or_by_name(url: str, browser: Browser) -> None:
+    """Uploads are offered by their names; of a named set no part is sent unless one is chosen."""
+    dataset = httpx.post(f"{url}/datasets", files={"file": ("news.txt", b"a\nb\n")}).json()["id"]
+    browser.open(f"{url}/ui/new")
+    browser.until("return document.querySelector('#datasets option') !== null")
+    choose = (
+        "const s = document.querySelector(arguments[0]); s.value = arguments[1];"
+        "s.dispatchEvent(new Event('change', {bubbles: true}));"
+        "return JSON.parse(document.getElementById('body').textContent).recovery?.text"
+    )
+    source, text = "#f-recovery-text-source", "#f-recovery-text-"
+    assert browser.run(choose, source, "upload") == {"source": "upload"}
+    assert browser.run("return document.querySelector(arguments[0]).list.options[0].value", text + "id") == dataset
+    label = "return document.querySelector(arguments[0]).list.options[0].text"
+    assert browser.run(label, text + "id") == "news.txt: 2 rows, text"
+    assert browser.run(choose, text + "id", dataset) == {"source": "upload", "id": dataset}
+    named = browser.run(choose, source, "named")
+    assert named == {"source": "named", "name": "wikitext2"}
+    assert browser.run(choose, text + "split", "test") == {**named, "split": "test"}
+
+
 def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
     browser.open(f"{url}/docs")
     browser.until("return document.querySelectorAll('.opblock').length > 10")
