@@ -310,6 +310,27 @@ class LatencyBenchmark(Options):
     )
     warmup: int = Field(default=10, ge=0, le=1000, description="Generations before the timing.")
     runs: int = Field(default=20, ge=3, le=10_000, description="Timed generations of each variant.")
+    compile: bool = Field(
+        default=False,
+        description="Run every variant through torch.compile after its first token. Needs `static_cache`, and a C++ "
+        "compiler on a CPU.",
+    )
+    static_cache: bool = Field(
+        default=False, description="Give every variant a key-value cache of full size, filled in place."
+    )
+    largest_batch: bool = Field(
+        default=False, description="Find the largest batch that fits into a GPU's memory, for each variant."
+    )
+
+    @model_validator(mode="after")
+    def _compiled_shapes_stay(self) -> LatencyBenchmark:
+        if self.compile and not self.static_cache:
+            raise PydanticCustomError(
+                "compile_without_static_cache",
+                "`compile` needs `static_cache`: a cache that grows gives each token another shape to compile for",
+                {"field": "static_cache", "expected": "`static_cache`: true"},
+            )
+        return self
 
 
 class PerplexityBenchmark(Options):

@@ -206,6 +206,8 @@ class LatencyCell(Result):
     time_per_output_token: Interval  # of the tokens after the first
     speedup: Interval | None = None  # original's seconds over this variant's, paired runs; None for the original
     noise: float | None = None  # half width of the interval of original against itself (A/A), as a ratio
+    compiled: bool = False  # by torch.compile, all variants alike
+    static_cache: bool = False
 
 
 class Memory(Result):
@@ -213,6 +215,7 @@ class Memory(Result):
     peak: int  # greatest memory in use while generating: process RSS on a CPU, allocator's peak on a GPU
     kv_bytes_per_token: int  # of one sequence
     measured_as: str  # "resident set size" or "CUDA allocator"
+    largest_batch: int | None = None  # most sequences that were generated at a time without running out; GPUs only
 
 
 class Perplexity(Result):

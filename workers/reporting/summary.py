@@ -223,6 +223,8 @@ def _speed(variants: list[Measurement]) -> Iterator[Group]:
 def _how_timed(cell: LatencyCell, found: list[LatencyCell | None]) -> str:
     how = f"median of {plural(cell.runs, 'run')}, the variants in turn; below: 95 % bootstrap intervals"
     noise = [c.noise for c in found if c and c.noise is not None]
+    how += "; compiled by torch.compile after the first token" if cell.compiled else ""
+    how += "; static cache, allocated before the timing" if cell.static_cache else ""
     return f"{how}; the original against itself differs by up to {n.percent(max(noise))}" if noise else how
 
 
@@ -247,6 +249,10 @@ def _memory(variants: list[Measurement]) -> Iterator[Group]:
             cells.append(Cell(n.size(value), change))
         rows.append(Row(label, how, tuple(cells), key=key))
     yield Group("Memory", "", f"peak: {known[0].measured_as}", tuple(rows))
+    largest = [m.memory.largest_batch if m.memory else None for m in variants]
+    if any(size is not None for size in largest):
+        shown = tuple(NOT_MEASURED if size is None else Cell(n.count(size)) for size in largest)
+        rows.append(Row("Largest batch", "sequences of the first cell that fit at a time, largest found", shown))
 
 
 def _quality(variants: list[Measurement]) -> Iterator[Group]:

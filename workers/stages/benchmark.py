@@ -21,6 +21,8 @@ from app.domain.results import (
     Recovered,
 )
 from app.domain.spec import CompressionSpec
+from workers.engine.benchmarks.compiling import Mode, refuse_uncompilable
+from workers.engine.benchmarks.largest_batch import largest_batch
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -48,6 +50,8 @@ def run(context: StageContext) -> Benchmarks:
     began = time.monotonic()
     spec = context.stage.spec
     machine = prepare_machine(context)
+    if spec.benchmark.latency is not None and spec.benchmark.latency.compile:
+        refuse_uncompilable(str(machine.device))
     original = open_original(context)
     pruned = context.read(StageName.PRUNE, Pruned)
     variants = [
@@ -121,6 +125,11 @@ def measure_alone(context: StageContext, variants: list[Variant], machine: Machi
             output_tokens=latency.output_tokens[0],
             seed=machine.seed,
         )
+        if latency.largest_batch and machine.device.type == "cuda":
+            fitting = largest_batch(
+                model, input_tokens=latency.input_tokens, output_tokens=latency.output_tokens[0], seed=machine.seed
+            )
+            variant.memory = variant.memory.model_copy(update={"largest_batch": fitting})
         computed = kv_bytes_per_token(model)
         if variant.memory.kv_bytes_per_token != computed:
             notes.append(
@@ -131,6 +140,8 @@ def measure_alone(context: StageContext, variants: list[Variant], machine: Machi
         del model
         free_memory()
         context.progress(number, len(variants), "models")
+    if latency.largest_batch and machine.device.type != "cuda":
+        notes.append("The largest batch that fits is measured on a GPU alone; this job ran on a CPU.")
     return notes
 
 
@@ -165,7 +176,14 @@ def grid(spec: CompressionSpec) -> list[Cell]:
     if options is None:
         return []
     return [
-        Cell(batch_size, options.input_tokens, output_tokens, options.warmup, options.runs)
+        Cell(
+            batch_size,
+            options.input_tokens,
+            output_tokens,
+            options.warmup,
+            options.runs,
+            Mode(compiled=options.compile, static_cache=options.static_cache),
+        )
         for batch_size in dict.fromkeys(options.batch_sizes)
         for output_tokens in dict.fromkeys(options.output_tokens)
     ]

@@ -25,7 +25,14 @@ SPEC: dict[str, Any] = {
     "recovery": {"kind": "none"},
     "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 16}, {"kind": "gguf", "type": "Q8_0"}],
     "benchmark": {
-        "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
+        "latency": {
+            "input_tokens": 4,
+            "output_tokens": [4],
+            "warmup": 0,
+            "runs": 3,
+            "static_cache": True,
+            "largest_batch": True,
+        },
         "perplexity": {"tokens": 16, "windows": 4},
         "samples": {"prompts": ["The river"], "max_new_tokens": 3},
     },
@@ -111,12 +118,16 @@ def test_a_job_that_quantises(tmp_path: Path, tiny_checkpoint: Callable[..., Pat
     assert any("llama.cpp were not measured" in note for note in benchmarks.notes)
     assert any("unpacks int8, int4-g16" in note for note in benchmarks.notes)
 
+    assert all(cell.static_cache for m in benchmarks.variants for cell in m.latency)
+    assert any("largest batch that fits is measured on a GPU alone" in note for note in benchmarks.notes)
+
     written: Report = results[StageName.REPORT]
     assert written.final_variant == "pruned"
     assert written.quantised == quantised
     for form in ("report.html", "report.md"):
         text = (job.inputs[StageName.REPORT] / form).read_text()
         assert "Quantised as int8" in text
+        assert "static cache, allocated before the timing" in text
         assert "pruned-gguf-q8_0" in text.replace("\\_", "_")
 
 

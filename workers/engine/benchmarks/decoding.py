@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
@@ -11,24 +13,30 @@ from workers.engine.models import next_logits
 
 
 @torch.inference_mode()
-def decode(model: PreTrainedModel, prompt: Tensor, tokens: int, clock: Clock) -> Cache:
+def decode(
+    model: PreTrainedModel, prompt: Tensor, tokens: int, clock: Clock, *, step: Any = None, cache: Cache | None = None
+) -> Cache:
     """Generate `tokens` tokens after `prompt`, (sequences, tokens), whatever they are.
 
     The likeliest token is taken each time and an end-of-text token stops nothing, so every model does the same
     work. `clock` is told when the first token and the last one are there. Nothing waits for the device in between.
 
+    Args:
+        step: what the tokens after the first go through, such as the compiled model; the model itself if absent.
+        cache: an empty one to fill; by default the model makes one that grows.
+
     Returns:
         The cache, with the prompt and all but the last of the generated tokens.
     """
     clock.start()
-    logits, cache = next_logits(model, prompt, None)
+    logits, filled = next_logits(model, prompt, cache)
     token = logits.argmax(-1, keepdim=True)
     clock.first()
     for _ in range(tokens - 1):
-        logits, cache = next_logits(model, token, cache)
+        logits, filled = next_logits(step or model, token, filled)
         token = logits.argmax(-1, keepdim=True)
     clock.stop()
-    return cache
+    return filled
 
 
 def random_prompt(model: PreTrainedModel, *, sequences: int, tokens: int, seed: int) -> Tensor:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from app.domain.results import Interval, LatencyCell
 from workers.engine.benchmarks.clock import Timing, clock_for
+from workers.engine.benchmarks.compiling import PLAIN, Mode, Runner
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.statistics import half_width, median_interval, ratio_interval, widen
 from workers.engine.generation import derive_seed
@@ -37,6 +38,7 @@ class Cell:
     output_tokens: int
     warmup: int
     runs: int
+    mode: Mode = PLAIN
 
 
 def time_cell(
@@ -53,14 +55,20 @@ def time_cell(
         times stand under AGAIN.
     """
     original = next(iter(models))
-    entrants: dict[str, PreTrainedModel] = {**models, AGAIN: models[original]}
+    entrants = [*models, AGAIN]
     timings: dict[str, list[Timing]] = {name: [] for name in entrants}
+    capacity = cell.input_tokens + cell.output_tokens
+    runners = {name: Runner(model, cell.mode, capacity=capacity) for name, model in models.items()}
+    runners[AGAIN] = runners[original]
     with _undisturbed():
+        if cell.mode.compiled and not cell.warmup:  # compiling is no part of what is timed
+            for runner in runners.values():
+                _time_one(runner, cell, seed=seed)
         for turn in range(cell.warmup + cell.runs):
             warm = turn < cell.warmup
             order = [name for name in entrants if not (warm and name == AGAIN)]
             for name in order if turn % 2 == 0 else reversed(order):
-                timing = _time_one(entrants[name], cell, seed=derive_seed(seed, "latency", turn))
+                timing = _time_one(runners[name], cell, seed=derive_seed(seed, "latency", turn))
                 if not warm:
                     timings[name].append(timing)
             progress(turn + 1, cell.warmup + cell.runs, "rounds")
@@ -97,13 +105,15 @@ def _cell(cell: Cell, timings: list[Timing], speedup: Interval | None, noise: fl
         ),
         speedup=speedup,
         noise=noise,
+        compiled=cell.mode.compiled,
+        static_cache=cell.mode.static_cache,
     )
 
 
-def _time_one(model: PreTrainedModel, cell: Cell, *, seed: int) -> Timing:
-    prompt = random_prompt(model, sequences=cell.batch_size, tokens=cell.input_tokens, seed=seed)
-    clock = clock_for(prompt.device)
-    decode(model, prompt, cell.output_tokens, clock)
+def _time_one(runner: Runner, cell: Cell, *, seed: int) -> Timing:
+    prompt = random_prompt(runner.model, sequences=cell.batch_size, tokens=cell.input_tokens, seed=seed)
+    clock, cache = clock_for(prompt.device), runner.new_cache()
+    decode(runner.model, prompt, cell.output_tokens, clock, step=runner.step, cache=cache)
     return clock.read()
 
 

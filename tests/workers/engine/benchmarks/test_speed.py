@@ -9,8 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.benchmarks import latency, memory
+from app.errors import InvalidInput
+from workers.engine.benchmarks import largest_batch, latency, memory
 from workers.engine.benchmarks.clock import ProcessorClock, Timing
+from workers.engine.benchmarks.compiling import Mode, Runner, refuse_uncompilable
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.latency import AGAIN, Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import cache_bytes, measure_memory, weight_bytes
@@ -44,8 +46,8 @@ def test_models_take_turns_and_every_other_round_goes_backwards(
     names = {id(model): name for name, model in models.items()}
     seen: list[tuple[str, int]] = []
 
-    def one(model: PreTrainedModel, cell: Cell, *, seed: int) -> Timing:
-        seen.append((names[id(model)], seed))
+    def one(runner: Runner, cell: Cell, *, seed: int) -> Timing:
+        seen.append((names[id(runner.model)], seed))
         return Timing(0.5, 1.0)
 
     monkeypatch.setattr(latency, "_time_one", one)
@@ -130,3 +132,76 @@ def test_cache_bytes_are_those_of_the_tensors(make_model: Callable[..., PreTrain
     model = make_model("gemma2")  # half of its layers keep four tokens only
     cache = decode(model, random_prompt(model, sequences=1, tokens=4, seed=0), 2, ProcessorClock())
     assert cache_bytes(cache) == (5 + 4) * kv_bytes_per_token(model) // 2
+
+
+def fed_tokens(model: Any, mode: Mode) -> torch.Tensor:
+    """The tokens that a generation in this mode feeds, from a second one on the same runner."""
+    runner = Runner(model, mode, capacity=5 + 8)
+    prompt = random_prompt(model, sequences=2, tokens=5, seed=0)
+    fed: list[torch.Tensor] = []
+
+    def step(**inputs: Any) -> Any:
+        fed.append(inputs["input_ids"])
+        return runner.step(**inputs)
+
+    for _ in range(2):
+        fed.clear()
+        decode(model, prompt, 8, ProcessorClock(), step=step, cache=runner.new_cache())
+    return torch.cat(fed, dim=1)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2"])  # the latter slides a window over half of its blocks
+def test_a_static_cache_changes_no_token(make_model: Callable[..., PreTrainedModel], model_type: str) -> None:
+    model = make_model(model_type)
+    assert torch.equal(fed_tokens(model, Mode(static_cache=True)), fed_tokens(model, Mode()))
+
+
+def test_compiling_changes_no_token(make_model: Callable[..., PreTrainedModel]) -> None:
+    model = make_model(num_hidden_layers=2)
+    assert torch.equal(fed_tokens(model, Mode(compiled=True, static_cache=True)), fed_tokens(model, Mode()))
+
+
+def test_every_variant_is_run_in_the_mode_that_the_cell_says(make_model: Callable[..., PreTrainedModel]) -> None:
+    cell = Cell(1, 5, 6, 0, 3, Mode(static_cache=True))
+    models = {"original": make_model(num_hidden_layers=2), "pruned": make_model(num_hidden_layers=2, seed=1)}
+    found = cells_of(time_cell(models, cell, seed=0), cell)
+    assert all(figures.static_cache and not figures.compiled for figures in found.values())
+
+
+def test_a_worker_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InvalidInput, match="no-such-compiler") as caught:
+        refuse_uncompilable("cpu")
+    assert caught.value.errors[0].pointer == "/benchmark/latency/compile"
+    monkeypatch.setenv("CXX", "sh")  # anything that is there
+    refuse_uncompilable("cpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InvalidInput, match="Triton"):
+        refuse_uncompilable("cuda:0")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 100, 1023, 1024])
+def test_the_largest_batch_is_found_by_doubling_and_halving(limit: int) -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= limit
+
+    assert largest_batch.largest_that_fits(fits) == limit
+    assert len(tried) <= 2 * max(1, limit).bit_length() + 2
+    assert largest_batch.largest_that_fits(lambda size: True, most=100) == 100
+    assert largest_batch.largest_that_fits(lambda size: size <= 70, most=100) == 70
+
+
+def test_memory_that_runs_out_ends_a_try_and_nothing_else(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small_card(model: PreTrainedModel, prompt: torch.Tensor, *rest: Any) -> Any:
+        if len(prompt) > 5:
+            raise torch.OutOfMemoryError
+        return decode(model, prompt, *rest)
+
+    monkeypatch.setattr(largest_batch, "decode", small_card)
+    model = make_model(num_hidden_layers=2)
+    assert largest_batch.largest_batch(model, input_tokens=4, output_tokens=3, seed=0) == 5
