@@ -89,14 +89,14 @@ def compare(model: Path, folder: Path, drop: list[int], rounds: int) -> None:
         "cp_s": statistics.median(times["cp"]),
         "ratio_median": statistics.median(ratios),
         "ratio_of_least": min(times["prune"]) / min(times["cp"]),
-        "peak_resident_mb": peak / 1e3,  # the interpreter, torch and transformers included
-        "of_which_imports_mb": before / 1e3,
+        "peak_resident_mb": peak * 1024 / 1e6,  # the interpreter, torch and transformers included
+        "of_which_first_imports_mb": before * 1024 / 1e6,  # a family's config class may bring more along
     }
     print(json.dumps({key: round(value, 3) for key, value in summary.items()}))
 
 
 def _resident(model: Path, folder: Path, drop: list[int]) -> None:
-    """Prune once, and print the process's peak in kilobytes, before and after.
+    """Prune once, and print the process's peak in KiB, before and after.
 
     The kernel's high-water mark is read, and not `ru_maxrss`, which a process inherits from the one that started it.
     """

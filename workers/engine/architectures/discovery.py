@@ -1,7 +1,8 @@
 """A row for a family that has none: found from the structure of a skeleton on the meta device.
 
-The skeleton has every module and no weights, so it costs milliseconds whatever the model's size. Blocks are the
-one list of modules as long as the config's layer count; attention is the block's child that has the token mixer's
+The skeleton has every module and no weights, so it costs milliseconds whatever the model's size. The family's classes
+must be imported for it, which takes more memory than pruning does, so that is left until they are needed. Blocks are
+the one list of modules as long as the config's layer count; attention is the block's child that has the token mixer's
 name, the MLP the other child with weights of two dimensions.
 """
 
@@ -9,16 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.initialization import no_init_weights
+from transformers import PretrainedConfig
 
 from app.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture, Quirk
 from workers.engine.architectures.config import layer_count, one_line, unsupported
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Lists that are per layer wherever they occur and have the right length.
 _PER_LAYER_NAMES = frozenset(
@@ -49,10 +52,13 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     Raises:
         BadCheckpoint: the config's values do not build a model of its family.
     """
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
     try:
         with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
             # the auto classes carry no annotations
-            model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+            model = cast("PreTrainedModel", AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
             model.tie_weights()  # which is left out together with the random numbers
             return model
     except Exception as error:  # whatever a family's constructor raises on values that do not fit together

@@ -330,6 +330,22 @@ def test_quantised_checkpoints_lose_whole_blocks(
     assert beside == {"dynamic": {"-:model\\.layers\\.2\\..*": {}}}
 
 
+@pytest.mark.parametrize("model_type", ["llama", "mistral"])
+def test_no_model_class_is_imported_where_none_is_built(
+    model_type: str, make_model: Make, save_model: Save, tmp_path: Path
+) -> None:
+    """They take more memory than all else; a prune must not cost it where blocks are alike."""
+    source = save_model(make_model(model_type))
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom workers.engine.pruning.depth import prune_depth\n"
+        "prune_depth(Path(sys.argv[1]), Path(sys.argv[2]), drop=[1])\n"
+        "heavy = ('transformers.modeling_utils', f'modeling_{sys.argv[3]}')\n"
+        "print([name for name in sys.modules if name.endswith(heavy)])"
+    )
+    command = [sys.executable, "-c", script, str(source), str(tmp_path / "pruned"), model_type]
+    assert subprocess.check_output(command, text=True).strip() == "[]"
+
+
 def test_resident_memory_stays_flat(tmp_path: Path) -> None:
     """600 MB are pruned in a process of its own, whose memory may grow by a fraction of that only."""
     script = """
