@@ -198,7 +198,7 @@ def _hub_error(error: Exception, text: HubText, pointer: str) -> ServiceError:
 
     if isinstance(error, GatedRepoError):
         detail, field = f"The data set {text.id} is gated: the worker's hub token has no access to it.", "id"
-    elif isinstance(error, RevisionNotFoundError):
+    elif isinstance(error, RevisionNotFoundError) or isinstance(error.__cause__, RevisionNotFoundError):
         detail, field = f"The data set {text.id} has no revision {text.revision}.", "revision"
     elif isinstance(error, RepositoryNotFoundError) or type(error).__name__ == "DatasetNotFoundError":
         detail, field = f"The hub has no data set {text.id} that this worker may read.", "id"

@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.options import HubText, LocalText
 from app.errors import InvalidInput, Unavailable
-from workers.engine.texts import find_text_file, hub_revision, read_local
+from workers.engine.texts import find_text_file, hub_revision, read_hub, read_local
 
 POINTER = "/recovery/text"
 
@@ -72,3 +72,24 @@ def test_a_hub_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.Monk
     with pytest.raises(Unavailable, match="The hub cannot be reached for the data set a/b") as caught:
         hub_revision(HubText(source="hub", id="a/b"), pointer=POINTER)
     assert "\n" not in caught.value.detail
+
+
+def test_a_commit_is_taken_at_its_word_and_missed_when_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client wraps what the hub said of the commit."""
+    import httpx2
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    class DatasetNotFoundError(FileNotFoundError):
+        pass
+
+    def missing(*_: object, **__: object) -> None:
+        response = httpx2.Response(404, request=httpx2.Request("GET", "http://hub/api/datasets/a/b"))
+        raise DatasetNotFoundError("no") from RevisionNotFoundError("no such revision", response=response)
+
+    monkeypatch.setattr("datasets.load_dataset", missing)
+    text = HubText(source="hub", id="a/b", revision="c" * 40)
+    commit = hub_revision(text, pointer=POINTER)  # and no hub was asked
+    assert commit == "c" * 40
+    with pytest.raises(InvalidInput, match="has no revision cccc") as caught:
+        next(read_hub(text, revision=commit, pointer=POINTER))
+    assert caught.value.errors[0].pointer == "/recovery/text/revision"
