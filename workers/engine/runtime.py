@@ -30,6 +30,7 @@ _PACKAGES = (
     "datasets",
     "tokenizers",
     "safetensors",
+    "compressed-tensors",  # for quantised checkpoints
     "numpy",
 )
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

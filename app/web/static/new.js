@@ -21,7 +21,7 @@ if (!response.ok) {
 }
 
 const describe = (path, tag) => {
-  const method = catalog[TABLES[path]]?.find((row) => row.name === tag);
+  const method = catalog[TABLES[path.replace(/\/\d+$/, "")]]?.find((row) => row.name === tag);
   return method && `${method.summary} (${method.paper})`;
 };
 const builder = new SchemaForm(catalog.spec, describe);
