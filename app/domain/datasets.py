@@ -7,6 +7,7 @@ three fields, `text` a document. All rows of a data set are of one kind. Fields 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +49,7 @@ FIELDS: Mapping[DatasetKind, tuple[str, ...]] = {
     DatasetKind.ALPACA: ("instruction", "input", "output"),
     DatasetKind.CHAT: ("messages",),
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 EXPECTED = "`text`, or `instruction`, `input` and `output`, or `messages`"
 
 
@@ -122,12 +124,14 @@ def _bad_messages(messages: Any) -> Iterator[RowError]:
 
 def _not_text(value: Any, *path: str | int) -> Iterator[RowError]:
     """An error where the value at `path` is no text that can be tokenised."""
+    if isinstance(value, str) and "\0" not in value and (value.isascii() or not _SURROGATE.search(value)):
+        return
     name = f"`{path[-1]}`" if len(path) == 1 else f"`{path[-1]}` (of message {int(path[1]) + 1})"
     if not isinstance(value, str):
         yield RowError(pointer_of(path), f"has no string as {name}", value, "a string")
     elif "\0" in value:
         yield RowError(pointer_of(path), f"has a NUL character in {name}", value, "text without \\u0000")
-    elif any("\ud800" <= character <= "\udfff" for character in value):
+    else:
         detail = f"has half of a surrogate pair in {name}, which is no character"
         yield RowError(pointer_of(path), detail, value, "text that can be written as UTF-8")
 
