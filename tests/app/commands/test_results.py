@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from app.commands.render import millions, size
 from app.commands.session import parse_seconds
 from app.commands.watch import figures
 from app.domain.catalog import TABLES
+from app.domain.presets import PRESETS
 from tests.fixtures.answers import JOB, Service, event, finished, stream
 
 Run = Callable[..., Result]
@@ -109,7 +111,8 @@ def test_cancel_and_retry(service: Service, run: Run) -> None:
 
 def test_catalog_shows_every_row(service: Service, run: Run) -> None:
     rows = {section: [row.to_dict() for row in table.values()] for section, table in TABLES.items()}
-    service.answers["GET /catalog"] = {**rows, "spec": {}}
+    presets = [asdict(preset) for preset in PRESETS.values()]
+    service.answers["GET /catalog"] = {**rows, "presets": presets, "spec": {}}
     text = run("catalog").stdout
     assert all(row["name"] in text for table in rows.values() for row in table)
     assert json.loads(run("catalog", "--json").stdout)["criteria"][0]["name"] == "perplexity"
