@@ -67,7 +67,10 @@ class TrainedRecovery(Options):
     patience: int | None = Field(
         default=None, ge=1, description="Stop after so many checkpoints without a better validation loss."
     )
-    heal: bool = Field(default=False, description="Fit and fold the maps of `healing` in first, on the same text.")
+    heal: bool | None = Field(
+        default=False,
+        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -137,7 +140,7 @@ class ContinuedRecovery(TrainedRecovery):
 class DistillRecovery(TrainedRecovery):
     """The original's own predictions as the target, on any text."""
 
-    kind: Literal["distill"]
+    kind: Literal["distill"] = "distill"
     train: Literal["lora", "all"] = Field(default="all", description="Train adapters, or all weights.")
     rank: int = RANK
     alpha: float = ALPHA

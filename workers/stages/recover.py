@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.domain.jobs import StageName
+from app.domain.options import DepthPruning
 from app.domain.results import LossPoint, Pruned, Recovered, Scores
 from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
@@ -50,6 +51,7 @@ def run(context: StageContext) -> Recovered:
         options=options.model_dump(mode="json"),
         machine=machine,
         texts=text_source(context, original, machine),
+        whole_blocks=isinstance(context.stage.spec.pruning, DepthPruning),
         progress=context.progress,
         on_point=on_point,
     )

@@ -81,9 +81,22 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
 
 
 def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> tuple[Path, list[str]]:
-    """The checkpoint that a training begins with, and notes: the pruned one, healed first where that was asked."""
-    if not options.heal:
+    """The checkpoint that a training begins with, and notes: the pruned one, healed first as the options say.
+
+    Raises:
+        UnsupportedModel: healing was asked for, and does not hold for the model.
+    """
+    if options.heal is False or (options.heal is None and not job.whole_blocks):
         return job.pruned, []
+    try:
+        return _healed_once(job, ids)
+    except UnsupportedModel as error:
+        if options.heal:
+            raise
+        return job.pruned, [f"No healing came before the training. {error.detail}"]
+
+
+def _healed_once(job: RecoveryJob, ids: Tensor) -> tuple[Path, list[str]]:
     ids = ids[:HEAL_SAMPLES].long()
     key = job.identity(ids=hashlib.sha256(ids.numpy().tobytes()).hexdigest())
     target, record = job.scratch / f"healed-{key[:16]}", job.scratch / f"healed-{key[:16]}.json"

@@ -42,6 +42,7 @@ class RecoveryJob:
     options: dict[str, Any]  # the recovery's options, as JSON
     machine: Machine
     texts: TextSource
+    whole_blocks: bool = True  # whether what was removed is whole blocks, and nothing else
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
 

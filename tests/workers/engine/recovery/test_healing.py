@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.recovery_options import DistillRecovery
 from app.errors import UnsupportedModel
 from workers.engine.blocks import BlockModel
 from workers.engine.models import load_model
 from workers.engine.pruning.depth import prune_depth
-from workers.engine.recovery.healing import cut_ends, fit_map, fit_maps, write_healed
+from workers.engine.recovery.healing import cut_ends, fit_map, fit_maps, healed_start, write_healed
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
 
@@ -67,7 +70,7 @@ def job_for(source: Path, pruned: Path, kept: list[int], tmp_path: Path) -> Reco
         scratch=tmp_path / "scratch",
         options={},
         machine=CPU,
-        texts=None,  # type: ignore[arg-type]  # healing is given its tokens here
+        texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # healing is given its tokens here
     )
 
 
@@ -134,6 +137,34 @@ def test_families_where_it_does_not_hold_are_refused(
 ) -> None:
     with pytest.raises(UnsupportedModel, match="Healing"):
         fit_maps(BlockModel.from_model(make_model(model_type)), [0, 1, 3], make_ids())
+
+
+@pytest.mark.parametrize(("model_type", "holds"), [("llama", True), ("gemma2", False)])
+def test_before_a_training_it_is_done_where_it_holds_unless_it_was_asked_for(
+    make_model: Callable[..., PreTrainedModel],
+    make_ids: Callable[..., Tensor],
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+    model_type: str,
+    holds: bool,
+) -> None:
+    source = save_model(make_model(model_type, num_hidden_layers=5))
+    kept = [0, 1, 4]
+    prune_depth(source, tmp_path / "pruned", drop=[2, 3])
+    job = job_for(source, tmp_path / "pruned", kept, tmp_path)
+    ids = make_ids(20, 12)
+    path, notes = healed_start(job, DistillRecovery(heal=None), ids)
+    if holds:
+        assert path.parent == job.scratch
+        assert "was healed" in notes[0]
+    else:
+        assert path == job.pruned
+        assert notes[0].startswith("No healing came before the training. Healing")
+        with pytest.raises(UnsupportedModel, match="Healing"):
+            healed_start(job, DistillRecovery(heal=True), ids)
+    assert healed_start(job, DistillRecovery(heal=False), ids) == (job.pruned, [])
+    narrower = replace(job, whole_blocks=False)
+    assert healed_start(narrower, DistillRecovery(heal=None), ids) == (job.pruned, [])
 
 
 def test_a_cut_at_the_beginning_is_told_apart(
