@@ -108,8 +108,9 @@ def change_in_words(report: Report) -> str:
 
 def gguf_in_words(file: PrunedFile) -> str:
     """What became of the file that the model came in: "prune/m-pruned.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
-    before, after = file.bytes_before, file.bytes_after
-    sizes = f"{n.size(before)} → {n.size(after)} ({n.change(after, before)})"
+    sizes = (
+        f"{n.size(file.bytes_before)} → {n.size(file.bytes_after)} ({n.change(file.bytes_after, file.bytes_before)})"
+    )
     return f"prune/{one_line(file.path)}, {sizes}, still quantised as it was; of the pruned model, before any recovery"
 
 
@@ -222,9 +223,9 @@ def _speed(variants: list[Measurement]) -> Iterator[Group]:
 
 def _how_timed(cell: LatencyCell, found: list[LatencyCell | None]) -> str:
     how = f"median of {plural(cell.runs, 'run')}, the variants in turn; below: 95 % bootstrap intervals"
-    noise = [c.noise for c in found if c and c.noise is not None]
     how += "; compiled by torch.compile after the first token" if cell.compiled else ""
     how += "; static cache, allocated before the timing" if cell.static_cache else ""
+    noise = [c.noise for c in found if c and c.noise is not None]
     return f"{how}; the original against itself differs by up to {n.percent(max(noise))}" if noise else how
 
 
@@ -248,11 +249,11 @@ def _memory(variants: list[Measurement]) -> Iterator[Group]:
             change = "" if first is None or m is variants[0] else n.change(value, getattr(first, field))
             cells.append(Cell(n.size(value), change))
         rows.append(Row(label, how, tuple(cells), key=key))
-    yield Group("Memory", "", f"peak: {known[0].measured_as}", tuple(rows))
     largest = [m.memory.largest_batch if m.memory else None for m in variants]
     if any(size is not None for size in largest):
         shown = tuple(NOT_MEASURED if size is None else Cell(n.count(size)) for size in largest)
         rows.append(Row("Largest batch", "sequences of the first cell that fit at a time, largest found", shown))
+    yield Group("Memory", "", f"peak: {known[0].measured_as}", tuple(rows))
 
 
 def _quality(variants: list[Measurement]) -> Iterator[Group]:
