@@ -70,6 +70,11 @@ Quantisation: Any = _union(QUANTISATIONS, "kind")
 PresetName: Any = Literal[tuple(PRESETS)]
 
 
+def _method(usual: type[Options], tag: str) -> Any:
+    """A field that names a method, `usual` where it is absent; the JSON schema says so by the method's name."""
+    return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
+
+
 class Benchmark(Options):
     """What is measured on the original and on each variant. `null` leaves a part out."""
 
@@ -123,9 +128,9 @@ class CompressionSpec(Options):
         description="Settings under one name, for what the spec itself leaves out; `GET /catalog` lists them.",
     )
     model: ModelSource
-    scoring: Scoring = Field(default_factory=PerplexityScoring)
+    scoring: Scoring = _method(PerplexityScoring, "criterion")
     pruning: Pruning
-    recovery: Recovery = Field(default_factory=LoraRecovery)
+    recovery: Recovery = _method(LoraRecovery, "kind")
     quantise: tuple[Quantisation, ...] = Field(
         default=(),
         max_length=8,

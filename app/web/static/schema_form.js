@@ -203,7 +203,10 @@ export class SchemaForm {
   choice(schema, path, { name, required }) {
     const property = schema.discriminator.propertyName;
     const members = Object.entries(schema.discriminator.mapping).map(([tag, $ref]) => ({ tag, schema: this.resolve({ $ref }) }));
-    const usual = members.find((member) => member.schema.properties[property].default !== undefined) ?? members[0];
+    const usual =
+      members.find((member) => member.tag === schema.default?.[property]) ??
+      members.find((member) => member.schema.properties[property].default !== undefined) ??
+      members[0];
     const node = element("fieldset");
     const select = element("select");
     const about = element("p", { className: "hint" });

@@ -78,7 +78,7 @@ def test_protected_units_stay(make_model: Callable[..., PreTrainedModel], make_i
         ({}, "/pruning/units"),
         ({"count": 0}, "/pruning/units"),
         ({"count": 8}, "/pruning/units"),
-        ({"count": 1, "protected": ["4.mlp"]}, "/scoring/protected"),
+        ({"count": 1, "protected": ["4.mlp"]}, "/pruning/protected"),
     ],
 )
 def test_what_cannot_be_is_refused(
