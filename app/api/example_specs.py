@@ -63,7 +63,7 @@ QUANTISED: dict[str, Any] = {
 SUBMIT: Any = {
     "local-gguf": {
         "summary": "A local GGUF file, six blocks fewer",
-        "description": "The least that a job needs; every default is the paper's. The file lies under a model root.",
+        "description": "The least that a job needs; everything else has a default. The file lies under a model root.",
         "value": LOCAL_GGUF,
     },
     "hub-with-gates": {

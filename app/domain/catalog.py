@@ -183,7 +183,7 @@ RECOVERIES = _table(
         "distill",
         "Distillation",
         "Trains the pruned model, or adapters on it, to predict what the original predicts. Recovers the original "
-        "rather than adapting to a text, so it is the choice where fidelity counts.",
+        "rather than adapting to a text. The default.",
         "Hinton et al. 2015, arXiv 1503.02531; Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
         r.DistillRecovery,
     ),

@@ -1,4 +1,4 @@
-"""The options of every recovery that a job may name, with the paper's defaults; see `options.py`."""
+"""The options of every recovery that a job may name; see `options.py`."""
 
 from __future__ import annotations
 
@@ -141,7 +141,17 @@ class DistillRecovery(TrainedRecovery):
     """The original's own predictions as the target, on any text."""
 
     kind: Literal["distill"] = "distill"
-    train: Literal["lora", "all"] = Field(default="all", description="Train adapters, or all weights.")
+    learning_rate: float = Field(default=5e-4, gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(default=8, ge=1, description="Samples per optimiser step.")
+    warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up.")
+    heal: bool | None = Field(
+        default=None,
+        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+    )
+    train: Literal["auto", "lora", "all"] = Field(
+        default="auto",
+        description="Train adapters, or all weights; auto takes all where the memory that is free lets it.",
+    )
     rank: int = RANK
     alpha: float = ALPHA
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' input.")

@@ -1,6 +1,7 @@
 """CompressionSpec: what a job is asked to do. It is the body of `POST /jobs` and the payload of the job.
 
-Only the model and how much to remove are required; every default is the paper's (Shortened LLaMA, arXiv 2402.02834).
+Only the model and how much to remove are required. Defaults are the paper's (Shortened LLaMA, arXiv 2402.02834), but
+for the recovery, which is the one that measured best (docs/benchmarks.md); the paper's whole recipe is a preset.
 What can be checked without looking at the model is checked here, what needs the model's config in
 `app/services/submit.py`, and what only the weights or the text can tell, in the stage.
 """
@@ -27,7 +28,7 @@ from app.domain.options import (
     TasksBenchmark,
 )
 from app.domain.presets import PRESETS, fill_in
-from app.domain.recovery_options import HealingRecovery, LoraRecovery
+from app.domain.recovery_options import DistillRecovery, HealingRecovery
 
 
 class HubModel(Options):
@@ -130,7 +131,7 @@ class CompressionSpec(Options):
     model: ModelSource
     scoring: Scoring = _method(PerplexityScoring, "criterion")
     pruning: Pruning
-    recovery: Recovery = _method(LoraRecovery, "kind")
+    recovery: Recovery = _method(DistillRecovery, "kind")
     quantise: tuple[Quantisation, ...] = Field(
         default=(),
         max_length=8,

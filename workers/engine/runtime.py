@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from app.domain.results import Environment
@@ -97,6 +98,13 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that new tensors on the device can have: of the GPU, or of the machine for a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def _device(name: str) -> torch.device:

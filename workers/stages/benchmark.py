@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import time
 
-import psutil
-import torch
 from transformers import PreTrainedModel
 
 from app.domain.jobs import StageName
@@ -29,7 +27,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.generation import kv_bytes_per_token
 from workers.engine.models import free_memory, load_model
-from workers.engine.runtime import Machine, environment
+from workers.engine.runtime import Machine, available_memory, environment
 from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts
 from workers.stages.benchmark_variants import ORIGINAL, Variant, open_variant, quantised_variants
@@ -148,11 +146,7 @@ def measure_alone(context: StageContext, variants: list[Variant], machine: Machi
 def groups(variants: list[Variant], machine: Machine) -> list[list[Variant]]:
     """Variants to hold in memory together, the original first in each."""
     needed = sum(variant.parameters for variant in variants) * machine.dtype.itemsize
-    if machine.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(machine.device)
-    else:
-        free = psutil.virtual_memory().available
-    if needed <= MEMORY_SHARE * free:
+    if needed <= MEMORY_SHARE * available_memory(machine.device):
         return [variants]
     return [[variants[0], variant] for variant in variants[1:]]
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-import torch
-
 from workers.engine.blocks import BlockModel
 from workers.engine.models import load_model
-from workers.engine.runtime import Machine
+from workers.engine.runtime import Machine, available_memory
 
 MEMORY_SHARE = 0.6  # of the free memory: a model that needs more is streamed from disk
 
 
 def block_model(path: Path, machine: Machine, parameters: int) -> BlockModel:
     """The model in memory where it fits with room to work in, else streamed from disk block by block."""
-    if machine.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(machine.device)
-    else:
-        free = psutil.virtual_memory().available
-    if parameters * machine.dtype.itemsize > MEMORY_SHARE * free:
+    if parameters * machine.dtype.itemsize > MEMORY_SHARE * available_memory(machine.device):
         return BlockModel.from_checkpoint(path, device=machine.device, dtype=machine.dtype)
     return BlockModel.from_model(load_model(path, device=machine.device, dtype=machine.dtype))

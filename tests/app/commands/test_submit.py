@@ -58,7 +58,7 @@ def test_flags_reach_every_depth(run: Run) -> None:
     assert found["scoring"]["calibration"]["text"] == {"source": "local", "path": "news.txt", "start": 0, "stop": 0.7}
     assert found["scoring"]["plus"] is False
     practice = {"source": "upload", "id": "019ab8e2-3f40-7d21-8a55-6c1de0b7f913", "start": 0, "stop": 0.7}
-    assert found["recovery"] == {"kind": "lora", "max_steps": 30, "text": practice}
+    assert found["recovery"] == {"kind": "distill", "max_steps": 30, "text": practice}
     assert found["benchmark"]["latency"]["output_tokens"] == [32, 64]
     assert [text["source"] for text in found["benchmark"]["perplexity"]["texts"]] == ["named", "named", "self", "local"]
     assert found["benchmark"]["perplexity"]["texts"][0] == {"source": "named", "name": "ptb", "split": "test"}

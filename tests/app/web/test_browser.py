@@ -102,7 +102,7 @@ def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser
     job = httpx.get(f"{url}/jobs/{browser.url.rsplit('/', 1)[-1]}").json()
     assert job["model"] == "m.gguf"
     assert job["spec"]["pruning"]["blocks"] == 2
-    assert job["spec"]["recovery"]["kind"] == "lora"  # left alone: the service's default
+    assert job["spec"]["recovery"]["kind"] == "distill"  # left alone: the service's default
 
 
 def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> None:

@@ -10,7 +10,10 @@ the squared distance over the original's mean square. The original then runs at 
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from app.domain.recovery_options import DistillRecovery
+from app.errors import UnsupportedModel
 from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.models import free_memory
@@ -42,6 +46,11 @@ from workers.engine.recovery.teacher import (
 )
 from workers.engine.recovery.training import Sequences, train_all
 from workers.engine.recovery.weights import stored_names, write_weights
+from workers.engine.runtime import available_memory
+
+# Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
+TRAINING_BYTES = {"adamw": 16, "adamw_8bit": 10}
+MEMORY_SHARE = 0.6  # of the free memory; the rest is for states and logits
 
 
 def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
@@ -56,14 +65,8 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
     start, notes = healed_start(job, options, ids)
     identity = job.identity(text=text.sha256)
     data = Sequences(ids, predictions(job, options, ids, identity=identity))
-    whole = options.train == "all"
-    model: Any = job.load(start, whole=whole)
-    if whole:
-        train_all(model)
-        stored_names(model, Checkpoint.open(start))  # refused before the training, not after
-    else:
-        notes += notes_on(model)
-        model = add_adapters(model, options, seed=job.machine.seed)
+    model, whole, about = trainee(job, options, start)
+    notes += about
     settings = settings_of(options, schedule="cosine", autocast=whole and job.machine.dtype is not torch.float32)
     outcome = run_training(job, options, model, data, settings, identity=identity, loss=DistillationLoss(job, options))
     trained = trainable_parameters(model)
@@ -73,6 +76,56 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         save_adapter(model, job.out / "adapter")
         write_merged(model, start, job.out / "checkpoint", machine=job.machine)
     return RecoveryOutcome(text, trained, outcome, [*notes, *training_notes(settings, outcome)])
+
+
+def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[Any, bool, list[str]]:
+    """The model to train, whether all of its weights are trained (adapters on it otherwise), and notes.
+
+    Raises:
+        UnsupportedModel: all weights were asked for, and the checkpoint's form does not take them.
+    """
+    notes: list[str] = []
+    whole, why = options.train == "all", ""
+    if options.train == "auto":
+        whole, why = _room_for_all(job, options, start)
+    if whole:
+        model: Any = job.load(start, whole=True)
+        train_all(model)
+        try:
+            stored_names(model, Checkpoint.open(start))  # refused before the training, not after
+        except UnsupportedModel as error:
+            if options.train == "all":
+                raise
+            why = error.detail
+            del model
+            free_memory()
+        else:
+            return model, True, notes
+    if why:
+        notes.append(f"Adapters were trained and not all weights. {why}")
+    model = job.load(start)
+    notes += notes_on(model)
+    return add_adapters(model, options, seed=job.machine.seed), False, notes
+
+
+def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[bool, str]:
+    """Whether all weights can be trained in the memory that is free, and why not; the next attempt decides the same."""
+    record = job.scratch / "room.json"
+    if record.is_file():
+        known: dict[str, Any] = json.loads(record.read_text())
+        return known["enough"], known["why"]
+    checkpoint = Checkpoint.open(start)
+    parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
+    needed = parameters * TRAINING_BYTES[options.optimizer]
+    free = available_memory(job.machine.device)
+    enough, why = needed <= MEMORY_SHARE * free, ""
+    if not enough:
+        why = f"All of them take {needed / 1e9:,.1f} GB and room to compute in; {free / 1e9:,.1f} GB were free."
+    job.scratch.mkdir(parents=True, exist_ok=True)
+    part = record.with_suffix(".part")
+    part.write_text(json.dumps({"enough": enough, "why": why}))
+    part.replace(record)
+    return enough, why
 
 
 def predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, identity: str) -> dict[str, Tensor]:

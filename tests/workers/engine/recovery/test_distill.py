@@ -11,8 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.recovery_options import DistillRecovery
+from app.errors import UnsupportedModel
 from workers.engine.blocks import BlockModel
-from workers.engine.recovery.distill import state_distance
+from workers.engine.recovery import distill
+from workers.engine.recovery.distill import state_distance, trainee
+from workers.engine.recovery.job import RecoveryJob, trainable_parameters
 from workers.engine.recovery.teacher import (
     IDS,
     LOGPROBS,
@@ -21,6 +25,7 @@ from workers.engine.recovery.teacher import (
     save_predictions,
     top_predictions,
 )
+from workers.engine.runtime import Machine
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
@@ -94,3 +99,54 @@ def test_states_are_compared_block_by_block_with_those_that_were_kept() -> None:
     student = (teacher[0], teacher[1], teacher[3] + 4.0, torch.zeros(1, 2, 3))  # blocks 0, 2, 3 were kept
     expected = (0.0 + 16.0 / teacher[3][0, 0, 0].item() ** 2) / 2
     assert state_distance(student, teacher, (0, 2, 3)).item() == pytest.approx(expected)
+
+
+def job_on(path: Path, scratch: Path) -> RecoveryJob:
+    return RecoveryJob(
+        pruned=path,
+        original=path,
+        kept=(0, 1),
+        out=scratch / "out",
+        scratch=scratch / "scratch",
+        options={},
+        machine=Machine(torch.device("cpu"), torch.float32, 1, 0),
+        texts=None,  # type: ignore[arg-type]  # the model alone is asked for
+    )
+
+
+def test_all_weights_are_trained_where_there_is_room_and_the_next_attempt_decides_the_same(
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = save_model(make_model())
+    weights = sum(parameter.numel() for parameter in make_model().parameters())
+    room = {"bytes": int(16 * weights / 0.6) + 16}
+    monkeypatch.setattr(distill, "available_memory", lambda device: room["bytes"])
+
+    model, whole, notes = trainee(job_on(path, tmp_path / "roomy"), DistillRecovery(), path)
+    assert (whole, notes) == (True, [])
+    assert trainable_parameters(model) == weights
+
+    room["bytes"] -= 64
+    model, whole, notes = trainee(job_on(path, tmp_path / "small"), DistillRecovery(), path)
+    assert not whole
+    assert "Adapters were trained" in notes[0]
+    assert trainable_parameters(model) < weights
+    assert trainee(job_on(path, tmp_path / "eight"), DistillRecovery(optimizer="adamw_8bit"), path)[1]
+
+    room["bytes"] *= 1000
+    assert trainee(job_on(path, tmp_path / "small"), DistillRecovery(), path)[1:] == (whole, notes)
+    assert not trainee(job_on(path, tmp_path / "asked"), DistillRecovery(train="lora"), path)[1]
+
+
+def test_a_form_that_takes_no_trained_weights_gets_adapters_unless_all_was_asked_for(
+    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = save_model(make_model("mixtral"))  # experts are stored one by one
+    _, whole, notes = trainee(job_on(path, tmp_path), DistillRecovery(), path)
+    assert not whole
+    assert "could not be written back" in notes[0]
+    with pytest.raises(UnsupportedModel, match="could not be written back"):
+        trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), path)
