@@ -123,7 +123,7 @@ def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> Non
         names = [method["name"] for method in catalog[table]]
         for name in reversed(names):
             body = browser.run(choose, selector, name)
-            assert f'"{name}"' in body or name in ("perplexity", "lora")
+            assert f'"{name}"' in body or name in ("perplexity", "distill")
             fields = browser.run("return document.querySelectorAll('#form .field').length")
             assert fields > 10
 
