@@ -30,7 +30,8 @@ from pydantic import BaseModel, ValidationError
 from app.domain.jobs import StageName
 from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
-from workers.stages.context import RESULT_FILES, StageContext, write_atomically
+from workers.engine.files import write_atomically
+from workers.stages.context import RESULT_FILES, StageContext
 
 # Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
 _MODULES: dict[StageName, str] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
@@ -32,6 +32,23 @@ FILE_HEADERS = {
     "Repr-Digest": {"description": "The same, as RFC 9530 has it.", "schema": {"type": "string"}},
 }
 FILE_BODY = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file.", "headers": FILE_HEADERS, "content": FILE_BODY},
+    206: {
+        "description": "The range that was asked for.",
+        "headers": {
+            **FILE_HEADERS,
+            "Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}},
+        },
+        "content": FILE_BODY,
+    },
+    304: {"description": "The client has this version (If-None-Match)."},
+}
+RangeHeader = Annotated[
+    str | None, Header(alias="Range", description="One range, such as bytes=0-1023 or bytes=-1024.")
+]
+IfRange = Annotated[str | None, Header(description="The ETag that the range belongs to.")]
+IfNoneMatch = Annotated[str | None, Header(description="ETags that the client has.")]
 
 
 @router.get(
@@ -54,16 +71,7 @@ def list_artifacts(job_id: UUID, work: WorkDep, _: Caller) -> ArtifactList:
     summary="Download a file",
     response_class=Response,
     responses={
-        200: {"description": "The whole file.", "headers": FILE_HEADERS, "content": FILE_BODY},
-        206: {
-            "description": "The range that was asked for.",
-            "headers": {
-                **FILE_HEADERS,
-                "Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}},
-            },
-            "content": FILE_BODY,
-        },
-        304: {"description": "The client has this version (If-None-Match)."},
+        **FILE_RESPONSES,
         **problems(
             UNAUTHORIZED,
             example_errors.NO_ARTIFACT,
@@ -80,11 +88,9 @@ def download_artifact(
     factory: FactoryDep,
     store: StoreDep,
     _: Caller,
-    range_header: Annotated[
-        str | None, Header(alias="Range", description="One range, such as bytes=0-1023 or bytes=-1024.")
-    ] = None,
-    if_range: Annotated[str | None, Header(description="The ETag that the range belongs to.")] = None,
-    if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
+    range_header: RangeHeader = None,
+    if_range: IfRange = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Streams the file, or a range of it, so a download that broke off goes on where it was."""
     if "\0" in path:

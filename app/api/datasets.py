@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.api import example_errors, examples
-from app.api.artifacts import FILE_BODY, FILE_HEADERS, file_response
+from app.api.artifacts import FILE_RESPONSES, IfNoneMatch, IfRange, RangeHeader, file_response
 from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.db import datasets as dataset_rows
 from app.db.session import unit_of_work
@@ -189,16 +189,7 @@ class _Content:
     summary="Download a data set",
     response_class=Response,
     responses={
-        200: {"description": "The whole file.", "headers": FILE_HEADERS, "content": FILE_BODY},
-        206: {
-            "description": "The range that was asked for.",
-            "headers": {
-                **FILE_HEADERS,
-                "Content-Range": {"description": "Which bytes of how many.", "schema": {"type": "string"}},
-            },
-            "content": FILE_BODY,
-        },
-        304: {"description": "The client has this version (If-None-Match)."},
+        **FILE_RESPONSES,
         **problems(
             UNAUTHORIZED,
             example_errors.NO_DATASET,
@@ -214,11 +205,9 @@ def download_dataset(
     factory: FactoryDep,
     store: StoreDep,
     _: Caller,
-    range_header: Annotated[
-        str | None, Header(alias="Range", description="One range, such as bytes=0-1023 or bytes=-1024.")
-    ] = None,
-    if_range: Annotated[str | None, Header(description="The ETag that the range belongs to.")] = None,
-    if_none_match: Annotated[str | None, Header(description="ETags that the client has.")] = None,
+    range_header: RangeHeader = None,
+    if_range: IfRange = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The file as it was uploaded, byte for byte."""
     with unit_of_work(factory) as session:

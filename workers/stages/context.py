@@ -86,10 +86,3 @@ class StageContext:
             return kind.model_validate_json(file.read_bytes())
         except (OSError, ValidationError) as error:
             raise StageFailed(f"{file.name} of the {stage} stage cannot be read: {error}") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: a reader sees the whole file or none."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -15,12 +15,13 @@ from typing import Any
 from app.domain.jobs import StageName
 from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.files import write_atomically
 from workers.engine.progress import Progress
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
-from workers.stages.context import StageContext, write_atomically
+from workers.stages.context import StageContext
 from workers.stages.original import source_gguf
 
 _BITS = {"int8": 8, "int4": 4}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from app.domain.jobs import StageName
 from app.domain.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
+from workers.engine.files import write_atomically
 from workers.reporting import html, junit, markdown, model_card
 from workers.reporting.assemble import assemble
-from workers.stages.context import StageContext, write_atomically
+from workers.stages.context import StageContext
 
 
 def run(context: StageContext) -> Report:

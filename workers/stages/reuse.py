@@ -23,7 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.domain.results import Environment, ReusedFigure
-from workers.stages.context import write_atomically
+from workers.engine.files import write_atomically
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ the squared distance over the original's mean square. The original then runs at 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,21 +109,17 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
 
 def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[bool, str]:
     """Whether all weights can be trained in the memory that is free, and why not; the next attempt decides the same."""
-    record = job.scratch / "room.json"
-    if record.is_file():
-        known: dict[str, Any] = json.loads(record.read_text())
-        return known["enough"], known["why"]
-    checkpoint = Checkpoint.open(start)
-    parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
-    needed = parameters * TRAINING_BYTES[options.optimizer]
-    free = available_memory(job.machine.device)
-    enough, why = needed <= MEMORY_SHARE * free, ""
-    if not enough:
-        why = f"All of them take {needed / 1e9:,.1f} GB and room to compute in; {free / 1e9:,.1f} GB were free."
-    job.scratch.mkdir(parents=True, exist_ok=True)
-    part = record.with_suffix(".part")
-    part.write_text(json.dumps({"enough": enough, "why": why}))
-    part.replace(record)
+
+    def look() -> tuple[bool, str]:
+        checkpoint = Checkpoint.open(start)
+        parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
+        needed = parameters * TRAINING_BYTES[options.optimizer]
+        free = available_memory(job.machine.device)
+        if needed <= MEMORY_SHARE * free:
+            return True, ""
+        return False, f"All of them take {needed / 1e9:,.1f} GB and room to compute in; {free / 1e9:,.1f} GB were free."
+
+    enough, why = job.remembered("room.json", look)
     return enough, why
 
 

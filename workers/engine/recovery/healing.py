@@ -16,7 +16,6 @@ block before a cut: a family with a norm after the MLP (Gemma 2 and 3, OLMo 2) a
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,12 +98,16 @@ def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> tup
 def _healed_once(job: RecoveryJob, ids: Tensor) -> tuple[Path, list[str]]:
     ids = ids[:HEAL_SAMPLES].long()
     key = job.identity(ids=hashlib.sha256(ids.numpy().tobytes()).hexdigest())
-    target, record = job.scratch / f"healed-{key[:16]}", job.scratch / f"healed-{key[:16]}.json"
-    if not (target.is_dir() and record.is_file()):  # an earlier attempt may have made it
+    target, record = job.scratch / f"healed-{key[:16]}", f"healed-{key[:16]}.json"
+
+    def heal() -> list[str]:
         healed, notes = _heal(job, ids, None)
         write_healed(job, healed, target)
-        record.write_text(json.dumps(notes))
-    return target, list(json.loads(record.read_text()))
+        return notes
+
+    if not target.is_dir():
+        (job.scratch / record).unlink(missing_ok=True)
+    return target, list(job.remembered(record, heal))
 
 
 def _heal(job: RecoveryJob, ids: Tensor, ridge: float | None) -> tuple[list[Healed], list[str]]:

@@ -20,6 +20,7 @@ from app.domain.recovery_options import TrainedRecovery
 from app.domain.results import LossPoint, TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import TextSource, token_batch
+from workers.engine.files import write_atomically
 from workers.engine.models import load_model
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.trainer import Loss
@@ -50,6 +51,15 @@ class RecoveryJob:
         """A checkpoint in memory; `whole` weights that will be trained are fp32, whatever is computed in."""
         dtype = torch.float32 if whole else self.machine.dtype
         return load_model(path, device=self.machine.device, dtype=dtype)
+
+    def remembered(self, name: str, find: Callable[[], Any]) -> Any:
+        """What `find` gave to the first attempt of this stage that got so far, as JSON: later ones get the same."""
+        file = self.scratch / name
+        if not file.is_file():
+            found = find()
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(found).encode())
+        return json.loads(file.read_bytes())
 
     def identity(self, **more: str) -> str:
         """A hash of everything that the training's result depends on; a snapshot of another is not resumed."""
@@ -128,15 +138,7 @@ def pinned(job: RecoveryJob, text: Text) -> Text:
     """
     if not isinstance(text, HubText):
         return text
-    file = job.scratch / "text-commit"
-    if file.is_file():
-        commit = file.read_text()
-    else:
-        commit = hub_revision(text, pointer="/recovery/text")
-        job.scratch.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".part")
-        temporary.write_text(commit)
-        temporary.replace(file)
+    commit = job.remembered("text-commit.json", lambda: hub_revision(text, pointer="/recovery/text"))
     return text.model_copy(update={"revision": commit})
 
 
