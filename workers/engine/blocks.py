@@ -9,6 +9,7 @@ blocks scores a model larger than memory with the same lines.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,11 +24,13 @@ from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import unsupported
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.catching import Call, record, replay_head, returns_tuple, same_calls
+from workers.engine.packed import packed
 from workers.engine.streaming import Streamed, open_stream
 
-# Logits held at once by the head, in bytes. The head's weights, often the largest matrix of all, are read anew for each
-# piece, so pieces are large.
-LOGITS_BYTES = 128 * 2**20
+# Logits held at once by the head, in bytes. A CPU takes their loss while part of them is in its caches. A GPU's pieces
+# are larger: the head's weights, often the largest matrix of all, are read anew for each.
+CPU_LOGITS_BYTES = 32 * 2**20
+GPU_LOGITS_BYTES = 128 * 2**20
 
 
 class BlockSource(Protocol):
@@ -205,16 +208,26 @@ class BlockModel:
         """Logits, (samples, tokens, vocabulary), of the state that leaves the last block. Whole: mind the size."""
         return replay_head(self._model, self._modules, hidden, as_tuple=self._as_tuple)
 
-    def head_pieces(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
+    @contextmanager
+    def packed_head(self) -> Iterator[None]:
+        """The head multiplies by packed weights (`packed.py`): for callers that have many states for it."""
+        head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # no annotations upstream
+        with packed(*([] if head is None else [head])):
+            yield
+
+    def head_pieces(self, hidden: Tensor, *, bytes_at_once: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Cut a state into pieces whose logits are small enough to exist at once.
 
         Args:
             hidden: (samples, tokens, hidden).
-            bytes_at_once: size that the fp32 logits of a piece stay under, a token's worth at least.
+            bytes_at_once: size that the fp32 logits of a piece stay under, a token's worth at least; by
+                default what suits the device.
 
         Yields:
             A slice into the samples x tokens rows, and those rows as a view, (some samples, some tokens, hidden).
         """
+        if bytes_at_once is None:
+            bytes_at_once = CPU_LOGITS_BYTES if hidden.device.type == "cpu" else GPU_LOGITS_BYTES
         samples, tokens = hidden.shape[:2]
         limit = max(1, bytes_at_once // (4 * self.vocab_size))  # tokens at once
         if limit >= tokens:  # whole samples, several at once
@@ -229,7 +242,7 @@ class BlockModel:
                 start = sample * tokens + at
                 yield slice(start, start + piece.shape[1]), piece
 
-    def head_chunks(self, hidden: Tensor, *, bytes_at_once: int = LOGITS_BYTES) -> Iterator[tuple[slice, Tensor]]:
+    def head_chunks(self, hidden: Tensor, *, bytes_at_once: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Logits piece by piece, so that no full logits tensor ever exists.
 
         Yields:

@@ -36,19 +36,20 @@ def divergence(
     kl = torch.empty(len(windows.ids), dtype=torch.float64)
     agreement = torch.empty(len(windows.ids), dtype=torch.float64)
     counted = windows.counted()
-    for start, piece in batches(windows.ids):
-        ours, theirs = (last_states(model, piece)[:, :-1] for model in (original, variant))
-        rows = ours.shape[0] * ours.shape[1]
-        divergences = torch.empty(rows, dtype=torch.float64)
-        same = torch.empty(rows, dtype=torch.float64)
-        pairs = zip(original.head_chunks(ours), variant.head_chunks(theirs), strict=True)
-        for (span, left), (_, right) in pairs:
-            divergences[span] = kl_rows(left, right).double().cpu()
-            same[span] = (left.argmax(-1) == right.argmax(-1)).double().cpu()
-        here = slice(start, start + len(piece))
-        kl[here] = window_means(divergences.view(len(piece), -1), counted[here])
-        agreement[here] = window_means(same.view(len(piece), -1), counted[here])
-        progress(start + len(piece), len(kl), "windows")
+    with original.packed_head(), variant.packed_head():
+        for start, piece in batches(windows.ids):
+            ours, theirs = (last_states(model, piece)[:, :-1] for model in (original, variant))
+            rows = ours.shape[0] * ours.shape[1]
+            divergences = torch.empty(rows, dtype=torch.float64)
+            same = torch.empty(rows, dtype=torch.float64)
+            pairs = zip(original.head_chunks(ours), variant.head_chunks(theirs), strict=True)
+            for (span, left), (_, right) in pairs:
+                divergences[span] = kl_rows(left, right).double().cpu()
+                same[span] = (left.argmax(-1) == right.argmax(-1)).double().cpu()
+            here = slice(start, start + len(piece))
+            kl[here] = window_means(divergences.view(len(piece), -1), counted[here])
+            agreement[here] = window_means(same.view(len(piece), -1), counted[here])
+            progress(start + len(piece), len(kl), "windows")
     return Divergence(kl, agreement)
 
 

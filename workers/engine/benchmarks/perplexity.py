@@ -30,10 +30,11 @@ def window_losses(model: BlockModel, windows: Windows, *, progress: Progress = n
     """Mean loss of each window over the tokens that count, in nats: (windows,), float64."""
     losses = torch.empty(len(windows.ids), dtype=torch.float64)
     counted = windows.counted()
-    for start, piece in batches(windows.ids):
-        span = slice(start, start + len(piece))
-        losses[span] = window_means(model.head_nll(last_states(model, piece), piece).cpu(), counted[span])
-        progress(start + len(piece), len(losses), "windows")
+    with model.packed_head():
+        for start, piece in batches(windows.ids):
+            span = slice(start, start + len(piece))
+            losses[span] = window_means(model.head_nll(last_states(model, piece), piece).cpu(), counted[span])
+            progress(start + len(piece), len(losses), "windows")
     return losses
 
 

@@ -25,12 +25,12 @@ def kl_from(model: BlockModel, original: Tensor, others: Sequence[Tensor]) -> Te
     """
     samples, tokens = original.shape[:2]
     found = torch.empty((len(others), samples * tokens), dtype=torch.float64)
-    for (rows, piece), *parts in zip(
-        model.head_pieces(original), *(model.head_pieces(other) for other in others), strict=True
-    ):
-        expected = model.head(piece).float().flatten(0, 1).log_softmax(-1)  # (rows, vocabulary)
-        weight = expected.exp()
-        for index, (_, part) in enumerate(parts):
-            actual = model.head(part).float().flatten(0, 1).log_softmax(-1)
-            found[index, rows] = (weight * (expected - actual)).sum(-1).double().cpu()
+    pieces = zip(model.head_pieces(original), *(model.head_pieces(other) for other in others), strict=True)
+    with model.packed_head():
+        for (rows, piece), *parts in pieces:
+            expected = model.head(piece).float().flatten(0, 1).log_softmax(-1)  # (rows, vocabulary)
+            weight = expected.exp()
+            for index, (_, part) in enumerate(parts):
+                actual = model.head(part).float().flatten(0, 1).log_softmax(-1)
+                found[index, rows] = (weight * (expected - actual)).sum(-1).double().cpu()
     return found.view(len(others), samples, tokens).mean(-1)

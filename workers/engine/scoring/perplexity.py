@@ -84,9 +84,10 @@ def losses_without(
         progress(done + passes, total, "block passes")
 
     parts: dict[Removal, list[Tensor]] = {removal: [] for removal in removals}
-    for group in sample_groups(model, ids, states_at_once(model.n_blocks, removals)):
-        for removal, hidden in walk(model, ids[group], removals, on_pass=count):
-            parts[removal].append(model.head_nll(hidden, ids[group]).double().cpu())
+    with model.packed_head():
+        for group in sample_groups(model, ids, states_at_once(model.n_blocks, removals)):
+            for removal, hidden in walk(model, ids[group], removals, on_pass=count):
+                parts[removal].append(model.head_nll(hidden, ids[group]).double().cpu())
     return {removal: torch.cat(nll) for removal, nll in parts.items()}, passes
 
 

@@ -55,7 +55,8 @@ def search(
     plain = 0
     for number in range(count):
         left = [unit for unit in candidates if unit not in removed]
-        found = rounds.losses(frozenset(removed), left, _part(progress, number, count))
+        with model.packed_head():
+            found = rounds.losses(frozenset(removed), left, _part(progress, number, count))
         losses.update(found)
         check_numbers([float(found[unit].mean()) if unit in found else None for unit in range(n_units)])
         finished = [unit for unit in left if len(found[unit]) == ids.shape[0]]

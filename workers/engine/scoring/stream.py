@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.blocks import Block, BlockModel
+from workers.engine.packed import packed
 
 # Tokens pushed through a block at once. On a CPU the activations of so many stay near its caches; a GPU wants more
 # to be busy. Fixed numbers, so that the same input gives the same bits.
@@ -29,12 +30,13 @@ def rows_at_once(state: Tensor) -> int:
 def through(block: Block, hidden: Tensor) -> Tensor:
     """The block on all samples, a few at a time: (samples, tokens, hidden) → the same shape."""
     rows = rows_at_once(hidden)
-    if hidden.shape[0] <= rows:
-        return block(hidden)
-    out = torch.empty_like(hidden)
-    for at in range(0, hidden.shape[0], rows):
-        out[at : at + rows] = block(hidden[at : at + rows])
-    return out
+    with packed(block.module):
+        if hidden.shape[0] <= rows:
+            return block(hidden)
+        out = torch.empty_like(hidden)
+        for at in range(0, hidden.shape[0], rows):
+            out[at : at + rows] = block(hidden[at : at + rows])
+        return out
 
 
 def stream(model: BlockModel, ids: Tensor) -> Iterator[tuple[int, Tensor]]:

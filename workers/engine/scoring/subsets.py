@@ -23,6 +23,7 @@ from torch import Tensor
 
 from workers.engine.blocks import Block, BlockModel
 from workers.engine.halves import HALVES_OF_A_BLOCK, Half, without_halves
+from workers.engine.packed import packed
 from workers.engine.scoring.stream import rows_at_once, through
 
 Removal = frozenset[int]  # numbers of units
@@ -161,7 +162,7 @@ def walk(
             block = next(blocks)
             waiting = Counter(prefix - here for prefixes in pushed.values() for prefix in prefixes)
             for bypassed, prefixes in sorted(pushed.items()):
-                with without_halves(block, bypassed):
+                with without_halves(block, bypassed), packed(block.module):
                     for prefix, state in _push(block, prefixes, [live[prefix - here] for prefix in prefixes]):
                         following[prefix] = state
                         waiting[prefix - here] -= 1

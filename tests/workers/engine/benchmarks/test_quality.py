@@ -30,7 +30,7 @@ TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
         monkeypatch.setattr(windows, "TOKENS_AT_ONCE", 40)
-        monkeypatch.setattr(blocks, "LOGITS_BYTES", 4 * 96 * 5)  # five rows of logits
+        monkeypatch.setattr(blocks, "CPU_LOGITS_BYTES", 4 * 96 * 5)  # five rows of logits
 
 
 @pytest.mark.usefixtures("_pieces")

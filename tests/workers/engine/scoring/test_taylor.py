@@ -83,14 +83,18 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and leaf.device.type == "cpu":
+            if isinstance(leaf, Tensor) and leaf.is_mkldnn:  # packed weights: they have no storage to see
+                self._count(leaf, -id(leaf), leaf.numel() * leaf.element_size())
+            elif isinstance(leaf, Tensor) and leaf.device.type == "cpu":
                 storage = leaf.untyped_storage()
-                address = storage.data_ptr()
-                if address and address not in self._live:
-                    self._live[address] = storage.nbytes()
-                    weakref.finalize(storage, self._live.pop, address, None)
-                    self.peak = max(self.peak, sum(self._live.values()))
+                self._count(storage, storage.data_ptr(), storage.nbytes())
         return out
+
+    def _count(self, owner: object, address: int, size: int) -> None:
+        if address and address not in self._live:
+            self._live[address] = size
+            weakref.finalize(owner, self._live.pop, address, None)
+            self.peak = max(self.peak, sum(self._live.values()))
 
 
 def _peak(view: BlockModel, ids: Tensor) -> int:
