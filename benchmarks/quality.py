@@ -23,7 +23,8 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from app.domain.options import LocalText, TasksBenchmark
+from app.domain.benchmark_options import TasksBenchmark
+from app.domain.options import LocalText
 from app.domain.results import LossPoint, TaskScore
 from app.domain.spec import Recovery
 from workers.engine.architectures.config import as_config

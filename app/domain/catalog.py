@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.domain import benchmark_options as b
 from app.domain import options as o
 from app.domain import quantise_options as q
 from app.domain import recovery_options as r
@@ -237,14 +238,14 @@ BENCHMARKS = _table(
         "Seconds per generation of fixed length, original and variants in turn, with the bootstrap interval of the "
         "ratio.",
         SHORTENED_LLAMA,
-        o.LatencyBenchmark,
+        b.LatencyBenchmark,
     ),
     Row(
         "perplexity",
         "Perplexity",
         "exp of the mean next-token loss on held-out text, over non-overlapping windows.",
         SHORTENED_LLAMA,
-        o.PerplexityBenchmark,
+        b.PerplexityBenchmark,
     ),
     Row(
         "fidelity",
@@ -252,14 +253,14 @@ BENCHMARKS = _table(
         "KL divergence of the original's next-token distribution from the variant's, and how often both rank the "
         "same token first.",
         "Kullback and Leibler 1951",
-        o.FidelityBenchmark,
+        b.FidelityBenchmark,
     ),
     Row(
         "samples",
         "Generated samples",
         "Continuations of the same prompts with the same seed by every variant, to read.",
         SHORTENED_LLAMA,
-        o.SamplesBenchmark,
+        b.SamplesBenchmark,
     ),
     Row(
         "tasks",
@@ -267,7 +268,7 @@ BENCHMARKS = _table(
         "Accuracy on multiple-choice and other tasks of lm-evaluation-harness, with the drop from the original judged "
         "item by item.",
         "Gao et al. 2024, lm-evaluation-harness, doi 10.5281/zenodo.12608602",
-        o.TasksBenchmark,
+        b.TasksBenchmark,
     ),
 )
 

@@ -16,17 +16,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
-from app.domain.options import (
-    DepthPruning,
+from app.domain.benchmark_options import (
     FidelityBenchmark,
     LatencyBenchmark,
-    Options,
     PerplexityBenchmark,
-    PerplexityScoring,
     SamplesBenchmark,
     TasksBenchmark,
 )
+from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from app.domain.options import DepthPruning, Options, PerplexityScoring
 from app.domain.presets import PRESETS, fill_in
 from app.domain.recovery_options import DistillRecovery, HealingRecovery
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from app.domain.benchmark_options import PerplexityBenchmark
 from app.domain.named_texts import NAMED_TEXTS, split_of
-from app.domain.options import HubText, LocalText, NamedText, PerplexityBenchmark, UploadText
+from app.domain.options import HubText, LocalText, NamedText, UploadText
 from app.domain.results import Quantised, TextInfo
 from app.domain.spec import CompressionSpec
 

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.options import PerplexityBenchmark, SelfText
+from app.domain.benchmark_options import PerplexityBenchmark
+from app.domain.options import SelfText
 from app.domain.results import (
     Perplexity,
     Sample,

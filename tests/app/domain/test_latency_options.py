@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from app.domain.options import LatencyBenchmark
+from app.domain.benchmark_options import LatencyBenchmark
 
 
 def test_compiling_needs_shapes_that_stay() -> None:

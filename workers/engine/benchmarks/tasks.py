@@ -23,8 +23,8 @@ import yaml
 from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no annotations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.catalog import near_name
 from app.domain.benchmark_options import TasksBenchmark
+from app.domain.catalog import near_name
 from app.domain.results import TaskScore
 from app.errors import InvalidInput, ServiceError, Unavailable
 from workers.engine.benchmarks.statistics import mean_interval

@@ -15,9 +15,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from app.domain.benchmark_options import TasksBenchmark
 from app.domain.gates import judge
 from app.domain.jobs import Verdict
-from app.domain.benchmark_options import TasksBenchmark
 from app.domain.results import Benchmarks, Environment, Measurement, TaskScore
 from app.domain.spec import Gates
 from app.errors import InvalidInput
