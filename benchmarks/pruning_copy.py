@@ -5,10 +5,11 @@ are new each time. What is compared is the whole of `prune_depth`: opening and c
 copy, and opening the result. Resident memory is measured in a process of its own.
 
 With --synthetic GB a sharded Llama-shaped checkpoint of random bytes of that size is written, pruned and deleted; twice
-its size must be free. Files larger than the page cache make both read from the disk.
+its size must be free. Files larger than the page cache make both read from the disk. Its config may be another
+family's: what a prune imports depends on that.
 
     python benchmarks/pruning_copy.py MODEL [--drop 5,6,7,20,21,29] [--rounds 7]
-    python benchmarks/pruning_copy.py --synthetic 8 --rounds 3
+    python benchmarks/pruning_copy.py --synthetic 8 --rounds 3 [--model-type gemma2]
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", type=Path, nargs="?", help="checkpoint folder")
     arguments.add_argument("--synthetic", type=float, metavar="GB", help="write a checkpoint of this size and use that")
+    arguments.add_argument("--model-type", default="llama", help="of the synthetic checkpoint's config")
     arguments.add_argument("--drop", default="", help="blocks to drop, by default every fifth")
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--folder", type=Path, default=None, help="where to write; on the disk of interest")
@@ -54,7 +56,7 @@ def main() -> None:
             if shutil.disk_usage(folder).free < needed:
                 sys.exit(f"{needed / 1e9:.0f} GB must be free under {folder.parent}")
             model = folder / "synthetic"
-            write_synthetic(model, int(1e9 * settings.synthetic))
+            write_synthetic(model, int(1e9 * settings.synthetic), settings.model_type)
         blocks = json.loads((model / CONFIG_FILE).read_text())["num_hidden_layers"]
         drop = _numbers(settings.drop) or list(range(2, blocks, 5))
         compare(model, folder, drop, settings.rounds)
@@ -112,7 +114,7 @@ def _peak() -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
-def write_synthetic(path: Path, size: int) -> None:
+def write_synthetic(path: Path, size: int, model_type: str) -> None:
     """A sharded bfloat16 checkpoint of Llama-7B's width and as many blocks as `size` takes."""
     path.mkdir()
     shapes: dict[str, tuple[int, ...]] = {f"self_attn.{part}_proj": (HIDDEN, HIDDEN) for part in "qkvo"}
@@ -141,9 +143,8 @@ def write_synthetic(path: Path, size: int) -> None:
                     opened.write(random[: entry.nbytes - start])
     (path / INDEX_FILE).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     config = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "dtype": "bfloat16", "hidden_size": HIDDEN,
-        "intermediate_size": INNER, "num_hidden_layers": blocks, "num_attention_heads": 32, "vocab_size": VOCABULARY,
-        "tie_word_embeddings": False,
+        "model_type": model_type, "dtype": "bfloat16", "hidden_size": HIDDEN, "intermediate_size": INNER,
+        "num_hidden_layers": blocks, "num_attention_heads": 32, "vocab_size": VOCABULARY, "tie_word_embeddings": False,
     }  # fmt: skip
     (path / CONFIG_FILE).write_text(json.dumps(config))
 

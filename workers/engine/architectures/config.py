@@ -17,6 +17,9 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from app.errors import BadCheckpoint, FieldError, UnsupportedModel
+from workers.engine.architectures.deferred_activations import defer_activations
+
+defer_activations()  # before the first config class is imported, which `as_config` does by name
 
 _EXPECTED = "a decoder-only Transformer, such as Llama, Mistral, Qwen, Gemma, Phi, GPT-2 or OPT"
 

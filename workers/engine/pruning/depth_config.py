@@ -3,9 +3,12 @@
 transformers derives much by a block's number: which blocks slide, which have no rotary embedding, which are
 mixtures of experts. Dropping blocks shifts the numbers, so a periodic pattern or a bare switch would fall on the
 wrong blocks. Each such pattern is written out as the list of the *kept* blocks' entries, in the form that the
-config class reads. Then the shorter model is built on the meta device and held against the original, block by
-block: whatever this page does not know about shows there, and is refused rather than written wrong. Families with a row
-whose blocks nothing tells apart, such as Llama, are spared that: it would take as long as the copy of a small model.
+config class reads, and the class must read the same list out of it.
+
+Then the shorter model is built on the meta device and held against the original, block by block: whatever this page
+does not know about shows there, and is refused rather than written wrong. Families with a row whose blocks are told
+apart by such lists alone, or by nothing, are spared that: their model classes take more memory and time to import than
+the copy of a small model. A test builds each of them with many patterns, to show that nothing else tells blocks apart.
 """
 
 from __future__ import annotations
@@ -96,10 +99,18 @@ def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Ar
     for name, entries in kept_lists.items():
         if list(rebuilt.get(name) or []) != entries:
             raise UnsupportedModel(f"transformers derives {name} from the blocks' numbers and ignores the list.")
-    told_apart = kept_lists or architecture.pattern_keys or architecture.layer_index_lists
-    if told_apart or not has_row(architecture):
+    if not _told_apart_by(kept_lists, architecture):
         _check_blocks(loaded, shorter, keep, architecture)
     return result
+
+
+def _told_apart_by(lists: Mapping[str, Any], architecture: Architecture) -> bool:
+    """Whether the entries of `lists` are all that tells one block of this model from another, if anything does.
+
+    A pattern that the class derives from a number stands in its list; of a list of block numbers there may be more.
+    """
+    patterns_written = bool(lists) or not architecture.pattern_keys
+    return has_row(architecture) and patterns_written and not architecture.layer_index_lists
 
 
 def _write_out_sparse_step(
@@ -118,16 +129,20 @@ def _check_blocks(
     before: PretrainedConfig, after: PretrainedConfig, keep: Sequence[int], architecture: Architecture
 ) -> None:
     """Build both models without weights, and compare each kept block with what it was."""
-    old = skeleton(_plain(before)).get_submodule(architecture.blocks_prefix)
-    new = skeleton(_plain(after)).get_submodule(architecture.blocks_prefix)
+    old, new = portraits(before, architecture), portraits(after, architecture)
     for position, number in enumerate(keep):
-        was, becomes = _portrait(old.get_submodule(str(number))), _portrait(new.get_submodule(str(position)))
+        was, becomes = old[number], new[position]
         if was != becomes:
             key = next(key for key in sorted(was.keys() | becomes.keys()) if was.get(key) != becomes.get(key))
             raise UnsupportedModel(
                 f"Block {number} would work differently as block {position}: its {key} is {was.get(key)} "
                 f"and would be {becomes.get(key)}, because transformers derives it from the block's number."
             )
+
+
+def portraits(config: PretrainedConfig, architecture: Architecture) -> list[dict[str, Any]]:
+    """What tells the blocks of the model apart, block by block, from the model built without weights."""
+    return [_portrait(block) for block in skeleton(_plain(config)).get_submodule(architecture.blocks_prefix).children()]
 
 
 def _plain(config: PretrainedConfig) -> PretrainedConfig:

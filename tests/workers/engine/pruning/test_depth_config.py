@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from app.errors import UnsupportedModel
-from workers.engine.architectures.registry import architecture_of
-from workers.engine.pruning.depth_config import keep_blocks
+from workers.engine.architectures.architecture import Architecture
+from workers.engine.architectures.config import as_config
+from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
+from workers.engine.pruning.depth_config import keep_blocks, portraits
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -191,3 +194,37 @@ def test_quantiser_settings_follow() -> None:
     config = {**TINY, "model_type": "llama", "quantization_config": settings}
     written = pruned(config, [0, 4])["quantization_config"]
     assert written == {"quant_method": "fp8", "modules_to_not_convert": ["lm_head", "model.layers.1.mlp"]}
+
+
+# What each list may hold; a row that names another list needs its entries here.
+ENTRIES: dict[str, list[Any]] = {"layer_types": [SLIDING, FULL], "no_rope_layers": [0, 1]}
+LISTED = [row for row in ARCHITECTURES if not row.layer_index_lists]
+
+
+@pytest.mark.parametrize("row", LISTED, ids=lambda row: row.family)
+def test_nothing_but_the_lists_tells_blocks_apart(
+    row: Architecture, make_model: Callable[..., PreTrainedModel]
+) -> None:
+    """Why these families are pruned without building a model: equal entries make equal blocks, whatever the numbers."""
+    generator = random.Random(0)
+    kinds: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for _ in range(4):
+        patterns = {name: generator.choices(ENTRIES[name], k=9) for name in row.per_layer_lists}
+        config = make_model(row.model_types[0], num_hidden_layers=9, **patterns).config
+        written = config.to_dict()
+        for number, portrait in enumerate(portraits(config, row)):
+            kind = tuple(written[name][number] for name in row.per_layer_lists)
+            assert kinds.setdefault(kind, portrait) == portrait
+    assert len(kinds) == 2 ** len(row.per_layer_lists)
+
+
+@pytest.mark.parametrize("row", [row for row in LISTED if row.pattern_keys], ids=lambda row: row.family)
+def test_each_pattern_stands_in_a_list(row: Architecture) -> None:
+    """A number from which the class derives a pattern shows in a list that is written out."""
+    for key in row.pattern_keys:
+        config = {**TINY, "model_type": row.model_types[0], "use_sliding_window": True, "sliding_window": 5, key: 2}
+        full = as_config(config).to_dict()
+        changed = as_config({**config, key: 3}).to_dict()
+        lists = {name for name in row.per_layer_lists if full[name] != changed[name]}
+        differs = {name for name in full if full[name] != changed.get(name)}
+        assert differs <= {key, f"_{key}", *lists}
