@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,18 +9,14 @@ from uuid import UUID
 import gguf
 import numpy as np
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.domain.jobs import StageName, stages_of
-from app.domain.protocol import Runtime, StageSpec
+from app.domain.jobs import StageName
 from app.domain.results import Pruned
-from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput, UnsupportedModel
 from app.storage import LocalStore, output_of
 from tests.fixtures.tiny_gguf import write_tiny_gguf
-from workers.stages import benchmark, prune, report, score
-from workers.stages.context import RESULT_FILES, StageContext
+from tests.fixtures.whole_job import run_job, tiny_llama
+from workers.stages import prune
 
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny.Q8_0.gguf"},
@@ -29,57 +24,22 @@ SPEC: dict[str, Any] = {
     "recovery": {"kind": "none"},
     "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
 }
-RUNS: dict[StageName, Any] = {
-    StageName.SCORE: score.run,
-    StageName.PRUNE: prune.run,
-    StageName.BENCHMARK: benchmark.run,
-    StageName.REPORT: report.run,
-}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    config = LlamaConfig(
-        vocab_size=288,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
+    model = tiny_llama(vocab_size=288, hidden_size=64, intermediate_size=96)
     write_tiny_gguf(tmp_path / "tiny.Q8_0.gguf", model, quantisation="Q8_0")
     model.save_pretrained(tmp_path / "folder")
     return tmp_path
 
 
-def run_job(root: Path, pruning: dict[str, Any], **more: Any) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
-    spec = CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "depth", **pruning}, **more})
-    inputs: dict[StageName, Path] = {}
-    results: dict[StageName, Any] = {}
-    for name in stages_of(spec):
-        stage = StageSpec(
-            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-            stage=name,
-            created_at=datetime(2026, 11, 24, tzinfo=UTC),
-            spec=spec,
-            work=root / "work" / name,
-            inputs=dict(inputs),
-            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
-        )
-        context = StageContext(stage, lambda event: None)
-        context.out.mkdir(parents=True)
-        results[name] = RUNS[name](context)
-        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
-        inputs[name] = context.out
-    return results, inputs
+def prune_job(root: Path, pruning: dict[str, Any], **more: Any) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
+    return run_job(root, {**SPEC, "pruning": {"kind": "depth", **pruning}, **more})
 
 
 def test_a_scored_job_writes_the_file_without_its_blocks(root: Path) -> None:
-    results, folders = run_job(root, {"blocks": 2})
+    results, folders = prune_job(root, {"blocks": 2})
     pruned: Pruned = results[StageName.PRUNE]
     assert pruned.gguf is not None
     assert pruned.gguf.path == "tiny.Q8_0-pruned.gguf"
@@ -102,7 +62,7 @@ def test_a_scored_job_writes_the_file_without_its_blocks(root: Path) -> None:
 
 
 def test_it_is_stored_as_bytes_under_its_name(root: Path) -> None:
-    _, folders = run_job(root, {"drop": [1]})
+    _, folders = prune_job(root, {"drop": [1]})
     output = output_of(UUID("0193a1b2-0000-7000-8000-000000000002"), 1)
     stored_files = LocalStore(root / "artifacts").put_folder(folders[StageName.PRUNE], output, check=lambda: None)
     files = {file.path: file for file in stored_files}
@@ -112,7 +72,7 @@ def test_it_is_stored_as_bytes_under_its_name(root: Path) -> None:
 
 
 def test_it_can_be_left_out(root: Path) -> None:
-    results, folders = run_job(root, {"drop": [1], "gguf": False})
+    results, folders = prune_job(root, {"drop": [1], "gguf": False})
     assert results[StageName.PRUNE].gguf is None
     assert list(folders[StageName.PRUNE].glob("*.gguf")) == []
 
@@ -120,11 +80,11 @@ def test_it_can_be_left_out(root: Path) -> None:
 def test_a_folder_has_no_such_file(root: Path) -> None:
     folder = {"source": "local", "path": "folder"}
     with pytest.raises(InvalidInput) as caught:
-        run_job(root, {"drop": [1], "gguf": True}, model=folder)
+        prune_job(root, {"drop": [1], "gguf": True}, model=folder)
     assert caught.value.errors[0].pointer == "/pruning/gguf"
     assert list((root / "work" / "prune" / "out").iterdir()) == []
     (root / "work" / "prune" / "out").rmdir()
-    assert run_job(root, {"drop": [1]}, model=folder)[0][StageName.PRUNE].gguf is None
+    assert prune_job(root, {"drop": [1]}, model=folder)[0][StageName.PRUNE].gguf is None
 
 
 def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +95,7 @@ def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.Monk
         raise UnsupportedModel(reason)
 
     monkeypatch.setattr(prune, "prune_gguf_depth", refuse)
-    results, folders = run_job(root, {"drop": [1]})
+    results, folders = prune_job(root, {"drop": [1]})
     assert results[StageName.PRUNE].gguf is None
     assert results[StageName.PRUNE].notes == [f"No GGUF file was written beside the checkpoint. {reason}"]
     assert (folders[StageName.PRUNE] / "checkpoint" / "model.safetensors").is_file()
@@ -143,5 +103,5 @@ def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.Monk
     for folder in folders.values():
         folder.rename(folder.with_name("before"))
     with pytest.raises(UnsupportedModel) as caught:
-        run_job(root, {"drop": [1], "gguf": True})
+        prune_job(root, {"drop": [1], "gguf": True})
     assert caught.value.errors[0].pointer == "/pruning/gguf"

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from app.domain.jobs import StageName, stages_of
-from app.domain.protocol import Runtime, StageSpec
 from app.domain.results import Benchmarks, Pruned, Recovered
 from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput
-from workers.stages import benchmark, prune, recover, report
-from workers.stages.context import RESULT_FILES, StageContext
+from tests.fixtures.whole_job import run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}
 SPEC: dict[str, Any] = {
@@ -40,68 +35,24 @@ SPEC: dict[str, Any] = {
 }
 # nothing but what is counted in the files
 OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None}
-RUNS: dict[StageName, Any] = {
-    StageName.PRUNE: prune.run,
-    StageName.RECOVER: recover.run,
-    StageName.BENCHMARK: benchmark.run,
-    StageName.REPORT: report.run,
-}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    config = LlamaConfig(
-        vocab_size=96,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.08)
-        model.save_pretrained(tmp_path / "tiny")
+    tiny_llama(spread=0.08).save_pretrained(tmp_path / "tiny")
     return tmp_path
-
-
-def run_job(
-    root: Path, spec: CompressionSpec, *, work: str = "work"
-) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
-    """The results and the folders of the job's stages."""
-    inputs: dict[StageName, Path] = {}
-    results: dict[StageName, Any] = {}
-    for name in stages_of(spec):
-        stage = StageSpec(
-            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-            stage=name,
-            created_at=datetime(2026, 11, 24, tzinfo=UTC),
-            spec=spec,
-            work=root / work / name,
-            inputs=dict(inputs),
-            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
-        )
-        context = StageContext(stage, lambda event: None)
-        context.out.mkdir(parents=True)
-        results[name] = RUNS[name](context)
-        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
-        inputs[name] = context.out
-    return results, inputs
 
 
 @pytest.mark.parametrize("recovery", ["lora", "distill", "continued"])
 def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}
-    spec = CompressionSpec.model_validate(
-        {**SPEC, "pruning": pruning, "recovery": {**SPEC["recovery"], "kind": recovery}}
+    spec = {**SPEC, "pruning": pruning, "recovery": {**SPEC["recovery"], "kind": recovery}}
+    assert stages_of(CompressionSpec.model_validate(spec)) == (
+        StageName.PRUNE,
+        StageName.RECOVER,
+        StageName.BENCHMARK,
+        StageName.REPORT,
     )
-    assert stages_of(spec) == (StageName.PRUNE, StageName.RECOVER, StageName.BENCHMARK, StageName.REPORT)
     results, folders = run_job(root, spec)
 
     pruned: Pruned = results[StageName.PRUNE]
@@ -143,7 +94,7 @@ def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
 
 def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
     pruning = {"kind": "sub_block", "ratio": 0.25, "plus": False, "calibration": CALIBRATION}
-    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     files = []
     for name in "ab":
         results, folders = run_job(root, spec, work=name)
@@ -156,7 +107,7 @@ def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
 
 def test_named_halves_need_no_search(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["5.mlp", "2.attention", "2.mlp"]}
-    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
     pruned: Pruned = results[StageName.PRUNE]
     assert pruned.units == ["2.attention", "2.mlp", "5.mlp"]
@@ -170,7 +121,7 @@ def test_named_halves_need_no_search(root: Path) -> None:
 
 def test_whole_blocks_load_as_they_are(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["2.attention", "2.mlp"]}
-    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
     assert not results[StageName.PRUNE].needs_loader
     checkpoint = folders[StageName.PRUNE] / "checkpoint"
@@ -184,9 +135,8 @@ def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: 
         ({"units": 12}, "/pruning/units"),
         ({"units": 1, "protected": ["6.attention"]}, "/pruning/protected/0"),
     ):
-        spec = CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "sub_block", **pruning}})
         with pytest.raises(InvalidInput) as caught:
-            run_job(root, spec)
+            run_job(root, {**SPEC, "pruning": {"kind": "sub_block", **pruning}})
         assert caught.value.errors[0].pointer == pointer
         assert list((root / "work" / "prune" / "out").iterdir()) == []
         (root / "work" / "prune" / "out").rmdir()
@@ -194,7 +144,7 @@ def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: 
 
 def test_the_result_is_json(root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 1, "calibration": CALIBRATION}
-    spec = CompressionSpec.model_validate({**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF})
+    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     _, folders = run_job(root, spec)
     written = json.loads((folders[StageName.PRUNE] / "pruned.json").read_text())
     assert written["calibration"]["sha256"]

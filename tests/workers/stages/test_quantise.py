@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 from app.domain.jobs import StageName, stages_of
-from app.domain.protocol import Runtime, StageSpec
 from app.domain.results import Benchmarks, Quantised, Report
 from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput, UnsupportedModel
-from workers.stages import benchmark, prune, quantise, report
-from workers.stages.context import RESULT_FILES, StageContext
+from tests.fixtures.whole_job import Job, run_job
+from workers.stages import quantise
 
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny"},
@@ -37,56 +34,25 @@ SPEC: dict[str, Any] = {
         "samples": {"prompts": ["The river"], "max_new_tokens": 3},
     },
 }
-RUNS: dict[StageName, Any] = {
-    StageName.PRUNE: prune.run,
-    StageName.QUANTISE: quantise.run,
-    StageName.BENCHMARK: benchmark.run,
-    StageName.REPORT: report.run,
-}
 
 
-class Job:
-    """Runs stages in this process, and hands outputs on."""
-
-    def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
-        self.folder = folder
-        self.spec = CompressionSpec.model_validate(spec)
-        self.inputs: dict[StageName, Path] = {}
-        self.logs: list[str] = []
-
-    def context(self, name: StageName) -> StageContext:
-        stage = StageSpec(
-            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-            stage=name,
-            created_at=datetime(2026, 11, 24, tzinfo=UTC),
-            spec=self.spec,
-            work=self.folder / name,
-            inputs=dict(self.inputs),
-            runtime=Runtime(
-                cache=self.folder / "cache", model_roots=(self.folder / "models",), device="cpu", threads=1
-            ),
-        )
-        context = StageContext(stage, lambda event: self.logs.append(getattr(event, "message", "")))
-        context.out.mkdir(parents=True, exist_ok=True)
-        return context
-
-    def run(self, name: StageName) -> Any:
-        context = self.context(name)
-        result = RUNS[name](context)
-        (context.out / RESULT_FILES[name]).write_text(result.model_dump_json())
-        self.inputs[name] = context.out
-        return result
+@pytest.fixture
+def root(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> Path:
+    return tiny_checkpoint(hidden_size=64, intermediate_size=96).parent  # 96 is no multiple of 64
 
 
-def test_a_job_that_quantises(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
-    tiny_checkpoint(hidden_size=64, intermediate_size=96)
-    job = Job(tmp_path, SPEC)
-    assert stages_of(job.spec) == tuple(RUNS)
-    results = {name: job.run(name) for name in RUNS}
+def job_of(root: Path, **fields: Any) -> Job:
+    return Job(root, CompressionSpec.model_validate({**SPEC, **fields}))
+
+
+def test_a_job_that_quantises(root: Path) -> None:
+    stages = stages_of(CompressionSpec.model_validate(SPEC))
+    assert stages == (StageName.PRUNE, StageName.QUANTISE, StageName.BENCHMARK, StageName.REPORT)
+    results, folders = run_job(root, SPEC)
 
     quantised: Quantised = results[StageName.QUANTISE]
     assert [variant.name for variant in quantised.variants] == ["int8", "int4-g16", "gguf-q8_0"]
-    out = job.inputs[StageName.QUANTISE]
+    out = folders[StageName.QUANTISE]
     published = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     assert {"int8/checkpoint/model.safetensors", "int4-g16/checkpoint/README.md"} <= published
     assert {file for file in published if file.startswith("gguf")} == {"gguf-q8_0/model-Q8_0.gguf"}
@@ -125,17 +91,14 @@ def test_a_job_that_quantises(tmp_path: Path, tiny_checkpoint: Callable[..., Pat
     assert written.final_variant == "pruned"
     assert written.quantised == quantised
     for form in ("report.html", "report.md"):
-        text = (job.inputs[StageName.REPORT] / form).read_text()
+        text = (folders[StageName.REPORT] / form).read_text()
         assert "Quantised as int8" in text
         assert "static cache, allocated before the timing" in text
         assert "pruned-gguf-q8_0" in text.replace("\\_", "_")
 
 
-def test_what_a_killed_attempt_finished_is_not_made_again(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny_checkpoint(hidden_size=64, intermediate_size=96)
-    job = Job(tmp_path, {**SPEC, "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 16}]})
+def test_what_a_killed_attempt_finished_is_not_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(root, quantise=[{"kind": "int8"}, {"kind": "int4", "group_size": 16}])
     job.run(StageName.PRUNE)
     made: list[str] = []
     whole = quantise.integers
@@ -153,21 +116,16 @@ def test_what_a_killed_attempt_finished_is_not_made_again(
     found = job.run(StageName.QUANTISE)
     assert made == ["int8", "int4", "int4"]
     assert [variant.name for variant in found.variants] == ["int8", "int4-g16"]
-    assert not list(job.inputs[StageName.QUANTISE].rglob("*.part"))
+    assert not list(job.folders[StageName.QUANTISE].rglob("*.part"))
 
 
-def test_what_cannot_be_quantised_is_said_before_the_training(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
-    tiny_checkpoint(hidden_size=64, intermediate_size=96)  # 96 is no multiple of 64
+def test_what_cannot_be_quantised_is_said_before_the_training(root: Path) -> None:
     with pytest.raises(InvalidInput, match="no multiple of 64"):
-        Job(tmp_path, {**SPEC, "quantise": [{"kind": "int4", "group_size": 64}]}).run(StageName.PRUNE)
+        job_of(root, quantise=[{"kind": "int4", "group_size": 64}]).run(StageName.PRUNE)
 
 
-def test_a_file_that_llama_cpp_would_read_otherwise_is_refused(
-    tmp_path: Path, tiny_checkpoint: Callable[..., Path]
-) -> None:
-    tiny_checkpoint(hidden_size=64, intermediate_size=96, hidden_act="gelu")
+def test_a_file_that_llama_cpp_would_read_otherwise_is_refused(tiny_checkpoint: Callable[..., Path]) -> None:
+    root = tiny_checkpoint(hidden_size=64, intermediate_size=96, hidden_act="gelu").parent
     with pytest.raises(UnsupportedModel, match="activation") as caught:
-        Job(tmp_path, SPEC).run(StageName.PRUNE)
+        job_of(root).run(StageName.PRUNE)
     assert caught.value.errors[0].pointer == "/quantise/2"

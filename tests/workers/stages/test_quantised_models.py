@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from app.domain.jobs import StageName, Verdict, stages_of
-from app.domain.protocol import LogEvent, Runtime, StageEvent, StageSpec
+from app.domain.jobs import StageName, Verdict
+from app.domain.protocol import LogEvent, StageEvent
 from app.domain.results import Benchmarks, Pruned, Report
-from app.domain.spec import CompressionSpec
 from app.errors import UnsupportedModel
+from tests.fixtures.whole_job import run_job, tiny_llama
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.models import load_model
 from workers.engine.quantise.linear_weights import quantise_linear
-from workers.stages import benchmark, prune, report, score
-from workers.stages.context import RESULT_FILES, StageContext
 
 BENCHMARK: dict[str, Any] = {
     "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
@@ -37,12 +32,6 @@ SPEC: dict[str, Any] = {
     "recovery": {"kind": "none"},
     "benchmark": BENCHMARK,
     "gates": {"max_parameters": 10_000_000, "min_speedup": 1.0},
-}
-RUNS: dict[StageName, Any] = {
-    StageName.SCORE: score.run,
-    StageName.PRUNE: prune.run,
-    StageName.BENCHMARK: benchmark.run,
-    StageName.REPORT: report.run,
 }
 ROWS, COLUMNS = 64, 32  # of the matrix that the made-up checkpoints have quantised, the up-projection
 
@@ -82,20 +71,8 @@ MADE_UP: dict[str, tuple[dict[str, Any], dict[str, Tensor], str]] = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    config = LlamaConfig(
-        vocab_size=96,
-        hidden_size=COLUMNS,
-        intermediate_size=ROWS,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        LlamaForCausalLM(config).save_pretrained(tmp_path / "plain")
+    model = tiny_llama(hidden_size=COLUMNS, intermediate_size=ROWS, num_hidden_layers=4)
+    model.save_pretrained(tmp_path / "plain")
     return tmp_path
 
 
@@ -119,31 +96,9 @@ def method(request: pytest.FixtureRequest, root: Path) -> str:
     return name
 
 
-def run_job(root: Path, events: list[StageEvent] | None = None, **fields: Any) -> dict[StageName, Any]:
-    spec = CompressionSpec.model_validate({**SPEC, **fields})
-    inputs: dict[StageName, Path] = {}
-    results: dict[StageName, Any] = {}
-    for name in stages_of(spec):
-        stage = StageSpec(
-            job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-            stage=name,
-            created_at=datetime(2026, 11, 24, tzinfo=UTC),
-            spec=spec,
-            work=root / "work" / name,
-            inputs=dict(inputs),
-            runtime=Runtime(cache=root / "cache", model_roots=(root,), device="cpu", threads=1),
-        )
-        context = StageContext(stage, (events if events is not None else []).append)
-        context.out.mkdir(parents=True)
-        results[name] = RUNS[name](context)
-        (context.out / RESULT_FILES[name]).write_text(results[name].model_dump_json())
-        inputs[name] = context.out
-    return results
-
-
 def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None:
     events: list[StageEvent] = []
-    results = run_job(root, events, pruning={"kind": "depth", "drop": [1]})
+    results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}}, events=events)
     pruned: Pruned = results[StageName.PRUNE]
     assert pruned.kept == [0, 2, 3]
     old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
@@ -175,8 +130,9 @@ def checkpoint_of(root: Path) -> Path:
 
 
 def test_scoring_is_refused_with_what_to_do(method: str, root: Path) -> None:
+    scoring = {"criterion": "perplexity", "plus": False}
     with pytest.raises(UnsupportedModel) as caught:
-        run_job(root, pruning={"kind": "depth", "blocks": 1}, scoring={"criterion": "perplexity", "plus": False})
+        run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
     (error,) = caught.value.errors
     assert error.pointer == "/scoring"
     assert error.value == method
@@ -193,7 +149,7 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: st
     )
     for fields, pointer in asked:
         with pytest.raises(UnsupportedModel) as caught:
-            run_job(root, **{"pruning": {"kind": "depth", "drop": [1]}, **fields})
+            run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}, **fields})
         assert [error.pointer for error in caught.value.errors] == [pointer]
         assert list((root / "work" / "prune" / "out").iterdir()) == []
         (root / "work" / "prune" / "out").rmdir()
@@ -219,7 +175,7 @@ def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int |
     """transformers unpacks them, so the whole job runs."""
     quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
     scoring = {"criterion": "perplexity", "plus": False, "calibration": {"samples": 2, "tokens": 16}}
-    results = run_job(root, pruning={"kind": "depth", "blocks": 1}, scoring=scoring)
+    results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
     assert len(results[StageName.SCORE].order) == 4
     pruned = checkpoint_of(root)
     assert (
