@@ -20,7 +20,15 @@ from urllib.parse import quote
 
 from app.errors import Unavailable
 from app.processes import Account, ManagedProcess
-from app.server_folder import POLL_SECONDS, START_SECONDS, FolderLock, end_leftover, make_private, package_folder, tail
+from app.server_folder import (
+    POLL_SECONDS,
+    START_SECONDS,
+    FolderServer,
+    end_leftover,
+    make_private,
+    package_folder,
+    tail,
+)
 
 POSTGRES_MAJOR = "18"
 _SOCKET_PATH_LIMIT = 100  # a Unix socket's path holds 103 (macOS) or 107 (Linux) bytes
@@ -38,8 +46,7 @@ class PostgresServer:
         self._binaries = _postgres_binaries()
         self._account = _account_for_postgres()
         self._socket_dir = _socket_dir(self.folder)
-        self._lock = FolderLock(self.folder)
-        self._process: ManagedProcess | None = None
+        self._server = FolderServer(self.folder)
 
     @property
     def url(self) -> str:
@@ -48,13 +55,11 @@ class PostgresServer:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._server.pid
 
     def start(self) -> None:
         """Make the cluster where there is none, start the server, and wait until it answers."""
-        make_private(self.folder, None)
-        self._lock.acquire()
-        try:
+        with self._server.starting():
             if self._account is not None:
                 _let_through(self.folder / "data", self._binaries)
                 self.folder.chmod(0o711)  # the account may pass, not look
@@ -64,22 +69,14 @@ class PostgresServer:
             end_leftover(self._data / "postmaster.pid", self._data, signal.SIGINT)
             self._run()
             self._create_database()
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        self._lock.release()
+        self._server.stop()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; `start` brings the same cluster back."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
+        self._server.kill()
 
     def restart(self) -> None:
         """Stop in order, and start again at the same address."""
@@ -119,8 +116,7 @@ class PostgresServer:
                 command, log=self.log, cwd=self.folder, account=self._account, stop_signal=signal.SIGINT
             )
             before = self.log.stat().st_size
-            self._process = process
-            process.start()
+            self._server.launch(process)
             while process.running and time.monotonic() < deadline:
                 if self._answers():
                     return

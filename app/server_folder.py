@@ -1,4 +1,7 @@
-"""The folder of an embedded server: private, locked while in use, and cleared of what a killed predecessor left."""
+"""The folder of an embedded server: private, locked while in use, and cleared of what a killed predecessor left.
+
+`FolderServer` is what PostgreSQL and Valkey have in common: one process at a time, for as long as the folder is locked.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import fcntl
 import importlib.util
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import psutil
 
 from app.errors import Conflict, Unavailable
-from app.processes import Account
+from app.processes import Account, ManagedProcess
 
 START_SECONDS = 90.0  # in which a server answers; a second on an idle machine
 POLL_SECONDS = 0.02
@@ -48,6 +53,48 @@ class FolderLock:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class FolderServer:
+    """The process of a server and the lock on its folder; started, stopped and killed together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = FolderLock(folder)
+        self._process: ManagedProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Make and lock the folder, for the block to start the server in; what it started ends where it fails."""
+        make_private(self._folder, None)
+        self._lock.acquire()
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+
+    def launch(self, process: ManagedProcess) -> None:
+        """Start a process in the place of the one before, which has ended."""
+        self._process = process
+        process.start()
+
+    def stop(self) -> None:
+        """End the process in order, and let go of the folder."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+        self._lock.release()
+
+    def kill(self) -> None:
+        """SIGKILL; the folder stays locked, for a start that comes after."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
 
 
 def make_private(folder: Path, account: Account | None) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from app.errors import Unavailable
 from app.processes import ManagedProcess
-from app.server_folder import POLL_SECONDS, START_SECONDS, FolderLock, end_leftover, make_private, package_folder, tail
+from app.server_folder import POLL_SECONDS, START_SECONDS, FolderServer, end_leftover, package_folder, tail
 
 
 class ValkeyServer:
@@ -27,8 +27,7 @@ class ValkeyServer:
         self._binary = _valkey_binary()
         self._password = secrets.token_hex(16)
         self._port = 0
-        self._lock = FolderLock(self.folder)
-        self._process: ManagedProcess | None = None
+        self._server = FolderServer(self.folder)
 
     @property
     def url(self) -> str:
@@ -37,31 +36,21 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._server.pid
 
     def start(self) -> None:
         """Start the server and wait until it has loaded its append-only file and answers."""
-        make_private(self.folder, None)
-        self._lock.acquire()
-        try:
+        with self._server.starting():
             end_leftover(self.folder / "valkey.pid", self.folder, signal.SIGTERM)
             self._run()
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Orderly: the append-only file is synced first."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-        self._lock.release()
+        self._server.stop()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; `start` brings it back at the same address with what was synced."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
+        self._server.kill()
 
     def restart(self) -> None:
         """Stop in order, and start again at the same address."""
@@ -74,14 +63,14 @@ class ValkeyServer:
         while True:
             self._port = self._port if chosen else _free_port()
             config = self._write_config()
-            self._process = ManagedProcess([self._binary, config], log=self.log, cwd=self.folder)
-            self._process.start()
-            while self._process.running and time.monotonic() < deadline:
+            process = ManagedProcess([self._binary, config], log=self.log, cwd=self.folder)
+            self._server.launch(process)
+            while process.running and time.monotonic() < deadline:
                 if self._answers():
                     return
                 time.sleep(POLL_SECONDS)
             # Between choosing a free port and binding it, another program may take it: choose again.
-            taken = not self._process.running and "bind: Address already in use" in tail(self.log)
+            taken = not process.running and "bind: Address already in use" in tail(self.log)
             if not taken or time.monotonic() > deadline:
                 raise Unavailable(f"the embedded Valkey does not start; its log {self.log} ends:\n{tail(self.log)}")
             time.sleep(POLL_SECONDS)
