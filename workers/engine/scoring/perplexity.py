@@ -6,8 +6,9 @@ walked once and one state per removal is carried along (`subsets.py`), which hal
 weight once, and so scores a model that does not fit in memory.
 
 With `racing`, samples are spent in rounds. After each, a block leaves the race whose loss lies so far above the
-`count` lowest that further samples would hardly bring it among them: three standard errors of the mean per-token
-difference from the `count`-th block. Its score is then the mean over the samples it was given.
+`count` lowest that further samples would hardly bring it among them: two and a half standard errors of the mean
+difference from the `count`-th block, on the same tokens. Tokens of one sample may go up and down together, so the
+error is the larger of that over tokens and that over samples. A block that left has the score of its samples.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups
 
 INTACT: Removal = frozenset()
 _FIRST_ROUND = 0.2  # fraction of the samples that every block gets in a race
-_MARGIN = 3.0  # standard errors beyond which a block is out
+_ROUND = 0.1  # fraction of the samples that each further round gives
+_MARGIN = 2.5  # standard errors beyond which a block is out
 
 
 def score(
@@ -44,7 +46,7 @@ def score(
     Returns:
         Values are perplexities; standard errors are theirs across samples, to first order
         (perplexity x standard error of the mean loss). `details` has the perplexity of the intact model, the
-        block passes, and in a race the samples that each block was given.
+        block passes (of all samples), and in a race the samples that each block was given.
     """
     tokens = model.check_ids(require_ids(ids))
     if options.get("racing"):
@@ -52,13 +54,13 @@ def score(
         losses, passes = _race(model, tokens, count, protected, progress)
     else:
         wanted = [INTACT, *(frozenset({block}) for block in range(model.n_blocks))]
-        total = passes_needed(model.n_blocks, wanted) * _groups(model, tokens, wanted)
+        total = passes_needed(model.n_blocks, wanted) * len(tokens)
         found, passes = losses_without(model, tokens, wanted, progress=progress, done=0, total=total)
         losses = {removal: nll.mean(1) for removal, nll in found.items()}
     values, errors = zip(*(_perplexity(losses.get(frozenset({block}))) for block in range(model.n_blocks)), strict=True)
     details: dict[str, Any] = {
         "perplexity": _perplexity(losses[INTACT])[0],
-        "block_passes": passes,
+        "block_passes": passes / len(tokens),
         "racing": bool(options.get("racing")),
     }
     if options.get("racing"):
@@ -74,25 +76,22 @@ def losses_without(
 ) -> tuple[dict[Removal, Tensor], int]:
     """Next-token losses of the model without each of `removals`, (samples, tokens - 1) in nats, fp64 on the CPU.
 
-    Also returns the block passes that it took; `progress` counts them on from `done`.
+    Also returns how many times a block was applied to a sample; `progress` counts on from `done`.
     """
     passes = 0
 
     def count() -> None:
         nonlocal passes
-        passes += 1
+        passes += samples
         progress(done + passes, total, "block passes")
 
     parts: dict[Removal, list[Tensor]] = {removal: [] for removal in removals}
     with model.packed_head():
         for group in sample_groups(model, ids, states_at_once(model.n_blocks, removals)):
+            samples = len(ids[group])
             for removal, hidden in walk(model, ids[group], removals, on_pass=count):
                 parts[removal].append(model.head_nll(hidden, ids[group]).double().cpu())
     return {removal: torch.cat(nll) for removal, nll in parts.items()}, passes
-
-
-def _groups(model: BlockModel, ids: Tensor, removals: Sequence[Removal]) -> int:
-    return sum(1 for _ in sample_groups(model, ids, states_at_once(model.n_blocks, removals)))
 
 
 def _perplexity(losses: Tensor | None) -> tuple[float | None, float | None]:
@@ -110,7 +109,7 @@ def _race(
 ) -> tuple[dict[Removal, Tensor], int]:
     """Mean loss per sample of each removal, as many samples as it was given; protected blocks do not run."""
     racing = [frozenset({block}) for block in range(model.n_blocks) if block not in protected]
-    total = passes_needed(model.n_blocks, [INTACT, *racing]) * len(_rounds(ids.shape[0]))
+    total = passes_needed(model.n_blocks, [INTACT, *racing]) * len(ids)
     seen: dict[Removal, list[Tensor]] = {INTACT: [], **{removal: [] for removal in racing}}
     passes = 0
     for samples in _rounds(ids.shape[0]):
@@ -120,30 +119,33 @@ def _race(
         passes += more
         for removal, nll in found.items():
             seen[removal].append(nll)
-        racing = _survivors({removal: torch.cat(seen[removal]).flatten() for removal in racing}, count)
+        racing = _survivors({removal: torch.cat(seen[removal]) for removal in racing}, count)
     progress(total, total, "block passes")
     return {removal: torch.cat(nll).mean(1) for removal, nll in seen.items() if nll}, passes
 
 
 def _rounds(samples: int) -> list[slice]:
-    """A first round of a fifth of the samples, then rounds that double what has been given."""
-    bounds = [0, max(1, math.ceil(samples * _FIRST_ROUND))]
-    while bounds[-1] < samples:
-        bounds.append(min(samples, 2 * bounds[-1]))
+    """A first round of a fifth of the samples, then rounds of a tenth each."""
+    first, step = (max(1, math.ceil(samples * part)) for part in (_FIRST_ROUND, _ROUND))
+    bounds = [0, *range(first, samples, step), samples]
     return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def _survivors(losses: Mapping[Removal, Tensor], count: int) -> list[Removal]:
-    """Removals that may still be among the `count` lowest; `losses` are (tokens,), the same tokens for all."""
+    """Removals that may still be among the `count` lowest; `losses` are (samples, tokens), the same for all."""
     ranked = sorted(losses, key=lambda removal: (float(losses[removal].mean()), min(removal)))
     bar = losses[ranked[count - 1]]
     kept = []
     for place, removal in enumerate(ranked):
-        ahead = losses[removal] - bar  # (tokens,), paired, so what all blocks find hard cancels out
-        error = float(ahead.std()) / math.sqrt(ahead.numel())
-        if place < count or float(ahead.mean()) <= _MARGIN * error:
+        ahead = losses[removal] - bar  # paired, so what all blocks find hard cancels out
+        if place < count or float(ahead.mean()) <= _MARGIN * max(_error(ahead.flatten()), _error(ahead.mean(1))):
             kept.append(removal)
     return sorted(kept, key=min)
+
+
+def _error(values: Tensor) -> float:
+    """The standard error of the mean of (n,) values; 0 for a single one."""
+    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _by_survival(values: Sequence[float | None], given: Sequence[int]) -> list[int]:
