@@ -66,6 +66,10 @@ class Settings(BaseSettings):
     # workers
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
     threads: int = Field(default=0, ge=0, description="Torch threads of a stage; 0: one for each core over the slots.")
+    training_processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        default=1,
+        description="Processes that train one model together, a GPU for each; auto: as many as there are GPUs.",
+    )
     concurrency: int = Field(default=1, ge=1, le=64, description="Stages that one worker runs at a time.")
     heartbeat_seconds: float = Field(
         default=5.0, gt=0, description="How often a worker renews the lease of a running stage."

@@ -32,7 +32,8 @@ from workers.engine.recovery.examples import Example, alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.teacher import IDS, LOGPROBS, top_predictions
 from workers.engine.recovery.trainer import REAL_TOKENS
-from workers.engine.recovery.training import Sequences, TrainingSettings, train, train_all
+from workers.engine.recovery.training import Sequences, train, train_all
+from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine, prepare
 
 HELD = 24  # examples whose loss is taken after training

@@ -64,6 +64,7 @@ class Assignment:
         runtime = Runtime(
             device=settings.device,
             threads=settings.threads or max(1, _cores() // settings.concurrency),
+            training_processes=settings.training_processes,
             cache=cache,
             model_roots=settings.model_roots,
             data_roots=settings.data_roots,

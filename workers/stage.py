@@ -32,6 +32,7 @@ from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from workers.engine.files import write_atomically
 from workers.stages.context import RESULT_FILES, StageContext
+from workers.stages.failure import describe_failure
 
 # Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
 _MODULES: dict[StageName, str] = {
@@ -54,12 +55,18 @@ class EventPipe:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._last_progress = 0.0
         self._unit = ""
 
     def emit(self, event: StageEvent) -> None:
-        """Write one event. Ends the process where the reader is gone: its work would have no owner."""
+        """Write one event. Ends the process where the reader is gone: its work would have no owner.
+
+        The events of a process that the stage has forked, to train with it, are those of the stage too, and dropped.
+        """
+        if os.getpid() != self._owner:
+            return
         if isinstance(event, ProgressEvent):
             now = time.monotonic()
             same = event.unit == self._unit and event.done < event.total
@@ -103,7 +110,7 @@ def main(spec_path: Path, event_fd: int | None = None) -> int:
         return EXIT_FAILED
     except BaseException as error:
         pipe.emit(LogEvent(level="error", message=traceback.format_exc()[-MAX_MESSAGE:]))
-        pipe.emit(ErrorEvent(problem=_failure(error).to_problem()))
+        pipe.emit(ErrorEvent(problem=describe_failure(error).to_problem()))
         return EXIT_FAILED
     pipe.emit(ResultEvent(data=result.model_dump(mode="json")))
     return 0
@@ -130,22 +137,6 @@ def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
     result: BaseModel = module.run(context)
     write_atomically(context.out / RESULT_FILES[stage.stage], result.model_dump_json(indent=2).encode())
     return result
-
-
-def _failure(error: BaseException) -> StageFailed:
-    """What the user reads of an exception that nobody foresaw; the traceback goes to the log."""
-    name = type(error).__name__
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError":
-        return StageFailed(
-            "The stage ran out of memory. Lower the micro-batch size, the tokens per sample or the batch sizes of the "
-            "benchmark, or run it on a machine with more memory."
-        )
-    if "not enough memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
-        return StageFailed("The stage ran out of memory: torch could not allocate a tensor. Ask for smaller batches.")
-    if isinstance(error, OSError) and error.errno == 28:
-        return StageFailed("The worker's disk is full; free space in its data folder and retry the job.")
-    first = str(error).strip().splitlines()[:1]
-    return StageFailed(f"The stage broke with {name}" + (f": {first[0][:500]}" if first else "."))
 
 
 def _own_stdout() -> int:

@@ -107,6 +107,29 @@ def available_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def visible_gpus(device: str) -> list[str]:
+    """The GPUs that a worker with this device may use, as CUDA_VISIBLE_DEVICES names them; `cuda:N` begins with N.
+
+    They are counted in a process of its own: one that has started CUDA cannot choose among them any more, nor fork.
+    """
+    if device == "cpu":
+        return []
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, str(torch.cuda.device_count()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        count = int(answer.read() or 0)
+    os.waitpid(child, 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return names[:count][int(device.partition(":")[2] or 0) :]
+
+
 def _device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):

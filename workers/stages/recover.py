@@ -11,10 +11,12 @@ from app.domain.options import DepthPruning
 from app.domain.results import LossPoint, Pruned, Recovered, Scores
 from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
+from workers.engine.recovery.ranks import Ranks
 from workers.engine.runtime import environment
 from workers.reporting import model_card
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
+from workers.stages.training_processes import plan_processes
 
 # What each kind of the catalogue runs.
 RECOVERIES: Mapping[str, Callable[[RecoveryJob, Any], RecoveryOutcome]] = {
@@ -33,7 +35,34 @@ def run(context: StageContext) -> Recovered:
         StageFailed: the training broke.
     """
     began = time.monotonic()
-    check_optimizer(context.stage.spec.recovery)
+    options = context.stage.spec.recovery
+    check_optimizer(options)
+    processes = plan_processes(context)
+    with processes.started(context, _recover) as others:
+        job, outcome = _recover(context, Ranks(count=processes.count, others=others))
+    training = outcome.training
+    before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
+    recovered = Recovered(
+        kind=options.kind,
+        options=job.options,
+        text=outcome.text,
+        trainable_parameters=outcome.trainable_parameters,
+        steps=training.steps if training else 0,
+        tokens=training.tokens if training else 0,
+        curve=training.curve if training else [],
+        resumed_from=training.resumed_from if training else [],
+        seconds=time.monotonic() - began + before,
+        environment=environment(job.machine),
+        notes=[*outcome.notes, *processes.notes],
+    )
+    pruned = context.read(StageName.PRUNE, Pruned)
+    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
+    return recovered
+
+
+def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, RecoveryOutcome]:
+    """The recovery itself, in each of the processes that train it together."""
     machine = prepare_machine(context)
     pruned = context.read(StageName.PRUNE, Pruned)
     original = open_original(context)
@@ -51,26 +80,9 @@ def run(context: StageContext) -> Recovered:
         options=options.model_dump(mode="json"),
         machine=machine,
         texts=text_source(context, original, machine),
+        ranks=ranks,
         whole_blocks=isinstance(context.stage.spec.pruning, DepthPruning),
         progress=context.progress,
         on_point=on_point,
     )
-    outcome = RECOVERIES[options.kind](job, options)
-    training = outcome.training
-    before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
-    recovered = Recovered(
-        kind=options.kind,
-        options=job.options,
-        text=outcome.text,
-        trainable_parameters=outcome.trainable_parameters,
-        steps=training.steps if training else 0,
-        tokens=training.tokens if training else 0,
-        curve=training.curve if training else [],
-        resumed_from=training.resumed_from if training else [],
-        seconds=time.monotonic() - began + before,
-        environment=environment(machine),
-        notes=outcome.notes,
-    )
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
-    model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
-    return recovered
+    return job, RECOVERIES[options.kind](job, options)

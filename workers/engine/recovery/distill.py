@@ -49,6 +49,7 @@ from workers.engine.runtime import available_memory
 
 # Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
 TRAINING_BYTES = {"adamw": 16, "adamw_8bit": 10}
+BUCKET_BYTES = 4  # where several processes train together: the gradient again, on its way to the others
 MEMORY_SHARE = 0.6  # of the free memory; the rest is for states and logits
 
 
@@ -113,7 +114,9 @@ def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tu
     def look() -> tuple[bool, str]:
         checkpoint = Checkpoint.open(start)
         parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
-        needed = parameters * TRAINING_BYTES[options.optimizer]
+        each = TRAINING_BYTES[options.optimizer] + (BUCKET_BYTES if job.ranks.count > 1 else 0)
+        sharing = job.ranks.count if job.machine.device.type == "cpu" else 1  # of the machine's memory
+        needed = parameters * each * sharing
         free = available_memory(job.machine.device)
         if needed <= MEMORY_SHARE * free:
             return True, ""

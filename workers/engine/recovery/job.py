@@ -23,8 +23,10 @@ from workers.engine.calibration import TextSource, token_batch
 from workers.engine.files import write_atomically
 from workers.engine.models import load_model
 from workers.engine.progress import Progress, no_progress
+from workers.engine.recovery.ranks import ALONE, Ranks
 from workers.engine.recovery.trainer import Loss
-from workers.engine.recovery.training import Sequences, TrainingOutcome, TrainingSettings, train
+from workers.engine.recovery.training import Sequences, TrainingOutcome, train
+from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine
 from workers.engine.texts import hub_revision
 
@@ -43,6 +45,7 @@ class RecoveryJob:
     options: dict[str, Any]  # the recovery's options, as JSON
     machine: Machine
     texts: TextSource
+    ranks: Ranks = ALONE  # the processes that train it together
     whole_blocks: bool = True  # whether what was removed is whole blocks, and nothing else
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
@@ -201,6 +204,7 @@ def run_training(
         machine=job.machine,
         scratch=job.scratch / "training",
         identity=identity,
+        ranks=job.ranks,
         validation=held,
         loss=loss,
         progress=job.progress,

@@ -8,6 +8,7 @@ it is whole; so a snapshot that can be seen is complete, and nothing is ever unp
         weights.safetensors     the trained parameters, by name
         optimizer.safetensors   the optimizer's tensors, "<parameter>.<name>"
         random.safetensors      states of the generators of Python, numpy, torch and the GPU
+        random-<rank>.safetensors   those of another process that trains with it; what is no tensor, in the header
         state.json              the rest: optimizer groups, schedule, what the training is
         trainer_state.json      the Trainer's own: step, loss curve
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -43,12 +44,13 @@ def step_of(snapshot: Path) -> int:
     return int(snapshot.name.removeprefix("snapshot-"))
 
 
-def latest_snapshot(folder: Path, *, identity: str) -> Path | None:
-    """The newest snapshot of this very training that can be read; others are removed."""
+def latest_snapshot(folder: Path, *, identity: str, ranks: int = 1) -> Path | None:
+    """The newest snapshot of this very training, by so many processes, that can be read; others are removed."""
+    files = ["weights", "optimizer", "random", *(f"random-{rank}" for rank in range(1, ranks))]
     for snapshot in reversed(list_snapshots(folder)):
         try:
             state = json.loads((snapshot / STATE_FILE).read_text())
-            for name in ("weights", "optimizer", "random"):
+            for name in files:
                 load_file(snapshot / f"{name}.safetensors")
         except (OSError, ValueError, SafetensorError):  # the machine went down while the disk was written
             state = {}
@@ -58,12 +60,20 @@ def latest_snapshot(folder: Path, *, identity: str) -> Path | None:
     return None
 
 
-def begin_snapshot(folder: Path, step: int) -> Path:
-    """A fresh folder to write a snapshot into."""
-    path = folder / f"snapshot-{step}.part"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    return path
+def snapshot_of(folder: Path, step: int) -> Path:
+    """Where the snapshot of this step is, once it is whole."""
+    return folder / f"snapshot-{step}"
+
+
+def part_of(folder: Path, step: int) -> Path:
+    """Where the snapshot of this step is written, until it is whole."""
+    return folder / f"snapshot-{step}.part"
+
+
+def begin_snapshot(part: Path) -> None:
+    """Make a fresh folder to write a snapshot into."""
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
 
 
 def finish_snapshot(part: Path, *, keep: int, best: int | None = None) -> Path:
@@ -158,6 +168,32 @@ def _separate(tensors: dict[str, Tensor]) -> None:
 
 def save_random(folder: Path) -> list[Any]:
     """Write the generators' states; returns what is not a tensor, for JSON."""
+    tensors, plain = _random_states()
+    save_file(tensors, folder / "random.safetensors")
+    return plain
+
+
+def load_random(folder: Path, saved: list[Any]) -> None:
+    """Set every generator to where it stood."""
+    _set_random(load_file(folder / "random.safetensors"), saved)
+
+
+def save_rank_random(folder: Path, rank: int) -> None:
+    """Write the generators' states of another process than the first."""
+    tensors, plain = _random_states()
+    save_file(tensors, folder / f"random-{rank}.safetensors", metadata={"plain": json.dumps(plain)})
+
+
+def load_rank_random(folder: Path, rank: int) -> None:
+    """Set every generator of another process than the first to where it stood."""
+    file = folder / f"random-{rank}.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        plain = json.loads(opened.metadata()["plain"])
+    _set_random(load_file(file), plain)
+
+
+def _random_states() -> tuple[dict[str, Tensor], list[Any]]:
+    """Of Python's, numpy's and torch's generators, and what of them is not a tensor."""
     version, words, gauss = random.getstate()
     algorithm, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     tensors = {
@@ -167,14 +203,11 @@ def save_random(folder: Path) -> list[Any]:
     }
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.random.get_rng_state()
-    save_file(tensors, folder / "random.safetensors")
-    return [version, gauss, algorithm, int(position), int(has_gauss), float(cached)]
+    return tensors, [version, gauss, algorithm, int(position), int(has_gauss), float(cached)]
 
 
-def load_random(folder: Path, saved: list[Any]) -> None:
-    """Set every generator to where it stood."""
-    version, gauss, algorithm, position, has_gauss, cached = saved
-    tensors = load_file(folder / "random.safetensors")
+def _set_random(tensors: Mapping[str, Tensor], plain: list[Any]) -> None:
+    version, gauss, algorithm, position, has_gauss, cached = plain
     random.setstate((version, tuple(tensors["python"].tolist()), gauss))
     keys = tensors["numpy"].numpy().astype(np.uint32)
     np.random.set_state((algorithm, keys, position, has_gauss, cached))

@@ -53,6 +53,10 @@ class RecoveryTrainer(Trainer):
         """Tokens trained on so far, every time that they were seen, padding left out."""
         return int(self._tokens)
 
+    def agreed(self, flag: bool) -> bool:
+        """What the first of the processes that train together says; alone, `flag` itself."""
+        return flag
+
     def restore(self, snapshot: Path) -> None:
         """Take over weights, log and counts of a snapshot without training on."""
         snapshots.load_weights(snapshot, self.model)
@@ -76,9 +80,12 @@ class RecoveryTrainer(Trainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         loss = super().training_step(*args, **kwargs)
+        self._check_loss(loss)
+        return loss
+
+    def _check_loss(self, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise self._not_finite("loss", loss)
-        return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]  # no annotations upstream
@@ -95,7 +102,12 @@ class RecoveryTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        part = snapshots.begin_snapshot(self._folder, self.state.global_step)
+        part = snapshots.part_of(self._folder, self.state.global_step)
+        snapshots.begin_snapshot(part)
+        self._write_snapshot(part, self.tokens())
+        self._finish_snapshot(part)
+
+    def _write_snapshot(self, part: Path, tokens: int) -> None:
         snapshots.save_weights(part, self.model)
         self.state.save_to_json(str(part / TRAINER_STATE))
         snapshots.write_state(
@@ -104,11 +116,13 @@ class RecoveryTrainer(Trainer):
             finished=self.control.should_training_stop,
             resumed_from=self.resumed_from,
             seconds=self.seconds(),
-            tokens=self.tokens(),
+            tokens=tokens,
             optimizer=snapshots.save_optimizer(part, self.optimizer.state_dict()),
             schedule=self.lr_scheduler.state_dict(),
             random=snapshots.save_random(part),
         )
+
+    def _finish_snapshot(self, part: Path) -> None:
         snapshots.finish_snapshot(part, keep=SNAPSHOTS_KEPT, best=self.state.best_global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -150,7 +164,7 @@ class Watcher(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._progress(state.global_step, state.max_steps, "steps")
-        if self._max_seconds is not None and self._trainer.seconds() >= self._max_seconds:
+        if self._max_seconds is not None and self._trainer.agreed(self._trainer.seconds() >= self._max_seconds):
             control.should_training_stop = control.should_save = True
             control.should_evaluate = args.do_eval
 

@@ -8,47 +8,27 @@ the snapshot, and the arithmetic is deterministic (`runtime.py`).
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import TrainingArguments, default_data_collator
+from transformers import default_data_collator
 
 from app.domain.results import LossPoint
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery import snapshots
+from workers.engine.recovery.rank_trainer import RankTrainer
+from workers.engine.recovery.ranks import ALONE, RankDone, Ranks, agree_on, joined, of_first
 from workers.engine.recovery.trainer import REAL_TOKENS, Loss, RecoveryTrainer, Watcher, curve_of
+from workers.engine.recovery.training_arguments import TrainingSettings, training_arguments
 from workers.engine.runtime import Machine, seed_everything
-
-_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}  # their names in transformers
-CURVE_POINTS = 500  # at most so many points of the loss curve
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; what is trained is which parameters of the model require a gradient."""
-
-    learning_rate: float
-    batch_size: int
-    micro_batch_size: int
-    epochs: float
-    warmup_steps: int
-    checkpoint_steps: int
-    max_steps: int | None = None
-    max_tokens: int | None = None
-    max_minutes: float | None = None
-    patience: int | None = None
-    schedule: Literal["linear", "cosine"] = "linear"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_checkpointing: bool = False
-    autocast: bool = False  # compute in bf16 while the weights are fp32
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
 
 
 @dataclass(frozen=True)
@@ -114,6 +94,7 @@ def train(
     machine: Machine,
     scratch: Path,
     identity: str,
+    ranks: Ranks = ALONE,
     validation: Sequences | None = None,
     loss: Loss | None = None,
     progress: Progress = no_progress,
@@ -124,51 +105,79 @@ def train(
     Args:
         scratch: where snapshots lie; the same folder at the next attempt.
         identity: what makes this training this one; a snapshot with another identity is not resumed.
+        ranks: the processes that train together; those beside the first do not return.
         validation: samples whose loss is taken with each snapshot; the best snapshot's weights are left in `model`.
         loss: mean loss of a micro-batch; absent: the model's own next-token loss.
         on_point: told each new point of the loss curve.
 
     Raises:
-        StageFailed: a loss or a gradient is not finite; the last good snapshot is kept.
+        StageFailed: a loss or a gradient is not finite, or another rank broke; the last good snapshot is kept.
+        RankDone: in another rank than the first, the training is over.
     """
     steps = total_steps(len(data), data.ids.shape[1], settings)
-    seed_everything(machine.seed)
-    if machine.device.type == "cuda":  # the one attention kernel whose gradients differ from run to run
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-    model.config.use_cache = False  # a cache is for generation, and hides that samples are packed
-    trainer = RecoveryTrainer(
-        model=model,
-        args=_arguments(settings, steps, machine, scratch, validate=validation is not None),
-        train_dataset=data,
-        eval_dataset=validation,
-        data_collator=_collate,
-    )
-    trainer.follow(scratch, identity, loss)
-    limit = None if settings.max_minutes is None else 60 * settings.max_minutes
-    watcher = Watcher(trainer, max_seconds=limit, patience=settings.patience, progress=progress, on_point=on_point)
-    trainer.add_callback(watcher)
-    snapshot = snapshots.latest_snapshot(scratch, identity=identity)
+    if ranks.count > 1:
+        identity = f"{identity} by {ranks.count} processes"
+    snapshot = None
+    if ranks.first:
+        snapshot = snapshots.latest_snapshot(scratch, identity=identity, ranks=ranks.count)
     state = snapshots.read_state(snapshot) if snapshot is not None else {}
-    if snapshot is not None:
-        trainer.resumed_from, trainer.seconds_before = state["resumed_from"], state["seconds"]
-    if snapshot is not None and (state["finished"] or snapshots.step_of(snapshot) >= steps):
-        trainer.restore(snapshot)  # killed after the last step
-    else:
+    finished = snapshot is not None and (state["finished"] or snapshots.step_of(snapshot) >= steps)
+    together = ranks.count > 1 and not finished  # what is finished needs no others
+    with joined(ranks, machine, scratch) if together else nullcontext():
+        if together:
+            snapshot = _same_start(ranks, machine, scratch, identity=f"{identity} {len(data)}", snapshot=snapshot)
+        seed_everything(machine.seed)
+        if machine.device.type == "cuda":  # the one attention kernel whose gradients differ from run to run
+            torch.backends.cuda.enable_mem_efficient_sdp(False)
+        model.config.use_cache = False  # a cache is for generation, and hides that samples are packed
+        count = ranks.count if together else 1
+        trainer = (RankTrainer if together else RecoveryTrainer)(
+            model=model,
+            args=training_arguments(
+                settings, steps, machine, scratch, validate=validation is not None, processes=count
+            ),
+            train_dataset=data,
+            eval_dataset=validation,
+            data_collator=_collate,
+        )
+        trainer.follow(scratch, identity, loss)
+        if isinstance(trainer, RankTrainer):
+            trainer.among(ranks)
+            seed_everything(machine.seed + ranks.index)  # each drops out units of its own
+        limit = None if settings.max_minutes is None else 60 * settings.max_minutes
+        watcher = Watcher(trainer, max_seconds=limit, patience=settings.patience, progress=progress, on_point=on_point)
+        trainer.add_callback(watcher)
         if snapshot is not None:
-            trainer.resumed_from = [*trainer.resumed_from, snapshots.step_of(snapshot)]
-        trainer.train(resume_from_checkpoint=None if snapshot is None else str(snapshot))
+            state = snapshots.read_state(snapshot)
+            trainer.resumed_from, trainer.seconds_before = state["resumed_from"], state["seconds"]
+        if snapshot is not None and finished:
+            trainer.restore(snapshot)  # killed after the last step
+        else:
+            if snapshot is not None:
+                trainer.resumed_from = [*trainer.resumed_from, snapshots.step_of(snapshot)]
+            trainer.train(resume_from_checkpoint=None if snapshot is None else str(snapshot))
+        tokens = trainer.tokens()
+    if not ranks.first:
+        raise RankDone
     best = trainer.state.best_global_step if validation is not None else None
     if best is not None and best != trainer.state.global_step:
-        snapshots.load_weights(scratch / f"snapshot-{best}", model)
+        snapshots.load_weights(snapshots.snapshot_of(scratch, best), model)
     return TrainingOutcome(
         steps=trainer.state.global_step,
-        tokens=trainer.tokens(),
+        tokens=tokens,
         curve=curve_of(trainer.state),
         resumed_from=trainer.resumed_from,
         seconds=trainer.seconds(),
         planned=steps,
         best_step=best,
     )
+
+
+def _same_start(ranks: Ranks, machine: Machine, scratch: Path, *, identity: str, snapshot: Path | None) -> Path | None:
+    """The snapshot that the first rank found, in each of them, all of which train the same."""
+    agree_on(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:7]), machine.device)
+    step = of_first(-1 if snapshot is None else snapshots.step_of(snapshot), machine.device)
+    return None if step < 0 else snapshots.snapshot_of(scratch, step)
 
 
 def train_all(model: nn.Module) -> None:
@@ -187,43 +196,3 @@ def _collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         name: value[:, :longest] if value.dim() == 2 and value.shape[1] == whole else value
         for name, value in batch.items()
     }
-
-
-def _arguments(
-    settings: TrainingSettings, steps: int, machine: Machine, scratch: Path, *, validate: bool
-) -> TrainingArguments:
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        use_cpu=machine.device.type == "cpu",
-        bf16=settings.autocast,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        per_device_eval_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
-        max_steps=steps,
-        max_grad_norm=settings.max_grad_norm,
-        weight_decay=settings.weight_decay,
-        optim=_OPTIMIZERS[settings.optimizer],
-        logging_steps=max(1, steps // CURVE_POINTS),
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=settings.checkpoint_steps,
-        eval_strategy="steps" if validate else "no",
-        eval_steps=settings.checkpoint_steps if validate else None,
-        metric_for_best_model="loss" if validate else None,
-        greater_is_better=False if validate else None,
-        prediction_loss_only=True,
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=machine.device.type != "cpu",
-        remove_unused_columns=False,
-        seed=machine.seed,
-        data_seed=machine.seed,
-    )
-    arguments._n_gpu = min(arguments._n_gpu, 1)  # one device: DataParallel would change the batch
-    return arguments

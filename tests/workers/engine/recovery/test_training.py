@@ -22,14 +22,8 @@ from app.errors import InvalidInput, StageFailed
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, load_optimizer, save_optimizer, step_of
-from workers.engine.recovery.training import (
-    Sequences,
-    TrainingOutcome,
-    TrainingSettings,
-    total_steps,
-    train,
-    train_all,
-)
+from workers.engine.recovery.training import Sequences, TrainingOutcome, total_steps, train, train_all
+from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 3)
