@@ -1,8 +1,8 @@
 """What a job may ask of a checkpoint that is quantised already: GPTQ, AWQ, bitsandbytes, compressed-tensors and others.
 
-Whole blocks can go, since their tensors are left out as they are. Everything that writes other values into the weights
-cannot: they are stored in a form that only the quantiser makes. Whether such a model can be scored and measured depends
-on the kernels of the machine, so the stages say that.
+Whole blocks can go, and so can halves of blocks, since their tensors are left out as they are. Everything that writes
+other values into the weights cannot: they are stored in a form that only the quantiser makes. Whether such a model can
+be scored and measured depends on the kernels of the machine, so the stages say that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from app.domain.options import DepthPruning
 from app.domain.spec import CompressionSpec
+from app.domain.sub_block import SubBlockPruning
 from app.errors import FieldError, UnsupportedModel
 
 
@@ -33,9 +34,13 @@ def check_quantised(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
     if method is None:
         return
     errors = []
-    if not isinstance(spec.pruning, DepthPruning):
-        detail = f"the checkpoint is quantised ({method}), and only whole blocks of such a model can be removed"
-        errors.append(FieldError("/pruning/kind", detail, spec.pruning.kind, "depth, or a model that is not quantised"))
+    if not isinstance(spec.pruning, DepthPruning | SubBlockPruning):
+        detail = (
+            f"the checkpoint is quantised ({method}), and only whole blocks and whole halves of blocks of such a model "
+            "can be removed"
+        )
+        expected = "depth or sub_block, or a model that is not quantised"
+        errors.append(FieldError("/pruning/kind", detail, spec.pruning.kind, expected))
     if spec.recovery.kind != "none":
         detail = f"the checkpoint is quantised ({method}), and its weights cannot be trained"
         errors.append(

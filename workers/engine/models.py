@@ -31,9 +31,9 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
         UnsupportedModel: it is quantised, and this machine has no kernels for it.
     """
     written = read_json_file(path / CONFIG_FILE)
-    if needs_loader(written):
-        return _load_by_loader(path, device=device, dtype=dtype)
     refuse_uncomputable(written, pointer="/model", expected="weights that this worker has kernels for, such as bf16")
+    if needs_loader(written):
+        return _unpacked(_load_by_loader(path, device=device, dtype=dtype), written)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             path,
@@ -49,10 +49,14 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadCheckpoint(f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.")
-    model = model.eval().to(device)
+    return _unpacked(model.eval().to(device), written)
+
+
+def _unpacked(model: Any, written: dict[str, Any]) -> PreTrainedModel:
+    """The model with its integers unpacked, if it has any."""
     if (written.get("quantization_config") or {}).get("quant_method") == "compressed-tensors":
         with torch.no_grad():
-            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=device))
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device))
     return cast(PreTrainedModel, model)
 
 

@@ -14,6 +14,7 @@ from app.domain.sub_block import check_units, protected_units, units_to_remove
 from app.errors import InvalidInput
 from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.pruning.halves_layout import halves_layout
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.runtime import environment
@@ -22,20 +23,25 @@ from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
 from workers.stages.original import Original, prepare_machine, text_source
 
+NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"drop": ["3.mlp"]`, which need no search'
+
 
 def prune_halves(context: StageContext, original: Original) -> Pruned:
     """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
 
     Raises:
         InvalidInput: more is to go than may, or the calibration text is too short or cannot be read.
-        UnsupportedModel: quantised weights, or a family whose halves are not found by structure.
+        UnsupportedModel: a family whose halves are not found by structure; or halves are to be searched for, and the
+            weights are quantised for kernels that are not here.
     """
     began = time.monotonic()
     options = context.stage.spec.pruning
     check_units(options, original.info.blocks)
     scores, text, drop = None, None, options.drop
     if drop is None:
-        halves_layout(Checkpoint.open(original.path))  # refused before the search, not after
+        checkpoint = Checkpoint.open(original.path)
+        refuse_uncomputable(checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
+        halves_layout(checkpoint)  # refused before the search, not after
         scores, text = _search(context, original)
         drop = scores.order[: units_to_remove(options, original.info.blocks)]
     done = prune_sub_block(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)

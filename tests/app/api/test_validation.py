@@ -192,15 +192,17 @@ def test_halves_of_blocks_that_cannot_go(
     assert only(client, body)["pointer"] == pointer
 
 
-def test_a_quantised_model_loses_whole_blocks_only(client: TestClient, model_root: Path) -> None:
+def test_a_quantised_model_loses_blocks_and_halves_only(client: TestClient, model_root: Path) -> None:
     checkpoint(model_root, config={**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 4}})
     alone = {"recovery": {"kind": "none"}}
     assert client.post("/jobs", json={**local("model", drop=[3]), **alone}).status_code == 202
     trained = only(client, local("model", drop=[3]), "unsupported-model")
     assert trained["pointer"] == "/recovery/kind"
     assert "none" in trained["expected"]
-    halves = {**local("model"), "pruning": {"kind": "sub_block", "units": 2}, **alone}
-    assert only(client, halves, "unsupported-model")["pointer"] == "/pruning/kind"
+    halves = {**local("model"), "pruning": {"kind": "sub_block", "drop": ["3.mlp"]}, **alone}
+    assert client.post("/jobs", json=halves).status_code == 202
+    narrow = {**local("model"), "pruning": {"kind": "flap", "ratio": 0.2}, **alone}
+    assert only(client, narrow, "unsupported-model")["pointer"] == "/pruning/kind"
     again = {**local("model", drop=[3]), **alone, "quantise": [{"kind": "int8"}]}
     assert only(client, again, "unsupported-model")["pointer"] == "/quantise"
 

@@ -145,7 +145,6 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: st
         ({"recovery": {"kind": "lora"}}, "/recovery/kind"),
         ({"quantise": [{"kind": "int8"}]}, "/quantise"),
         ({"pruning": {"kind": "flap", "ratio": 0.2}}, "/pruning/kind"),
-        ({"pruning": {"kind": "sub_block", "drop": ["1.mlp"]}}, "/pruning/kind"),
     )
     for fields, pointer in asked:
         with pytest.raises(UnsupportedModel) as caught:
@@ -153,6 +152,32 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: st
         assert [error.pointer for error in caught.value.errors] == [pointer]
         assert list((root / "work" / "prune" / "out").iterdir()) == []
         (root / "work" / "prune" / "out").rmdir()
+
+
+def test_named_halves_go(method: str, root: Path) -> None:
+    results, folders = run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "drop": ["1.mlp", "2.attention"]}})
+    pruned: Pruned = results[StageName.PRUNE]
+    assert pruned.needs_loader
+    old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
+    gone = ("layers.1.mlp.", "layers.1.post_", "layers.2.self_attn.", "layers.2.input_")
+    assert {name for name in old if name not in new} == {name for name in old if name.startswith(gone, len("model."))}
+    assert all(torch.equal(old[name], tensor) for name, tensor in new.items())
+    settings = json.loads((checkpoint_of(root) / "config.json").read_text())["quantization_config"]
+    assert settings["quant_method"] == method
+    after = results[StageName.BENCHMARK].variants[1]
+    assert after.parameters == pruned.parameters_after < pruned.parameters_before
+    assert after.bytes_on_disk == pruned.bytes_after == sum(tensor.nbytes for tensor in new.values())
+    assert "Plain transformers cannot load" in (folders[StageName.REPORT] / "report.md").read_text()
+    with pytest.raises(UnsupportedModel, match="this worker cannot compute with it"):
+        load_model(checkpoint_of(root), device=torch.device("cpu"), dtype=torch.float32)
+
+
+def test_a_search_for_halves_is_refused_with_what_to_do(method: str, root: Path) -> None:
+    with pytest.raises(UnsupportedModel) as caught:
+        run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "units": 1}})
+    (error,) = caught.value.errors
+    assert (error.pointer, error.value) == ("/pruning", method)
+    assert '"drop": ["3.mlp"]' in (error.expected or "")
 
 
 def test_loading_says_why_it_cannot(method: str, root: Path) -> None:
@@ -185,3 +210,17 @@ def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int |
     assert after.fidelity[0].kl > 0
     assert after.latency[0].speedup is not None
     assert after.bytes_on_disk < results[StageName.BENCHMARK].variants[0].bytes_on_disk
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
+def test_halves_of_compressed_tensors_are_searched_and_measured(bits: int, group_size: int | None, root: Path) -> None:
+    quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
+    pruning = {"kind": "sub_block", "units": 2, "calibration": {"samples": 2, "tokens": 16}}
+    results, _ = run_job(root, {**SPEC, "pruning": pruning})
+    pruned: Pruned = results[StageName.PRUNE]
+    assert pruned.unit_scores is not None
+    assert sorted(pruned.unit_scores.order[:2]) == sorted(pruned.units)
+    after = results[StageName.BENCHMARK].variants[1]
+    assert after.fidelity[0].kl > 0
+    assert after.latency[0].speedup is not None
+    assert after.bytes_on_disk == pruned.bytes_after < pruned.bytes_before

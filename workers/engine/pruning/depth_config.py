@@ -28,7 +28,7 @@ from workers.engine.architectures.registry import has_row
 from workers.engine.checkpoints.block_names import LAYER_COUNT_KEYS
 from workers.engine.pruning.module_names import renumber_module_names
 
-_QUANTIZER_KEYS = ("quantization_config", "compression_config")
+QUANTIZER_KEYS = ("quantization_config", "compression_config")
 _PREDICTION_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_num_layers", "num_mtp_layers")
 _INDEX_LISTS = ("deepstack_visual_indexes", "full_attn_idxs", "mlp_only_layers", "moe_layers")
 # "The first k blocks are of one kind, the rest of the other": k becomes the number of those k that are kept.
@@ -90,7 +90,7 @@ def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Ar
         if result.get(key) == count or key == architecture.layer_count_key:
             result[key] = len(keep)
     stack = architecture.blocks_prefix.rpartition(".")[2]
-    for key in _QUANTIZER_KEYS:
+    for key in QUANTIZER_KEYS:
         if key in result:
             result[key] = renumber_module_names(result[key], stack, numbers)
 

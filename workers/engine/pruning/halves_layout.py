@@ -5,6 +5,9 @@ its name: of Gemma 2's four norms two belong to each half, GPT-NeoX's parallel h
 share one, and OPT-350M norms the whole stream. So it is found out: one block without the half is run on the meta
 device, where a norm that nothing comes into, or nothing comes out of, shows itself. Whatever does not run that way is
 refused.
+
+Of a quantised checkpoint the same is found on the model that it was quantised from. Its tensors are named by the
+modules whose weights they make up (`mlp.up_proj.qweight`), so they go with the module.
 """
 
 from __future__ import annotations
@@ -20,14 +23,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
+from app.domain.quantised import quantised_by
 from app.errors import FieldError, UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, one_line
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.blocks import BlockModel, InMemory
 from workers.engine.catching import Call
+from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.safetensors_file import shown
 from workers.engine.halves import HALVES_OF_A_BLOCK, Half
+from workers.engine.pruning.depth import stack_of
+from workers.engine.pruning.depth_config import QUANTIZER_KEYS
 from workers.engine.pruning.modeling_secateur import remove_half
 from workers.engine.streaming import empty_model, recipes_of
 
@@ -72,18 +80,18 @@ def halves_layout(checkpoint: Checkpoint) -> HalvesLayout:
     """Find the halves of the blocks of `checkpoint`; no weights are read.
 
     Raises:
-        UnsupportedModel: the weights are quantised, or the halves were not found by structure.
+        UnsupportedModel: the halves were not found by structure, or the tensors of a quantised model are not named by
+            its modules.
     """
     architecture = architecture_of(checkpoint.config)
-    method = (checkpoint.config.get("quantization_config") or {}).get("quant_method")
-    if method is not None:
-        raise _refused(
-            architecture,
-            f"The checkpoint is quantised ({method}), and only whole blocks of such a model can be removed.",
-        )
-    model = empty_model(as_config(checkpoint.config), _DTYPE)
+    plain = {key: value for key, value in checkpoint.config.items() if key not in QUANTIZER_KEYS}
+    model = empty_model(as_config(plain), _DTYPE)
     blocks = list(model.get_submodule(architecture.blocks_prefix).children())
-    stored = _stored(checkpoint, model, architecture)
+    if quantised_by(checkpoint.config) is None:
+        stored = _stored(checkpoint, model, architecture)
+    else:
+        stored = {}
+        _check_names(checkpoint, blocks[0], architecture)
     for name, parameter in model.named_parameters():
         if not name.startswith(f"{architecture.blocks_prefix}."):
             _hollow(model, name, parameter)
@@ -115,6 +123,20 @@ def _stored(checkpoint: Checkpoint, model: PreTrainedModel, architecture: Archit
             number, _, name = recipe.target.removeprefix(prefix).partition(".")
             found.update({source: (int(number), name) for _, source in recipe.sources})
     return found
+
+
+def _check_names(checkpoint: Checkpoint, block: nn.Module, architecture: Architecture) -> None:
+    """Raise UnsupportedModel if the name of a block's tensor does not begin with one of the block's modules."""
+    children = {name for name, _ in block.named_children()}
+    prefix, _ = stack_of(checkpoint, architecture)
+    for name in checkpoint.names():
+        number = block_of(name, prefix)
+        if number is not None and name.removeprefix(f"{prefix}{number}.").partition(".")[0] not in children:
+            raise _refused(
+                architecture,
+                f"The checkpoint is quantised, and its tensor {shown(name)} is not named by a module of "
+                f"{architecture.family}, so it is not known with which half of the block it goes.",
+            )
 
 
 def _hollow(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

@@ -4,7 +4,8 @@ BlockPruner (Zhong et al. 2024, arXiv 2406.10594) takes a block for two residual
 block that lost both goes whole, as in depth pruning, and where nothing else went the checkpoint is a plain one. No
 config of transformers can say that a block has lost one of them, so such a checkpoint has the model type "secateur" and
 a small file beside the weights that loads it (`modeling_secateur.py`). The model is not loaded to be written: the
-tensors of what goes are left out, and the rest is copied (`header_rewrite.py`).
+tensors of what goes are left out, and the rest is copied (`header_rewrite.py`). So the weights may be quantised: the
+quantiser's settings follow the numbers of the blocks, and it finds no linear layer where a half was.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.halves import HALVES_OF_A_BLOCK, Half
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning.depth import prune_depth, renumbering, stack_of
+from workers.engine.pruning.depth import prune_depth, renumber_quantizer_files, renumbering, stack_of
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.halves_layout import HalvesLayout, halves_layout
 from workers.engine.pruning.header_rewrite import NewName, write_renamed
@@ -62,8 +63,7 @@ def prune_sub_block(
     Raises:
         InvalidInput: `drop` is empty, names a unit twice or one that does not exist, or names all.
         BadCheckpoint: the source is broken.
-        UnsupportedModel: the weights are quantised, the halves were not found, or a kept block would work differently
-            under its new number.
+        UnsupportedModel: the halves were not found, or a kept block would work differently under its new number.
         StageFailed: the disk is full, or `target` exists.
     """
     checkpoint = Checkpoint.open(source)
@@ -86,6 +86,7 @@ def prune_sub_block(
     with new_folder(target) as folder:
         write_renamed(checkpoint, folder, new_name, progress=progress)
         copy_side_files(source, folder)
+        renumber_quantizer_files(folder, layout.architecture, keep)
         write_json(folder / CONFIG_FILE, _config(whole, keep, single, layout))
         add_loader(folder)
         pruned = Checkpoint.open(folder)

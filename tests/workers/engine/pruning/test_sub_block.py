@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, StaticCache
 
@@ -25,6 +26,7 @@ from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.halves_layout import halves_layout
 from workers.engine.pruning.loader import LOADER_FILE
 from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.quantise.linear_weights import quantise_linear
 
 Make = Callable[..., PreTrainedModel]
 Save = Callable[..., Path]
@@ -279,10 +281,45 @@ def test_halves_that_are_not_found_are_refused(
     assert not (tmp_path / "pruned").exists()
 
 
-def test_quantised_weights_are_refused(make_model: Make, save_model: Save, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
+def test_quantised_weights_lose_halves_too(
+    bits: int, group_size: int | None, make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path
+) -> None:
+    """The same model as the one with all its integers, whose halves add nothing; its settings follow."""
+    source, target = tmp_path / "quantised", tmp_path / "pruned"
+    quantise_linear(save_model(make_model("llama")), source, bits=bits, group_size=group_size)
+    config = json.loads((source / "config.json").read_text())
+    settings = config["quantization_config"]
+    settings["ignore"] += [f"model.layers.{block}.mlp.up_proj" for block in (3, 2, 1)]
+    tensors = load_file(source / "model.safetensors")
+    for block in (1, 2, 3):
+        for name in [name for name in tensors if name.startswith(f"model.layers.{block}.mlp.up_proj.")]:
+            del tensors[name]
+        tensors[f"model.layers.{block}.mlp.up_proj.weight"] = torch.full((48, 32), 0.01 * block)
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    (source / "config.json").write_text(json.dumps(config))
+
+    done = prune_sub_block(source, target, drop=DROP)
+    assert done.needs_loader
+    written = json.loads((target / "config.json").read_text())["quantization_config"]
+    assert written["ignore"] == ["lm_head", "model.layers.2.mlp.up_proj", "model.layers.1.mlp.up_proj"]
+    assert done.bytes_after == Checkpoint.open(target).total_bytes < done.bytes_before
+    pruned: Any = load(target)
+    ids = make_ids(2, 11, seed=1)
+    with torch.no_grad():
+        logits = pruned(ids, use_cache=False).logits
+    torch.testing.assert_close(logits, bypassed(load(source), DROP, ids), rtol=1e-5, atol=1e-5)
+    whole = prune_sub_block(save_model(make_model("llama"), name="plain"), tmp_path / "plain-pruned", drop=DROP)
+    assert (done.parameters_before, done.parameters_after) == (whole.parameters_before, whole.parameters_after)
+
+
+def test_quantised_tensors_that_name_no_module_are_refused(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     source = save_model(make_model("llama"))
     config = json.loads((source / "config.json").read_text())
     (source / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
-    with pytest.raises(UnsupportedModel, match="gptq"):
-        prune_sub_block(source, tmp_path / "pruned", drop=["1.attention"])
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.layers.2.feed_forward.qweight"] = torch.ones(2, 2, dtype=torch.int32)
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModel, match=r"feed_forward\.qweight\W+is not named by a module"):
+        prune_sub_block(source, tmp_path / "pruned", drop=["1.mlp"])
     assert not (tmp_path / "pruned").exists()
