@@ -1,3 +1,24 @@
-"""Fixtures that every part of the suite may ask for; nothing starts before it is asked for."""
+"""Fixtures that every part of the suite may ask for, and the order of files; nothing starts before it is asked for."""
+
+from __future__ import annotations
+
+import pytest
 
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.service"]
+
+# Files run two at a time, so the long ones go first: no process is left with one when the others are done.
+_LONG_FIRST = (
+    "tests/e2e/test_smollm2.py",
+    "tests/workers/engine/benchmarks/test_tasks.py",
+    "tests/e2e/",
+    "tests/app/commands/test_service.py",
+    "tests/workers/stages/",
+    "tests/workers/test_",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((at for at, start in enumerate(_LONG_FIRST) if item.nodeid.startswith(start)), len(_LONG_FIRST))
+
+    items.sort(key=place)
