@@ -89,7 +89,7 @@ def export_gguf(
     Args:
         target: the file to write; its folder must not exist.
         type_name: a GGML type, such as "Q8_0".
-        tokenizer_from: a GGUF file of the same vocabulary whose tokenizer is copied; None: made from tokenizer.json.
+        tokenizer_from: a GGUF file of the same vocabulary whose tokenizer is copied; None: made from the checkpoint's.
         pointer: of the spec's object, for errors.
         progress: counts tensors.
 
@@ -242,7 +242,7 @@ def _general_keys(config: Any, name: str, type_name: str) -> Iterator[bytes]:
 
 
 def _tokenizer(source: Path, checkpoint: Checkpoint, copied_from: Path | None, pointer: str) -> list[bytes]:
-    """Keys of the tokenizer: those of the file that the model came in, else made from tokenizer.json."""
+    """Keys of the tokenizer: those of the file that the model came in, else made from the checkpoint's."""
     vocabulary = int(as_config(checkpoint.config).vocab_size)
     if copied_from is None:
         return tokenizer_keys(source, load_tokenizer(source, pointer=pointer), vocabulary=vocabulary, pointer=pointer)

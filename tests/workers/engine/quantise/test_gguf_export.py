@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,15 +147,6 @@ def test_the_tokenizer_goes_with_it(checkpoint: Callable[..., tuple[Any, Path]],
     for text in TEXTS:
         assert after(text, add_special_tokens=False)["input_ids"] == before(text, add_special_tokens=False)["input_ids"]
     assert (after.bos_token_id, after.eos_token_id) == (before.bos_token_id, before.eos_token_id)
-
-
-def test_a_tokenizer_of_another_kind_is_refused(checkpoint: Callable[..., tuple[Any, Path]]) -> None:
-    _, source = checkpoint()
-    file = source / "tokenizer.json"
-    written = json.loads(file.read_text())
-    file.write_text(json.dumps({**written, "model": {**written["model"], "byte_fallback": True}}))
-    with pytest.raises(UnsupportedModel, match="of the kind sentencepiece"):
-        refuse_unsupported(source, tokenizer_from=None, pointer="/quantise/0")
 
 
 @pytest.mark.parametrize(
