@@ -28,6 +28,7 @@ from app.domain.catalog import near_name
 from app.domain.results import TaskScore
 from app.errors import InvalidInput, ServiceError, Unavailable
 from workers.engine.benchmarks.statistics import mean_interval
+from workers.engine.benchmarks.task_index import manager_of
 
 PAPER_METRICS = {
     "arc_challenge": "acc_norm",
@@ -72,11 +73,10 @@ def run_tasks(
     # Imported here: the harness takes seconds, and most jobs do without it.
     from lm_eval import simple_evaluate  # type: ignore[import-untyped]  # ships no annotations
     from lm_eval.models.huggingface import HFLM  # type: ignore[import-untyped]
-    from lm_eval.tasks import TaskManager  # type: ignore[import-untyped]
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     own = read_folder(options.folder, roots) if options.folder is not None else {}
-    manager: Any = TaskManager()
+    manager = manager_of(name for name in options.tasks if name not in own)
     named: list[Any] = []
     for index, name in enumerate(options.tasks):
         if name not in own and name not in manager.all_tasks:
