@@ -4,9 +4,10 @@ Such a tokenizer writes a space as "▁", merges without cutting text into words
 not know. `tokenizer.json` keeps a list of pairs to merge, in order. llama.cpp, like sentencepiece itself, keeps a score
 for each token, and merges the neighbours that make the token of the highest score. Both do the same if the pairs that
 make one token stand together, and if whatever two tokens make a third are such a pair. So that is looked at, and a
-token's score is minus its place in the order, as in the models of Llama themselves. A unigram model, which
-sentencepiece has as well, looks for the likeliest cut of the whole text; no scores make merging do that, and it is
-refused.
+token's score is minus its place in the order, as in the models of Llama themselves. Those give all runs of spaces one
+score, and some converters mix their pairs; that is right where runs are cut alike, which is tried. A unigram model,
+which sentencepiece has as well, looks for the likeliest cut of the whole text; no scores make merging do that, and it
+is refused.
 
 One thing differs, as it does in every GGUF file of these models: llama.cpp puts the space that begins a text before
 each stretch between control tokens too, and before a text that has one already.
@@ -14,7 +15,8 @@ each stretch between control tokens too, and before a text that has one already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
@@ -50,6 +52,7 @@ def sentencepiece_keys(written: Mapping[str, Any], words: Vocabulary, pointer: s
     _check_model(written["model"], words, pointer)
     merges = merges_of(written)
     _check_pairs(merges, words, pointer)
+    places = _places(merges, pointer)
     prefix = _begins_with_space(written, words, pointer)
     spelt = [
         word.replace(SPACE, " ") if kind == USER_DEFINED else word
@@ -58,7 +61,7 @@ def sentencepiece_keys(written: Mapping[str, Any], words: Vocabulary, pointer: s
     yield encode_value("tokenizer.ggml.model", STRING, "llama")
     yield encode_value("tokenizer.ggml.pre", STRING, "default")
     yield encode_value("tokenizer.ggml.tokens", ARRAY, spelt, element=STRING)
-    yield encode_value("tokenizer.ggml.scores", ARRAY, _scores(merges, words), element=FLOAT32)
+    yield encode_value("tokenizer.ggml.scores", ARRAY, _scores(places, words), element=FLOAT32)
     yield encode_value("tokenizer.ggml.token_type", ARRAY, words.types, element=INT32)
     yield encode_value("tokenizer.ggml.add_space_prefix", BOOL, prefix)
 
@@ -72,22 +75,57 @@ def _check_model(model: Mapping[str, Any], words: Vocabulary, pointer: str) -> N
 
 
 def _check_pairs(merges: Iterable[tuple[str, str]], words: Vocabulary, pointer: str) -> None:
-    """Raise UnsupportedModel where a score for each token does not say what the list of pairs says."""
-    made: list[str] = []
-    pairs = set()
-    for left, right in merges:
-        pairs.add((left, right))
-        if not made or made[-1] != left + right:
-            made.append(left + right)
-    if len(set(made)) < len(made):
-        twice = next(word for number, word in enumerate(made) if word in made[:number])
-        raise refuse(pointer, f"The model's tokenizer makes {twice!r} earlier of some pairs than of others.")
+    """Raise UnsupportedModel if two tokens that make a third are not in the list: a score would merge them."""
+    pairs = set(merges)
     normal = {word for word, kind in zip(words.tokens, words.types, strict=True) if kind == NORMAL}
     for word in normal:
         for cut in range(1, len(word)):
             pair = word[:cut], word[cut:]
             if pair[0] in normal and pair[1] in normal and pair not in pairs:
                 raise refuse(pointer, f"The model's tokenizer makes no {word!r} of {pair[0]!r} and {pair[1]!r}.")
+
+
+def _places(merges: Sequence[tuple[str, str]], pointer: str) -> dict[str, int]:
+    """The place of each token in the order in which tokens are made; those whose pairs are mixed have one place.
+
+    Raises:
+        UnsupportedModel: pairs are mixed, and one place for their tokens is not the same.
+    """
+    last = {left + right: number for number, (left, right) in enumerate(merges)}
+    places: dict[str, int] = {}
+    mixed: set[str] = set()
+    first, place, end = "", 0, -1  # of the tokens whose pairs have begun and not ended
+    for number, (left, right) in enumerate(merges):
+        token = left + right
+        if number > end:  # no pair of the tokens so far comes again
+            first, place = token, len(places)
+        elif token not in places:
+            mixed.update((first, token))
+        places.setdefault(token, place)
+        end = max(end, last[token])
+    alike = {token[0]: _cut_alike(token[0], merges, places) for token in mixed if len(set(token)) == 1}
+    for token in sorted(mixed):
+        if len(set(token)) > 1 or not alike[token[0]]:
+            raise refuse(pointer, f"The model's tokenizer makes {token!r} earlier of some pairs than of others.")
+    return places
+
+
+def _cut_alike(letter: str, merges: Sequence[tuple[str, str]], places: Mapping[str, int]) -> bool:
+    """Whether runs of a character are cut alike by pairs and by places."""
+    pairs = [(rank, pair) for rank, pair in enumerate(merges) if set("".join(pair)) == {letter}]
+    by_pair = {(len(left), len(right)): rank for rank, (left, right) in pairs}
+    by_place = {(len(left), len(right)): places[left + right] for _, (left, right) in pairs}
+    longest = max(left + right for left, right in by_pair)
+    return all(_cut_run(length, by_pair) == _cut_run(length, by_place) for length in range(2, 2 * longest + 2))
+
+
+def _cut_run(length: int, ranks: Mapping[tuple[int, int], int]) -> list[int]:
+    """How a run of one character is cut, as lengths of tokens: the pair of the lowest rank first, then the leftmost."""
+    pieces = [1] * length
+    while found := [(ranks[pair], at) for at, pair in enumerate(pairwise(pieces)) if pair in ranks]:
+        _, at = min(found)
+        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+    return pieces
 
 
 def _begins_with_space(written: Mapping[str, Any], words: Vocabulary, pointer: str) -> bool:
@@ -114,15 +152,19 @@ def _begins_with_space(written: Mapping[str, Any], words: Vocabulary, pointer: s
     raise refuse(pointer, f"The model's tokenizer prepares text by {kinds} in a way that llama.cpp has not.")
 
 
-def _scores(merges: Iterable[tuple[str, str]], words: Vocabulary) -> list[float]:
-    """Minus the place of each token in the order in which tokens are made, and behind them those that are not made.
+def _scores(places: Mapping[str, int], words: Vocabulary) -> list[float]:
+    """Minus the place of each token, and lower still for those that are not made.
 
     Whole numbers up to 2²⁴ are exact in float32. Bytes and what is no text have 0, as sentencepiece gives them.
     """
-    order = dict.fromkeys(left + right for left, right in merges)
-    order.update(dict.fromkeys(word for word, kind in zip(words.tokens, words.types, strict=True) if kind == NORMAL))
-    place = {word: number for number, word in enumerate(order)}
-    return [
-        -float(place[word]) if kind == NORMAL else _UNUSED_SCORE if kind == UNUSED else 0.0
-        for word, kind in zip(words.tokens, words.types, strict=True)
-    ]
+    scores = []
+    behind = len(places)
+    for word, kind in zip(words.tokens, words.types, strict=True):
+        if kind != NORMAL:
+            scores.append(_UNUSED_SCORE if kind == UNUSED else 0.0)
+        elif word in places:
+            scores.append(-float(places[word]))
+        else:
+            scores.append(-float(behind))
+            behind += 1
+    return scores

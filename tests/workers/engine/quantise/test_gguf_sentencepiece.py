@@ -34,6 +34,7 @@ TEXTS = (
     "",
 )
 LLAMA_NORMALIZER = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+RUNS = ["▁▁", "▁▁▁▁", "▁▁▁"]
 METASPACE = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
 
 
@@ -44,7 +45,7 @@ def learnt() -> tuple[list[str], list[str]]:
     tokenizer.train_from_iterator(TRAINING, trainers.BpeTrainer(vocab_size=190, show_progress=False))
     numbers: dict[str, int] = tokenizer.get_vocab()
     words = sorted(numbers, key=numbers.__getitem__)
-    return [word for word in words if len(word) == 1], ["▁▁", *(word for word in words if len(word) > 1)]
+    return [word for word in words if len(word) == 1], [*RUNS, *(word for word in words if len(word) > 1)]
 
 
 def sentencepiece(
@@ -155,6 +156,32 @@ def test_scores_cut_text_as_pairs_do(
     assert max(lengths) > 4
 
 
+def runs_mixed(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The pairs of runs of spaces behind all others, by the lengths of their parts, as some converters have them."""
+    runs = [pair for pair in merges if set("".join(pair)) == {"▁"}]
+    runs.sort(key=lambda pair: (len(pair[0]), len(pair[1])), reverse=True)
+    assert [len(left + right) for left, right in runs] == [4, 4, 3, 4, 3, 2]
+    return [*(pair for pair in merges if pair not in runs), *runs]
+
+
+def test_runs_of_spaces_may_share_a_score(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
+    tokenizer = sentencepiece(change=runs_mixed)
+    _, source = checkpoint(tokenizer)
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    fields = fields_of(tmp_path / "out" / "model.gguf")
+    scores = fields["tokenizer.ggml.scores"]
+    two, four, three = (scores[fields["tokenizer.ggml.tokens"].index(run)] for run in RUNS)
+    assert three == four > two
+    for text in (*TEXTS, *(f"a{' ' * length}then" for length in range(1, 15))):
+        assert cut_by_scores(text, fields) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def runs_cut_otherwise(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Five spaces are two and three by these pairs, and three and two by one score for runs of both lengths."""
+    runs = [("▁", "▁▁"), ("▁", "▁"), ("▁▁", "▁"), ("▁▁", "▁▁"), ("▁▁▁", "▁"), ("▁", "▁▁▁")]
+    return [*(pair for pair in merges if pair not in runs), *runs]
+
+
 def test_what_the_file_says(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     tokenizer = sentencepiece()
     _, source = checkpoint(tokenizer)
@@ -167,8 +194,8 @@ def test_what_the_file_says(checkpoint: Callable[..., tuple[Any, Path]], tmp_pat
     assert tokens[:3] == ["<unk>", "<s>", "</s>"]
     assert types[:3] == [2, 3, 3]
     assert set(types[3:259]) == {6}
-    assert tokens[259] == "▁▁"
-    assert types[259] == 1
+    assert tokens[259:262] == RUNS
+    assert set(types[259:262]) == {1}
     assert scores[:259] == [0.0] * 259
     assert scores[259:264] == [0.0, -1.0, -2.0, -3.0, -4.0]  # in the order of the merges, as Llama's own
     assert tokens[-4:] == ["<think>", *(f"[PAD{len(tokenizer) + number}]" for number in range(3))]
@@ -209,12 +236,21 @@ def swapped(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
     [
         (lambda: sentencepiece(change=lambda merges: merges[:-1]), "makes no .* of .* and"),
         (lambda: sentencepiece(change=swapped), "earlier of some pairs"),
+        (lambda: sentencepiece(change=runs_cut_otherwise), "earlier of some pairs"),
         (lambda: sentencepiece(settings={"ignore_merges": True}), "setting ignore_merges"),
         (lambda: sentencepiece(normalizer=normalizers.NFKC(), cut=METASPACE), "prepares text by NFKC, Metaspace"),
         (lambda: sentencepiece(normalizer=None), "prepares text by nothing"),
         (lambda: sentencepiece(normalizer=None, cut=pre_tokenizers.Metaspace("▁")), "prepares text by Metaspace"),
     ],
-    ids=["a pair is missing", "pairs apart", "whole words", "unicode forms", "no spaces", "cut at spaces"],
+    ids=[
+        "a pair is missing",
+        "pairs apart",
+        "runs cut otherwise",
+        "whole words",
+        "unicode forms",
+        "no spaces",
+        "cut at spaces",
+    ],
 )
 def test_what_scores_cannot_say_is_refused(
     tokenizer: Callable[[], Any], reason: str, checkpoint: Callable[..., tuple[Any, Path]]
