@@ -75,7 +75,6 @@ def training_arguments(
         # Several processes: without it gradients are put into other buckets after the first step, so that a resumed
         # training would add them up in another order. It also lets a rank's samples leave experts unused.
         ddp_find_unused_parameters=True,
-        ddp_broadcast_buffers=False,  # they are constants
     )
     arguments._n_gpu = min(arguments._n_gpu, 1)  # one device: DataParallel would change the batch
     return arguments
