@@ -31,6 +31,7 @@ _READS: Mapping[StageName, tuple[str, ...]] = {
     StageName.SCORE: ("scoring",),
     StageName.PRUNE: ("pruning",),
     StageName.RECOVER: ("recovery",),
+    StageName.QUANTISE: ("quantise",),
     StageName.BENCHMARK: ("benchmark",),
 }
 

@@ -223,6 +223,14 @@ QUANTISATIONS = _table(
         q.Int4Quantisation,
     ),
     Row(
+        "gptq",
+        "GPTQ",
+        "The format of int4 or int8, with integers chosen so that the outputs of each layer change least on a text. "
+        "Loses less than rounding to nearest, for one more walk over the blocks.",
+        "Frantar et al. 2022, GPTQ, arXiv 2210.17323",
+        q.GptqQuantisation,
+    ),
+    Row(
         "gguf",
         "GGUF file",
         "One file for llama.cpp with weights and tokenizer, the matrices in the block type that is named.",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.domain.options import Options
+from app.domain.options import Options, SelfText, Text
 
 GROUP_SIZES = Literal[16, 32, 64, 128, 256]
 GGUF_TYPES = Literal["F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
@@ -42,6 +42,36 @@ class Int4Quantisation(Options):
         return "int4" if self.group_size == 32 else f"int4-g{self.group_size}"
 
 
+class GptqCalibration(Options):
+    """The text whose outputs the rounding keeps."""
+
+    text: Text = Field(default_factory=SelfText, description="Where the text comes from.")
+    samples: int = Field(default=64, ge=1, le=100_000, description="Samples of the text.")
+    tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per sample.")
+
+
+class GptqQuantisation(Options):
+    """Integers chosen so that each layer's outputs change least on a text; the format is that of int8 and int4."""
+
+    kind: Literal["gptq"]
+    bits: Literal[4, 8] = Field(default=4, description="Bits of a weight.")
+    group_size: GROUP_SIZES = Field(
+        default=32, description="Weights that share a scale: smaller groups are more exact, and cost more bytes."
+    )
+    dampening: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description="Added to the diagonal of the inputs' second moments, as a fraction of its mean.",
+    )
+    calibration: GptqCalibration = Field(default_factory=GptqCalibration)
+
+    @property
+    def variant(self) -> str:
+        bits = "gptq" if self.bits == 4 else f"gptq-{self.bits}bit"
+        return bits if self.group_size == 32 else f"{bits}-g{self.group_size}"
+
+
 class GgufQuantisation(Options):
     """One file for llama.cpp, tokenizer included."""
 
@@ -53,4 +83,6 @@ class GgufQuantisation(Options):
         return f"gguf-{self.type.lower()}"
 
 
-Quantisation = Annotated[Int8Quantisation | Int4Quantisation | GgufQuantisation, Field(discriminator="kind")]
+Quantisation = Annotated[
+    Int8Quantisation | Int4Quantisation | GptqQuantisation | GgufQuantisation, Field(discriminator="kind")
+]

@@ -171,6 +171,7 @@ class QuantisedVariant(Result):
     other_parameters: int
     bits_per_weight: float  # of the quantised ones, scales included
     relative_error: float  # root of (sum of squared errors / sum of squares) over the quantised weights
+    text: TextInfo | None = None  # by which the integers were chosen, if by one
     seconds: float
 
 

@@ -152,9 +152,10 @@ def widths_in_words(pruned: Pruned) -> str:
 def quantised_in_words(variant: QuantisedVariant) -> str:
     """How exact it is, and how small: "quantised 79.0 % of the parameters to 8.25 bits each …"."""
     part = variant.quantised_parameters / max(1, variant.quantised_parameters + variant.other_parameters)
+    chosen = f", chosen on {text_amount(variant.text)}" if variant.text else ""
     return (
         f"quantised {n.percent(part)} of the parameters to {n.significant(variant.bits_per_weight)} bits each, "
-        f"with an error of {n.percent(variant.relative_error)} of their norm"
+        f"with an error of {n.percent(variant.relative_error)} of their norm{chosen}"
     )
 
 

@@ -9,51 +9,118 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.domain.jobs import StageName
-from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores
+from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores, TextInfo
+from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.files import write_atomically
-from workers.engine.progress import Progress
+from workers.engine.models import free_memory
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
+from workers.engine.quantise.gptq import found_in, gptq
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
+from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
-from workers.stages.original import source_gguf
+from workers.stages.original import open_original, prepare_machine, source_gguf, text_source
 
 _BITS = {"int8": 8, "int4": 4}
 
 
-def integers(context: StageContext, source: Path, folder: Path, number: int, progress: Progress) -> Outcome:
-    options = context.stage.spec.quantise[number]
+@dataclass(frozen=True)
+class Making:
+    """One way to quantise, as it is being done."""
+
+    context: StageContext
+    source: Path  # the final model's checkpoint
+    number: int  # of the way in the spec
+
+    @property
+    def options(self) -> Any:
+        return self.context.stage.spec.quantise[self.number]
+
+    @property
+    def pointer(self) -> str:
+        return f"/quantise/{self.number}"
+
+    @property
+    def target(self) -> Path:
+        return self.context.scratch / path_of(self.options)
+
+
+def integers(making: Making) -> tuple[Outcome, TextInfo | None]:
+    options = making.options
     return quantise_linear(
-        source,
-        folder / path_of(options),
+        making.source,
+        making.target,
         bits=_BITS[options.kind],
         group_size=options.group_size,
-        pointer=f"/quantise/{number}",
-        progress=progress,
+        pointer=making.pointer,
+        progress=making.context.progress,
+    ), None
+
+
+def by_text(making: Making) -> tuple[Outcome, TextInfo | None]:
+    """Integers chosen by GPTQ; the blocks that a killed attempt had finished are in the scratch folder."""
+    context, options = making.context, making.options
+    machine, original = prepare_machine(context), open_original(context)
+    checkpoint = Checkpoint.open(making.source)
+    targets = targets_of(checkpoint, group_size=options.group_size, pointer=making.pointer)
+    ids, text = token_batch(
+        text_source(context, original, machine),
+        options.calibration.text,
+        purpose="calibration",
+        samples=options.calibration.samples,
+        tokens=options.calibration.tokens,
+        pointer=f"{making.pointer}/calibration",
+        text_pointer=f"{making.pointer}/calibration/text",
+        progress=context.progress,
     )
+    walked = context.scratch / f"{options.variant}-blocks"
+    gptq(
+        block_model(making.source, machine, count_parameters(checkpoint.config).total),
+        checkpoint,
+        ids,
+        targets.tensors,
+        bits=options.bits,
+        group_size=options.group_size,
+        dampening=options.dampening,
+        scratch=walked,
+        progress=context.progress,
+    )
+    free_memory()
+    outcome = quantise_linear(
+        making.source,
+        making.target,
+        bits=options.bits,
+        group_size=options.group_size,
+        found=found_in(walked),
+        pointer=making.pointer,
+    )
+    shutil.rmtree(walked)
+    return outcome, text
 
 
-def gguf(context: StageContext, source: Path, folder: Path, number: int, progress: Progress) -> Outcome:
-    options = context.stage.spec.quantise[number]
+def gguf(making: Making) -> tuple[Outcome, TextInfo | None]:
     return export_gguf(
-        source,
-        folder / path_of(options),
-        type_name=options.type,
-        tokenizer_from=source_gguf(context),
-        pointer=f"/quantise/{number}",
-        progress=progress,
-    )
+        making.source,
+        making.target,
+        type_name=making.options.type,
+        tokenizer_from=source_gguf(making.context),
+        pointer=making.pointer,
+        progress=making.context.progress,
+    ), None
 
 
-# What each kind of the catalogue runs: how it is made, and where its file or folder lies within that of the variant.
-QUANTISATIONS: Mapping[str, Callable[[StageContext, Path, Path, int, Progress], Outcome]] = {
+# What each kind of the catalogue runs; it also says by which text the integers were chosen, if by one.
+QUANTISATIONS: Mapping[str, Callable[[Making], tuple[Outcome, TextInfo | None]]] = {
     "gguf": gguf,
+    "gptq": by_text,
     "int4": integers,
     "int8": integers,
 }
@@ -96,7 +163,7 @@ def run(context: StageContext) -> Quantised:
 def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]
-    outcome = QUANTISATIONS[options.kind](context, source, context.scratch, number, context.progress)
+    outcome, text = QUANTISATIONS[options.kind](Making(context, source, number))
     variant = QuantisedVariant(
         name=options.variant,
         kind=options.kind,
@@ -107,6 +174,7 @@ def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
         other_parameters=outcome.other_parameters,
         bits_per_weight=outcome.bits_per_weight,
         relative_error=outcome.relative_error,
+        text=text,
         seconds=time.monotonic() - began,
     )
     if (folder := context.scratch / variant.path).is_dir():

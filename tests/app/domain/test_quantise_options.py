@@ -26,8 +26,12 @@ def test_each_way_names_its_variant() -> None:
         {"kind": "int4", "group_size": 64},
         {"kind": "gguf"},
         {"kind": "gguf", "type": "Q4_0"},
+        {"kind": "gptq"},
+        {"kind": "gptq", "bits": 8, "group_size": 128},
     ).quantise
-    assert [way.variant for way in ways] == ["int8", "int8-g128", "int4", "int4-g64", "gguf-q8_0", "gguf-q4_0"]
+    assert [way.variant for way in ways] == [
+        *("int8", "int8-g128", "int4", "int4-g64", "gguf-q8_0", "gguf-q4_0", "gptq", "gptq-8bit-g128"),
+    ]
     assert {way.kind for way in ways} == set(QUANTISATIONS)
 
 

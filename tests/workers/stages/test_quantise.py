@@ -97,18 +97,40 @@ def test_a_job_that_quantises(root: Path) -> None:
         assert "pruned-gguf-q8_0" in text.replace("\\_", "_")
 
 
+def test_integers_chosen_on_a_text(root: Path) -> None:
+    text = {"samples": 16, "tokens": 16}
+    ways = [
+        {"kind": "gptq", "group_size": 16, "calibration": text},
+        {"kind": "int4", "group_size": 16},
+    ]
+    results, folders = run_job(root, {**SPEC, "quantise": ways, "benchmark": {**SPEC["benchmark"], "latency": None}})
+    chosen, nearest = results[StageName.QUANTISE].variants
+    assert (chosen.name, chosen.bytes, chosen.bits_per_weight) == ("gptq-g16", nearest.bytes, nearest.bits_per_weight)
+    assert chosen.relative_error > nearest.relative_error  # of the weights, for the sake of the outputs
+    assert chosen.text is not None
+    assert (chosen.text.source, chosen.text.samples, chosen.text.tokens) == ("self", 16, 16)
+    assert nearest.text is None
+    out = folders[StageName.QUANTISE]
+    assert {folder.name for folder in out.iterdir() if folder.is_dir()} == {"gptq-g16", "int4-g16"}
+    AutoModelForCausalLM.from_pretrained(out / "gptq-g16/checkpoint")
+    assert "16 × 16 tokens" in (out / "gptq-g16/checkpoint/README.md").read_text()
+    assert "16 × 16 tokens" in (folders[StageName.REPORT] / "report.md").read_text()
+    by_name = {m.variant: m for m in results[StageName.BENCHMARK].variants}
+    assert by_name["pruned-gptq-g16"].fidelity[0].kl > 0
+
+
 def test_what_a_killed_attempt_finished_is_not_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(root, quantise=[{"kind": "int8"}, {"kind": "int4", "group_size": 16}])
     job.run(StageName.PRUNE)
     made: list[str] = []
     whole = quantise.integers
 
-    def killed_at_the_second(context: Any, source: Path, folder: Path, number: int, progress: Any) -> Any:
-        made.append(job.spec.quantise[number].kind)
+    def killed_at_the_second(making: quantise.Making) -> Any:
+        made.append(making.options.kind)
         if made == ["int8", "int4"]:
-            (folder / "int4-g16" / "checkpoint.part").mkdir(parents=True)
+            making.target.with_suffix(".part").mkdir(parents=True)
             raise KeyboardInterrupt
-        return whole(context, source, folder, number, progress)
+        return whole(making)
 
     monkeypatch.setattr(quantise, "QUANTISATIONS", {"int8": killed_at_the_second, "int4": killed_at_the_second})
     with pytest.raises(KeyboardInterrupt):

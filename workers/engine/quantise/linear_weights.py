@@ -11,6 +11,7 @@ they are few in a large model, and what they lose costs most.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from workers.engine.checkpoints.patch import name_on_disk
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.loader import needs_loader
-from workers.engine.quantise.integers import round_to_integers
+from workers.engine.quantise.integers import Rounded, round_to_integers
 from workers.engine.quantise.outcome import Outcome
 
 FORMAT = "pack-quantized"
@@ -94,6 +95,7 @@ def quantise_linear(
     *,
     bits: int,
     group_size: int | None,
+    found: Callable[[str], Rounded | None] = lambda name: None,
     pointer: str = "/quantise/0",
     progress: Progress = no_progress,
 ) -> Outcome:
@@ -104,6 +106,7 @@ def quantise_linear(
     Args:
         bits: 8 or 4.
         group_size: weights that share a scale; None: a row.
+        found: integers that were found before, by the weight's name; None for a weight that is rounded to nearest.
         pointer: of the spec's object, for errors.
         progress: counts tensors.
 
@@ -129,7 +132,9 @@ def quantise_linear(
                 before = checkpoint.read(entry.name)
                 if entry.name in chosen.tensors:
                     scale_dtype = torch.float16 if before.dtype == torch.float16 else torch.bfloat16
-                    rounded = round_to_integers(before, bits=bits, group_size=group_size, scale_dtype=scale_dtype)
+                    rounded = found(entry.name) or round_to_integers(
+                        before, bits=bits, group_size=group_size, scale_dtype=scale_dtype
+                    )
                     parts = {
                         "weight_packed": pack_to_int32(rounded.values, bits),
                         "weight_scale": rounded.scales.contiguous(),
