@@ -112,7 +112,8 @@ def visible_gpus(device: str) -> list[str]:
 
     They are counted in a process of its own: one that has started CUDA cannot choose among them any more, nor fork.
     """
-    if device == "cpu":
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
         return []
     read, write = os.pipe()
     child = os.fork()
@@ -127,7 +128,7 @@ def visible_gpus(device: str) -> list[str]:
     os.waitpid(child, 0)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
-    return names[:count][int(device.partition(":")[2] or 0) :]
+    return names[:count][int(index) if index.isdigit() else 0 :]
 
 
 def _device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.errors import StageFailed
-from workers.engine.runtime import environment, prepare
+from workers.engine.runtime import environment, prepare, visible_gpus
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +64,25 @@ def test_the_environment_names_device_dtype_and_versions() -> None:
     assert found.device_name
     assert found.versions["torch"] == torch.__version__
     assert "transformers" in found.versions
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("auto", None, ["0", "1", "2"]),
+        ("cuda", "5,GPU-8a,7", ["5", "GPU-8a", "7"]),
+        ("cuda:1", "5,GPU-8a,7", ["GPU-8a", "7"]),
+        ("cuda:1", None, ["1", "2"]),
+        ("cuda:4", None, []),
+        ("cpu", None, []),
+    ],
+)
+def test_gpus_are_named_as_cuda_names_them_and_counted_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, device: str, visible: str | None, expected: list[str]
+) -> None:
+    here = os.getpid()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3 if os.getpid() != here else pytest.fail("not here"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpus(device) == expected

@@ -105,14 +105,14 @@ def _meet(ranks: Ranks, machine: Machine, scratch: Path) -> None:
 @contextmanager
 def _settings(ranks: Ranks, machine: Machine) -> Iterator[None]:
     """The variables that `accelerate` and the backends read, and this rank's share of the threads."""
-    threads = torch.get_num_threads()
-    share = threads if machine.device.type == "cuda" else max(1, threads // ranks.count)
+    cuda, threads = machine.device.type == "cuda", torch.get_num_threads()
+    share = threads if cuda else max(1, threads // ranks.count)
     before = dict(os.environ)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _loopback())
     os.environ.update(
         RANK=str(ranks.index),
-        LOCAL_RANK=str(ranks.index),
+        LOCAL_RANK="0" if cuda else str(ranks.index),  # the number of the GPU, and each process sees one
         WORLD_SIZE=str(ranks.count),
         LOCAL_WORLD_SIZE=str(ranks.count),
         MASTER_ADDR="127.0.0.1",  # `accelerate` looks for these two; nobody connects there
