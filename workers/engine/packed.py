@@ -23,7 +23,7 @@ from torch import Tensor, nn
 def packed(*modules: nn.Module) -> Iterator[None]:
     """Let the linear maps within `modules` multiply by packed weights while the context is open.
 
-    It costs a copy of these weights, in memory and in time. They must not change meanwhile: the copy would not.
+    It costs a copy of each map's weights, made when it is first called. They must not change then: the copy would not.
     """
     changed: list[Any] = []
     try:
@@ -50,11 +50,14 @@ def _can_be_packed(module: nn.Module) -> bool:
 
 
 def _forward(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    ordered = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+    ordered: Tensor | None = None
 
     def forward(input: Tensor) -> Tensor:  # the parameter's name in nn.Linear
+        nonlocal ordered
         if torch.is_grad_enabled() or not input.numel() or input.dtype != torch.float32:
             return F.linear(input, linear.weight, linear.bias)  # an expert may get no token at all
+        if ordered is None:
+            ordered = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         out: Tensor = torch.ops.mkldnn._linear_pointwise(input.contiguous(), ordered, linear.bias, "none", [], "")
         return out
 
