@@ -119,6 +119,7 @@ def test_beyond_loopback_it_wants_a_key() -> None:
 
 def test_wrong_settings_are_named() -> None:
     assert "SECATEUR_CONCURRENCY" in refused("up", concurrency="0")
+    assert "SECATEUR_TRAINING_PROCESSES: Input should be 'auto'" in refused("up", training_processes="all")
 
 
 @pytest.mark.parametrize("part", ["api", "worker", "migrate"])

@@ -1,0 +1,33 @@
+"""What a worker's settings become for a stage's process."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.db.claims import Claim
+from app.domain.jobs import StageName
+from app.domain.spec import CompressionSpec
+from app.settings import Settings
+from app.storage import LocalStore
+from workers.assignment import Assignment
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, 1), ("4", 4), ("auto", "auto")])
+def test_a_stage_is_told_how_many_processes_may_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, expected: int | str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("SECATEUR_TRAINING_PROCESSES", value)
+    asked = CompressionSpec.model_validate(
+        {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
+    )
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=StageName.RECOVER, attempt=1, token=1)
+    assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
+    spec = assignment.spec(
+        Settings(data_dir=tmp_path), LocalStore(tmp_path / "artifacts"), tmp_path / "work", check=lambda: None
+    )
+    assert spec.runtime.training_processes == expected
