@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
@@ -13,26 +12,9 @@ from app.domain.jobs import StageName, stages_of
 from app.domain.results import Benchmarks, Pruned, Recovered
 from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput
-from tests.fixtures.whole_job import run_job, tiny_llama
+from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}
-SPEC: dict[str, Any] = {
-    "model": {"source": "local", "path": "tiny"},
-    "recovery": {
-        "kind": "lora",
-        "batch_size": 4,
-        "micro_batch_size": 4,
-        "tokens": 16,
-        "samples": 8,
-        "max_steps": 2,
-        "warmup_steps": 0,
-    },
-    "benchmark": {
-        "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
-        "perplexity": {"tokens": 16, "windows": 4},
-        "samples": None,
-    },
-}
 # nothing but what is counted in the files
 OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None}
 
@@ -46,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("recovery", ["lora", "distill", "continued"])
 def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}
-    spec = {**SPEC, "pruning": pruning, "recovery": {**SPEC["recovery"], "kind": recovery}}
+    spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {**SHORT_SPEC["recovery"], "kind": recovery}}
     assert stages_of(CompressionSpec.model_validate(spec)) == (
         StageName.PRUNE,
         StageName.RECOVER,
@@ -94,7 +76,7 @@ def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
 
 def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
     pruning = {"kind": "sub_block", "ratio": 0.25, "plus": False, "calibration": CALIBRATION}
-    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
+    spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     files = []
     for name in "ab":
         results, folders = run_job(root, spec, work=name)
@@ -107,7 +89,7 @@ def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
 
 def test_named_halves_need_no_search(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["5.mlp", "2.attention", "2.mlp"]}
-    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
+    spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
     pruned: Pruned = results[StageName.PRUNE]
     assert pruned.units == ["2.attention", "2.mlp", "5.mlp"]
@@ -121,7 +103,7 @@ def test_named_halves_need_no_search(root: Path) -> None:
 
 def test_whole_blocks_load_as_they_are(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["2.attention", "2.mlp"]}
-    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
+    spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
     assert not results[StageName.PRUNE].needs_loader
     checkpoint = folders[StageName.PRUNE] / "checkpoint"
@@ -136,7 +118,7 @@ def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: 
         ({"units": 1, "protected": ["6.attention"]}, "/pruning/protected/0"),
     ):
         with pytest.raises(InvalidInput) as caught:
-            run_job(root, {**SPEC, "pruning": {"kind": "sub_block", **pruning}})
+            run_job(root, {**SHORT_SPEC, "pruning": {"kind": "sub_block", **pruning}})
         assert caught.value.errors[0].pointer == pointer
         assert list((root / "work" / "prune" / "out").iterdir()) == []
         (root / "work" / "prune" / "out").rmdir()
@@ -144,7 +126,7 @@ def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: 
 
 def test_the_result_is_json(root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 1, "calibration": CALIBRATION}
-    spec = {**SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
+    spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     _, folders = run_job(root, spec)
     written = json.loads((folders[StageName.PRUNE] / "pruned.json").read_text())
     assert written["calibration"]["sha256"]

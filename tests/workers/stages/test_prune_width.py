@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.domain.jobs import StageName, stages_of
 from app.domain.results import Benchmarks, Pruned, Recovered
 from app.domain.spec import CompressionSpec
-from tests.fixtures.whole_job import run_job, tiny_llama
+from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}
-SPEC: dict[str, Any] = {
-    "model": {"source": "local", "path": "tiny"},
-    "recovery": {
-        "kind": "lora",
-        "batch_size": 4,
-        "micro_batch_size": 4,
-        "tokens": 16,
-        "samples": 8,
-        "max_steps": 2,
-        "warmup_steps": 0,
-    },
-    "benchmark": {
-        "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
-        "perplexity": {"tokens": 16, "windows": 4},
-        "samples": None,
-    },
-}
 
 
 @pytest.fixture
@@ -41,7 +23,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_job_of_uneven_widths(root: Path) -> None:
     pruning = {"kind": "flap", "ratio": 0.2, "uniform": False, "calibration": CALIBRATION}
-    spec = {**SPEC, "pruning": pruning}
+    spec = {**SHORT_SPEC, "pruning": pruning}
     assert stages_of(CompressionSpec.model_validate(spec)) == (
         StageName.PRUNE,
         StageName.RECOVER,
