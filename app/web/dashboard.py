@@ -1,6 +1,6 @@
-"""The dashboard: jobs, one job as it happens, and a form for a new one. Rendered here, kept live by event streams.
+"""The dashboard: jobs, one job as it happens, a form for a new one, and data sets.
 
-Everything that its buttons do, they do by the public API. Nothing is loaded from elsewhere.
+It is rendered here and kept live by event streams. Everything that its buttons do, they do by the public API. Nothing is loaded from elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from app.domain.jobs import StageName, State, Verdict
 from app.domain.results import Report, Scores
 from app.errors import NotFound, Unauthorized
 from app.services import cursor as cursors
+from app.services import datasets as dataset_service
 from app.services import jobs as service
 from app.version import VERSION
 from app.web import views
@@ -145,6 +146,24 @@ def jobs_page(
 def new_page(settings: SettingsDep, _: PageCaller) -> HTMLResponse:
     """The form, which the browser makes from the catalogue."""
     return _page("new.html", locked=bool(settings.api_keys))
+
+
+@router.get("/datasets")
+def datasets_page(
+    work: WorkDep,
+    settings: SettingsDep,
+    _: PageCaller,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+) -> HTMLResponse:
+    """Data sets, newest first, and a form to upload one."""
+    page = dataset_service.list_datasets(work, cursor=cursor, limit=25)
+    return _page(
+        "datasets.html",
+        datasets=page.datasets,
+        older=cursors.encode(page.datasets[-1].id) if page.has_more else None,
+        longest_name=dataset_service.MAX_NAME,
+        locked=bool(settings.api_keys),
+    )
 
 
 @router.get("/jobs/{job_id}")

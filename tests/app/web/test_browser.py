@@ -105,6 +105,27 @@ def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser
     assert job["spec"]["recovery"]["kind"] == "distill"  # left alone: the service's default
 
 
+def test_a_data_set_is_uploaded_refused_and_deleted(url: str, browser: Browser, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    good.write_text('{"text": "one"}\n{"text": "two"}\n')
+    bad.write_text('{"text": "one"}\n{"words": "two"}\n')
+    browser.open(f"{url}/ui/datasets")
+    browser.type("#upload [name=file]", str(bad))
+    browser.click("#upload button")
+    browser.until("return !document.getElementById('notice').hidden")
+    assert "line 2" in browser.text("#notice")
+    assert httpx.get(f"{url}/datasets").json()["data"] == []
+    browser.type("#upload [name=file]", str(good))
+    browser.type("#upload [name=name]", "two rows")
+    browser.click("#upload button")
+    browser.until("return document.querySelector('tr[data-id]') !== null")
+    assert "two rows" in browser.text("table")
+    browser.run("window.confirm = () => true")
+    browser.click("[data-delete]")
+    browser.until("return document.querySelector('tr[data-id]') === null")
+    assert httpx.get(f"{url}/datasets").json()["data"] == []
+
+
 def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> None:
     """Each method of each table is chosen in turn; the request has its name, and no field is undefined."""
     browser.open(f"{url}/ui/new")

@@ -173,3 +173,20 @@ class TestLogin:
             locked.cookies.set("secateur_session", value)
             assert locked.get("/jobs").status_code == 401
             assert locked.get("/ui", follow_redirects=False).status_code == 303
+
+
+def test_data_sets_are_listed_with_what_a_spec_says_of_them(client: TestClient) -> None:
+    assert "No data set yet" in client.get("/ui/datasets").text
+    rows = b'{"text": "one"}\n{"text": "two"}\n'
+    added = client.post("/datasets", files={"file": ("a <b>.jsonl", rows)}).json()
+    page = client.get("/ui/datasets").text
+    assert "a &lt;b&gt;.jsonl" in page
+    assert f'"id": "{added["id"]}"' in page
+    assert f"/datasets/{added['id']}/content" in page
+    for number in range(26):
+        client.post("/datasets", files={"file": (f"{number}.txt", f"text {number}".encode())})
+    first = client.get("/ui/datasets").text
+    assert first.count("<tr data-id=") == 25
+    older = re.search(r'href="(/ui/datasets\?cursor=[^"]+)"', first)
+    assert older is not None
+    assert client.get(older[1]).text.count("<tr data-id=") == 2
