@@ -91,10 +91,12 @@ RECIPES: Mapping[str, Recipe] = {
     "distill all, lr 1e-3": Recipe("perplexity", _distill(1e-3)),
     "heal, distill all, lr 2e-4": Recipe("perplexity", _distill(2e-4, heal=True)),
     "heal, distill all, lr 5e-4": Recipe("perplexity", _distill(5e-4, heal=True)),
+    "heal, distill all with states, lr 2e-4": Recipe("perplexity", _distill(2e-4, heal=True, hidden_weight=1.0)),
     "heal, distill adapters, lr 1e-3": Recipe("perplexity", _distill(1e-3, heal=True, train="lora")),
     "greedy, pruned": Recipe("greedy", NONE),
     "greedy, healing": Recipe("greedy", {"kind": "healing"}),
     "greedy, heal, distill all, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True)),
+    "greedy, heal, distill all with states, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True, hidden_weight=1.0)),
     "greedy, heal, distill all, lr 5e-4": Recipe("greedy", _distill(5e-4, heal=True)),
 }
 

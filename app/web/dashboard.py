@@ -1,6 +1,7 @@
 """The dashboard: jobs, one job as it happens, a form for a new one, and data sets.
 
-It is rendered here and kept live by event streams. Everything that its buttons do, they do by the public API. Nothing is loaded from elsewhere.
+Pages are rendered here and kept live by event streams. Everything that their buttons do, they do by the public API.
+Nothing is loaded from elsewhere.
 """
 
 from __future__ import annotations
