@@ -17,6 +17,7 @@ from workers.engine.blocks import BlockModel
 from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
 from workers.engine.recovery.job import RecoveryJob, trainable_parameters
+from workers.engine.recovery.ranks import ALONE, Ranks
 from workers.engine.recovery.teacher import (
     IDS,
     LOGPROBS,
@@ -101,7 +102,7 @@ def test_states_are_compared_block_by_block_with_those_that_were_kept() -> None:
     assert state_distance(student, teacher, (0, 2, 3)).item() == pytest.approx(expected)
 
 
-def job_on(path: Path, scratch: Path) -> RecoveryJob:
+def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE) -> RecoveryJob:
     return RecoveryJob(
         pruned=path,
         original=path,
@@ -111,6 +112,7 @@ def job_on(path: Path, scratch: Path) -> RecoveryJob:
         options={},
         machine=Machine(torch.device("cpu"), torch.float32, 1, 0),
         texts=None,  # type: ignore[arg-type]  # the model alone is asked for
+        ranks=ranks,
     )
 
 
@@ -135,6 +137,11 @@ def test_all_weights_are_trained_where_there_is_room_and_the_next_attempt_decide
     assert "Adapters were trained" in notes[0]
     assert trainable_parameters(model) < weights
     assert trainee(job_on(path, tmp_path / "eight"), DistillRecovery(optimizer="adamw_8bit"), path)[1]
+
+    room["bytes"] = int(2 * 20 * weights / 0.6) + 16  # two processes, each with a bucket for the gradients
+    assert trainee(job_on(path, tmp_path / "two", Ranks(count=2)), DistillRecovery(), path)[1]
+    room["bytes"] -= 64
+    assert not trainee(job_on(path, tmp_path / "two small", Ranks(count=2)), DistillRecovery(), path)[1]
 
     room["bytes"] *= 1000
     assert trainee(job_on(path, tmp_path / "small"), DistillRecovery(), path)[1:] == (whole, notes)
