@@ -121,9 +121,13 @@ def test_a_file_that_the_store_lost(service: Service, store: ArtifactStore, fork
 
 
 def test_from_the_upload_to_the_report(service: Service, tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
-    """The client, the API on a real connection, a real supervisor and the real stages, on a tiny model."""
+    """The client, the API on a real connection, a real supervisor and the real stages, on a tiny model.
+
+    The training runs in two processes, as the worker's setting says.
+    """
     checkpoint = tiny_checkpoint("tiny", num_hidden_layers=8, max_position_embeddings=512)
-    settings = service.settings.model_copy(update={"model_roots": (checkpoint.parent,), "concurrency": 1})
+    own = {"model_roots": (checkpoint.parent,), "concurrency": 1, "training_processes": 2}
+    settings = service.settings.model_copy(update=own)
     words, exercises = tmp_path / "words.txt", tmp_path / "exercises.jsonl"
     words.write_text(plain_text(300))
     rows = [{"instruction": f"Repeat {n}.", "input": "", "output": plain_text(1, seed=n)} for n in range(24)]
@@ -146,6 +150,7 @@ def test_from_the_upload_to_the_report(service: Service, tiny_checkpoint: Callab
                     "text": {"source": "upload", "id": str(practice.id)},
                     "tokens": 320,
                     "batch_size": 4,
+                    "micro_batch_size": 2,
                     "max_steps": 1,
                 },
                 "benchmark": {
@@ -178,6 +183,7 @@ def test_from_the_upload_to_the_report(service: Service, tiny_checkpoint: Callab
     assert measured.identity == text.sha256
     assert measured.description.startswith("words.txt, 0.5 to 1")
     assert report.recovered is not None
+    assert any("ran in 2 processes" in note for note in report.recovered.notes)
     assert not any("overlap" in note for note in _notes(report))
 
 

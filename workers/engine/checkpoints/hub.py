@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils.tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 
 from app.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES
@@ -157,12 +157,14 @@ def _host(endpoint: str | None) -> str:
 
 
 def _bar(progress: Progress) -> type[Any]:
-    """A progress bar for the library that draws nothing and reports bytes."""
+    """A progress bar for the library that draws nothing and reports bytes.
 
-    class Bar(tqdm):
+    Not the library's own class of bars: a stage switches those off, and then they count nothing.
+    """
+
+    class Bar(tqdm):  # type: ignore[misc]  # as above
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # the library's base has no annotations
-            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})  # type: ignore[no-untyped-call]
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "disable": False})
 
         def update(self, n: float | None = 1) -> Any:
             result = super().update(n)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel
 
 from app.domain.spec import HubModel, LocalModel
@@ -90,6 +91,16 @@ def hub(single: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.join()
 
 
+@pytest.fixture(params=[False, True], ids=["", "without the library's bars"])
+def _bars(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The library's progress bars, on and off: a stage switches them off."""
+    before = are_progress_bars_disabled()
+    (disable_progress_bars if request.param else enable_progress_bars)()
+    yield
+    (disable_progress_bars if before else enable_progress_bars)()
+
+
+@pytest.mark.usefixtures("_bars")
 def test_a_hub_model_is_fetched_at_its_commit(hub: Hub, single: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     resolved = resolve(

@@ -59,16 +59,20 @@ def test_they_do_their_work_when_they_are_called_and_not_before(start: Start, tm
 
 
 def test_an_error_of_the_first_ends_them(start: Start) -> None:
+    before = psutil.Process().children()  # servers that other tests have started
     processes = start(stay)
     with pytest.raises(ZeroDivisionError), processes.called():
         raise ZeroDivisionError
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
-def test_one_that_is_killed_is_told_of_as_such(start: Start) -> None:
+def test_one_that_is_killed_is_told_of_as_such(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_processes, "END_SECONDS", 1.0)  # the other one stays for a minute
+    before = psutil.Process().children()
     processes = start(stay)
     with processes.called():
-        os.kill(psutil.Process().children()[0].pid, signal.SIGKILL)
+        killed = next(child for child in psutil.Process().children() if child not in before)
+        os.kill(killed.pid, signal.SIGKILL)
         failure = processes.failure(10.0)
     assert failure is not None
     assert "was killed by SIGKILL" in failure.detail
