@@ -59,12 +59,12 @@ SPEC: dict[str, Any] = {
 # The least that goes through every stage: its figures mean nothing.
 QUICK: dict[str, Any] = {
     **SPEC,
-    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 2, "tokens": 32}},
+    "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 2, "tokens": 16}},
     "recovery": {**SPEC["recovery"], "tokens": 32, "batch_size": 4, "max_steps": 3, "checkpoint_steps": 1},
     "benchmark": {
-        "latency": {"output_tokens": [8], "warmup": 1, "runs": 3},
-        "perplexity": {"texts": [MEASURING], "windows": 3, "tokens": 64},
-        "samples": {"max_new_tokens": 8},
+        "latency": {"output_tokens": [4], "warmup": 1, "runs": 3},
+        "perplexity": {"texts": [MEASURING], "windows": 3, "tokens": 32},
+        "samples": {"max_new_tokens": 4},
     },
     "gates": {"max_bytes": 500_000_000},
 }

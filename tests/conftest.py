@@ -6,7 +6,7 @@ import pytest
 
 pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.service"]
 
-# Files run two at a time, so the long ones go first: no process is left with one when the others are done.
+# Files run side by side, so the long ones go first: no process is left with one when the others are done.
 _LONG_FIRST = (
     "tests/e2e/test_smollm2.py",
     "tests/workers/engine/benchmarks/test_tasks.py",
