@@ -36,15 +36,17 @@ from workers.engine.recovery.training import Sequences, train, train_all
 from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine, prepare
 
+MICRO_BATCH = 4  # of the plain recipe, and the most of ours
 HELD = 24  # examples whose loss is taken after training
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", type=Path, help="checkpoint folder")
-    arguments.add_argument("examples", type=Path, help="JSON lines with instruction, input and output")
+    arguments.add_argument("examples_file", type=Path, help="JSON lines with instruction, input and output")
     arguments.add_argument("--only", choices=["speed", "memory"])
     arguments.add_argument("--tokens", type=int, default=256, help="longest sample")
+    arguments.add_argument("--examples", type=int, default=10_000, help="of the file, at most")
     arguments.add_argument("--batch", type=int, default=32, help="examples per step")
     arguments.add_argument("--threads", type=int, default=2)
     settings = arguments.parse_args()
@@ -57,7 +59,8 @@ def main() -> None:
 def speed(settings: argparse.Namespace) -> None:
     machine = prepare(threads=settings.threads)
     tokenizer = load_tokenizer(settings.model)
-    rows = [json.loads(line) for line in settings.examples.read_text(encoding="utf-8").splitlines()]
+    lines = settings.examples_file.read_text(encoding="utf-8").splitlines()[: settings.examples]
+    rows = [json.loads(line) for line in lines]
     examples = [
         Example(example.ids[: settings.tokens], example.answer[: settings.tokens])
         for example in (alpaca(tokenizer, row) for row in rows)
@@ -66,10 +69,11 @@ def speed(settings: argparse.Namespace) -> None:
     shape: dict[str, Any] = {"tokens": settings.tokens, "pad": pad, "mask_prompt": False}
     held, trained = pad_each(examples[:HELD], **shape), examples[HELD:]
     packed = pack(trained, **shape)
-    each = len(trained) / len(packed)  # examples in a packed sample
+    batch = max(1, round(settings.batch * len(packed) / len(trained)))  # packed samples with as many tokens
+    micro = max(size for size in range(1, MICRO_BATCH + 1) if batch % size == 0)
     ways = {
-        "padded, micro-batch 4": (pad_each(trained, **shape), settings.batch, 4),
-        "packed": (packed, max(1, round(settings.batch / each)), max(1, round(settings.batch / each))),
+        f"padded, micro-batch {MICRO_BATCH}": (pad_each(trained, **shape), settings.batch, MICRO_BATCH),
+        f"packed, micro-batch {micro}": (packed, batch, micro),
     }
     rows_shown: list[dict[str, Any]] = []
     for name, (data, batch, micro) in ways.items():
