@@ -27,10 +27,9 @@ from torch import Tensor, nn
 from app.domain.recovery_options import DistillRecovery, LoraRecovery
 from workers.engine.blocks import BlockModel
 from workers.engine.models import free_memory, load_model, load_tokenizer
-from workers.engine.recovery.distill import kl_to_predictions
 from workers.engine.recovery.examples import Example, alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
-from workers.engine.recovery.teacher import IDS, LOGPROBS, top_predictions
+from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences, train, train_all
 from workers.engine.recovery.training_arguments import TrainingSettings
