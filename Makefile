@@ -36,7 +36,7 @@ format: install ## Format the code and apply the linter's safe corrections
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# three files of tests at a time, each with one thread of arithmetic: on two cores, since many wait more than they compute
+# three files of tests at a time, each with one thread of arithmetic: many tests wait, so that keeps two cores busy
 test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.domain.options import Options, SelfText, Text
+from app.domain.options import Calibration, Options
 
 GROUP_SIZES = Literal[16, 32, 64, 128, 256]
 GGUF_TYPES = Literal["F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
@@ -42,11 +42,10 @@ class Int4Quantisation(Options):
         return "int4" if self.group_size == 32 else f"int4-g{self.group_size}"
 
 
-class GptqCalibration(Options):
+class GptqCalibration(Calibration):
     """The text whose outputs the rounding keeps."""
 
-    text: Text = Field(default_factory=SelfText, description="Where the text comes from.")
-    samples: int = Field(default=64, ge=1, le=100_000, description="Samples of the text.")
+    samples: int = Field(default=64, ge=1, le=100_000, description="Samples of the calibration batch.")
     tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per sample.")
 
 

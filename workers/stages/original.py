@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from app.domain.jobs import StageName
-from app.domain.results import ModelInfo, Pruned, Scores
+from app.domain.options import Calibration
+from app.domain.results import ModelInfo, Pruned, Scores, TextInfo
 from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
-from workers.engine.calibration import TextSource
+from workers.engine.calibration import TextSource, token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_under, resolve
@@ -102,4 +105,28 @@ def text_source(context: StageContext, original: Original, machine: Machine) -> 
         cache=runtime.cache,
         seed=context.stage.spec.seed,
         uploads=runtime.uploads,
+    )
+
+
+def calibration_tokens(
+    context: StageContext, original: Original, machine: Machine, calibration: Calibration, *, pointer: str
+) -> tuple[Tensor, TextInfo]:
+    """The token batch that a part of the spec asks for: (samples, tokens), and the text's description.
+
+    Args:
+        pointer: of `calibration` in the spec.
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+        Unavailable: the hub does not answer.
+    """
+    return token_batch(
+        text_source(context, original, machine),
+        calibration.text,
+        purpose="calibration",
+        samples=calibration.samples,
+        tokens=calibration.tokens,
+        pointer=pointer,
+        text_pointer=f"{pointer}/text",
+        progress=context.progress,
     )

@@ -12,7 +12,6 @@ from dataclasses import replace
 from app.domain.results import Pruned, TextInfo, UnitScore, UnitScores
 from app.domain.sub_block import check_units, protected_units, units_to_remove
 from app.errors import InvalidInput
-from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.pruning.halves_layout import halves_layout
@@ -21,7 +20,7 @@ from workers.engine.runtime import environment
 from workers.engine.scoring import sub_block
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
-from workers.stages.original import Original, prepare_machine, text_source
+from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"drop": ["3.mlp"]`, which need no search'
 
@@ -68,16 +67,7 @@ def _search(context: StageContext, original: Original) -> tuple[UnitScores, Text
     options = spec.pruning
     machine = prepare_machine(context)
     protected = protected_units(options, original.info.blocks)
-    ids, text = token_batch(
-        text_source(context, original, machine),
-        options.calibration.text,
-        purpose="calibration",
-        samples=options.calibration.samples,
-        tokens=options.calibration.tokens,
-        pointer="/pruning/calibration",
-        text_pointer="/pruning/calibration/text",
-        progress=context.progress,
-    )
+    ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     try:
         found = sub_block.score(
             block_model(original.path, machine, original.info.parameters),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 from app.domain.results import BlockWidth, Pruned
-from workers.engine.calibration import token_batch
 from workers.engine.pruning.width import prune_width
 from workers.stages.context import StageContext
-from workers.stages.original import Original, prepare_machine, text_source
+from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 
 def prune_units(context: StageContext, original: Original) -> Pruned:
@@ -21,16 +20,7 @@ def prune_units(context: StageContext, original: Original) -> Pruned:
     began = time.monotonic()
     options = context.stage.spec.pruning
     machine = prepare_machine(context)
-    ids, text = token_batch(
-        text_source(context, original, machine),
-        options.calibration.text,
-        purpose="calibration",
-        samples=options.calibration.samples,
-        tokens=options.calibration.tokens,
-        pointer="/pruning/calibration",
-        text_pointer="/pruning/calibration/text",
-        progress=context.progress,
-    )
+    ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     done = prune_width(
         original.path,
         context.out / "checkpoint",

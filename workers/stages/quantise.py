@@ -15,7 +15,6 @@ from typing import Any
 
 from app.domain.jobs import StageName
 from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores, TextInfo
-from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.files import write_atomically
@@ -27,7 +26,7 @@ from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
-from workers.stages.original import open_original, prepare_machine, source_gguf, text_source
+from workers.stages.original import calibration_tokens, open_original, prepare_machine, source_gguf
 
 _BITS = {"int8": 8, "int4": 4}
 
@@ -71,15 +70,8 @@ def by_text(making: Making) -> tuple[Outcome, TextInfo | None]:
     machine, original = prepare_machine(context), open_original(context)
     checkpoint = Checkpoint.open(making.source)
     targets = targets_of(checkpoint, group_size=options.group_size, pointer=making.pointer)
-    ids, text = token_batch(
-        text_source(context, original, machine),
-        options.calibration.text,
-        purpose="calibration",
-        samples=options.calibration.samples,
-        tokens=options.calibration.tokens,
-        pointer=f"{making.pointer}/calibration",
-        text_pointer=f"{making.pointer}/calibration/text",
-        progress=context.progress,
+    ids, text = calibration_tokens(
+        context, original, machine, options.calibration, pointer=f"{making.pointer}/calibration"
     )
     walked = context.scratch / f"{options.variant}-blocks"
     gptq(

@@ -7,7 +7,6 @@ import time
 from app.domain.quantised import check_quantised
 from app.domain.results import BlockScore, Scores
 from app.domain.spec import CompressionSpec
-from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
@@ -15,7 +14,7 @@ from workers.engine.runtime import environment
 from workers.engine.scoring.registry import CRITERIA
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
-from workers.stages.original import open_original, prepare_machine, text_source
+from workers.stages.original import calibration_tokens, open_original, prepare_machine
 
 
 def run(context: StageContext) -> Scores:
@@ -35,16 +34,7 @@ def run(context: StageContext) -> Scores:
     count, protected = wanted(spec, original.info.blocks)
     ids, text = None, None
     if calibration := getattr(spec.scoring, "calibration", None):
-        ids, text = token_batch(
-            text_source(context, original, machine),
-            calibration.text,
-            purpose="calibration",
-            samples=calibration.samples,
-            tokens=calibration.tokens,
-            pointer="/scoring/calibration",
-            text_pointer="/scoring/calibration/text",
-            progress=context.progress,
-        )
+        ids, text = calibration_tokens(context, original, machine, calibration, pointer="/scoring/calibration")
     own = spec.scoring.model_dump(exclude={"criterion", "plus", "calibration"})
     scores = CRITERIA[spec.scoring.criterion](
         block_model(original.path, machine, original.info.parameters),

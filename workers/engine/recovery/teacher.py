@@ -37,15 +37,16 @@ def top_predictions(
     k = min(top_k, model.vocab_size)
     found_ids = torch.empty((*ids.shape, k), dtype=torch.int32)
     found = torch.empty((*ids.shape, k), dtype=torch.float32)
-    for start, piece in batches(ids):
-        rows = piece.numel()
-        piece_ids, piece_logs = torch.empty((rows, k), dtype=torch.int32), torch.empty((rows, k))
-        for span, logits in model.head_chunks(last_states(model, piece)):
-            logs, tokens = (logits.float() / temperature).log_softmax(-1).topk(k)
-            piece_ids[span], piece_logs[span] = tokens.int().cpu(), logs.cpu()
-        found_ids[start : start + len(piece)] = piece_ids.view(*piece.shape, k)
-        found[start : start + len(piece)] = piece_logs.view(*piece.shape, k)
-        progress(start + len(piece), len(ids), "samples")
+    with model.packed_head():
+        for start, piece in batches(ids):
+            rows = piece.numel()
+            piece_ids, piece_logs = torch.empty((rows, k), dtype=torch.int32), torch.empty((rows, k))
+            for span, logits in model.head_chunks(last_states(model, piece)):
+                logs, tokens = (logits.float() / temperature).log_softmax(-1).topk(k)
+                piece_ids[span], piece_logs[span] = tokens.int().cpu(), logs.cpu()
+            found_ids[start : start + len(piece)] = piece_ids.view(*piece.shape, k)
+            found[start : start + len(piece)] = piece_logs.view(*piece.shape, k)
+            progress(start + len(piece), len(ids), "samples")
     return {IDS: found_ids, LOGPROBS: found}
 
 
