@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from workers.forkserver import ForkServer
 
 WORDS = ("river", "stone", "light", "garden", "winter", "paper", "engine", "music", "window", "silver", "forest")
 
@@ -33,6 +35,15 @@ def plain_text(lines: int, *, seed: int = 0) -> str:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(WORDS), (lines, 8), generator=generator).tolist()
     return "".join(" ".join(WORDS[word] for word in line) + ".\n" for line in drawn)
+
+
+@pytest.fixture(scope="session")
+def stage_server() -> Iterator[ForkServer]:
+    """One process that has imported everything: a real stage starts in no time."""
+    names = ("score", "prune", "recover", "benchmark")
+    server = ForkServer("workers.stage:main", [f"workers.stages.{name}" for name in names])
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -27,20 +27,12 @@ from workers.forkserver import ForkServer
 from workers.stages.context import StageContext
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    """One process that has imported everything: a stage starts in no time."""
-    server = ForkServer("workers.stage:main", [f"workers.stages.{name}" for name in ("score", "recover", "benchmark")])
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def runner(
-    server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
+    stage_server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
 ) -> Iterator[Runner]:
     path = tiny_checkpoint("tiny", num_hidden_layers=10)
-    runner = Runner(server, tmp_path / "job", path.parent, text_file.parent)
+    runner = Runner(stage_server, tmp_path / "job", path.parent, text_file.parent)
     yield runner
     for process in runner.started:
         process.close()

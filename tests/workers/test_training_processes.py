@@ -48,21 +48,14 @@ METHODS: dict[str, dict[str, Any]] = {
 DROPOUT = {"kind": "lora", **TRAINING, "rank": 2, "dropout": 0.2, "samples": 22}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    server = ForkServer("workers.stage:main", ["workers.stages.prune", "workers.stages.recover"])
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def runner(
-    server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
+    stage_server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
 ) -> Iterator[Runner]:
     path = tiny_checkpoint("tiny", num_hidden_layers=4)
     rows = [{"instruction": f"Say {number}.", "output": str(number) * (1 + number % 7)} for number in range(25)]
     (text_file.parent / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    runner = Runner(server, tmp_path / "job", path.parent, text_file.parent)
+    runner = Runner(stage_server, tmp_path / "job", path.parent, text_file.parent)
     runner.run("prune", spec_of(DROPOUT))
     yield runner
     for process in runner.started:

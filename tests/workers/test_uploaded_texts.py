@@ -120,7 +120,9 @@ def test_a_file_that_the_store_lost(service: Service, store: ArtifactStore, fork
     assert job.state is State.FAILED
 
 
-def test_from_the_upload_to_the_report(service: Service, tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+def test_from_the_upload_to_the_report(
+    service: Service, stage_server: ForkServer, tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
     """The client, the API on a real connection, a real supervisor and the real stages, on a tiny model.
 
     The training runs in two processes, as the worker's setting says.
@@ -132,46 +134,42 @@ def test_from_the_upload_to_the_report(service: Service, tiny_checkpoint: Callab
     words.write_text(plain_text(300))
     rows = [{"instruction": f"Repeat {n}.", "input": "", "output": plain_text(1, seed=n)} for n in range(24)]
     exercises.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    server = ForkServer("workers.stage:main", ("torch", "transformers", "peft"))
-    try:
-        with serving(create_app(settings)) as url, Client(url) as client:
-            text, practice = client.add_dataset(words), client.add_dataset(exercises)
-            spec = {
-                "model": {"source": "local", "path": "tiny"},
-                "scoring": {
-                    "criterion": "block_influence",
-                    "calibration": {"text": {"source": "upload", "id": str(text.id), "stop": 0.5}, "tokens": 32},
+    with serving(create_app(settings)) as url, Client(url) as client:
+        text, practice = client.add_dataset(words), client.add_dataset(exercises)
+        spec = {
+            "model": {"source": "local", "path": "tiny"},
+            "scoring": {
+                "criterion": "block_influence",
+                "calibration": {"text": {"source": "upload", "id": str(text.id), "stop": 0.5}, "tokens": 32},
+            },
+            "pruning": {"kind": "depth", "blocks": 1},
+            "recovery": {
+                "kind": "lora",
+                "format": "alpaca",
+                "mask_prompt": True,
+                "text": {"source": "upload", "id": str(practice.id)},
+                "tokens": 320,
+                "batch_size": 4,
+                "micro_batch_size": 2,
+                "max_steps": 1,
+            },
+            "benchmark": {
+                "latency": None,
+                "samples": None,
+                "perplexity": {
+                    "texts": [{"source": "upload", "id": str(text.id), "start": 0.5}],
+                    "tokens": 32,
+                    "windows": 4,
                 },
-                "pruning": {"kind": "depth", "blocks": 1},
-                "recovery": {
-                    "kind": "lora",
-                    "format": "alpaca",
-                    "mask_prompt": True,
-                    "text": {"source": "upload", "id": str(practice.id)},
-                    "tokens": 320,
-                    "batch_size": 4,
-                    "micro_batch_size": 2,
-                    "max_steps": 1,
-                },
-                "benchmark": {
-                    "latency": None,
-                    "samples": None,
-                    "perplexity": {
-                        "texts": [{"source": "upload", "id": str(text.id), "start": 0.5}],
-                        "tokens": 32,
-                        "windows": 4,
-                    },
-                },
-            }
-            job = client.submit(spec)
-            store = LocalStore(settings.data_dir / "artifacts")
-            supervisor = Supervisor(settings, service.sessions, store, server, send=lambda _: None)
-            drive(service, supervisor, job.id)
-            done = client.job(job.id)
-            assert done.state is State.SUCCEEDED, done.problem
-            report = client.report(job.id)
-    finally:
-        server.stop()
+            },
+        }
+        job = client.submit(spec)
+        store = LocalStore(settings.data_dir / "artifacts")
+        supervisor = Supervisor(settings, service.sessions, store, stage_server, send=lambda _: None)
+        drive(service, supervisor, job.id)
+        done = client.job(job.id)
+        assert done.state is State.SUCCEEDED, done.problem
+        report = client.report(job.id)
     results = {stage.name.value: stage.result or {} for stage in service.job(job.id).stages}
     scored = Scores.model_validate(results["score"]).calibration
     trained = Recovered.model_validate(results["recover"]).text
