@@ -40,7 +40,7 @@ class Up:
             [SECATEUR, "up", "--data-dir", str(folder), "--port", "0"],
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            env=environment(stage_preload=""),  # no stage runs here, and torch takes long to import
         )
         self.lines: list[str] = []
         self.url = self.wait_for(r"Secateur is up: (\S+)")

@@ -28,7 +28,7 @@ from app.domain.catalog import near_name
 from app.domain.results import TaskScore
 from app.errors import InvalidInput, ServiceError, Unavailable
 from workers.engine.benchmarks.statistics import mean_interval
-from workers.engine.benchmarks.task_index import manager_of
+from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
 
 PAPER_METRICS = {
     "arc_challenge": "acc_norm",
@@ -76,11 +76,13 @@ def run_tasks(
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     own = read_folder(options.folder, roots) if options.folder is not None else {}
-    manager = manager_of(name for name in options.tasks if name not in own)
+    theirs = [name for name in options.tasks if name not in own]
+    mistaken = unheard_of(theirs)
+    manager = manager_of(name for name in theirs if name not in mistaken)
     named: list[Any] = []
     for index, name in enumerate(options.tasks):
         if name not in own and name not in manager.all_tasks:
-            near = near_name(name, [*own, *manager.all_tasks])
+            near = near_name(name, [*own, *plain_names()])
             hint = f' Did you mean "{near}"?' if near else ""
             raise InvalidInput.field(
                 f"{_POINTER}/tasks/{index}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.engine.benchmarks.task_index import manager_of
+from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
 from workers.engine.benchmarks.tasks import PAPER_METRICS
 
 
@@ -17,3 +17,10 @@ def test_the_papers_tasks_need_their_own_folders_only() -> None:
 
 def test_no_names_need_no_index() -> None:
     assert manager_of([]).all_tasks == []
+
+
+def test_a_name_in_no_definition_is_unheard_of() -> None:
+    assert {"piqa", "mmlu", "boolq"} <= set(plain_names())
+    inline = "belebele_acm_Arab"  # a line of its own, in one of many generated files
+    asked = ["piqa", "mmlu", inline, "piq", "a_task_that_nobody_wrote", "nor (this)"]
+    assert unheard_of(asked) == {"piq", "a_task_that_nobody_wrote", "nor (this)"}
