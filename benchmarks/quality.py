@@ -95,6 +95,7 @@ RECIPES: Mapping[str, Recipe] = {
     "heal, distill adapters, lr 1e-3": Recipe("perplexity", _distill(1e-3, heal=True, train="lora")),
     "greedy, pruned": Recipe("greedy", NONE),
     "greedy, healing": Recipe("greedy", {"kind": "healing"}),
+    "greedy, LoRA, lr 1e-4": Recipe("greedy", _lora(1e-4)),  # what the choice of blocks gives without the recovery
     "greedy, heal, distill all, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True)),
     "greedy, heal, distill all with states, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True, hidden_weight=1.0)),
     "greedy, heal, distill all, lr 5e-4": Recipe("greedy", _distill(5e-4, heal=True)),

@@ -211,7 +211,7 @@ def test_all_streams_share_one_listening_connection(
     for reader in readers:
         reader.start()
     query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'secateur events' AND datname = %s"
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:  # a transaction would see one moment only
         deadline = time.monotonic() + 10
         counts: list[int] = []
         while time.monotonic() < deadline and not any(counts):
