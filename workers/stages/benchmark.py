@@ -23,6 +23,7 @@ from workers.engine.benchmarks.compiling import Mode, refuse_uncompilable
 from workers.engine.benchmarks.largest_batch import largest_batch
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import measure_memory
+from workers.engine.benchmarks.placement import place_weights
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.generation import kv_bytes_per_token
@@ -156,7 +157,11 @@ def measure_speed(context: StageContext, group: list[Variant], models: dict[str,
     if len(group) == 2 and not group[1].timed:
         return
     timed = {variant.name: models[variant.name] for variant in group if variant.timed}
-    for cell in grid(context.stage.spec):
+    cells = grid(context.stage.spec)
+    if cells:
+        for model in timed.values():
+            place_weights(model)
+    for cell in cells:
         timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=context.progress)
         for name, figures in cells_of(timings, cell).items():
             variant = next(variant for variant in group if variant.name == name)
