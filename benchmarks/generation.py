@@ -17,6 +17,7 @@ from _inputs import show
 from transformers import PreTrainedModel
 
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
+from workers.engine.benchmarks.memory import weight_bytes
 from workers.engine.benchmarks.placement import place_weights
 from workers.engine.models import load_model
 from workers.engine.pruning.depth import prune_depth
@@ -72,7 +73,7 @@ def bytes_per_token(model: PreTrainedModel) -> int:
     """Bytes of the weights that a token goes through; of an embedding that is no head it takes one row only."""
     head, table = model.get_output_embeddings(), model.get_input_embeddings()
     untied = 0 if head is None or head.weight is table.weight else table.weight.nbytes
-    return sum(weight.nbytes for weight in model.parameters()) - untied
+    return weight_bytes(model) - untied
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
+from workers.engine.benchmarks.placement import place_weights
 from workers.engine.models import load_model
 
 
@@ -39,6 +40,8 @@ def main() -> None:
         else load_model(settings.model, device=torch.device("cpu"), dtype=torch.float32)
     )
     models = {"original": model, "same": copy.deepcopy(model)}
+    for timed in models.values():
+        place_weights(timed)
     cell = Cell(1, 12, settings.output_tokens, settings.warmup, settings.runs)
     held, widths = 0, []
     for number in range(settings.benchmarks):

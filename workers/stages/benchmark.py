@@ -154,13 +154,12 @@ def groups(variants: list[Variant], machine: Machine) -> list[list[Variant]]:
 
 def measure_speed(context: StageContext, group: list[Variant], models: dict[str, PreTrainedModel]) -> None:
     """Latency of the group's models in turn, cell by cell; the original's cells are those of the first group."""
-    if len(group) == 2 and not group[1].timed:
+    cells = grid(context.stage.spec)
+    if not cells or (len(group) == 2 and not group[1].timed):
         return
     timed = {variant.name: models[variant.name] for variant in group if variant.timed}
-    cells = grid(context.stage.spec)
-    if cells:
-        for model in timed.values():
-            place_weights(model)
+    for model in timed.values():
+        place_weights(model)
     for cell in cells:
         timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=context.progress)
         for name, figures in cells_of(timings, cell).items():

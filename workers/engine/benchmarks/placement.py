@@ -26,9 +26,9 @@ def place_weights(model: nn.Module) -> None:
         OSError: there is no memory for them.
     """
     weights = [weight for weight in model.parameters() if weight.device.type == "cpu" and weight.numel()]
-    sizes = [-(-weight.numel() * weight.element_size() // CACHE_LINE) * CACHE_LINE for weight in weights]
     if not weights:
         return
+    sizes = [weight.nbytes + -weight.nbytes % CACHE_LINE for weight in weights]
     memory = mmap.mmap(-1, sum(sizes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if _ADVICE is not None:
         memory.madvise(_ADVICE)
