@@ -4,7 +4,7 @@ Every recipe starts from a model without the same number of blocks and is traine
 of steps; all are measured on texts of other kinds, and on PIQA where its items are given. Results are kept from run to
 run in `OUT/results.json`, so the recipes can be run one by one (`--only`), and a table of all of them is printed.
 
-    python benchmarks/quality.py MODEL --train FILE --measure NAME=FILE ... --piqa FILE --out FOLDER
+    python benchmarks/quality.py MODEL --train FILE|self --measure NAME=FILE ... --piqa FILE --out FOLDER
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from app.domain.benchmark_options import TasksBenchmark
-from app.domain.options import LocalText
+from app.domain.options import LocalText, SelfText
 from app.domain.results import LossPoint, TaskScore
 from app.domain.spec import Recovery
 from workers.engine.architectures.config import as_config
@@ -99,13 +99,21 @@ RECIPES: Mapping[str, Recipe] = {
     "greedy, heal, distill all, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True)),
     "greedy, heal, distill all with states, lr 2e-4": Recipe("greedy", _distill(2e-4, heal=True, hidden_weight=1.0)),
     "greedy, heal, distill all, lr 5e-4": Recipe("greedy", _distill(5e-4, heal=True)),
+    "angular, pruned": Recipe("angular", NONE),
+    "angular, healing": Recipe("angular", {"kind": "healing"}),
+    "angular, LoRA, lr 1e-4": Recipe("angular", _lora(1e-4)),
+    "angular, LoRA, lr 3e-4": Recipe("angular", _lora(3e-4)),
+    "angular, heal, distill all, lr 2e-4": Recipe("angular", _distill(2e-4, heal=True)),
+    "angular, heal, distill all, lr 5e-4": Recipe("angular", _distill(5e-4, heal=True)),
 }
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", type=Path, help="checkpoint folder, or a .gguf file")
-    arguments.add_argument("--train", type=Path, required=True, help="UTF-8 text: calibration and training")
+    arguments.add_argument(
+        "--train", required=True, help='UTF-8 file for calibration and training, or "self": what the model writes'
+    )
     arguments.add_argument("--measure", nargs="+", default=[], metavar="NAME=FILE", help="UTF-8 texts to measure on")
     arguments.add_argument("--piqa", type=Path, help="JSON lines with goal, sol1, sol2 and label")
     arguments.add_argument("--items", type=int, default=400, help="of PIQA")
@@ -118,6 +126,9 @@ def main() -> None:
     arguments.add_argument("--windows", type=int, default=24, help="of each measuring text")
     arguments.add_argument("--samples", type=int, default=10, help="calibration samples")
     arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="of recoveries; measured is in float32"
+    )
     settings = arguments.parse_args()
     settings.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(settings, prepare(threads=settings.threads))
@@ -144,9 +155,15 @@ class Bench:
             if not self.original.exists():
                 import_gguf(settings.model, self.original)
         self.described = {
-            name: getattr(settings, name) for name in ("blocks", "steps", "batch", "tokens", "windows", "threads")
+            name: getattr(settings, name)
+            for name in ("blocks", "steps", "batch", "tokens", "windows", "threads", "dtype")
         }
-        roots = sorted({settings.train.resolve().parent, *(Path(file).resolve().parent for _, file in self._texts())})
+        self.train: LocalText | SelfText = SelfText(source="self")
+        files = [Path(file) for _, file in self._texts()]
+        if settings.train != "self":
+            files.append(Path(settings.train))
+            self.train = LocalText(source="local", path=files[-1].name)
+        roots = sorted({file.resolve().parent for file in files})
         self.source = TextSource(
             checkpoint=self.original,
             config=as_config(Checkpoint.open(self.original).config),
@@ -202,7 +219,7 @@ class Bench:
         if not file.exists():
             ids, _ = token_batch(
                 self.source,
-                LocalText(source="local", path=self.settings.train.name),
+                self.train,
                 purpose="calibration",
                 samples=self.settings.samples,
                 tokens=self.settings.tokens,
@@ -232,7 +249,7 @@ class Bench:
         """Run a recovery for the benchmark's number of steps; a tenth of them is warm-up."""
         settings = self.settings
         spec: dict[str, Any] = {
-            "text": {"source": "local", "path": settings.train.name},
+            "text": self.train.model_dump(mode="json"),
             "tokens": settings.tokens,
             "samples": settings.steps * settings.batch,
             **recovery,
@@ -253,7 +270,7 @@ class Bench:
             out=out,
             scratch=out / "scratch",
             options=options.model_dump(mode="json"),
-            machine=self.machine,
+            machine=replace(self.machine, dtype=getattr(torch, settings.dtype)),
             texts=self.source,
             on_point=_print_point,
         )

@@ -43,7 +43,7 @@ AnyText = SelfText | GivenText
 READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from,
 READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake
 HASHED_TOKENS = 1 << 22  # at a time
-GENERATION_VERSION = 1  # of the sampling; part of the cache's key
+GENERATION_VERSION = 2  # of the sampling; part of the cache's key
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from app.errors import StageFailed
 from workers.engine.models import next_logits
 from workers.engine.progress import Progress, no_progress
 
-MAX_BATCH = 64
+MAX_BATCH = 128
 CACHE_BYTES = 2**30  # keys and values of a batch stay under this
 
 
@@ -105,12 +105,26 @@ def _continue(
     cache = None
     for done in range(1, tokens):
         logits, cache = next_logits(model, ids[-1], cache)
-        logits = logits.float() / temperature  # (rows, vocabulary)
-        if not torch.isfinite(logits).all():
+        probabilities = (logits.float() / temperature).softmax(-1)  # (rows, vocabulary)
+        if not torch.isfinite(probabilities.sum(-1)).all():
             raise StageFailed(
                 f"The original model's logits are not finite at token {done} of the text that it generates; "
                 'its weights may be broken, or its arithmetic overflows: try "dtype": "float32".'
             )
-        ids.append(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+        ids.append(_drawn(probabilities, generator))
         tell(done + 1)
     return torch.cat(ids, dim=1)
+
+
+def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
+    """One token for each row of (rows, vocabulary): (rows, 1).
+
+    On a CPU by inverting the distribution function, with one random number a row: `torch.multinomial` draws one for
+    each token of the vocabulary, which took a third of the time. On a GPU that is cheap, and a running sum is not
+    deterministic.
+    """
+    if probabilities.device.type != "cpu":
+        return torch.multinomial(probabilities, 1, generator=generator)
+    below = probabilities.double().cumsum(-1)
+    drawn = torch.rand((len(below), 1), dtype=torch.float64, generator=generator) * below[:, -1:]
+    return torch.searchsorted(below, drawn, right=True).clamp(max=below.shape[1] - 1)

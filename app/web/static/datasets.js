@@ -1,13 +1,9 @@
 // Uploads with progress, and deletes. What is wrong with a file, the service says, down to the line.
+import { say } from "./notice.js";
+
 const form = document.getElementById("upload");
-const notice = document.getElementById("notice");
 const bar = form.querySelector("progress");
 const button = form.querySelector("button");
-
-function say(text) {
-  notice.textContent = text;
-  notice.hidden = !text;
-}
 
 // fetch tells nothing of how far an upload is
 function send(body) {

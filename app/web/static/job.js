@@ -1,7 +1,8 @@
 // One job as it happens: its event stream moves the stages, fills the log, and reloads the page at the end.
+import { say } from "./notice.js";
+
 const job = document.getElementById("job");
 const log = document.getElementById("log");
-const notice = document.getElementById("notice");
 const TERMINAL = ["succeeded", "failed", "cancelled"];
 const LOG_LINES = 2000;
 
@@ -10,11 +11,6 @@ function duration(seconds) {
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return `${minutes} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-}
-
-function say(text) {
-  notice.textContent = text;
-  notice.hidden = !text;
 }
 
 const row = (stage) => job.querySelector(`[data-stage="${CSS.escape(stage)}"]`);

@@ -1,17 +1,12 @@
 // The form for a new job: every field, limit and default of it comes from GET /catalog.
+import { say } from "./notice.js";
 import { SchemaForm, element, words } from "./schema_form.js";
 
 const form = document.getElementById("form");
 const submit = document.getElementById("submit");
-const notice = document.getElementById("notice");
 const OPEN = ["model", "pruning"];
 const title = (name) => words(name[0].toUpperCase() + name.slice(1));
 const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries", "/quantise": "quantisations" };
-
-function say(text) {
-  notice.textContent = text;
-  notice.hidden = !text;
-}
 
 const response = await fetch("/catalog");
 const catalog = await response.json();

@@ -34,6 +34,13 @@ def test_samples_follow_the_models_own_distribution(make_model: Callable[..., Pr
     assert (observed - expected).abs().max() < 5 * (expected * (1 - expected) / 4000).sqrt().max()
 
 
+def test_a_token_without_probability_is_never_drawn() -> None:
+    probabilities = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0], [0.0, 0.0, 1.0, 0.0, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5]])
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([generation._drawn(probabilities, generator) for _ in range(2000)], dim=1)
+    assert [set(row.tolist()) for row in drawn] == [{1, 3}, {2}, {0, 4}]
+
+
 def test_without_a_first_token_texts_start_with_random_ones_that_are_not_special(
     make_model: Callable[..., PreTrainedModel],
 ) -> None:

@@ -35,6 +35,7 @@ from workers.engine.recovery.job import (
     training_tokens,
 )
 from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
+from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.recovery.teacher import (
     IDS,
     LOGPROBS,
@@ -68,7 +69,9 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
     model, whole, about = trainee(job, options, start)
     notes += about
     settings = settings_of(options, schedule="cosine", autocast=whole and job.machine.dtype is not torch.float32)
-    outcome = run_training(job, options, model, data, settings, identity=identity, loss=DistillationLoss(job, options))
+    loss = DistillationLoss(job, options)
+    with quick_adapters(model):
+        outcome = run_training(job, options, model, data, settings, identity=identity, loss=loss)
     trained = trainable_parameters(model)
     if whole:
         write_weights(model, start, job.out / "checkpoint")

@@ -37,6 +37,7 @@ from workers.engine.recovery.job import (
     trainable_parameters,
     training_notes,
 )
+from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.runtime import Machine, seed_everything
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -105,7 +106,8 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
     notes += notes_on(model)
     adapted = add_adapters(model, options, seed=job.machine.seed)
     settings = settings_of(options)
-    outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
+    with quick_adapters(adapted):
+        outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
     trained = trainable_parameters(adapted)
     save_adapter(adapted, job.out / "adapter")
     write_merged(adapted, start, job.out / "checkpoint", machine=job.machine)

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from workers.engine.runtime import Machine
 
-_OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_bnb_8bit"}  # their names in transformers
+_OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}  # their names in transformers
 CURVE_POINTS = 500  # at most so many points of the loss curve
 
 
