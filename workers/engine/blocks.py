@@ -25,12 +25,14 @@ from workers.engine.architectures.config import unsupported
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.catching import Call, record, replay_head, returns_tuple, same_calls
 from workers.engine.packed import packed
+from workers.engine.runtime import available_memory
 from workers.engine.streaming import Streamed, open_stream
 
 # Logits held at once by the head, in bytes. A CPU takes their loss while part of them is in its caches. A GPU's pieces
 # are larger: the head's weights, often the largest matrix of all, are read anew for each.
 CPU_LOGITS_BYTES = 32 * 2**20
 GPU_LOGITS_BYTES = 128 * 2**20
+PACKED_SHARE = 0.25  # of the free memory: what a packed copy of all blocks may take
 
 
 class BlockSource(Protocol):
@@ -211,9 +213,28 @@ class BlockModel:
     @contextmanager
     def packed_head(self) -> Iterator[None]:
         """The head multiplies by packed weights (`packed.py`): for callers that have many states for it."""
-        head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # no annotations upstream
-        with packed(*([] if head is None else [head])):
+        with packed(*self._heads()):
             yield
+
+    @contextmanager
+    def packed_whole(self) -> Iterator[None]:
+        """Head and blocks multiply by packed weights: for callers that walk the blocks many times.
+
+        Otherwise a walk packs each block anew. Blocks that are streamed stay so, and those that a quarter of the free
+        memory does not hold once more.
+        """
+        modules = self._heads()
+        if isinstance(self._source, InMemory) and self.device.type == "cpu":
+            size = sum(weight.nbytes for module in self._source.modules for weight in module.parameters())
+            if size <= PACKED_SHARE * available_memory(self.device):
+                modules += self._source.modules
+        with packed(*modules):
+            yield
+
+    def _heads(self) -> list[nn.Module]:
+        """The map that makes the logits, where the model has one that can be named."""
+        head: nn.Module | None = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]  # no annotations
+        return [] if head is None else [head]
 
     def head_pieces(self, hidden: Tensor, *, bytes_at_once: int | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Cut a state into pieces whose logits are small enough to exist at once.

@@ -34,14 +34,18 @@ def without_halves(block: Block, halves: Iterable[Half]) -> Iterator[None]:
     def zeros(state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return state.new_zeros(*state.shape[:-1], width)
 
-    silenced = [_last_step(block.module, block.model.architecture, half) for half in halves]
-    for module in silenced:
+    silenced: list[tuple[Any, Any]] = []  # and the forward of their own that they had, such as that of packed weights
+    for half in halves:
+        module: Any = _last_step(block.module, block.model.architecture, half)
+        silenced.append((module, vars(module).get("forward")))
         module.forward = zeros
     try:
         yield
     finally:
-        for module in silenced:
+        for module, before in reversed(silenced):
             del module.forward
+            if before is not None:
+                module.forward = before
 
 
 def _last_step(module: nn.Module, architecture: Architecture, half: Half) -> nn.Module:

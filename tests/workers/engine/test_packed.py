@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from workers.engine import blocks
+from workers.engine.blocks import BlockModel
+from workers.engine.halves import without_halves
 from workers.engine.packed import packed
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # no annotations upstream
@@ -54,6 +60,35 @@ def test_contexts_may_be_nested_and_overlap() -> None:
         assert "forward" in vars(first)
         assert "forward" not in vars(second)
     assert "forward" not in vars(first)
+
+
+def test_a_half_taken_out_of_a_packed_block_comes_back_packed(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., torch.Tensor]
+) -> None:
+    model = BlockModel.from_model(make_model())
+    state = model.embed(make_ids())
+    (block, *_) = model.blocks()
+    with torch.no_grad():
+        whole = block(state)
+        with model.packed_whole():
+            with without_halves(block, ["attention", "mlp"]):
+                assert torch.equal(block(state), state)
+            torch.testing.assert_close(block(state), whole)
+            assert all("forward" in vars(part) for part in block.module.modules() if type(part) is nn.Linear)
+    assert not any("forward" in vars(part) for part in block.module.modules())
+
+
+def test_blocks_that_hardly_fit_are_not_kept_packed(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = BlockModel.from_model(make_model())
+    linear = next(part for part in next(model.blocks()).module.modules() if type(part) is nn.Linear)
+    monkeypatch.setattr(blocks, "available_memory", lambda device: 1000)
+    with model.packed_whole():
+        assert "forward" not in vars(linear)
+    monkeypatch.setattr(blocks, "available_memory", lambda device: 2**30)
+    with model.packed_whole():
+        assert "forward" in vars(linear)
 
 
 def test_gradients_flow_as_ever() -> None:

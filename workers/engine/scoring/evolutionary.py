@@ -69,16 +69,17 @@ def score(
         progress(min(spent, budget), budget, "evaluations")
         return full.fittest(few.fittest(sets, SURVIVORS), 1)[0]
 
-    first = min(initial, budget)
-    parent = best_of(_distinct([frozenset(generator.sample(candidates, count)) for _ in range(first)]))
-    generations.append(full.known[parent])
-    while spent < budget and count < len(candidates):
-        children = [_mutate(parent, candidates, generator) for _ in range(min(offspring, budget - spent))]
-        spent += len(children) - len(_distinct(children))  # twins cost a place, so the search ends
-        best = best_of(_distinct(children))
-        full.of([parent, best])
-        parent = min((parent, best), key=lambda removal: (full.known[removal], sorted(removal)))
+    with model.packed_whole():
+        first = min(initial, budget)
+        parent = best_of(_distinct([frozenset(generator.sample(candidates, count)) for _ in range(first)]))
         generations.append(full.known[parent])
+        while spent < budget and count < len(candidates):
+            children = [_mutate(parent, candidates, generator) for _ in range(min(offspring, budget - spent))]
+            spent += len(children) - len(_distinct(children))  # twins cost a place, so the search ends
+            best = best_of(_distinct(children))
+            full.of([parent, best])
+            parent = min((parent, best), key=lambda removal: (full.known[removal], sorted(removal)))
+            generations.append(full.known[parent])
     values = [
         min((kl for removal, kl in full.known.items() if block in removal), default=None)
         for block in range(model.n_blocks)

@@ -51,7 +51,8 @@ def score(
     tokens = model.check_ids(require_ids(ids))
     if options.get("racing"):
         count, protected = count_and_protected(options, model.n_blocks)
-        losses, passes = _race(model, tokens, count, protected, progress)
+        with model.packed_whole():
+            losses, passes = _race(model, tokens, count, protected, progress)
     else:
         wanted = [INTACT, *(frozenset({block}) for block in range(model.n_blocks))]
         total = passes_needed(model.n_blocks, wanted) * len(tokens)

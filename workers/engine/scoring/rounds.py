@@ -53,18 +53,18 @@ def search(
     history: list[dict[str, Any]] = []
     removed: list[int] = []
     plain = 0
-    for number in range(count):
-        left = [unit for unit in candidates if unit not in removed]
-        with model.packed_head():
+    with model.packed_whole():
+        for number in range(count):
+            left = [unit for unit in candidates if unit not in removed]
             found = rounds.losses(frozenset(removed), left, _part(progress, number, count))
-        losses.update(found)
-        check_numbers([float(found[unit].mean()) if unit in found else None for unit in range(n_units)])
-        finished = [unit for unit in left if len(found[unit]) == ids.shape[0]]
-        best = min(finished, key=lambda unit: (float(found[unit].mean()), unit))
-        plain += sum(rounds.blocks_left(frozenset([*removed, unit])) for unit in left)
-        removed.append(best)
-        history.append({"removed": best, "loss": float(found[best].mean())})
-        rounds.forget(frozenset(removed))
+            losses.update(found)
+            check_numbers([float(found[unit].mean()) if unit in found else None for unit in range(n_units)])
+            finished = [unit for unit in left if len(found[unit]) == ids.shape[0]]
+            best = min(finished, key=lambda unit: (float(found[unit].mean()), unit))
+            plain += sum(rounds.blocks_left(frozenset([*removed, unit])) for unit in left)
+            removed.append(best)
+            history.append({"removed": best, "loss": float(found[best].mean())})
+            rounds.forget(frozenset(removed))
     values = [float(losses[unit].mean()) if unit in losses else None for unit in range(n_units)]
     errors: list[float | None] | None = None
     if ids.shape[0] > 1:
