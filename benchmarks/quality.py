@@ -82,6 +82,7 @@ NONE = {"kind": "none"}
 RECIPES: Mapping[str, Recipe] = {
     "pruned": Recipe("perplexity", NONE),
     "healing": Recipe("perplexity", {"kind": "healing"}),
+    "paper, lr 3e-5": Recipe("perplexity", _lora(3e-5)),
     "paper, lr 1e-4": Recipe("perplexity", _lora(1e-4)),
     "paper, lr 3e-4": Recipe("perplexity", _lora(3e-4)),
     "paper, lr 1e-3": Recipe("perplexity", _lora(1e-3)),

@@ -141,7 +141,7 @@ class DistillRecovery(TrainedRecovery):
     """The original's own predictions as the target, on any text."""
 
     kind: Literal["distill"] = "distill"
-    learning_rate: float = Field(default=5e-4, gt=0, le=1, description="Peak learning rate.")
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(default=8, ge=1, description="Samples per optimiser step.")
     warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up.")
     heal: bool | None = Field(
