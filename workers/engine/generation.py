@@ -120,7 +120,7 @@ def _drawn(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     """One token for each row of (rows, vocabulary): (rows, 1).
 
     On a CPU by inverting the distribution function, with one random number a row: `torch.multinomial` draws one for
-    each token of the vocabulary, which took a third of the time. On a GPU that is cheap, and a running sum is not
+    each token of the vocabulary, which took a quarter of the time. On a GPU that is cheap, and a running sum is not
     deterministic.
     """
     if probabilities.device.type != "cpu":

@@ -56,7 +56,7 @@ def _unpacked(model: Any, written: dict[str, Any]) -> PreTrainedModel:
     """The model with its integers unpacked, if it has any.
 
     A map whose weights alone were quantised is a plain one then. compressed-tensors would still round its weights anew
-    at each call, to what they are already, which took a fifth of the time of a token. On a GPU this was not tried, and
+    at each call, to what they are already, which took a tenth of the time of a token. On a GPU this was not tried, and
     the layers stay as they are.
     """
     if (written.get("quantization_config") or {}).get("quant_method") == "compressed-tensors":

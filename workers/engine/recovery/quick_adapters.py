@@ -1,7 +1,7 @@
 """What peft computes for an adapter, in fewer and cheaper passes over memory, while adapters are trained.
 
 Adapters hardly count in arithmetic: at rank 8 a hundredth of their map's. On a CPU they count in time, on SmolLM2 for a
-fifth of a training step, for two reasons. Dropout draws one random number for every number of the input of every
+sixth of a training step, for two reasons. Dropout draws one random number for every number of the input of every
 projection; here one draw of 64 bits decides about four of them. And the adapter's product, as wide as the map's own,
 is scaled and then added in passes of their own; here the scale is put on the few numbers in the middle, and the sum is
 left to the product (`addmm`).
