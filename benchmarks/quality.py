@@ -1,7 +1,7 @@
 """What recoveries give back: this project's against the paper's recipe, on the same number of training tokens.
 
-Every recipe starts from a model without the same number of blocks and is trained on the same text for the same number
-of steps; all are measured on texts of other kinds, and on PIQA where its items are given. Results are kept from run to
+Every recipe starts from a model without the same number of blocks and is trained on the same number of tokens of the
+same text; all are measured on texts of other kinds, and on PIQA where its items are given. Results are kept from run to
 run in `OUT/results.json`, so the recipes can be run one by one (`--only`), and a table of all of them is printed.
 
     python benchmarks/quality.py MODEL --train FILE|self --measure NAME=FILE ... --piqa FILE --out FOLDER
@@ -106,6 +106,10 @@ RECIPES: Mapping[str, Recipe] = {
     "angular, LoRA, lr 3e-4": Recipe("angular", _lora(3e-4)),
     "angular, heal, distill all, lr 2e-4": Recipe("angular", _distill(2e-4, heal=True)),
     "angular, heal, distill all, lr 5e-4": Recipe("angular", _distill(5e-4, heal=True)),
+    # as many tokens in twice as many steps
+    "angular, heal, distill after the cut, lr 2e-4": Recipe(
+        "angular", _distill(2e-4, heal=True, train="after_cut", top_k=1024, batch_size=4, micro_batch_size=4)
+    ),
 }
 
 
@@ -247,7 +251,7 @@ class Bench:
         return folder
 
     def recover(self, criterion: str, out: Path, recovery: Mapping[str, Any]) -> RecoveryOutcome:
-        """Run a recovery for the benchmark's number of steps; a tenth of them is warm-up."""
+        """Run a recovery on the benchmark's number of tokens; a tenth of its steps is warm-up."""
         settings = self.settings
         spec: dict[str, Any] = {
             "text": self.train.model_dump(mode="json"),
@@ -260,9 +264,9 @@ class Bench:
                 "batch_size": settings.batch,
                 "micro_batch_size": settings.batch,
                 "epochs": 1,
-                "warmup_steps": settings.steps // 10,
                 **spec,
             }
+            spec["warmup_steps"] = spec["samples"] // spec["batch_size"] // 10
         options = TypeAdapter[Any](Recovery).validate_python(spec)
         job = RecoveryJob(
             pruned=self.pruned(criterion),

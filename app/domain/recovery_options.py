@@ -148,9 +148,10 @@ class DistillRecovery(TrainedRecovery):
         default=None,
         description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
     )
-    train: Literal["auto", "lora", "all"] = Field(
+    train: Literal["auto", "lora", "all", "after_cut"] = Field(
         default="auto",
-        description="Train adapters, or all weights; auto takes all where the memory that is free lets it.",
+        description="Train adapters, all weights, or those of the blocks from the one before the first cut on, which "
+        "is quicker; auto takes all where the memory that is free lets it.",
     )
     rank: int = RANK
     alpha: float = ALPHA
@@ -165,6 +166,6 @@ class DistillRecovery(TrainedRecovery):
     hidden_weight: float = Field(
         default=0.0,
         ge=0,
-        description="Weight of the distance between the states after each kept block and the original's; above 0 the "
-        "original runs beside the student at every step.",
+        description="Weight of the distance between the states that enter each kept block and the original's; above 0 "
+        "the original runs beside the student at every step.",
     )

@@ -184,6 +184,21 @@ class CompressionSpec(Options):
         return self
 
     @model_validator(mode="after")
+    def _what_follows_a_cut_needs_one(self) -> CompressionSpec:
+        """Pruning of width changes every block, so none stands before the first change."""
+        if getattr(self.recovery, "train", None) == "after_cut" and not isinstance(self.pruning, DepthPruning):
+            raise PydanticCustomError(
+                "after_cut_without_depth",
+                '`train` "after_cut" is for cuts of whole blocks, which pruning of the kind `{kind}` does not make',
+                {
+                    "kind": self.pruning.kind,
+                    "field": "recovery",
+                    "expected": '"all", "lora" or "auto", or pruning of the kind `depth`',
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
     def _each_quantisation_once(self) -> CompressionSpec:
         names = [quantisation.variant for quantisation in self.quantise]
         twice = next((name for name in names if names.count(name) > 1), None)

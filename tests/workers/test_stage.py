@@ -151,6 +151,7 @@ TRAINING = {
 METHODS: dict[str, dict[str, Any]] = {
     "distill all": {"kind": "distill", **TRAINING, "temperature": 2.0, "top_k": 8},
     "distill adapters and states": {"kind": "distill", "train": "lora", **TRAINING, "hidden_weight": 0.5, "heal": True},
+    "distill after the cut": {"kind": "distill", "train": "after_cut", **TRAINING, "hidden_weight": 0.5},
     "continued": {"kind": "continued", **TRAINING, "validation": 0.1},
     "examples": {
         "kind": "lora",

@@ -97,6 +97,7 @@ def test_no_stage_scores_blocks() -> None:
         ({"scoring": {"criterion": "perplexity", "plus": False}}, "/scoring"),
         ({"recovery": {"kind": "healing"}}, "/recovery"),
         ({"recovery": {"kind": "lora", "heal": True}}, "/recovery"),
+        ({"recovery": {"kind": "distill", "train": "after_cut"}}, "/recovery"),
     ],
 )
 @pytest.mark.parametrize("kind", [{"kind": "sub_block", "units": 3}, {"kind": "flap", "ratio": 0.2}])

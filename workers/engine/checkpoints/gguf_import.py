@@ -73,6 +73,8 @@ def import_gguf(
         target.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+    for file in target.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors leaves them to their owner alone
     Checkpoint.open(target)
     progress(3, 3, "steps")
 

@@ -4,14 +4,19 @@ Forward KL divergence between the two next-token distributions (Hinton et al. 20
 arXiv 2407.14679, heals pruned models so). Next-token loss pulls towards the training text, and this pulls towards the
 original, whatever the text. The original's top predictions are computed once and stored (`teacher.py`).
 
-With `hidden_weight`, the states after each kept block are held to those of the original too: the mean over blocks of
-the squared distance over the original's mean square. The original then runs at every step, beside the student.
+With `hidden_weight`, the states that enter each kept block are held to those of the original too: the mean over
+blocks of the squared distance over the original's mean square. The original then runs at every step, beside the
+student.
+
+What stands before the first cut computes what it computed in the original. `train: "after_cut"` leaves it so, with the
+embedding and the head, and trains the blocks from the one before the cut on.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ from transformers import PreTrainedModel
 
 from app.domain.recovery_options import DistillRecovery
 from app.errors import UnsupportedModel
+from workers.engine.architectures.registry import architecture_of
 from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.models import free_memory
@@ -82,22 +88,24 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
 
 
 def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[Any, bool, list[str]]:
-    """The model to train, whether all of its weights are trained (adapters on it otherwise), and notes.
+    """The model to train, whether its own weights are trained (adapters on it otherwise), and notes.
 
     Raises:
-        UnsupportedModel: all weights were asked for, and the checkpoint's form does not take them.
+        UnsupportedModel: its weights were asked for, and the checkpoint's form does not take them.
     """
     notes: list[str] = []
-    whole, why = options.train == "all", ""
+    whole, why = options.train in ("all", "after_cut"), ""
     if options.train == "auto":
         whole, why = _room_for_all(job, options, start)
     if whole:
         model: Any = job.load(start, whole=True)
         train_all(model)
+        if options.train == "after_cut":
+            notes.append(_leave_before_cut(model, job.kept))
         try:
             stored_names(model, Checkpoint.open(start))  # refused before the training, not after
         except UnsupportedModel as error:
-            if options.train == "all":
+            if options.train != "auto":
                 raise
             why = error.detail
             del model
@@ -109,6 +117,29 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
     model = job.load(start)
     notes += notes_on(model)
     return add_adapters(model, options, seed=job.machine.seed), False, notes
+
+
+def _leave_before_cut(model: PreTrainedModel, kept: tuple[int, ...]) -> str:
+    """Train nothing but the blocks from the one before the first cut on, and say so for the report."""
+    first = block_before_cut(kept)
+    model.requires_grad_(False)
+    blocks = list(model.get_submodule(architecture_of(model.config).blocks_prefix).children())
+    for block in blocks[first:]:
+        block.requires_grad_(True)
+    return (
+        f"Blocks {first} to {len(blocks) - 1} of the pruned model were trained; what is not in them is the original's."
+    )
+
+
+def block_before_cut(kept: tuple[int, ...]) -> int:
+    """Which of the pruned model's blocks stands before the first cut; the first one where nothing does.
+
+    >>> block_before_cut((0, 1, 4, 5)), block_before_cut((2, 3, 5)), block_before_cut((0, 1, 2))
+    (1, 0, 2)
+    """
+    if kept[0] != 0:
+        return 0
+    return next((place for place, (block, after) in enumerate(pairwise(kept)) if after != block + 1), len(kept) - 1)
 
 
 def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[bool, str]:
@@ -166,7 +197,9 @@ class DistillationLoss:
 
 
 def state_distance(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], kept: tuple[int, ...]) -> Tensor:
-    """Mean over the kept blocks but the last of ‖student - teacher‖² / ‖teacher‖².
+    """Mean over the kept blocks but the first of ‖student - teacher‖² / ‖teacher‖², of the states that enter them.
+
+    What leaves the block before a cut is so held to what the original has after the cut, as healing does too.
 
     Args:
         student: states before the first block and after each, (samples, tokens, hidden); the last of them is after
@@ -175,7 +208,7 @@ def state_distance(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], kep
         kept: for each of the student's blocks, which of the original's it is.
     """
     distances = []
-    for block, source in enumerate(kept[:-1]):
-        ours, theirs = student[block + 1].float(), teacher[source + 1].float()
+    for block, source in enumerate(kept[1:], start=1):
+        ours, theirs = student[block].float(), teacher[source].float()
         distances.append((ours - theirs).square().mean() / theirs.square().mean())
     return torch.stack(distances).mean() if distances else student[0].new_zeros(())

@@ -121,6 +121,7 @@ def save_adapter(model: PeftModel, target: Path) -> None:
     part.mkdir(parents=True)
     state = {name: value.cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
     save_file(state, part / ADAPTER_FILE, metadata={"format": "pt"})
+    (part / ADAPTER_FILE).chmod(0o644)  # safetensors leaves it to its owner alone
     config: Any = model.peft_config["default"]
     before = config.base_model_name_or_path, config.inference_mode
     config.base_model_name_or_path, config.inference_mode = None, True

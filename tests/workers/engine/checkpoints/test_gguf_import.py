@@ -31,6 +31,8 @@ def test_equals_what_transformers_loads(
     (tmp_path / "tokenizer.json").write_text("not the file's own: must not be read")
     import_gguf(file, tmp_path / "checkpoint")
 
+    weights = tmp_path / "checkpoint" / "model.safetensors"
+    assert weights.stat().st_mode & 0o777 == 0o644, "another account may read it"
     loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint", output_loading_info=True)
     model, info = loaded
     assert not info["missing_keys"]

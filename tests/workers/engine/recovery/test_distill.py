@@ -95,18 +95,18 @@ def test_predictions_are_stored_whole_or_not_at_all(tmp_path: Path) -> None:
     assert load_predictions(file, 2) is None
 
 
-def test_states_are_compared_block_by_block_with_those_that_were_kept() -> None:
+def test_states_are_compared_with_those_that_the_original_gives_the_same_blocks() -> None:
     teacher = tuple(torch.full((1, 2, 3), float(number)) for number in range(1, 6))  # before, and after 4 blocks
-    student = (teacher[0], teacher[1], teacher[3] + 4.0, torch.zeros(1, 2, 3))  # blocks 0, 2, 3 were kept
+    student = (teacher[0], teacher[2], teacher[3] + 4.0, torch.zeros(1, 2, 3))  # blocks 0, 2, 3 were kept
     expected = (0.0 + 16.0 / teacher[3][0, 0, 0].item() ** 2) / 2
     assert state_distance(student, teacher, (0, 2, 3)).item() == pytest.approx(expected)
 
 
-def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE) -> RecoveryJob:
+def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE, kept: tuple[int, ...] = (0, 1)) -> RecoveryJob:
     return RecoveryJob(
         pruned=path,
         original=path,
-        kept=(0, 1),
+        kept=kept,
         out=scratch / "out",
         scratch=scratch / "scratch",
         options={},
@@ -157,3 +157,20 @@ def test_a_form_that_takes_no_trained_weights_gets_adapters_unless_all_was_asked
     assert "could not be written back" in notes[0]
     with pytest.raises(UnsupportedModel, match="could not be written back"):
         trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), path)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])  # of gpt2 the head is tied
+def test_what_stands_before_the_cut_is_left_as_it_was(
+    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path, family: str
+) -> None:
+    path = save_model(make_model(family))
+    blocks = BlockModel.from_model(make_model(family)).n_blocks
+    kept = tuple(block if block < 2 else block + 2 for block in range(blocks))  # blocks 2 and 3 are gone
+    model, whole, notes = trainee(job_on(path, tmp_path, kept=kept), DistillRecovery(train="after_cut"), path)
+    assert whole
+    assert notes[0].startswith(f"Blocks 1 to {blocks - 1} of the pruned model were trained")
+    view = BlockModel.from_model(model)
+    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert trained == {
+        id(parameter) for block in view.blocks(range(1, blocks)) for parameter in block.module.parameters()
+    }

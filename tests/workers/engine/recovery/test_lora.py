@@ -117,6 +117,8 @@ def test_the_adapter_loads_on_the_pruned_model_and_names_no_path(
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    assert weights.stat().st_mode & 0o777 == 0o644, "another account serves it"
     assert str(tmp_path) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
     again = PeftModel.from_pretrained(load_model(source, device=CPU.device, dtype=CPU.dtype), tmp_path / "adapter")
