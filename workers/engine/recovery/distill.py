@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from workers.engine.architectures.registry import architecture_of
 from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.models import free_memory
-from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.healing import cut_ends, healed_start
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
@@ -139,7 +138,7 @@ def block_before_cut(kept: tuple[int, ...]) -> int:
     """
     if kept[0] != 0:
         return 0
-    return next((place for place, (block, after) in enumerate(pairwise(kept)) if after != block + 1), len(kept) - 1)
+    return min(cut_ends(kept, kept[-1] + 2))  # as if one more followed the last block; up to the first, numbers agree
 
 
 def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[bool, str]:
