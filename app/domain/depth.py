@@ -15,7 +15,8 @@ PLUS_LAST = 2
 
 def plus_protected(blocks: int) -> tuple[int, ...]:
     """The blocks that the "+" rule keeps in a model of `blocks` blocks, ascending."""
-    return tuple(block for block in range(blocks) if block < PLUS_FIRST or block >= blocks - PLUS_LAST)
+    first = min(PLUS_FIRST, blocks)
+    return (*range(first), *range(max(first, blocks - PLUS_LAST), blocks))
 
 
 def blocks_to_remove(pruning: DepthPruning, blocks: int) -> int:

@@ -18,6 +18,7 @@ from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
 GGUF_HEAD_BYTES = 1 << 20  # the model's own keys come first, long before the vocabulary ends
+GGUF_TENSOR_BYTES = 39  # the least that a tensor of a block takes in the table: "blk.0.x", one extent, type and place
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
@@ -77,7 +78,10 @@ def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/pa
         head = file.read(GGUF_HEAD_BYTES)
     if head[:4] != b"GGUF":
         raise _bad(pointer, f"{real.name} is neither a folder nor a GGUF file", path)
-    return LocalModelInfo(real, gguf_block_count(head), None)
+    blocks = gguf_block_count(head)
+    if blocks is not None:
+        _check_block_count(blocks, head, real.stat().st_size, pointer, path)
+    return LocalModelInfo(real, blocks, None)
 
 
 def _bad(pointer: str, detail: str, path: str) -> BadCheckpoint:
@@ -155,6 +159,17 @@ def gguf_block_count(head: bytes) -> int | None:
     except (struct.error, KeyError, EOFError):
         pass
     return None
+
+
+def _check_block_count(blocks: int, head: bytes, file_bytes: int, pointer: str, path: str) -> None:
+    """Hold the number of blocks that a GGUF file claims against its tensors, and those against its size."""
+    (tensors,) = struct.unpack_from("<Q", head, 8)
+    if blocks < 1:
+        raise _bad(pointer, "the file claims to have no blocks", path)
+    if tensors * GGUF_TENSOR_BYTES > file_bytes:
+        raise _bad(pointer, f"the file claims {tensors} tensors, and has {file_bytes} bytes", path)
+    if blocks > tensors:
+        raise _bad(pointer, f"the file claims {blocks} blocks, and has {tensors} tensors", path)
 
 
 def _string(file: BinaryIO) -> bytes:

@@ -13,6 +13,9 @@ def test_the_plus_rule_keeps_the_first_four_and_the_last_two() -> None:
     assert plus_protected(30) == (0, 1, 2, 3, 28, 29)
     assert plus_protected(6) == (0, 1, 2, 3, 4, 5)
     assert plus_protected(3) == (0, 1, 2)
+    assert plus_protected(5) == (0, 1, 2, 3, 4)
+    assert plus_protected(0) == ()
+    assert plus_protected(10**15) == (0, 1, 2, 3, 10**15 - 2, 10**15 - 1), "the number alone costs nothing"
 
 
 @pytest.mark.parametrize(

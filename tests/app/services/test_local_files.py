@@ -1,0 +1,48 @@
+"""What a local model's header claims is held against its file before anything is counted or looped over."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from app.errors import BadCheckpoint
+from app.services.local_files import inspect_model
+from tests.fixtures.small_files import write_gguf
+
+
+def head(path: Path, *, blocks: int, tensors: int, kind: str = "I") -> Path:
+    """Nothing but the claims: 61 bytes."""
+    key = b"llama.block_count"
+    value = struct.pack("<Q", len(key)) + key + struct.pack("<I" + kind, 4 if kind == "I" else 10, blocks)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, 1) + value)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("blocks", "tensors", "words"),
+    [
+        (30_000_000, 0, "30000000 blocks, and has 0 tensors"),
+        (30_000_000, 30_000_000, "30000000 tensors, and has 57 bytes"),
+        (30_000_000, 2**64 - 1, "18446744073709551615 tensors"),
+        (2, 1, "2 blocks, and has 1 tensors"),
+        (0, 1, "no blocks"),
+    ],
+)
+def test_a_gguf_file_cannot_claim_more_than_it_holds(tmp_path: Path, blocks: int, tensors: int, words: str) -> None:
+    head(tmp_path / "m.gguf", blocks=blocks, tensors=tensors)
+    with pytest.raises(BadCheckpoint, match=words) as found:
+        inspect_model("m.gguf", [tmp_path])
+    assert found.value.errors[0].pointer == "/model/path"
+
+
+def test_numbers_of_64_bits(tmp_path: Path) -> None:
+    head(tmp_path / "m.gguf", blocks=2**63, tensors=1, kind="Q")
+    with pytest.raises(BadCheckpoint, match="9223372036854775808 blocks"):
+        inspect_model("m.gguf", [tmp_path])
+
+
+def test_as_many_blocks_as_tensors(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", 12)
+    assert inspect_model("m.gguf", [tmp_path]).blocks == 12
