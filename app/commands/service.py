@@ -291,7 +291,10 @@ def _settings(*, needs_urls: bool = False) -> Settings:
 
         from app.settings import Settings
     except ModuleNotFoundError as error:
-        fail(f"{error.name} is not installed: running the service needs secateur[server], a worker secateur[worker]")
+        fail(
+            f"{error.name} is not installed: running the service needs this package's extra `server`, a worker needs "
+            "`worker`; docs/install.md says how to install them"
+        )
         raise typer.Exit(Exit.USAGE) from None
     try:
         settings = Settings()

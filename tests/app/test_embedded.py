@@ -201,5 +201,5 @@ def test_a_long_folder_still_has_a_socket(folder: Path) -> None:
 
 def test_a_missing_wheel_says_what_to_install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match=r"secateur\[embedded\]"):
+    with pytest.raises(Unavailable, match="its extra `embedded`"):
         ValkeyServer(folder)

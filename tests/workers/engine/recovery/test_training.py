@@ -108,7 +108,7 @@ def test_a_training_killed_twice_says_so_and_ends_with_the_same_bits(run: Callab
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
-@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="an extra of its own: secateur[bitsandbytes]")
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="an extra of its own: bitsandbytes")
 def test_moments_in_8_bits_are_a_quarter_and_survive_a_kill_with_the_same_bits(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
 ) -> None:
