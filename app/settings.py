@@ -142,6 +142,16 @@ class Settings(BaseSettings):
             return False
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show."""
+        return tuple(key.get_secret_value() for key in self.api_keys)
+
+    @property
+    def urls(self) -> tuple[str | None, ...]:
+        """Addresses that may hold a password, which no log may show either."""
+        return (self.database_url, self.redis_url, self.artifacts_url)
+
+    @property
     def store_url(self) -> str:
         """The artifact store: a folder in the data folder unless set."""
         return self.artifacts_url or (self.data_dir / "artifacts").resolve().as_uri()

@@ -8,7 +8,6 @@ stage process, and time limits and kills are the supervisor's.
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from functools import lru_cache, partial
@@ -18,7 +17,7 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 
 from app.db.session import SessionFactory, session_factory
-from app.logs import Redacting
+from app.logs import set_up
 from app.queue import RUN_STAGE, depth, get_celery, send_stage
 from app.settings import get_settings
 from app.storage import ArtifactStore, open_store
@@ -57,9 +56,8 @@ def janitor() -> Janitor:
 
 def _set_up_logging(**_: Any) -> None:
     """In Celery's place: one line for each record, to standard error, with passwords and tokens hidden."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting())
-    logging.basicConfig(level=get_settings().log_level.upper(), handlers=[handler], force=True)
+    settings = get_settings()
+    set_up(settings.log_level, secrets=settings.secrets, urls=settings.urls)
 
 
 def _begin(sender: Any = None, **_: Any) -> None:
