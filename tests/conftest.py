@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.service"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.crowd", "tests.fixtures.service"]
 
 # Files run side by side, so the long ones go first: no process is left with one when the others are done.
 _LONG_FIRST = (

@@ -16,15 +16,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import claims, datasets, jobs, stages
-from app.db.session import SessionFactory, unit_of_work
+from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
 from app.errors import StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 LOCK = 7_232_032  # advisory lock; the migrations use the number before
 SWEEP_SECONDS = 600.0  # how often the store and the scratch are swept
 DAY = 86_400.0  # seconds
+BATCH = 20_000  # folders that one query asks about
+
+T = TypeVar("T")
 
 
 class Janitor(threading.Thread):
@@ -59,9 +64,9 @@ class Janitor(threading.Thread):
         """Tidy up at once, and then every so often, until `stop`."""
         sweep_at = 0.0
         while True:
-            self._guarded(self.tick)
+            self.tick()
             if time.monotonic() >= sweep_at:
-                self._guarded(self.sweep)
+                self.sweep()
                 sweep_at = time.monotonic() + SWEEP_SECONDS
             if self._done.wait(self._settings.janitor_seconds):
                 return
@@ -71,12 +76,12 @@ class Janitor(threading.Thread):
         self._done.set()
 
     def tick(self) -> None:
-        """Rescue, cancel what is overdue, send again."""
-        with self._elected() as elected:
+        """Rescue, cancel what is overdue, send again; whatever fails, the rest is done."""
+        with self._guarded("its election"), self._elected() as elected:
             if elected:
-                self.rescue()
-                self.cancel_overdue()
-                self.resend()
+                for step in (self.rescue, self.cancel_overdue, self.resend):
+                    with self._guarded(step.__name__):
+                        step()
 
     def rescue(self) -> None:
         """Put the stages of dead workers back into the queue."""
@@ -115,43 +120,54 @@ class Janitor(threading.Thread):
             self._send(stage_id)
 
     def sweep(self) -> None:
-        """Delete what nobody needs any more, from the store and from this host."""
-        self._sweep_store()
-        self._sweep_scratch()
+        """Delete what nobody needs any more, from the store and from this host; whatever fails, the rest is done."""
+        for step in (self.sweep_attempts, self.sweep_datasets, self.sweep_half_made, self.sweep_scratch):
+            with self._guarded(step.__name__):
+                step()
 
-    def _sweep_store(self) -> None:
+    def sweep_attempts(self) -> None:
+        """Delete the folders of the store that no stage has as its output and no worker is filling."""
         # listed before the database is asked: what is put later is not in the list, and a claim that is seen to be
         # over then will never be committed
-        attempts = list(self._store.attempts())
-        with unit_of_work(self._sessions) as session:
-            held = stages.tokens_held(session, {stage_id for stage_id, _, _ in attempts})
-            used = stages.outputs_in_use(session, {output for _, _, output in attempts})
-        for stage_id, token, output in attempts:
-            if output not in used and held.get(stage_id) != token:
-                logger.info("deleting %s from the store: no stage has it as its output", output)
-                self._store.delete_folder(output)
-        self._sweep_datasets()
+        for attempts in _batches(self._store.attempts()):
+            with unit_of_work(self._sessions) as session:
+                held = stages.tokens_held(session, {stage_id for stage_id, _, _ in attempts})
+                used = stages.outputs_in_use(session, {output for _, _, output in attempts})
+            for stage_id, token, output in attempts:
+                if output not in used and held.get(stage_id) != token:
+                    self._delete_folder(output, "no stage has it as its output")
+
+    def sweep_datasets(self) -> None:
+        """Delete the files of uploads that no row names."""
+        for found in _batches(self._store.datasets()):
+            with unit_of_work(self._sessions) as session:
+                known = datasets.known(session, {dataset_id for dataset_id, _ in found})
+            for dataset_id, output in found:
+                # the id is made just before the file is put, and its row comes just after
+                if dataset_id not in known and _age(dataset_id) > DAY:
+                    self._delete_folder(output, "no data set has it")
+
+    def sweep_half_made(self) -> None:
+        """Delete what writers that were killed have left in the store."""
         self._store.sweep(older_than=DAY)
 
-    def _sweep_datasets(self) -> None:
-        found = dict(self._store.datasets())
-        with unit_of_work(self._sessions) as session:
-            known = set(datasets.find(session, found))
-        for dataset_id, output in found.items():
-            # the id is made just before the file is put, and its row comes just after
-            if dataset_id not in known and _age(dataset_id) > DAY:
-                logger.info("deleting %s from the store: no data set has it", output)
-                self._store.delete_folder(output)
-
-    def _sweep_scratch(self) -> None:
+    def sweep_scratch(self) -> None:
+        """Delete this host's scratch of stages that are over, or that nobody came back to."""
         work_dir, keep = self._settings.work_dir.resolve(), self._settings.keep_days * DAY
-        found = set(scratch.stages_in(work_dir))
-        with unit_of_work(self._sessions) as session:
-            unfinished = stages.unfinished(session, found)
-            held = set(stages.tokens_held(session, found))
-        scratch.sweep(work_dir, found - unfinished)
-        scratch.sweep(work_dir, unfinished - held, older_than=keep)
+        for batch in _batches(scratch.stages_in(work_dir)):
+            found = set(batch)
+            with unit_of_work(self._sessions) as session:
+                unfinished = stages.unfinished(session, found)
+                held = set(stages.tokens_held(session, found))
+            scratch.sweep(work_dir, found - unfinished)
+            scratch.sweep(work_dir, unfinished - held, older_than=keep)
         scratch.sweep_cache(self._settings.cache_dir.resolve() / "artifacts", older_than=keep)
+
+    def _delete_folder(self, output: str, why: str) -> None:
+        """Delete a folder of the store. One that cannot be deleted does not keep the others."""
+        logger.info("deleting %s from the store: %s", output, why)
+        with self._guarded(f"deleting {output}"):
+            self._store.delete_folder(output)
 
     @contextmanager
     def _elected(self) -> Iterator[bool]:
@@ -163,14 +179,24 @@ class Janitor(threading.Thread):
         with unit_of_work(self._sessions) as session:
             yield session.execute(select(func.pg_try_advisory_xact_lock(LOCK))).scalar_one()
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        """A janitor outlives every failure: there is another round."""
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """A janitor outlives every failure, and says what it was: there is another round."""
         try:
-            step()
+            yield
         except SQLAlchemyError as error:
-            logger.warning("the janitor could not reach the database: %s", type(error).__name__)
+            # an error of a query is a defect, or the schema of another version: it needs its traceback
+            level, shown = (logging.WARNING, None) if is_disconnect(error) else (logging.ERROR, error)
+            logger.log(level, "the janitor (%s): %s; next round, again", what, what_broke(error), exc_info=shown)
         except Exception:
-            logger.exception("the janitor failed; it goes on in the next round")
+            logger.exception("the janitor failed (%s); it goes on in the next round", what)
+
+
+def _batches(found: Iterable[T]) -> Iterator[list[T]]:
+    """What a listing yields, some at a time: the memory and the query of a sweep stay small, however much there is."""
+    rest = iter(found)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
 
 
 def _age(made: UUID) -> float:

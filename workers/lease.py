@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import claims, jobs
 from app.db.claims import Claim, Standing
-from app.db.session import SessionFactory, unit_of_work
+from app.db.session import SessionFactory, unit_of_work, what_broke
 from app.settings import Settings
 from workers.forkserver import StageProcess
 from workers.guardian import lease_clock
@@ -61,7 +61,9 @@ class LeaseKeeper(threading.Thread):
                 else:
                     self._look()
             except SQLAlchemyError as error:  # the guardian ends the process if it lasts
-                logger.warning("the lease of stage %s could not be renewed: %s", self._claim.stage_id, error)
+                logger.warning(
+                    "the lease of stage %s could not be renewed: %s", self._claim.stage_id, what_broke(error)
+                )
 
     def stop(self) -> None:
         """No more renewals. A renewal that the database has not answered is left behind: it harms nobody."""

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.db.session import SessionFactory, is_disconnect, unit_of_work
+from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +34,11 @@ def persist(sessions: SessionFactory, work: Callable[[Session], T], *, give_up: 
         try:
             with unit_of_work(sessions) as session:
                 return work(session)
-        except (DBAPIError, PoolTimeout) as error:
-            if not isinstance(error, PoolTimeout) and not is_disconnect(error):
+        except SQLAlchemyError as error:
+            if not is_disconnect(error):
                 raise
             if give_up():
                 raise GaveUp from error
-            logger.warning("the database does not answer (%s); trying again", type(error).__name__)
+            logger.warning("%s; trying again", what_broke(error))
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import cast
 
@@ -15,11 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.api import examples
 from app.api.responses import UNAUTHORIZED, problems
 from app.db import jobs, stages
-from app.db.session import session_factory, unit_of_work
+from app.db.session import session_factory, unit_of_work, what_broke
 from app.deps import POOL_SIZE, Caller, celery_for
 from app.errors import ServiceError
 from app.settings import Settings
 from app.version import VERSION
+
+logger = logging.getLogger("app.metrics")
 
 router = APIRouter(tags=["service"])
 
@@ -66,7 +69,8 @@ class _Database(Collector):
             with unit_of_work(session_factory(self._settings, pool_size=POOL_SIZE)) as session:
                 by_state = jobs.count_by_state(session)
                 waiting = stages.count_waiting(session)
-        except (SQLAlchemyError, ServiceError):
+        except (SQLAlchemyError, ServiceError) as error:
+            logger.warning("metrics: %s", what_broke(error) if isinstance(error, SQLAlchemyError) else error.detail)
             up.add_metric(["database"], 0)
         else:
             up.add_metric(["database"], 1)

@@ -15,14 +15,14 @@ from typing import Any, get_type_hints
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from app.db.session import is_disconnect
+from app.db.session import is_disconnect, what_broke
 from app.domain.explain import explain, shown
 from app.errors import (
     PROBLEM_BASE,
@@ -156,8 +156,9 @@ def _parameter(error: Mapping[str, Any]) -> FieldError:
 
 def _database_error(request: Request, exc: Exception) -> Response:
     """503 where Postgres is away or busy; anything else from it is a defect, for the outermost middleware."""
-    if not isinstance(exc, PoolTimeout) and not is_disconnect(exc):
+    if not is_disconnect(exc):
         raise exc
-    logger.warning("database: %s", type(exc).__name__, extra={"request_id": request_id_of(request.scope)})
+    assert isinstance(exc, SQLAlchemyError)
+    logger.warning("%s", what_broke(exc), extra={"request_id": request_id_of(request.scope)})
     error = Unavailable("the database does not answer", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return error_response(request.scope, error)

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
+from app.db.arrays import among
 from app.db.tables import Dataset, Job
 from app.domain.datasets import DatasetFormat, DatasetKind
 from app.domain.jobs import State
@@ -79,7 +80,9 @@ def hold(session: Session, ids: Collection[UUID]) -> dict[UUID, Dataset]:
     """Those of these data sets that there are, by id; none of them can be deleted until the transaction ends."""
     if not ids:
         return {}
-    query = select(Dataset).where(Dataset.id.in_(ids)).order_by(Dataset.id).with_for_update(read=True, key_share=True)
+    query = (
+        select(Dataset).where(among(Dataset.id, ids)).order_by(Dataset.id).with_for_update(read=True, key_share=True)
+    )
     return {row.id: row for row in session.scalars(query)}
 
 
@@ -87,7 +90,12 @@ def find(session: Session, ids: Collection[UUID]) -> dict[UUID, Dataset]:
     """Those of these data sets that there are, by id."""
     if not ids:
         return {}
-    return {row.id: row for row in session.scalars(select(Dataset).where(Dataset.id.in_(ids)))}
+    return {row.id: row for row in session.scalars(select(Dataset).where(among(Dataset.id, ids)))}
+
+
+def known(session: Session, ids: Collection[UUID]) -> set[UUID]:
+    """Which of these data sets there are."""
+    return set(session.scalars(select(Dataset.id).where(among(Dataset.id, ids))))
 
 
 def list_page(session: Session, *, after: UUID | None = None, limit: int = 20) -> DatasetPage:

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from app.db.arrays import among
 from app.db.tables import Event, Job
 from app.domain.jobs import StageName, State
 from app.errors import NotFound
@@ -93,5 +94,5 @@ def after(
     """The events numbered above `seq`, at most `limit`, in order; only of these types, if given."""
     query = select(Event).where(Event.job_id == job_id, Event.seq > seq).order_by(Event.seq).limit(limit)
     if types is not None:
-        query = query.where(Event.type.in_(types))
+        query = query.where(among(Event.type, types))
     return list(session.scalars(query))

@@ -13,13 +13,15 @@ from functools import lru_cache
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.errors import Unavailable
 from app.settings import Settings, get_settings
 
 STATEMENT_SECONDS = 30
+POOL_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 15
 
 SessionFactory = sessionmaker[Session]
@@ -43,7 +45,7 @@ def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10
         pool_size=pool_size,
         max_overflow=max_overflow,
         pool_pre_ping=True,
-        pool_timeout=10,
+        pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
         connect_args={
             "connect_timeout": 5,
@@ -95,14 +97,31 @@ def is_disconnect(error: BaseException) -> bool:
     """Whether this error means that the database could not be reached or went away, so that trying again may help.
 
     Also true when the server ended the transaction to keep others going (deadlock, serialisation, a time-out, a
-    shutdown): nothing was committed then, except that a connection lost during COMMIT leaves it open.
+    shutdown): nothing was committed then, except that a connection lost during COMMIT leaves it open. And where no
+    connection of the pool came free in time.
     """
+    if isinstance(error, PoolTimeout):
+        return True
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)
-    if state is None:  # the client never got an answer
-        return isinstance(error, OperationalError | InterfaceError)
+    if state is None:
+        # no answer from a server: while connecting, the database is away; of a query on a connection that still
+        # stands, the driver could not send it, and would not the next time
+        return error.statement is None and isinstance(error, OperationalError | InterfaceError)
     # 08 connection, 25 idle too long, 40 rolled back, 53 resources, 55 locks, 57 time-out or shutdown
     return state[:2] in {"08", "25", "40", "53", "55", "57"}
+
+
+def what_broke(error: SQLAlchemyError) -> str:
+    """What a log says of a database error: that nobody answered, or what was wrong with a query."""
+    if isinstance(error, PoolTimeout):
+        return f"no connection to the database came free within {POOL_SECONDS} seconds"
+    first = (str(getattr(error, "orig", None) or error).splitlines() or [""])[0]
+    if not is_disconnect(error):
+        return f"the database or its driver refused a query: {first} ({type(error).__name__})"
+    if getattr(getattr(error, "orig", None), "sqlstate", None) is None:
+        return f"the database could not be reached ({type(error).__name__})"
+    return f"the database ended a transaction: {first}"

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.db.arrays import among
 from app.db.tables import Job, Stage
 from app.domain.jobs import State
 
@@ -34,7 +35,7 @@ def count_waiting(session: Session) -> int:
 
 def take_unclaimed(session: Session, *, older_than: float, limit: int = 500) -> list[UUID]:
     """Stages that have waited for `older_than` seconds since their message, marked as sent now: send them again."""
-    overdue = (
+    overdue_query = (
         select(Stage.id)
         .where(
             Stage.state == State.QUEUED,
@@ -45,7 +46,7 @@ def take_unclaimed(session: Session, *, older_than: float, limit: int = 500) -> 
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    marked = update(Stage).where(Stage.id.in_(overdue)).values(enqueued_at=func.now()).returning(Stage.id)
+    marked = update(Stage).where(Stage.id.in_(overdue_query)).values(enqueued_at=func.now()).returning(Stage.id)
     return list(session.scalars(marked.execution_options(synchronize_session=False)))
 
 
@@ -59,18 +60,18 @@ def outputs_in_use(session: Session, outputs: Collection[str]) -> set[str]:
     """Which of these folders of the store some stage has as its output."""
     return {
         output
-        for output in session.scalars(select(Stage.output).where(Stage.output.in_(outputs)).distinct())
+        for output in session.scalars(select(Stage.output).where(among(Stage.output, outputs)).distinct())
         if output is not None
     }
 
 
 def tokens_held(session: Session, stage_ids: Collection[UUID]) -> dict[UUID, int]:
     """The fencing tokens of those of these stages that a worker holds now."""
-    held = select(Stage.id, Stage.token).where(Stage.id.in_(stage_ids), Stage.lease_expires_at.is_not(None))
+    held = select(Stage.id, Stage.token).where(among(Stage.id, stage_ids), Stage.lease_expires_at.is_not(None))
     return {stage_id: token for stage_id, token in session.execute(held)}  # noqa: C416 - mypy does not know a Row as a pair
 
 
 def unfinished(session: Session, stage_ids: Collection[UUID]) -> set[UUID]:
     """Which of these stages exist and have not succeeded: their scratch may be needed."""
-    query = select(Stage.id).where(Stage.id.in_(stage_ids), Stage.state != State.SUCCEEDED)
+    query = select(Stage.id).where(among(Stage.id, stage_ids), Stage.state != State.SUCCEEDED)
     return set(session.scalars(query))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 
 from app.db import claims, datasets, jobs, stages
-from app.db.session import SessionFactory, unit_of_work
+from app.db.session import SessionFactory, make_engine, make_session_factory, unit_of_work
 from app.db.tables import Job, new_id
 from app.domain.datasets import DatasetFormat, DatasetKind
 from app.domain.jobs import State
 from app.domain.spec import CompressionSpec
 from app.settings import Settings
 from app.storage import LocalStore, dataset_output, output_of
+from tests.fixtures.crowd import CROWD, UNFINISHED, stage_of
 from workers.janitor import Janitor
 from workers.scratch import Scratch
 
@@ -207,3 +210,59 @@ def test_a_janitor_outlives_its_failures(world: World, caplog: pytest.LogCapture
     janitor.join(timeout=20)
     assert not janitor.is_alive()
     assert "goes on in the next round" in caplog.text
+
+
+class Crowded(LocalStore):
+    """A store that lists folders which need not lie on the disk, and notes what is deleted."""
+
+    def __init__(self, root: Path, attempts: list[tuple[UUID, int, str]]) -> None:
+        super().__init__(root)
+        self._attempts = attempts
+        self.deleted: list[str] = []
+
+    def attempts(self) -> Iterator[tuple[UUID, int, str]]:
+        yield from self._attempts
+
+    def delete_folder(self, output: str) -> None:
+        if output == "stages/stuck":
+            raise PermissionError("this folder cannot be deleted")
+        self.deleted.append(output)
+
+
+def test_a_sweep_of_a_hundred_thousand_attempts(
+    world: World, crowd_sessions: SessionFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that stages have as their output and those that workers fill stay; what cannot go keeps no other."""
+    monkeypatch.setattr("workers.janitor.BATCH", 70_000)  # two queries, each with more than 65,535 values
+    first = [(stage_of(n), 1, output_of(stage_of(n), 1)) for n in range(1, CROWD + 1)]
+    queued = {output for n, (_, _, output) in enumerate(first, 1) if n > CROWD - UNFINISHED and n % 3 == 0}
+    orphans = [(uuid4(), 1, "stages/stuck"), (uuid4(), 1, "stages/orphan"), (stage_of(CROWD), 2, "stages/late")]
+    store = Crowded(tmp_path / "crowded", [*orphans, *first])
+    Janitor(world.settings, crowd_sessions, store, send=world.sent.append, depth=lambda: 0).sweep()
+    assert set(store.deleted) == {"stages/orphan", "stages/late", *queued}
+    assert len(store.deleted) == len(set(store.deleted))
+
+
+def test_lists_of_a_hundred_thousand(crowd_sessions: SessionFactory) -> None:
+    everything = {stage_of(n) for n in range(1, CROWD + 1)}
+    with unit_of_work(crowd_sessions) as session:
+        assert stages.unfinished(session, everything) == {stage_of(CROWD - n) for n in range(UNFINISHED)}
+        assert datasets.hold(session, everything) == {}
+
+
+def test_the_janitor_tells_a_broken_query_from_a_database_that_is_away(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = world.job()
+    with unit_of_work(world.sessions) as session:
+        session.execute(text("ALTER TABLE stages RENAME lease_expires_at TO lease_ends_at"))
+    world.janitor().tick()
+    assert "rescue" in caplog.text
+    assert "column stages.lease_expires_at does not exist" in caplog.text
+    assert "could not be reached" not in caplog.text
+    assert world.sent == [waiting.stages[0].id]  # the rest of the round was done
+    caplog.clear()
+    away = make_session_factory(make_engine("postgresql://nobody@127.0.0.1:9/none"))
+    Janitor(world.settings, away, world.store, send=world.sent.append, depth=lambda: 0).tick()
+    assert "the database could not be reached (OperationalError)" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db import artifacts, claims, events, jobs, reports, stages
@@ -191,6 +192,21 @@ def test_only_a_job_that_is_over_can_be_deleted(session: Session) -> None:
         jobs.get(session, job.id)
     with pytest.raises(NotFound):
         events.append(session, job.id, [events.log("too late")])
+
+
+def test_a_job_with_very_many_files_and_events_can_be_deleted(session: Session) -> None:
+    job = insert(session)
+    jobs.request_cancel(session, job.id)
+    for rows in (
+        "INSERT INTO artifacts (job_id, stage, path, key, size, sha256, content_type) "
+        "SELECT :job, 'score', n::text, n::text, 1, '', '' FROM generate_series(1, 100000) AS n",
+        "INSERT INTO events (job_id, seq, type, level, data) "
+        "SELECT :job, n, 'log', 'info', '{}' FROM generate_series(100, 100100) AS n",
+    ):
+        session.execute(text(rows), {"job": job.id})
+    jobs.delete(session, job.id)
+    assert artifacts.list_for(session, job.id) == []
+    assert events.after(session, job.id) == []
 
 
 def test_deadlines(session: Session) -> None:
