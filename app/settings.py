@@ -71,6 +71,12 @@ class Settings(BaseSettings):
         description="Processes that train one model together, a GPU for each; auto: as many as there are GPUs.",
     )
     concurrency: int = Field(default=1, ge=1, le=64, description="Stages that one worker runs at a time.")
+    stage_memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory that a stage may use with all that it starts, mapped files apart; "
+        "0: 85 % of the machine's, or of the container's, over the slots.",
+    )
     heartbeat_seconds: float = Field(
         default=5.0, gt=0, description="How often a worker renews the lease of a running stage."
     )

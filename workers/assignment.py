@@ -25,6 +25,7 @@ from app.errors import InvalidInput, NotFound, StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore, StoredFile
 from workers.dedupe import dedupe_key
+from workers.memory import stage_limit
 
 # stage → the sections of the spec whose texts it reads
 _READS: Mapping[StageName, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ class Assignment:
         runtime = Runtime(
             device=settings.device,
             threads=settings.threads or max(1, _cores() // settings.concurrency),
+            memory=stage_limit(settings.stage_memory_bytes, slots=settings.concurrency),
             training_processes=settings.training_processes,
             cache=cache,
             model_roots=settings.model_roots,

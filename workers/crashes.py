@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
-from pathlib import Path
 
 from app.errors import StageFailed
 from workers.forkserver import Exit
 
-_CGROUP = Path("/sys/fs/cgroup")
 _LESS_MEMORY = (
     "Lower the micro-batch size, the tokens per sample or the batch sizes of the benchmark, "
     "or use a worker with more memory."
 )
 
 
-def oom_kills() -> int:
-    """How often the kernel has killed a process of this container for memory; 0 where it does not say."""
-    with suppress(OSError, ValueError):
-        for line in (_CGROUP / "memory.events").read_text().splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
-    with suppress(OSError, ValueError):  # cgroups of version 1
-        for line in (_CGROUP / "memory" / "memory.oom_control").read_text().splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
-    return 0
-
-
-def describe(exit_: Exit, *, oom_killed: bool) -> StageFailed:
-    """The problem of a process that ended with neither result nor error.
+def out_of_memory(exit_: Exit, *, limit: int) -> StageFailed:
+    """The problem of a stage that was ended for its memory: by its guardian, or by the kernel before that.
 
     Args:
-        oom_killed: whether the kernel's count of processes killed for memory rose while it ran.
+        limit: bytes that the stage was allowed.
     """
-    used = f" It used up to {exit_.max_rss / (1 << 30):.1f} GiB of memory." if exit_.max_rss else ""
+    used = f"It used {_gib(exit_.memory)}" if exit_.memory else "What it used is not known"
+    if exit_.reason == "memory":
+        who, limited = "", f"; the limit of a stage is {_gib(limit)} on this worker (SECATEUR_STAGE_MEMORY_BYTES)"
+    else:
+        who = " and the system killed it (SIGKILL)"
+        limited = f" when that was last measured; its limit of {_gib(limit)} was more than the system had left"
+    return StageFailed(
+        f"The stage ran out of memory{who}. {used}{limited}. It is not tried again as it is, since that would end the "
+        f"same way. {_LESS_MEMORY}"
+    )
+
+
+def describe(exit_: Exit) -> StageFailed:
+    """The problem of a process that ended with neither result nor error, and not for its memory."""
+    used = f" It used up to {_gib(exit_.memory)} of memory." if exit_.memory else ""
     if exit_.code is None:
         return StageFailed("The stage process and its guardian were killed, or could not be started.")
     if exit_.code >= 0:
@@ -47,11 +43,9 @@ def describe(exit_: Exit, *, oom_killed: bool) -> StageFailed:
     except ValueError:
         name = f"signal {-exit_.code}"
     if exit_.code == -signal.SIGKILL:
-        if oom_killed:
-            return StageFailed(f"The stage ran out of memory and the system killed it (SIGKILL).{used} {_LESS_MEMORY}")
         return StageFailed(
-            f"The stage process was killed (SIGKILL), which most often means that the system ran out of memory.{used} "
-            f"{_LESS_MEMORY}"
+            f"The stage process was killed (SIGKILL) by someone or something on its machine.{used} If that was for its "
+            f"memory: {_LESS_MEMORY[0].lower()}{_LESS_MEMORY[1:]}"
         )
     return StageFailed(f"The stage process crashed ({name}).{used}")
 
@@ -70,3 +64,7 @@ def disk_full(where: str) -> StageFailed:
         f"There is no space left in {where}; nothing was published. Free space there, then retry the job: "
         "it goes on from where this stage stopped."
     )
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"

@@ -49,8 +49,10 @@ class Exit:
     """How a stage process ended."""
 
     code: int | None  # exit status, negative for a signal; None if it never began or nobody saw its end
-    reason: str  # "ended" by itself, "killed" on request, "lease" ran out, "lost" with its guardian
-    max_rss: int = 0  # bytes
+    # "ended" by itself, "killed" on request, over its "memory", "lease" ran out, "lost" with its guardian
+    reason: str
+    max_rss: int = 0  # bytes, of the largest process, with its mapped files
+    memory: int = 0  # bytes that all its processes used together at most, without
 
 
 class StageProcess:
@@ -92,7 +94,7 @@ class StageProcess:
                 if "pid" in message:
                     self.pid = message["pid"]
                 else:
-                    self.exit = Exit(message["code"], message["reason"], message["max_rss"])
+                    self.exit = Exit(message["code"], message["reason"], message["max_rss"], message["memory"])
         return self.exit
 
     def close(self) -> None:
@@ -134,14 +136,14 @@ class ForkServer:
         with self._lock:
             self._connection()
 
-    def start(self, spec: Path, *, log: Path, until: float) -> StageProcess:
-        """Start a stage. Returns at once; whether it began is seen by its `poll`."""
+    def start(self, spec: Path, *, log: Path, until: float, memory: int) -> StageProcess:
+        """Start a stage that may use so many bytes. Returns at once; whether it began is seen by its `poll`."""
         events, events_write = os.pipe()
         control_read, control = os.pipe()
         status, status_write = os.pipe()
         for descriptor in (events, status):
             os.set_blocking(descriptor, False)
-        request = json.dumps({"spec": str(spec), "log": str(log), "until": until}).encode()
+        request = json.dumps({"spec": str(spec), "log": str(log), "until": until, "memory": memory}).encode()
         theirs = [events_write, control_read, status_write]
         try:
             with self._lock:
@@ -220,7 +222,8 @@ def _serve(connection: socket.socket, entry: Entry) -> None:
 def _guard(entry: Entry, request: dict[str, object], descriptors: Sequence[int]) -> NoReturn:
     events, control, status = descriptors
     spec, log, until = Path(str(request["spec"])), Path(str(request["log"])), float(str(request["until"]))
-    guard(entry, Orders(spec, log, until, events=events, control=control, status=status))
+    memory = int(str(request["memory"]))
+    guard(entry, Orders(spec, log, until, memory, events=events, control=control, status=status))
 
 
 def _main() -> None:

@@ -5,6 +5,7 @@ and everything under it when
 
 - the worker asks for it (a cancel, a time limit, a shutdown),
 - the worker is gone, however it went: the control pipe closes,
+- it uses more memory than it may, with all that it has started (docs/decisions/memory-limit.md),
 - the lease has run out and the worker has not renewed it. So also a worker that was stopped (SIGSTOP, a suspended
   machine, a database that does not answer) never has two processes working on one stage, in one scratch folder.
 
@@ -12,7 +13,7 @@ As a subreaper (Linux) it inherits what the stage leaves behind, also processes 
 the guardian itself is killed, the stage dies with it (PR_SET_PDEATHSIG, Linux), and the worker sees the pipe close.
 
 Control lines, worker to guardian: `until SECONDS` (of `lease_clock`), `term`, `kill`. Status lines, back, in JSON:
-`{"pid": …}`, then `{"code": …, "reason": …, "max_rss": …}`.
+`{"pid": …}`, then `{"code": …, "reason": …, "max_rss": …, "memory": …}`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ from typing import NoReturn
 
 import psutil
 
+from workers.memory import TreeMeter
+
 Entry = Callable[[Path, int], int]
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+MEMORY_SECONDS = 0.05  # how often it is measured: a core fills some 200 MB in that time
 EXIT_BROKEN = 70  # EX_SOFTWARE: the entry raised what it should have reported
+_OOM_SCORE, _FIRST_TO_GO = Path("/proc/self/oom_score_adj"), "1000"
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -52,6 +57,7 @@ class Orders:
     spec: Path
     log: Path  # takes the stage's standard output and error
     until: float  # end of the lease, by `lease_clock`
+    memory: int  # bytes that the stage may use
     events: int
     control: int
     status: int
@@ -78,17 +84,18 @@ def guard(entry: Entry, orders: Orders) -> NoReturn:
         os.setpgid(stage, stage)
     os.close(orders.events)
     _tell(orders.status, {"pid": stage})
-    code, max_rss, reason = _watch(stage, orders, wake_read)
+    meter = TreeMeter()
+    code, max_rss, reason = _watch(stage, orders, wake_read, meter)
     _end_all(stage)
-    _tell(orders.status, {"code": code, "max_rss": max_rss, "reason": reason})
+    _tell(orders.status, {"code": code, "max_rss": max_rss, "reason": reason, "memory": meter.peak})
     os._exit(0)
 
 
-def _watch(stage: int, orders: Orders, wake: int) -> tuple[int, int, str]:
+def _watch(stage: int, orders: Orders, wake: int, meter: TreeMeter) -> tuple[int, int, str]:
     """Wait for the stage's end: its exit code (negative: the signal), greatest memory in bytes, and why it ended."""
     until, reason, buffer, control = orders.until, "ended", b"", [orders.control]
     while True:
-        patience = max(0.0, until - lease_clock()) if reason == "ended" else None
+        patience = max(0.0, min(MEMORY_SECONDS, until - lease_clock())) if reason == "ended" else None
         ready, _, _ = select.select([wake, *control], [], [], patience)
         if wake in ready:
             with suppress(BlockingIOError):
@@ -111,6 +118,9 @@ def _watch(stage: int, orders: Orders, wake: int) -> tuple[int, int, str]:
                 elif word == "kill":
                     reason = "killed"
                     _end_all(stage, reap=False)
+        if reason == "ended" and meter.exceeds(orders.memory):
+            reason = "memory"
+            _end_all(stage, reap=False)
         if reason == "ended" and lease_clock() >= until:
             reason = "lease"
             _end_all(stage, reap=False)
@@ -162,6 +172,8 @@ def _run(entry: Entry, orders: Orders, guardian: int) -> NoReturn:
         with suppress(OSError):
             os.setpgid(0, 0)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError):  # where memory runs out, the kernel is to end the stage and no one else
+            _OOM_SCORE.write_text(_FIRST_TO_GO)
         if os.getppid() != guardian:  # it died before the call above
             os._exit(EXIT_BROKEN)
         signal.set_wakeup_fd(-1)

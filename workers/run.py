@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from app.db.claims import Claim, Standing
 from app.db.session import SessionFactory
 from app.errors import StageFailed
 from app.settings import Settings
-from workers import crashes
+from workers import crashes, memory
 from workers.forkserver import Exit, ForkServer, StageProcess
 from workers.lease import LeaseKeeper
 from workers.persist import GaveUp, persist
@@ -23,6 +24,7 @@ from workers.scratch import Scratch
 
 TICK_SECONDS = 0.1
 DRAIN_SECONDS = 2.0  # for the rest of the events of a process that has ended
+NEARLY_ALL = 0.9  # of its memory: a process that was killed when it used so much was killed for it
 STARTS = 3  # of the process, where the fork server dies under it
 
 
@@ -87,6 +89,7 @@ class Run:
         self._sessions = sessions
         self._forkserver = forkserver
         self._shutting_down = shutting_down
+        self._memory = memory.stage_limit(settings.stage_memory_bytes, slots=settings.concurrency)
         self._relayed = 0
 
     def run(self) -> Outcome:
@@ -99,14 +102,16 @@ class Run:
 
     def _run_once(self) -> tuple[Outcome, bool]:
         """The outcome, and whether the process has begun at all."""
-        oom_kills = crashes.oom_kills()
-        process = self._forkserver.start(self._scratch.spec, log=self._scratch.log, until=self._keeper.until)
+        oom_kills = memory.oom_kills()
+        process = self._forkserver.start(
+            self._scratch.spec, log=self._scratch.log, until=self._keeper.until, memory=self._memory
+        )
         relay = Relay(self._claim, process.events)
         self._keeper.watch(process)
         try:
             exit_, stopped, timed_out = self._watch(process, relay)
             self._drain(process, relay)
-            outcome = self._outcome(exit_, relay, stopped, timed_out, oom_killed=crashes.oom_kills() > oom_kills)
+            outcome = self._outcome(exit_, relay, stopped, timed_out, oom_killed=memory.oom_kills() > oom_kills)
             if isinstance(outcome, Crashed) and (printed := self._scratch.log_tail()):
                 relay.log(f"the last lines that the process printed:\n{printed}", level="error")
             if outcome is not Stopped.LOST:
@@ -149,6 +154,8 @@ class Run:
             return stopped
         if relay.result is not None and exit_.code == 0:
             return Succeeded(relay.result)
+        if exit_.reason == "memory" or (exit_.code == -signal.SIGKILL and self._out_of_memory(exit_, oom_killed)):
+            return Failed(crashes.out_of_memory(exit_, limit=self._memory).to_problem())
         if relay.problem is not None:
             return Failed(relay.problem)
         if timed_out:
@@ -157,7 +164,12 @@ class Run:
             return stopped
         if exit_.reason == "lease":
             return Stopped.LEASE
-        return Crashed(crashes.describe(exit_, oom_killed=oom_killed))
+        return Crashed(crashes.describe(exit_))
+
+    def _out_of_memory(self, exit_: Exit, oom_killed: bool) -> bool:
+        """Whether it was the kernel that killed the process, for memory: by its count, or by what the process used."""
+        most = min(self._memory, memory.machine_memory())
+        return exit_.reason == "ended" and (oom_killed or exit_.memory >= NEARLY_ALL * most)
 
     def _drain(self, process: StageProcess, relay: Relay) -> None:
         """Read what the process wrote before it ended; the guardian has ended all who could still write."""

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ValidationError
 from app.domain.jobs import StageName
 from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
+from workers import memory
 from workers.engine.files import write_atomically
 from workers.stages.context import RESULT_FILES, StageContext
 from workers.stages.failure import describe_failure
@@ -130,6 +131,7 @@ def _read_spec(path: Path) -> StageSpec:
 
 
 def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
+    memory.limit_this_process(stage.runtime.memory)
     context = StageContext(stage, pipe.emit)
     shutil.rmtree(context.out, ignore_errors=True)  # half-written output of a killed attempt
     context.out.mkdir(parents=True)

@@ -42,6 +42,7 @@ class Runtime(Message):
 
     device: str = "auto"
     threads: int = 0  # 0: torch's own choice
+    memory: int = 0  # bytes that the stage may use with all that it starts, mapped files apart; 0: the machine's
     training_processes: int | Literal["auto"] = 1  # that train together, data parallel
     cache: Path  # models by content; shared by all stages of this machine
     model_roots: tuple[Path, ...] = ()

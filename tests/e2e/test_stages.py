@@ -88,6 +88,16 @@ def test_a_stage_that_always_crashes_fails_after_three_attempts(steady: Service)
     assert len(steady.logged(job_id, "about to crash")) == 3  # what the process printed is shown
 
 
+def test_a_stage_that_uses_too_much_memory_is_told_so_and_not_tried_again(service: Service) -> None:
+    service.worker(stage_memory_bytes=str(128 << 20))
+    job_id = service.submit(score="eat:256")
+    job = service.settled(job_id, State.FAILED)
+    assert job.problem is not None
+    assert "the limit of a stage is 128 MiB" in job.problem["detail"]
+    assert job.stages[0].attempt == 1
+    assert service.started(job_id, "score") == 1
+
+
 def test_a_stage_that_crashes_twice_succeeds(steady: Service) -> None:
     job = steady.settled(steady.submit(prune="crash:2"))
     assert job.stages[1].crashes == 2

@@ -6,33 +6,48 @@ import signal
 
 import pytest
 
-from workers.crashes import describe, disk_full, oom_kills, time_limit
+from workers.crashes import describe, disk_full, out_of_memory, time_limit
 from workers.forkserver import Exit
+
+GIB = 1 << 30
 
 
 @pytest.mark.parametrize(
-    ("exit_", "oom_killed", "expected"),
+    ("exit_", "expected"),
     [
-        (Exit(-signal.SIGKILL, "ended", 3 << 30), True, ["ran out of memory", "3.0 GiB", "micro-batch"]),
-        (Exit(-signal.SIGKILL, "ended", 1 << 30), False, ["SIGKILL", "most often", "1.0 GiB"]),
-        (Exit(-signal.SIGSEGV, "ended"), False, ["crashed (SIGSEGV)"]),
-        (Exit(-64, "ended"), False, ["SIGRTMAX"]),
-        (Exit(-99, "ended"), False, ["signal 99"]),
-        (Exit(70, "ended"), False, ["exit status 70 and no result"]),
-        (Exit(None, "lost"), False, ["could not be started"]),
+        (Exit(-signal.SIGKILL, "ended", 0, 1 << 30), ["SIGKILL", "If that was for its memory: lower", "1.0 GiB"]),
+        (Exit(-signal.SIGSEGV, "ended"), ["crashed (SIGSEGV)"]),
+        (Exit(-64, "ended"), ["SIGRTMAX"]),
+        (Exit(-99, "ended"), ["signal 99"]),
+        (Exit(70, "ended"), ["exit status 70 and no result"]),
+        (Exit(None, "lost"), ["could not be started"]),
     ],
     ids=str,
 )
-def test_crashes(exit_: Exit, oom_killed: bool, expected: list[str]) -> None:
-    detail = describe(exit_, oom_killed=oom_killed).detail
+def test_crashes(exit_: Exit, expected: list[str]) -> None:
+    detail = describe(exit_).detail
     for words in expected:
+        assert words in detail
+
+
+@pytest.mark.parametrize(
+    ("exit_", "expected"),
+    [
+        (
+            Exit(-signal.SIGKILL, "memory", 0, 5 * GIB),
+            ["used 5.0 GiB;", "limit of a stage is 4.0 GiB", "SECATEUR_STAGE_MEMORY_BYTES"],
+        ),
+        (Exit(-signal.SIGKILL, "ended", 0, 3 * GIB), ["the system killed it", "used 3.0 GiB when", "4.0 GiB was more"]),
+        (Exit(-signal.SIGKILL, "ended"), ["the system killed it", "not known"]),
+    ],
+    ids=str,
+)
+def test_out_of_memory(exit_: Exit, expected: list[str]) -> None:
+    detail = out_of_memory(exit_, limit=4 * GIB).detail
+    for words in [*expected, "ran out of memory", "not tried again", "micro-batch"]:
         assert words in detail
 
 
 def test_other_problems_say_what_to_do() -> None:
     assert "SECATEUR_STAGE_TIME_LIMIT_SECONDS" in time_limit(60).detail
     assert "Free space" in disk_full("the store").detail
-
-
-def test_the_kernels_count_can_be_read_or_is_nothing() -> None:
-    assert oom_kills() >= 0

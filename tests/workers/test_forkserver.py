@@ -46,10 +46,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServ
 def start(server: ForkServer, tmp_path: Path) -> Iterator[Start]:
     started: list[StageProcess] = []
 
-    def start(code: str, *, lease: float = 60.0) -> StageProcess:
+    def start(code: str, *, lease: float = 60.0, memory: int = 1 << 40) -> StageProcess:
         spec = tmp_path / f"spec{len(started)}.py"
         spec.write_text(code)
-        process = server.start(spec, log=tmp_path / "log", until=lease_clock() + lease)
+        process = server.start(spec, log=tmp_path / "log", until=lease_clock() + lease, memory=memory)
         started.append(process)
         return process
 
@@ -117,7 +117,9 @@ def test_terminate_then_kill(start: Start) -> None:
     assert read_line(process) == "term"
     assert process.poll() is None
     process.kill()
-    assert wait_exit(process) == Exit(-signal.SIGKILL, "killed", process.exit.max_rss if process.exit else 0)
+    assert wait_exit(process).reason == "killed"
+    assert process.exit is not None
+    assert process.exit.code == -signal.SIGKILL
 
 
 DAEMON = (
@@ -141,10 +143,73 @@ def test_a_lease_that_is_not_extended_ends_everything(start: Start) -> None:
     assert not any(map(alive, pids))
 
 
+EATER = "eaten = bytearray(96 << 20)\n"
+
+
+def test_a_stage_that_uses_more_than_it_may_is_ended(start: Start) -> None:
+    process = start(EATER + DAEMON + "time.sleep(1000)", memory=64 << 20)
+    exit_ = wait_exit(process)
+    assert (exit_.code, exit_.reason) == (-signal.SIGKILL, "memory")
+    assert exit_.memory > 64 << 20
+    assert not any(map(alive, map(int, (os.read(process.events, 4096) or b"").split())))
+
+
+def test_what_a_stage_starts_counts_with_it(start: Start) -> None:
+    """Four processes of which none is over the limit by itself, one of them in a session of its own."""
+    eat = f"import os, time\n{EATER}os.write(1, b'up')\ntime.sleep(1000)"
+    process = start(
+        f"children = [subprocess.Popen([sys.executable, '-c', {eat!r}], start_new_session=n == 0) for n in range(3)]\n"
+        "time.sleep(1000)",
+        memory=256 << 20,
+    )
+    exit_ = wait_exit(process)
+    assert exit_.reason == "memory"
+    assert exit_.memory > 256 << 20
+
+
+def test_mapped_files_and_reserved_memory_are_free(start: Start, tmp_path: Path) -> None:
+    """A checkpoint that is mapped and read, and an address space as large as CUDA's."""
+    with (tmp_path / "weights").open("wb") as file:
+        file.write(bytes(96 << 20))
+    process = start(
+        "import mmap\n"
+        f"weights = mmap.mmap(os.open({str(tmp_path / 'weights')!r}, os.O_RDONLY), 0, prot=mmap.PROT_READ)\n"
+        "assert not any(weights[place] for place in range(0, len(weights), 4096))\n"
+        "reserved = mmap.mmap(-1, 1 << 36, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)\n"
+        "time.sleep(1.0)",
+        memory=64 << 20,
+    )
+    exit_ = wait_exit(process)
+    assert (exit_.code, exit_.reason) == (0, "ended")
+    assert 0 < exit_.memory < 64 << 20
+
+
+def test_what_forks_share_is_counted_once(start: Start) -> None:
+    """As the processes of a training share what the server has imported."""
+    process = start(
+        EATER + "children = []\n"
+        "for _ in range(4):\n"
+        "    if (child := os.fork()) == 0:\n"
+        "        time.sleep(1.5)\n"
+        "        os._exit(0)\n"
+        "    children.append(child)\n"
+        "for child in children: os.waitpid(child, 0)",
+        memory=256 << 20,
+    )
+    assert wait_exit(process).reason == "ended"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux lets a process say how soon it is to be killed for memory")
+def test_the_kernel_ends_a_stage_before_anything_else(start: Start) -> None:
+    process = start("os.write(events, Path('/proc/self/oom_score_adj').read_bytes())")
+    assert read_line(process) == "1000"
+
+
 def test_a_lease_can_be_extended(start: Start) -> None:
     process = start("os.write(events, b'up'); time.sleep(0.6)", lease=0.3)
     process.extend(lease_clock() + 60)
-    assert wait_exit(process) == Exit(0, "ended", process.exit.max_rss if process.exit else 0)
+    exit_ = wait_exit(process)
+    assert (exit_.code, exit_.reason) == (0, "ended")
 
 
 def test_closing_the_pipes_ends_everything(start: Start) -> None:
@@ -182,7 +247,8 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
         "import os, sys, time; from pathlib import Path\n"
         "from workers.forkserver import ForkServer; from workers.guardian import lease_clock\n"
         "server = ForkServer('program_of_test:main', [])\n"
-        f"process = server.start(Path({str(tmp_path / 'spec')!r}), log=Path(os.devnull), until=lease_clock() + 60)\n"
+        f"process = server.start(Path({str(tmp_path / 'spec')!r}), log=Path(os.devnull), until=lease_clock() + 60,"
+        " memory=1 << 40)\n"
         "os.set_blocking(process.events, True)\n"
         "print(server.pid, os.read(process.events, 100).decode(), flush=True)\n"
         "time.sleep(1000)\n"

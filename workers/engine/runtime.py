@@ -16,11 +16,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 
 from app.domain.results import Environment
 from app.errors import StageFailed
+from workers import memory
 
 _PACKAGES = (
     "secateur",
@@ -101,10 +101,10 @@ def synchronize(device: torch.device) -> None:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that new tensors on the device can have: of the GPU, or of the machine for a CPU."""
+    """Bytes that new tensors on the device can have: of the GPU, or for a CPU of what the stage may still take."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return memory.left()
 
 
 def visible_gpus(device: str) -> list[str]:
