@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from app.commands.render import artifact_table, gates_table, report_tables
-from app.commands.session import Exit, connect, err, out, parse_seconds, usage
+from app.commands.session import Exit, connect, err, fail, out, parse_seconds, usage
 from app.commands.watch import end_unless_succeeded, show
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def gate(
 ) -> None:
     """Wait for a job and judge it by its gates, for a pipeline.
 
-    Exit codes: 0 every gate passed, 2 usage, 10 a gate failed, 20 the job failed, 21 it was cancelled, 30 the wait
-    timed out and the job goes on, 40 no answer or no key. Within GitHub Actions a gate that failed is an annotation.
+    Exit codes: 0 every gate passed, 2 usage, 10 a gate failed, 11 the job has no gates, 20 the job failed, 21 it was
+    cancelled, 30 the wait timed out and the job goes on, 40 no answer or no key. Within GitHub Actions a gate that
+    failed is an annotation.
     """
     try:
         seconds = None if timeout is None else parse_seconds(timeout)
@@ -126,13 +127,16 @@ def gate(
             write(junit, client.report_text(job_id, "junit"))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
-    raise typer.Exit(_verdict(found))
+    raise typer.Exit(_judge(found))
 
 
-def _verdict(report: Report) -> Exit:
-    if not report.gates:
-        err.print("[yellow]no gate was set[/]: there is nothing to judge")
-        return Exit.OK
+def _judge(report: Report) -> Exit:
+    """Show what the gates say; a job without gates has not passed any."""
+    if report.verdict == "none":
+        message = "The job has no gates, so there is nothing that it passes or fails: give its spec `gates`."
+        annotate("error", "no gates", message)
+        fail(message)
+        return Exit.NO_GATES
     out.print(gates_table(report))
     return Exit.OK if report.verdict == "passed" else Exit.GATE_FAILED
 

@@ -25,6 +25,7 @@ class Exit(IntEnum):
     OK = 0  # done; of `gate`: every gate passed
     USAGE = 2  # the command or the spec has to change
     GATE_FAILED = 10
+    NO_GATES = 11  # the job has none, so there is nothing that it could pass
     JOB_FAILED = 20
     JOB_CANCELLED = 21
     TIMED_OUT = 30  # the job goes on

@@ -1,123 +1,183 @@
 """Measurements and gates → a verdict, each gate with its number.
 
-A gate passes on the point estimate (the median, or the mean), and the result carries the interval, so that a reader
-sees how near the limit it was. A gate on something that was not measured fails: silence is not a pass.
+A gate judges the safe side of its figure's interval unless it is told to judge the figure itself (`judge`): a speedup
+of 1.5 that may as well be 0.86 is none, and a pipeline that lets it through would let noise through. Sizes are counted
+and have no interval. Silence is not a pass: a gate on something that was not measured fails, and so does one that is
+to judge an interval which there is not, such as that of a single window.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import hypot
+from typing import Literal
 
 from app.domain.jobs import Verdict
-from app.domain.results import Benchmarks, GateResult, Measurement
+from app.domain.results import Benchmarks, GateResult, Measurement, TaskScore
 from app.domain.spec import Gates
+
+Judge = Literal["interval", "median"]
 
 
 @dataclass(frozen=True)
 class _Reading:
+    """One figure that a gate may judge."""
+
     metric: str
     value: float
-    low: float | None = None
+    low: float | None = None  # 95 % interval
     high: float | None = None
-
-    def __str__(self) -> str:
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.metric} is {self.value:.6g}{interval}"
+    exact: bool = False  # counted, so that there is no interval to judge
 
 
-def _speedup(_: Measurement, variant: Measurement) -> _Reading | None:
+@dataclass(frozen=True)
+class _Gate:
+    read: Callable[[Measurement], Sequence[_Reading]]  # the worst of them is judged; none: it was not measured
+    least: bool  # whether the limit is the least allowed value, and not the greatest
+
+    def judged(self, reading: _Reading, judge: Judge) -> float | None:
+        """The number that is held to the limit; None where there is none to hold to it."""
+        if reading.exact or judge == "median":
+            return reading.value
+        return reading.low if self.least else reading.high
+
+    def worst(self, readings: Sequence[_Reading], judge: Judge) -> _Reading:
+        """The reading that is nearest to failing; one without the number to be judged fails at once."""
+
+        def goodness(reading: _Reading) -> float:
+            number = self.judged(reading, judge)
+            if number is None or number != number:  # not a number
+                return float("-inf")
+            return number if self.least else -number
+
+        return min(readings, key=goodness)
+
+    def holds(self, number: float, limit: float) -> bool:
+        return number >= limit if self.least else number <= limit
+
+
+def _speedup(variant: Measurement) -> list[_Reading]:
+    """Of the first cell: that is the one a job is about, and the others show how it changes."""
     if not variant.latency or variant.latency[0].speedup is None:
-        return None
+        return []
     cell, ratio = variant.latency[0], variant.latency[0].speedup
     metric = f"speedup (batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens)"
-    return _Reading(metric, ratio.median, ratio.low, ratio.high)
+    return [_Reading(metric, ratio.median, ratio.low, ratio.high)]
 
 
-def _perplexity_ratio(original: Measurement, variant: Measurement) -> _Reading | None:
-    pairs = list(zip(variant.perplexity, original.perplexity, strict=True))
-    if not pairs:
-        return None
-    after, before = max(pairs, key=lambda pair: pair[0].value / pair[1].value)
-    return _Reading(f"perplexity ratio on {after.text.description}", after.value / before.value)
+def _perplexity_ratio(variant: Measurement) -> list[_Reading]:
+    found = [
+        _Reading(f"perplexity ratio on {p.text.description}", p.ratio, p.ratio_low, p.ratio_high)
+        for p in variant.perplexity
+        if p.ratio is not None
+    ]
+    return found if len(found) == len(variant.perplexity) else []
 
 
-def _kl(_: Measurement, variant: Measurement) -> _Reading | None:
-    if not variant.fidelity:
-        return None
-    worst = max(variant.fidelity, key=lambda f: f.kl)
-    return _Reading(f"KL divergence on {worst.text.description}", worst.kl, worst.kl_low, worst.kl_high)
+def _kl(variant: Measurement) -> list[_Reading]:
+    return [_Reading(f"KL divergence on {f.text.description}", f.kl, f.kl_low, f.kl_high) for f in variant.fidelity]
 
 
-def _agreement(_: Measurement, variant: Measurement) -> _Reading | None:
-    if not variant.fidelity:
-        return None
-    worst = min(variant.fidelity, key=lambda f: f.top1_agreement)
-    return _Reading(f"top-1 agreement on {worst.text.description}", worst.top1_agreement)
+def _agreement(variant: Measurement) -> list[_Reading]:
+    return [
+        _Reading(
+            f"top-1 agreement on {f.text.description}", f.top1_agreement, f.top1_agreement_low, f.top1_agreement_high
+        )
+        for f in variant.fidelity
+    ]
 
 
-def _accuracy_drop(_: Measurement, variant: Measurement) -> _Reading | None:
-    drops = [task for task in variant.tasks if task.drop is not None]
-    if not drops:
-        return None
-    mean = sum(task.drop or 0.0 for task in drops) / len(drops)
-    # Items of different tasks are independent, so the half widths add in quadrature.
-    half = sum((((task.drop_high or 0.0) - (task.drop_low or 0.0)) / 2) ** 2 for task in drops) ** 0.5 / len(drops)
-    return _Reading(f"accuracy drop (mean of {len(drops)} tasks)", mean, mean - half, mean + half)
+def _accuracy_drop(variant: Measurement) -> list[_Reading]:
+    """The mean over the tasks; each counts once, by the first of its filters."""
+    tasks = [task for task in variant.tasks if task.headline]
+    drops = [task.drop for task in tasks if task.drop is not None]
+    if not drops or len(drops) < len(tasks):
+        return []
+    metric = f"accuracy drop (mean of {len(drops)} task{'s' if len(drops) > 1 else ''})"
+    mean = sum(drops) / len(drops)
+    below, above = _mean_reach(tasks)
+    if below is None or above is None:
+        return [_Reading(metric, mean)]
+    return [_Reading(metric, mean, mean - below, mean + above)]
 
 
-def _parameters(_: Measurement, variant: Measurement) -> _Reading:
-    return _Reading("parameters", variant.parameters)
+def _mean_reach(tasks: Sequence[TaskScore]) -> tuple[float | None, float | None]:
+    """How far the interval of the mean drop reaches below and above it.
+
+    Items of different tasks are independent, so the reaches of the tasks add in quadrature.
+    """
+    below, above = [], []
+    for task in tasks:
+        if task.drop is None or task.drop_low is None or task.drop_high is None:
+            return None, None
+        below.append(max(0.0, task.drop - task.drop_low))
+        above.append(max(0.0, task.drop_high - task.drop))
+    return hypot(*below) / len(tasks), hypot(*above) / len(tasks)
 
 
-def _bytes(_: Measurement, variant: Measurement) -> _Reading:
-    return _Reading("bytes on disk", variant.bytes_on_disk)
+def _parameters(variant: Measurement) -> list[_Reading]:
+    return [_Reading("parameters", variant.parameters, exact=True)]
 
 
-# gate → (how to read its metric, whether the threshold is the least allowed value)
-_GATES: dict[str, tuple[Callable[[Measurement, Measurement], _Reading | None], bool]] = {
-    "min_speedup": (_speedup, True),
-    "max_perplexity_ratio": (_perplexity_ratio, False),
-    "max_kl": (_kl, False),
-    "min_top1_agreement": (_agreement, True),
-    "max_accuracy_drop": (_accuracy_drop, False),
-    "max_parameters": (_parameters, False),
-    "max_bytes": (_bytes, False),
+def _bytes(variant: Measurement) -> list[_Reading]:
+    return [_Reading("bytes on disk", variant.bytes_on_disk, exact=True)]
+
+
+_GATES: dict[str, _Gate] = {
+    "min_speedup": _Gate(_speedup, least=True),
+    "max_perplexity_ratio": _Gate(_perplexity_ratio, least=False),
+    "max_kl": _Gate(_kl, least=False),
+    "min_top1_agreement": _Gate(_agreement, least=True),
+    "max_accuracy_drop": _Gate(_accuracy_drop, least=False),
+    "max_parameters": _Gate(_parameters, least=False),
+    "max_bytes": _Gate(_bytes, least=False),
 }
 
 
 def judge(gates: Gates, benchmarks: Benchmarks, *, variant: str) -> tuple[Verdict, list[GateResult]]:
-    """Judge every gate that is set on `variant`, against the original (the first of `benchmarks.variants`)."""
-    original = benchmarks.variants[0]
+    """Judge every gate that is set on `variant`, one of `benchmarks.variants`."""
     judged = next(m for m in benchmarks.variants if m.variant == variant)
     results = [
-        _judge_one(name, threshold, read(original, judged), least)
-        for name, (read, least) in _GATES.items()
-        if (threshold := getattr(gates, name)) is not None
+        _judge_one(name, limit, gate, gate.read(judged), gates.judge)
+        for name, gate in _GATES.items()
+        if (limit := getattr(gates, name)) is not None
     ]
     if not results:
         return Verdict.NONE, []
     return (Verdict.PASSED if all(result.passed for result in results) else Verdict.FAILED), results
 
 
-def _judge_one(name: str, threshold: float, reading: _Reading | None, least: bool) -> GateResult:
-    if reading is None:
+def _judge_one(name: str, limit: float, gate: _Gate, readings: Sequence[_Reading], judge: Judge) -> GateResult:
+    if not readings:
         message = f"{name}: the job did not measure what this gate needs"
-        return GateResult(gate=name, metric=name, threshold=threshold, value=None, passed=False, message=message)
-    passed = reading.value >= threshold if least else reading.value <= threshold
-    relation = {
-        (True, True): "at least",
-        (True, False): "below",
-        (False, True): "at most",
-        (False, False): "above",
-    }
+        return GateResult(gate=name, metric=name, threshold=limit, value=None, passed=False, message=message)
+    reading = gate.worst(readings, judge)
+    number = gate.judged(reading, judge)
+    passed = number is not None and gate.holds(number, limit)
     return GateResult(
         gate=name,
         metric=reading.metric,
-        threshold=threshold,
+        threshold=limit,
         value=reading.value,
         low=reading.low,
         high=reading.high,
+        judged=number,
         passed=passed,
-        message=f"{reading}, {relation[least, passed]} {threshold:.6g}",
+        message=_message(reading, number, limit, least=gate.least, passed=passed),
     )
+
+
+def _message(reading: _Reading, number: float | None, limit: float, *, least: bool, passed: bool) -> str:
+    """ "speedup (batch 1, 12 + 128 tokens) is 1.5 (0.86 to 1.6): the low end, 0.86, is below 1"."""
+    interval = "" if reading.low is None or reading.high is None else f" ({reading.low:.4g} to {reading.high:.4g})"
+    figure = f"{reading.metric} is {reading.value:.6g}{interval}"
+    if number is None:
+        return (
+            f"{figure}, and too little was measured for an interval; measure more, or judge the figure itself "
+            'with "judge": "median"'
+        )
+    relation = ("at least" if passed else "below") if least else ("at most" if passed else "above")
+    if reading.exact or number == reading.value:
+        return f"{figure}, {relation} {limit:.6g}"
+    return f"{figure}: its {'low' if least else 'high'} end, {number:.6g}, is {relation} {limit:.6g}"

@@ -223,8 +223,11 @@ class Perplexity(Result):
     text: TextInfo
     protocol: str  # "windows of 128 tokens, no overlap, BOS on none"
     value: float
-    low: float | None = None  # 95 % bootstrap interval over windows
+    low: float | None = None  # 95 % bootstrap interval over windows; None of a single one
     high: float | None = None
+    ratio: float | None = None  # value over the original's, on the same windows; None for the original
+    ratio_low: float | None = None  # its 95 % bootstrap interval over windows, which are resampled in pairs
+    ratio_high: float | None = None
 
 
 class Fidelity(Result):
@@ -232,9 +235,11 @@ class Fidelity(Result):
 
     text: TextInfo
     kl: float  # mean KL(original || variant), nats per token
-    kl_low: float
-    kl_high: float
+    kl_low: float | None  # 95 % bootstrap interval over windows; None of a single one
+    kl_high: float | None
     top1_agreement: float  # fraction of positions where both rank the same token first
+    top1_agreement_low: float | None = None  # likewise
+    top1_agreement_high: float | None = None
 
 
 class Sample(Result):
@@ -247,6 +252,8 @@ class TaskScore(Result):
 
     task: str
     metric: str  # "acc", "acc_norm": the paper's choice for its tasks
+    filter: str = "none"  # how the answer is read off what the model wrote: "strict-match"; "none" where as it is
+    headline: bool = True  # whether this is the task's figure for gates: that of its first filter
     value: float
     standard_error: float | None = None  # over items
     items: int
@@ -300,8 +307,9 @@ class GateResult(Result):
     value: float | None  # None where the metric was not measured: the gate has failed then
     low: float | None = None  # interval of the value
     high: float | None = None
+    judged: float | None = None  # what was held to the threshold: an end of the interval, or the value itself
     passed: bool
-    message: str  # "speedup 1.21 (1.18 to 1.24) is below 1.25"
+    message: str  # "speedup is 1.26 (1.18 to 1.34): its low end, 1.18, is below 1.25"
 
 
 class Report(Result):

@@ -92,10 +92,13 @@ class Benchmark(Options):
 class Gates(Options):
     """Limits that the result must keep; a gate that is absent is not judged."""
 
+    judge: Literal["interval", "median"] = Field(
+        default="interval",
+        description="What is held to the limits: the worse end of a figure's 95 % interval, so that noise passes no "
+        "gate, or the figure itself (a median or a mean). Sizes are counted and have no interval.",
+    )
     min_speedup: float | None = Field(
-        default=None,
-        gt=0,
-        description="Least median speedup in generation over the original, first latency cell.",
+        default=None, gt=0, description="Least speedup in generation over the original, first latency cell."
     )
     max_perplexity_ratio: float | None = Field(
         default=None, gt=0, description="Greatest perplexity over the original's, worst text."

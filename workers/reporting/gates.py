@@ -19,8 +19,10 @@ def verdict_in_words(report: Report) -> str:
 
 
 def limit_in_words(gate: GateResult) -> str:
-    """ "at least 1.25"."""
-    return f"{'at least' if gate.gate.startswith('min_') else 'at most'} {n.plain(gate.threshold)}"
+    """ "at least 1.25", or "low end at least 1.25" where the interval was judged."""
+    least = gate.gate.startswith("min_")
+    end = "" if gate.judged in (None, gate.value) else "low end " if least else "high end "
+    return f"{end}{'at least' if least else 'at most'} {n.plain(gate.threshold)}"
 
 
 def value_in_words(gate: GateResult) -> str:

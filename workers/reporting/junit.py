@@ -40,6 +40,7 @@ def _case(suite: ET.Element, gate: GateResult) -> None:
         "value": gate.value,
         "low": gate.low,
         "high": gate.high,
+        "judged": gate.judged,
     }
     known = {
         name: figure if isinstance(figure, str) else f"{figure:.10g}"

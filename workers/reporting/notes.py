@@ -104,10 +104,18 @@ def _speed(report: Report) -> Iterator[str]:
 
 def _near_gates(report: Report) -> Iterator[str]:
     for gate in report.gates:
-        if gate.low is not None and gate.high is not None and gate.low < gate.threshold < gate.high:
+        if gate.low is None or gate.high is None or not gate.low < gate.threshold < gate.high:
+            continue
+        within = f"its limit, {plain(gate.threshold)}, lies within the interval of the measured value"
+        if gate.judged == gate.value:
             yield (
-                f"Gate `{gate.gate}` was a near thing: its limit, {plain(gate.threshold)}, lies within the interval of "
-                f"the measured value ({span(gate.low, gate.high)}), so a repetition may come out otherwise."
+                f"Gate `{gate.gate}` was a near thing: {within} ({span(gate.low, gate.high)}), so a repetition may "
+                "come out otherwise."
+            )
+        else:
+            yield (
+                f"Gate `{gate.gate}` failed because {within} ({span(gate.low, gate.high)}): that the limit is kept was "
+                "not shown. More runs, windows or items make the interval narrower."
             )
 
 

@@ -46,13 +46,14 @@ def tradeoffs(variants: list[Measurement]) -> Iterator[Picture]:
         for index, m in timed:
             p = next((p for p in m.perplexity if (p.text.sha256, p.protocol) == key), None)
             if p is not None:
-                low, high = (p.value if end is None else end for end in (p.low, p.high))
-                points.append(_point(m, index, p.value, low, high))
+                points.append(_point(m, index, p.value, p.low, p.high))
         yield from _picture(f"perplexity-{number}", "Perplexity", "", one_line(text.description), cell, points)
 
 
-def _point(m: Measurement, index: int, quality: float, low: float, high: float) -> Point:
-    return Point(m.variant, index, m.latency[0].tokens_per_second, quality, low, high)
+def _point(m: Measurement, index: int, quality: float, low: float | None, high: float | None) -> Point:
+    """Where there is no interval, the point stands without one."""
+    ends = (quality if end is None else end for end in (low, high))
+    return Point(m.variant, index, m.latency[0].tokens_per_second, quality, *ends)
 
 
 def _picture(key: str, quality: str, unit: str, text: str, cell: str, points: list[Point]) -> Iterator[Picture]:

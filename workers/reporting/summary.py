@@ -279,7 +279,9 @@ def _fidelity(variants: list[Measurement], sha256: str) -> Iterator[Row]:
             agreement.append(NOT_MEASURED if index else Cell("100 %"))
             continue
         divergence.append(Cell(n.significant(f.kl), "", n.span(f.kl_low, f.kl_high)))
-        agreement.append(Cell(n.percent(f.top1_agreement)))
+        ends = (f.top1_agreement_low, f.top1_agreement_high)
+        spread = " to ".join(n.percent(end) for end in ends if end is not None)
+        agreement.append(Cell(n.percent(f.top1_agreement), "", spread))
     yield Row("KL divergence", "nats per token, KL(original ‖ variant)", tuple(divergence), key=True)
     yield Row("Top-1 agreement", "positions where both rank the same token first", tuple(agreement), key=True)
 

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from app.domain.benchmark_options import PerplexityBenchmark
 from app.domain.options import SelfText
-from app.domain.results import (
-    Perplexity,
-    Sample,
-    TextInfo,
-)
+from app.domain.results import Sample, TextInfo
 from app.errors import InvalidInput
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
@@ -111,7 +108,10 @@ def measure_quality(
         model = BlockModel.from_model(models[variant.name])
         for window in windows:
             if benchmark.perplexity is not None:
-                variant.perplexity.append(_perplexity(context, figures, model, window))
+                losses = _losses(context, figures, model, window)
+                theirs = None if variant.name == ORIGINAL else group[0].losses[window.text.sha256]
+                variant.losses[window.text.sha256] = losses
+                variant.perplexity.append(perplexity(losses, window, original=theirs))
             if benchmark.fidelity.enabled and variant.name != ORIGINAL:
                 found = divergence(original, model, window, progress=context.progress)
                 variant.fidelity.append(fidelity(found, window))
@@ -129,14 +129,17 @@ def measure_quality(
     return notes
 
 
-def _perplexity(context: StageContext, figures: KnownFigures, model: BlockModel, window: Windows) -> Perplexity:
+def _losses(context: StageContext, figures: KnownFigures, model: BlockModel, window: Windows) -> Tensor:
+    """The mean loss of each window: kept rather than its mean, since a variant is compared window by window."""
     settings = [window.text.sha256, window.protocol, window.overlap]
 
-    def measure() -> Perplexity:
-        return perplexity(window_losses(model, window, progress=context.progress), window)
+    def measure() -> list[float]:
+        losses = window_losses(model, window, progress=context.progress)
+        perplexity(losses, window)  # what is no perplexity is refused before it is kept
+        return losses.tolist()
 
-    found = figures.recall("perplexity", settings, TypeAdapter(Perplexity), measure)
-    return found.model_copy(update={"text": window.text})  # the same tokens, as this job describes them
+    found = figures.recall("perplexity", settings, TypeAdapter(list[float]), measure)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _tasks(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from app.domain.jobs import StageName
 from app.domain.results import (
     Fidelity,
@@ -37,6 +39,7 @@ class Variant:
     timed: bool = True  # whether speed and memory are measured too
     memory: Memory | None = None
     perplexity: list[Perplexity] = field(default_factory=list)
+    losses: dict[str, Tensor] = field(default_factory=dict)  # hash of a text's tokens → mean loss of each window
     fidelity: list[Fidelity] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     latency: list[LatencyCell] = field(default_factory=list)

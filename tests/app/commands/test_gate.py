@@ -41,12 +41,14 @@ def test_passed_is_0(service: Service, run: Run) -> None:
     assert "speedup (batch 1, 12 + 16 tokens) is 1.25" in result.stdout
 
 
-def test_no_gate_is_0_and_says_so(service: Service, run: Run) -> None:
+def test_no_gate_is_11_and_says_so(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     over(service, "succeeded")
     reports(service, "none")
     result = run("gate", JOB)
-    assert result.exit_code == 0
-    assert "no gate was set" in result.stderr
+    assert result.exit_code == 11
+    assert "The job has no gates" in result.stderr
+    assert "::error title=no gates::The job has no gates" in result.stdout
 
 
 def test_a_failed_gate_is_10(service: Service, run: Run) -> None:

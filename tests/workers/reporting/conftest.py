@@ -176,7 +176,15 @@ def variant(name: str, index: int) -> Measurement:
         fidelity=[]
         if index == 0
         else [
-            Fidelity(text=text, kl=kl, kl_low=kl * 0.94, kl_high=kl * 1.06, top1_agreement=agreement)
+            Fidelity(
+                text=text,
+                kl=kl,
+                kl_low=kl * 0.94,
+                kl_high=kl * 1.06,
+                top1_agreement=agreement,
+                top1_agreement_low=agreement * 0.98,
+                top1_agreement_high=agreement * 1.02,
+            )
             for text, kl, agreement in (
                 (HELD_OUT, [0, 1.31, 0.44][index], [1, 0.412, 0.631][index]),
                 (WIKI, [0, 1.48, 0.83][index], [1, 0.391, 0.548][index]),

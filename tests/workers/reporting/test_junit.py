@@ -35,6 +35,7 @@ def test_a_case_per_gate(report: Report) -> None:
         "value": "1.238317757",
         "low": "1.208317757",
         "high": "1.268317757",
+        "judged": "1.208317757",
     }
     failure = cases[1].find("failure")
     assert failure is not None

@@ -60,7 +60,7 @@ def kl_rows(left: Tensor, right: Tensor) -> Tensor:
 
 
 def fidelity(found: Divergence, windows: Windows) -> Fidelity:
-    """The figures, with the interval of the divergence over windows.
+    """The figures, with their intervals over windows.
 
     Raises:
         StageFailed: the divergence is not finite.
@@ -70,12 +70,15 @@ def fidelity(found: Divergence, windows: Windows) -> Fidelity:
             f"The KL divergence on {windows.text.description} is not finite: a model's arithmetic overflows in this "
             'dtype. Try "dtype": "float32".'
         )
-    weights = windows.counted().sum(1).double()
-    mean, low, high = mean_interval(found.kl.tolist(), weights=weights.tolist())
+    weights = windows.counted().sum(1).tolist()
+    mean, low, high = mean_interval(found.kl.tolist(), weights=weights)
+    same, least, most = mean_interval(found.agreement.tolist(), weights=weights)
     return Fidelity(
         text=windows.text,
         kl=max(mean, 0.0),  # rounding can put a divergence of nothing below zero
-        kl_low=max(low, 0.0),
-        kl_high=max(high, 0.0),
-        top1_agreement=float((found.agreement * weights).sum() / weights.sum()),
+        kl_low=None if low is None else max(low, 0.0),
+        kl_high=None if high is None else max(high, 0.0),
+        top1_agreement=same,
+        top1_agreement_low=least,
+        top1_agreement_high=most,
     )

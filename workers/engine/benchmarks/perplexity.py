@@ -38,8 +38,11 @@ def window_losses(model: BlockModel, windows: Windows, *, progress: Progress = n
     return losses
 
 
-def perplexity(losses: Tensor, windows: Windows) -> Perplexity:
+def perplexity(losses: Tensor, windows: Windows, *, original: Tensor | None = None) -> Perplexity:
     """The figure with its interval, from the mean loss of each window.
+
+    Args:
+        original: the original's losses on the same windows; None for the original itself.
 
     Raises:
         StageFailed: the losses are not finite.
@@ -50,12 +53,28 @@ def perplexity(losses: Tensor, windows: Windows) -> Perplexity:
             f"The loss on {name} is not finite: the model's arithmetic overflows in this dtype, or its weights are "
             'broken. Try "dtype": "float32".'
         )
-    mean, low, high = mean_interval(losses.tolist(), weights=windows.counted().sum(1).tolist())
+    weights = windows.counted().sum(1).tolist()
+    mean, low, high = mean_interval(losses.tolist(), weights=weights)
     if mean > 700:  # exp would overflow; a model so broken has no perplexity worth a number
         raise StageFailed(f"The loss on {name} is {mean:.0f} nats per token: the model predicts nothing.")
+    ratio: tuple[float | None, ...] = (None, None, None)
+    if original is not None:  # windows in pairs: one that is hard is so for both, and cancels
+        ratio = tuple(map(_exp, mean_interval((losses - original).tolist(), weights=weights)))
     return Perplexity(
-        text=windows.text, protocol=windows.protocol, value=exp(mean), low=exp(low), high=exp(min(high, 709.0))
+        text=windows.text,
+        protocol=windows.protocol,
+        value=exp(mean),
+        low=_exp(low),
+        high=_exp(high),
+        ratio=ratio[0],
+        ratio_low=ratio[1],
+        ratio_high=ratio[2],
     )
+
+
+def _exp(value: float | None) -> float | None:
+    """exp, of nothing nothing, and of what would overflow the most that there is."""
+    return None if value is None else exp(min(value, 709.0))
 
 
 def protocol_of(*, tokens: int, bos: Literal["each", "first", "none"], overlap: int = 0) -> str:

@@ -36,19 +36,38 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 def mean_interval(
     values: Sequence[float] | Floats, *, weights: Sequence[float] | None = None
-) -> tuple[float, float, float]:
-    """The mean with its 95 % interval: (mean, low, high).
+) -> tuple[float, float, float] | tuple[float, None, None]:
+    """The mean with its 95 % interval: (mean, low, high). One value has no interval.
 
     Args:
         weights: how much each value counts, such as the tokens of a window; resampled with it.
     """
     data = np.asarray(values, dtype=np.float64)
+    if len(data) == 1:
+        return float(data[0]), None, None
     if weights is None or len(set(weights)) == 1:
         low, high = _interval(data, mean=True)
         return float(data.mean()), low, high
     weighed = np.asarray(weights, dtype=np.float64)
     low, high = _interval(data, mean=True, weights=weighed)
     return float((data * weighed).sum() / weighed.sum()), low, high
+
+
+def drop_interval(
+    before: Sequence[float] | Floats, after: Sequence[float] | Floats
+) -> tuple[float, float, float] | tuple[float, None, None]:
+    """The mean of before - after over scores from 0 to 1, with its 95 % interval.
+
+    Where every item changed alike (above all, where none did), resampling finds no spread and would call a handful
+    of items certain. Then a share of 1 - 0.025^(1/n) of all items may have changed otherwise and not been among the n
+    (Clopper and Pearson 1934), as far as scores can.
+    """
+    differences = np.asarray(before, dtype=np.float64) - np.asarray(after, dtype=np.float64)
+    if (differences != differences[0]).any() or abs(differences[0]) > 1:
+        return mean_interval(differences)
+    same = float(differences[0])
+    unseen = 1 - ((1 - CONFIDENCE) / 2) ** (1 / len(differences))
+    return same, same - unseen * (1 + same), same + unseen * (1 - same)
 
 
 def ratio_interval(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:

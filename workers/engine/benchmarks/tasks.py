@@ -27,7 +27,7 @@ from app.domain.benchmark_options import TasksBenchmark
 from app.domain.catalog import near_name
 from app.domain.results import TaskScore
 from app.errors import InvalidInput, ServiceError, Unavailable
-from workers.engine.benchmarks.statistics import mean_interval
+from workers.engine.benchmarks.statistics import drop_interval
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
 
 PAPER_METRICS = {
@@ -211,7 +211,7 @@ def _score(run: TaskRun, original: TaskRun | None) -> TaskScore:
     drop = low = high = p_value = None
     if original is not None:
         before = np.array([original.items[item] for item in run.items], dtype=np.float64)
-        drop, low, high = mean_interval(before - values)
+        drop, low, high = drop_interval(before, values)
         p_value = mcnemar(before, values)
     return TaskScore(
         task=run.task,

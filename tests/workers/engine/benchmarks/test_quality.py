@@ -60,7 +60,41 @@ def test_fidelity_is_that_of_plain_transformers(
     found = fidelity(divergence(BlockModel.from_model(original), BlockModel.from_model(variant), window), window)
     assert found.kl == pytest.approx((p.exp() * (p - q)).sum(-1).mean().item(), rel=1e-5)
     assert found.top1_agreement == pytest.approx((p.argmax(-1) == q.argmax(-1)).double().mean().item())
+    assert found.kl_low is not None
+    assert found.kl_high is not None
     assert found.kl_low < found.kl < found.kl_high
+    assert found.top1_agreement_low is not None
+    assert found.top1_agreement_high is not None
+    assert 0 <= found.top1_agreement_low < found.top1_agreement < found.top1_agreement_high <= 1
+
+
+def test_a_ratio_of_perplexities_is_of_the_same_windows(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    window = Windows(make_ids(9, 14), TEXT, "p")
+    before, after = (
+        window_losses(BlockModel.from_model(make_model(**own)), window) for own in ({}, {"num_hidden_layers": 3})
+    )
+    original, found = perplexity(before, window), perplexity(after, window, original=before)
+    assert (original.ratio, original.ratio_low, original.ratio_high) == (None, None, None)
+    assert found.ratio == pytest.approx(found.value / original.value)
+    assert found.ratio_low is not None
+    assert found.ratio_high is not None
+    assert found.ratio_low < found.ratio < found.ratio_high
+    shifted = perplexity(before + 0.25, window, original=before)  # by as much on every window: there is no doubt
+    assert (shifted.ratio, shifted.ratio_low, shifted.ratio_high) == pytest.approx((1.2840254,) * 3)
+
+
+def test_a_single_window_has_no_interval(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    window = Windows(make_ids(1, 14), TEXT, "p")
+    first, second = BlockModel.from_model(make_model()), BlockModel.from_model(make_model(seed=1))
+    losses = window_losses(second, window)
+    found = perplexity(losses, window, original=window_losses(first, window))
+    assert (found.low, found.high, found.ratio_low, found.ratio_high) == (None,) * 4
+    distance = fidelity(divergence(first, second, window), window)
+    assert (distance.kl_low, distance.kl_high, distance.top1_agreement_low) == (None,) * 3
 
 
 def test_a_model_agrees_with_itself(

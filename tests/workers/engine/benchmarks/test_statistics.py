@@ -8,7 +8,14 @@ from scipy import stats  # type: ignore[import-untyped]  # ships no annotations
 
 from app.domain.results import Interval
 from workers.engine.benchmarks import statistics
-from workers.engine.benchmarks.statistics import half_width, mean_interval, median_interval, ratio_interval, widen
+from workers.engine.benchmarks.statistics import (
+    drop_interval,
+    half_width,
+    mean_interval,
+    median_interval,
+    ratio_interval,
+    widen,
+)
 
 
 def test_the_interval_of_a_mean_agrees_with_students() -> None:
@@ -51,6 +58,24 @@ def test_one_value_has_no_width_and_equal_values_none_either() -> None:
     assert median_interval([3.0] * 5) == Interval(median=3.0, low=3.0, high=3.0)
 
 
+def test_a_mean_of_one_value_has_no_interval() -> None:
+    assert mean_interval([3.0]) == (3.0, None, None)
+    assert mean_interval([3.0], weights=[7.0]) == (3.0, None, None)
+
+
+def test_items_that_all_stayed_are_no_certainty() -> None:
+    for count in (1, 40, 1000):
+        unseen = 1 - 0.025 ** (1 / count)  # the upper limit of Clopper and Pearson's interval of 0 in `count`
+        assert drop_interval([1.0] * count, [1.0] * count) == (0.0, pytest.approx(-unseen), pytest.approx(unseen))
+        assert drop_interval([0.0] * count, [1.0] * count) == (-1.0, -1.0, pytest.approx(-1 + 2 * unseen))
+        assert drop_interval([1.0] * count, [0.0] * count) == (1.0, pytest.approx(1 - 2 * unseen), 1.0)
+
+
+def test_items_that_changed_are_resampled() -> None:
+    before, after = np.array([1.0, 1, 0, 1, 0, 1, 1, 1] * 10), np.array([1.0, 0, 0, 1, 1, 1, 0, 1] * 10)
+    assert drop_interval(before, after) == mean_interval(before - after)
+
+
 def test_many_values_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.random.default_rng(2).normal(size=500)
     monkeypatch.setattr(statistics, "_CELLS", 50_000)
@@ -75,5 +100,7 @@ def test_weights_count_as_repetitions_do() -> None:
     weights = [1.0] * 30 + [3.0] * 30
     mean, low, high = mean_interval(values, weights=weights)
     assert mean == pytest.approx(np.average(values, weights=weights))
+    assert low is not None
+    assert high is not None
     assert low < mean < high
     assert mean_interval(values, weights=[2.0] * 60) == mean_interval(values)
