@@ -77,6 +77,7 @@ def test_a_ratio_of_perplexities_is_of_the_same_windows(
     )
     original, found = perplexity(before, window), perplexity(after, window, original=before)
     assert (original.ratio, original.ratio_low, original.ratio_high) == (None, None, None)
+    assert found.ratio is not None
     assert found.ratio == pytest.approx(found.value / original.value)
     assert found.ratio_low is not None
     assert found.ratio_high is not None

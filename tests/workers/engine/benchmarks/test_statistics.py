@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]  # ships no annotations
@@ -18,9 +20,17 @@ from workers.engine.benchmarks.statistics import (
 )
 
 
+def spread(values: Any, **more: Any) -> tuple[float, float, float]:
+    """The mean of several values with its interval, which there is."""
+    mean, low, high = mean_interval(values, **more)
+    assert low is not None
+    assert high is not None
+    return mean, low, high
+
+
 def test_the_interval_of_a_mean_agrees_with_students() -> None:
     data = np.random.default_rng(1).normal(10.0, 2.0, size=30)
-    mean, low, high = mean_interval(data)
+    mean, low, high = spread(data)
     expected = stats.t.interval(0.95, 29, loc=data.mean(), scale=data.std(ddof=1) / np.sqrt(30))
     assert mean == pytest.approx(data.mean())
     assert (low, high) == pytest.approx(expected, rel=0.01)
@@ -66,9 +76,10 @@ def test_a_mean_of_one_value_has_no_interval() -> None:
 def test_items_that_all_stayed_are_no_certainty() -> None:
     for count in (1, 40, 1000):
         unseen = 1 - 0.025 ** (1 / count)  # the upper limit of Clopper and Pearson's interval of 0 in `count`
-        assert drop_interval([1.0] * count, [1.0] * count) == (0.0, pytest.approx(-unseen), pytest.approx(unseen))
-        assert drop_interval([0.0] * count, [1.0] * count) == (-1.0, -1.0, pytest.approx(-1 + 2 * unseen))
-        assert drop_interval([1.0] * count, [0.0] * count) == (1.0, pytest.approx(1 - 2 * unseen), 1.0)
+        right, wrong = [1.0] * count, [0.0] * count
+        assert drop_interval(right, right) == pytest.approx((0.0, -unseen, unseen))
+        assert drop_interval(wrong, right) == pytest.approx((-1.0, -1.0, -1 + 2 * unseen))
+        assert drop_interval(right, wrong) == pytest.approx((1.0, 1 - 2 * unseen, 1.0))
 
 
 def test_items_that_changed_are_resampled() -> None:
@@ -79,7 +90,7 @@ def test_items_that_changed_are_resampled() -> None:
 def test_many_values_are_resampled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.random.default_rng(2).normal(size=500)
     monkeypatch.setattr(statistics, "_CELLS", 50_000)
-    mean, low, high = mean_interval(data)
+    mean, low, high = spread(data)
     assert low < mean < high
     assert high - low == pytest.approx(2 * 1.965 * data.std(ddof=1) / np.sqrt(500), rel=0.05)
 
@@ -98,9 +109,7 @@ def test_weights_count_as_repetitions_do() -> None:
     generator = np.random.default_rng(4)
     values = generator.normal(size=60)
     weights = [1.0] * 30 + [3.0] * 30
-    mean, low, high = mean_interval(values, weights=weights)
+    mean, low, high = spread(values, weights=weights)
     assert mean == pytest.approx(np.average(values, weights=weights))
-    assert low is not None
-    assert high is not None
     assert low < mean < high
     assert mean_interval(values, weights=[2.0] * 60) == mean_interval(values)
