@@ -5,9 +5,9 @@ head) is read once and stays. A block gets its tensors when its turn comes, whil
 and gives them up when the next is asked for. So memory holds two blocks, whatever the depth, and a sweep reads
 each byte of the weights once.
 
-Names on disk are not always names in memory: old checkpoints leave out prefixes, and mixtures of experts lie on
-disk expert by expert but in memory as one tensor. The conversion is transformers' own, taken apart by block, so
-that both ways of loading agree.
+Names on disk are not always names in memory, and mixtures of experts lie on disk expert by expert but in memory as one
+tensor. The conversion is transformers' own (`checkpoints/names_on_disk.py`), taken apart by block, so that both ways of
+loading agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,35 +22,14 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    dot_natural_key,
-    rename_source_key,
-)
 
 from app.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, shapes_of
 from workers.engine.models import trim_heap
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one tensor of the model is made: from one tensor on disk, or from several by a converter."""
-
-    target: str  # name in the model; of a converter, the first of the names that it makes
-    sources: tuple[tuple[str, str], ...]  # (pattern of the converter, name on disk)
-    converter: WeightConverter | None  # None where the tensor is taken as it is
-
-    def targets(self) -> list[str]:
-        if self.converter is None:
-            return [self.target]
-        first = self.converter.target_patterns[0]
-        return [self.target.replace(first, pattern) for pattern in self.converter.target_patterns]
 
 
 class Loader:
@@ -72,7 +50,7 @@ class Loader:
         self._dtype = dtype
         self._fp32 = tuple(model._get_dtype_plan(dtype))  # parameters that a family keeps in fp32
         self._prefix = architecture.blocks_prefix + "."
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        self._shapes = shapes_of(model)
         self._recipes: dict[int | None, list[Recipe]] = {}
         for recipe in recipes_of(checkpoint, model, self._shapes):
             self._recipes.setdefault(self._block_of(recipe.target), []).append(recipe)
@@ -226,28 +204,3 @@ def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel
         # the auto classes carry no annotations
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     return cast(PreTrainedModel, model)
-
-
-def recipes_of(checkpoint: Checkpoint, model: PreTrainedModel, shapes: dict[str, tuple[int, ...]]) -> list[Recipe]:
-    """Recipes for all tensors of `model` that the checkpoint has; what it has beyond is passed over.
-
-    This follows the order of transformers' own loading, natural order of names included: experts are stacked in
-    the order in which they come.
-    """
-    conversions = get_model_conversion_mapping(model)
-    renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
-    by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
-    names = cast(dict[str, Any], shapes)
-    base = model.base_model_prefix
-    sources: dict[str, list[tuple[str, str]]] = {}
-    for name in sorted(checkpoint.names(), key=dot_natural_key):
-        target, pattern = rename_source_key(name, renamings, converters, base, names)
-        if target not in shapes and name in shapes:
-            target, pattern = rename_source_key(name, [], [], base_model_prefix=base, meta_state_dict=names)
-        if target in shapes:
-            sources.setdefault(target, []).append((pattern or "", name))
-    return [
-        Recipe(target, tuple(found), by_pattern[found[0][0]] if found[0][0] else None)
-        for target, found in sources.items()
-    ]

@@ -8,6 +8,7 @@ name, the MLP the other child with weights of two dimensions.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -49,16 +50,21 @@ _NORM = re.compile(r"norm|^ln_", re.I)
 def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     """The model of `config` on the meta device: modules and shapes, no weights.
 
+    It is built without quantisation, whose packages need not be here to know the shapes.
+
     Raises:
         BadCheckpoint: the config's values do not build a model of its family.
     """
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
+    plain = copy.deepcopy(config)
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
     try:
         with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
             # the auto classes carry no annotations
-            model = cast("PreTrainedModel", AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+            model = cast("PreTrainedModel", AutoModelForCausalLM.from_config(plain))  # type: ignore[no-untyped-call]
             model.tie_weights()  # which is left out together with the random numbers
             return model
     except Exception as error:  # whatever a family's constructor raises on values that do not fit together

@@ -42,6 +42,11 @@ def block_of(name: str, prefix: str) -> int | None:
     return int(match[2]) if match and match[1] == prefix else None
 
 
+def in_a_stack(name: str) -> bool:
+    """Whether the tensor belongs to a numbered layer of any stack."""
+    return _BLOCK.match(name) is not None
+
+
 def block_stacks(names: Iterable[str]) -> dict[str, set[int]]:
     """Each prefix of numbered layers with the numbers that occur, the one with most tensors first.
 

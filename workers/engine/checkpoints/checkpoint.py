@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 
 from app.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.block_names import check_layer_count
+from workers.engine.checkpoints.own_head import has_own_head
 from workers.engine.checkpoints.safetensors_file import (
     SafetensorsHeader,
     TensorEntry,
@@ -32,6 +34,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+_PIECE = 1 << 24  # bytes of a tensor that are compared at a time
 MAX_JSON_BYTES = 100_000_000  # config and index; the largest real index has a few megabytes
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -63,11 +66,12 @@ class Checkpoint:
     def __init__(self, path: Path, config: dict[str, Any], headers: Sequence[SafetensorsHeader]) -> None:
         """Use `Checkpoint.open`, which also checks that the parts agree."""
         self.path = path
-        self.config = config
         self.headers = tuple(headers)
         self.bytes_read = 0  # bytes of weights that `read` has fetched so far
         self._lock = Lock()
         self._tensors = {entry.name: (header, entry) for header in headers for entry in header.tensors}
+        # What config.json says, but for what the files contradict: a head of their own is not tied.
+        self.config = {**config, "tie_word_embeddings": False} if has_own_head(self, config) else config
 
     @classmethod
     def open(cls, path: Path, *, roots: Sequence[Path] | None = None) -> Checkpoint:
@@ -143,6 +147,22 @@ class Checkpoint:
         with self._lock:
             self.bytes_read += entry.nbytes
         return buffer.view(dtype).reshape(entry.shape)
+
+    def same_values(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same numbers, whatever their dtypes; those of one dtype are read in pieces."""
+        (file, entry), (other_file, other_entry) = self._entry(one), self._entry(other)
+        if entry.shape != other_entry.shape:
+            return False
+        if entry.dtype != other_entry.dtype:
+            return torch.equal(self.read(one).double(), self.read(other).double())
+        for start in range(0, entry.nbytes, _PIECE):
+            size = min(_PIECE, entry.nbytes - start)
+            pieces = bytearray(size), bytearray(size)
+            for piece, path, held in zip(pieces, (file.path, other_file.path), (entry, other_entry), strict=True):
+                _read_into(memoryview(piece), path, replace(held, start=held.start + start, nbytes=size))
+            if pieces[0] != pieces[1]:
+                return False
+        return True
 
     def _entry(self, name: str) -> tuple[SafetensorsHeader, TensorEntry]:
         try:

@@ -1,15 +1,15 @@
 """Write a checkpoint again with some of its tensors changed: copy the files, then overwrite byte ranges.
 
 A recovered model has the shapes, names and dtypes of the pruned one, so its files differ from the pruned files in
-the bytes of some tensors and in nothing else. The tied head stays a single tensor, shards stay the shards that they
-were, the config is the same to the byte, and one tensor at a time is in memory.
+the bytes of some tensors and in nothing else. A tied head that is one tensor stays one, shards stay the shards that
+they were, the config is the same to the byte, and one tensor at a time is in memory.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -58,11 +58,23 @@ def patch_checkpoint(
     part.rename(target)
 
 
-def name_on_disk(names: Iterable[str], parameter: str, *, base_prefix: str) -> str | None:
-    """What a checkpoint calls a model's parameter: its own name, or that without the base model's prefix."""
-    held = names if isinstance(names, set | frozenset) else set(names)
-    bare = parameter.removeprefix(base_prefix + ".")
-    return next((name for name in (parameter, bare) if name in held), None)
+def together(source: Checkpoint, names: Sequence[str], change: Change) -> dict[str, Change]:
+    """`change` for a tensor that is stored under each of `names`: it is made once, and all get the same values.
+
+    Where they differ in dtype, the values are rounded to every one, or they would differ when they are read again.
+    """
+    made: list[Tensor] = []
+    dtypes = {TORCH_DTYPES[source.dtype(name)] for name in names}
+
+    def once(before: Tensor) -> Tensor:
+        if not made:
+            after = change(before).detach()
+            for dtype in sorted(dtypes, key=str) if len(dtypes) > 1 else ():
+                after = after.to(dtype).float()
+            made.append(after)
+        return made[0]
+
+    return dict.fromkeys(names, once if len(names) > 1 else change)
 
 
 def _changed(before: Tensor, change: Change, name: str) -> Tensor:

@@ -142,15 +142,7 @@ def _check_blocks(
 
 def portraits(config: PretrainedConfig, architecture: Architecture) -> list[dict[str, Any]]:
     """What tells the blocks of the model apart, block by block, from the model built without weights."""
-    return [_portrait(block) for block in skeleton(_plain(config)).get_submodule(architecture.blocks_prefix).children()]
-
-
-def _plain(config: PretrainedConfig) -> PretrainedConfig:
-    """Without quantisation, whose packages need not be here to know the blocks' shapes."""
-    plain = copy.deepcopy(config)
-    if hasattr(plain, "quantization_config"):
-        del plain.quantization_config
-    return plain
+    return [_portrait(block) for block in skeleton(config).get_submodule(architecture.blocks_prefix).children()]
 
 
 def _portrait(block: nn.Module) -> dict[str, Any]:

@@ -32,12 +32,13 @@ from workers.engine.blocks import BlockModel, InMemory
 from workers.engine.catching import Call
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.names_on_disk import recipes_of, shapes_of
 from workers.engine.checkpoints.safetensors_file import shown
 from workers.engine.halves import HALVES_OF_A_BLOCK, Half
 from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.depth_config import QUANTIZER_KEYS
 from workers.engine.pruning.modeling_secateur import remove_half
-from workers.engine.streaming import empty_model, recipes_of
+from workers.engine.streaming import empty_model
 
 _TOKENS = 3
 _DTYPE = torch.bfloat16  # of which alone the meta device has the grouped products of experts
@@ -116,9 +117,8 @@ def _refused(architecture: Architecture, reason: str) -> UnsupportedModel:
 def _stored(checkpoint: Checkpoint, model: PreTrainedModel, architecture: Architecture) -> dict[str, tuple[int, str]]:
     """Of each tensor on disk that belongs to a block, which parameter it makes, or helps to make."""
     prefix = f"{architecture.blocks_prefix}."
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {}
-    for recipe in recipes_of(checkpoint, model, shapes):
+    for recipe in recipes_of(checkpoint, model, shapes_of(model)):
         if recipe.target.startswith(prefix):
             number, _, name = recipe.target.removeprefix(prefix).partition(".")
             found.update({source: (int(number), name) for _, source in recipe.sources})

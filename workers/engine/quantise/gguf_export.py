@@ -172,14 +172,17 @@ def _plan(checkpoint: Checkpoint, config: Any, type_name: str, pointer: str) -> 
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[architecture], config.num_hidden_layers)
     plan = []
-    for name in checkpoint.names():
+    stored = checkpoint.names()
+    for name in stored:
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if new is None:
             raise UnsupportedModel.field(
                 pointer, f"llama.cpp has no name for the tensor {name}.", expected="a plain model of its type"
             )
         if new == "output.weight" and config.tie_word_embeddings:
-            continue
+            if any(names.get_name(other, try_suffixes=(".weight",)) == "token_embd.weight" for other in stored):
+                continue
+            new = "token_embd.weight"  # the tied matrix is stored under the head's name alone
         rotary = None
         if architecture == "llama" and ".attn_q." in new:
             rotary = config.num_attention_heads

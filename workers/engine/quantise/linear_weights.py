@@ -26,8 +26,8 @@ from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
+from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.new_folder import new_folder
-from workers.engine.checkpoints.patch import name_on_disk
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.loader import needs_loader
@@ -69,14 +69,26 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
             f'Linear layers are quantised, and a "{architecture.family}" model has most of its weights elsewhere.',
             expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
         )
-    linear = [name for name, module in skeleton(as_config(source.config)).named_modules() if type(module) is nn.Linear]
+    model = skeleton(as_config(source.config))
+    linear = [name for name, module in model.named_modules() if type(module) is nn.Linear]
     inside = [name for name in linear if name.startswith(architecture.blocks_prefix + ".")]
-    names = set(source.names())
+    if not inside:
+        raise UnsupportedModel.field(
+            pointer,
+            f'The blocks of a "{architecture.family}" model have no plain linear layers that could be quantised.',
+            expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
+        )
+    names = names_on_disk(model, source)
     tensors = {}
     for module in inside:
-        name = name_on_disk(names, f"{module}.weight", base_prefix=architecture.base_prefix)
-        if name is None:
-            continue  # shared with another, or left out by the family
+        held = names[f"{module}.weight"]
+        if len(held) != 1:
+            raise UnsupportedModel.field(
+                pointer,
+                f"The checkpoint stores the weight of {module} in another form, or more than once.",
+                expected="a checkpoint with one tensor for each linear layer",
+            )
+        name = held[0]
         columns = source.shape(name)[1]
         if group_size is not None and columns % group_size:
             raise InvalidInput.field(

@@ -22,7 +22,7 @@ from workers.engine.recovery.job import (
     training_tokens,
 )
 from workers.engine.recovery.training import Sequences, train_all
-from workers.engine.recovery.weights import stored_names, write_weights
+from workers.engine.recovery.weights import check_writable, write_weights
 
 
 def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
@@ -37,7 +37,7 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
     start, notes = healed_start(job, options, ids)
     model = job.load(start, whole=True)
     train_all(model)
-    stored_names(model, Checkpoint.open(start))  # refused before the training, not after
+    check_writable(model, Checkpoint.open(start))  # refused before the training, not after
     settings = settings_of(
         options,
         schedule="cosine",

@@ -50,7 +50,7 @@ from workers.engine.recovery.teacher import (
     top_predictions,
 )
 from workers.engine.recovery.training import Sequences, train_all
-from workers.engine.recovery.weights import stored_names, write_weights
+from workers.engine.recovery.weights import check_writable, write_weights
 from workers.engine.runtime import available_memory
 
 # Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
@@ -102,7 +102,7 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
         if options.train == "after_cut":
             notes.append(_leave_before_cut(model, job.kept))
         try:
-            stored_names(model, Checkpoint.open(start))  # refused before the training, not after
+            check_writable(model, Checkpoint.open(start))  # refused before the training, not after
         except UnsupportedModel as error:
             if options.train != "auto":
                 raise

@@ -34,7 +34,8 @@ from workers.engine.benchmarks.windows import batches
 from workers.engine.blocks import Block, BlockModel
 from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
+from workers.engine.checkpoints.names_on_disk import names_on_disk
+from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 from workers.engine.models import free_memory
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
@@ -225,16 +226,15 @@ def write_healed(job: RecoveryJob, healed: Sequence[Healed], target: Path) -> No
     checkpoint = Checkpoint.open(job.pruned)
     model = job.load(job.pruned)
     architecture = BlockModel.from_model(model).architecture
-    names = set(checkpoint.names())
+    names = names_on_disk(model, checkpoint)
     changes: dict[str, Change] = {}
     for cut in healed:
         block = f"{architecture.blocks_prefix}.{list(job.kept).index(cut.block)}"
         path = f"{block}.{_down_path(architecture)}"
         turned = isinstance(model.get_submodule(path), Conv1D)
         for part in ("weight", "bias"):
-            name = name_on_disk(names, f"{path}.{part}", base_prefix=architecture.base_prefix)
-            if name is not None:
-                changes[name] = _folding(cut.map, turned=turned or part == "bias")
+            held = names.get(f"{path}.{part}", ())  # not every projection has a bias
+            changes.update(together(checkpoint, held, _folding(cut.map, turned=turned or part == "bias")))
     del model
     shutil.rmtree(target, ignore_errors=True)
     patch_checkpoint(checkpoint, target, changes)

@@ -25,7 +25,8 @@ from app.domain.recovery_options import DistillRecovery, LoraRecovery
 from app.errors import UnsupportedModel
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
+from workers.engine.checkpoints.names_on_disk import names_on_disk
+from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.healing import healed_start
@@ -140,16 +141,15 @@ def write_merged(
         source: the checkpoint that `model` was loaded from.
     """
     checkpoint = Checkpoint.open(source)
-    names = set(checkpoint.names())
     inner = cast(PreTrainedModel, model.get_base_model())
-    base_prefix = architecture_of(inner.config).base_prefix
+    names = names_on_disk(inner, checkpoint)
     changes: dict[str, Change] = {}
     for path, layer in inner.named_modules():
         if isinstance(layer, LoraLayer):
-            name = name_on_disk(names, f"{path}.weight", base_prefix=base_prefix)
-            if name is None:
+            held = names[f"{path}.weight"]
+            if not held:
                 raise UnsupportedModel(f"The checkpoint stores {path}.weight in a form that adapters cannot go into.")
-            changes[name] = _merging(layer, machine.device)
+            changes.update(together(checkpoint, held, _merging(layer, machine.device)))
     patch_checkpoint(checkpoint, target, changes, progress=progress)
 
 

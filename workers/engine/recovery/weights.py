@@ -1,4 +1,8 @@
-"""Writing a model whose own weights were trained, in the names and dtypes of the checkpoint that it came from."""
+"""Writing a model whose own weights were trained, in the names and dtypes of the checkpoint that it came from.
+
+A parameter that the files hold under several names, as where a tied head is stored beside its embedding, is written
+under all of them: a file that kept the old head would be read as a model with two matrices, which nobody trained.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,39 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from app.errors import UnsupportedModel
-from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.patch import Change, name_on_disk, patch_checkpoint
+from workers.engine.checkpoints.names_on_disk import names_on_disk
+from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 
 
-def stored_names(model: PreTrainedModel, checkpoint: Checkpoint) -> dict[str, nn.Parameter]:
-    """Each parameter that requires a gradient, by its name in the checkpoint.
+def check_writable(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Say before a training whether `write_weights` could write what it trains.
 
     Raises:
-        UnsupportedModel: the checkpoint keeps one in another form, such as experts one by one.
+        UnsupportedModel: the checkpoint keeps a parameter in another form, such as experts one by one.
     """
-    names = set(checkpoint.names())
-    prefix = architecture_of(model.config).base_prefix
-    found = {}
-    for name, parameter in model.named_parameters():  # a tied head comes once, as the embedding
-        if not parameter.requires_grad:
-            continue
-        stored = name_on_disk(names, name, base_prefix=prefix)
-        if stored is None or checkpoint.shape(stored) != tuple(parameter.shape):
+    names = names_on_disk(model, checkpoint)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not names[name]:
             raise UnsupportedModel(
                 f"The checkpoint of this {model.config.model_type} model does not hold {name} as it is computed with, "
                 "so trained weights could not be written back. Train adapters instead."
             )
-        found[stored] = parameter
-    return found
 
 
 def write_weights(model: PreTrainedModel, source: Path, target: Path) -> None:
-    """Write the checkpoint `source` with the trained weights of `model`, rounded to the dtypes on disk."""
+    """Write the checkpoint `source` with the trained weights of `model`, rounded to the dtypes on disk.
+
+    Raises:
+        UnsupportedModel: as `check_writable`.
+    """
     checkpoint = Checkpoint.open(source)
-    changes = {name: _to(parameter) for name, parameter in stored_names(model, checkpoint).items()}
+    check_writable(model, checkpoint)
+    names = names_on_disk(model, checkpoint)
+    changes: dict[str, Change] = {}
+    for name, parameter in model.named_parameters():  # a shared one comes once, and has all names of its sharers
+        if parameter.requires_grad:
+            changes.update(together(checkpoint, names[name], _to(parameter)))
     patch_checkpoint(checkpoint, target, changes)
 
 

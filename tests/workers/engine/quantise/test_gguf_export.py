@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import gguf
 import pytest
 import torch
 from gguf.quants import dequantize
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -214,3 +216,24 @@ def test_nothing_is_written_over(checkpoint: Callable[..., tuple[Any, Path]], tm
     (tmp_path / "out").mkdir()
     with pytest.raises(StageFailed, match="exists already"):
         export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+
+
+@pytest.mark.parametrize("stored", ["a head of its own", "the head alone"])
+def test_the_head_is_that_of_the_files_whatever_the_config_says_of_it(
+    stored: str, checkpoint: Callable[..., tuple[Any, Path]], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    model, source = checkpoint(tie_word_embeddings=stored == "the head alone")
+    if stored == "the head alone":
+        tensors = load_file(source / "model.safetensors")
+        tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+        save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    else:
+        config = json.loads((source / "config.json").read_text())
+        (source / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="F16")
+    names = {tensor.name for tensor in read_gguf_header(tmp_path / "out" / "model.gguf").tensors}
+    assert ("output.weight" in names) == (stored == "a head of its own")
+    import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
+    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.allclose(back(make_ids()).logits, model(make_ids()).logits, atol=5e-3)
