@@ -15,7 +15,6 @@ from app.errors import InvalidInput
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.checkpoints.block_names import in_a_stack
-from workers.engine.checkpoints.names_on_disk import recipes_of, shapes_of
 
 if TYPE_CHECKING:
     from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -33,6 +32,9 @@ def has_own_head(checkpoint: Checkpoint, written: Mapping[str, Any]) -> bool:
         config = as_config(dict(written))
         if not getattr(config, "tie_word_embeddings", False):
             return False
+        # Imported here: it brings the model classes along, which few checkpoints need to be opened.
+        from workers.engine.checkpoints.names_on_disk import recipes_of, shapes_of
+
         model = skeleton(config)
     except InvalidInput:  # who needs the model says what is wrong with its config
         return False
