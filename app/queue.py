@@ -1,8 +1,11 @@
-"""The Celery instance. A message is a hint to wake up: it names a stage, and the truth about it is in Postgres.
+"""The Celery instance. A message is a hint to wake up: it names a stage that waits, and Postgres has the truth.
+
+The worker that it wakes takes the stage whose turn it is, which may be another one (`app.db.stages.next_waiting`): what
+counts is that there are as many messages as stages that wait, and not which one comes first.
 
 So nothing is lost with the broker but a little time. Sending is best effort with a short time-out, always after the
-commit of the row; what nobody claimed is sent again by the janitor. A message that comes twice, or to the wrong time,
-finds its stage taken and does nothing. Hence the settings:
+commit of the row; what nobody claimed is sent again by the janitor. A message too many
+finds no stage and does nothing. Hence the settings:
 
 - A message is taken out of Redis by the worker that gets it, for good: see `app/redis_transport.py`. There is no
   redelivery after a time-out, which would run long stages twice; a dead worker is noticed by the lease of its stage.

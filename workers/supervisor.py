@@ -1,4 +1,4 @@
-"""One stage from claim to commit: take it, run its process, relay its events, end it.
+"""One stage from claim to commit: take the one whose turn it is, run its process, relay its events, end it.
 
 The process does the work and knows nothing of all this; the database decides. Every write carries the claim's fencing
 token, so a supervisor that was believed dead finds its writes refused, stops its process and leaves no trace but an
@@ -52,7 +52,7 @@ class Interrupted(Exception):
 
 
 class Supervisor:
-    """Runs stages for one worker; each thread of the pool calls `run_stage`."""
+    """Runs stages for one worker; each thread of the pool calls `run_next`."""
 
     def __init__(
         self,
@@ -75,8 +75,8 @@ class Supervisor:
         """The worker shuts down: running stages are stopped and put back into the queue."""
         self.stopping.set()
 
-    def run_stage(self, stage_id: UUID) -> None:
-        """Run the stage if it waits for a worker; do nothing if it does not."""
+    def run_next(self) -> None:
+        """Run the stage whose turn it is; do nothing if none waits for a worker."""
         if self.stopping.is_set():
             return  # it waits in the database, and is sent again
         worker = f"{socket.gethostname()}:{os.getpid()}#{uuid.uuid4().hex[:8]}"
@@ -84,13 +84,13 @@ class Supervisor:
         try:
             claim = persist(
                 self.sessions,
-                lambda session: claims.claim(session, stage_id, worker=worker, lease_seconds=lease),
+                lambda session: claims.claim_next(session, worker=worker, lease_seconds=lease),
                 give_up=self.stopping.is_set,
             )
         except GaveUp:
             return
         if claim is None:
-            logger.debug("stage %s does not wait for a worker", stage_id)
+            logger.debug("no stage waits for a worker")
             return
         logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
         keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)

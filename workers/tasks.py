@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from uuid import UUID
 
 from workers.supervisor import Supervisor
 
+logger = logging.getLogger(__name__)
+
 
 def make_run_stage(supervisor: Callable[[], Supervisor]) -> Callable[[str], None]:
-    """The task that a message about a stage runs, on the worker's supervisor."""
+    """The task that a message runs, on the worker's supervisor."""
 
     def run_stage(stage_id: str) -> None:
-        """Run the stage if it waits for a worker; a message that comes twice or late does nothing."""
-        supervisor().run_stage(UUID(stage_id))
+        """Run the stage whose turn it is, be it this one or another: a message only says that there is work."""
+        logger.debug("woken up for stage %s", stage_id)
+        supervisor().run_next()
 
     return run_stage

@@ -1,8 +1,9 @@
 """What a worker does with a stage: take it, keep it, tell of it, and end it, each in one short transaction.
 
-A claim is one conditional UPDATE that counts the stage's fencing token up; every later write carries the token and is
-refused where the row has another, or where the job was deleted. So whatever a worker does that was stopped, cut off or
-believed dead, the stage is ended once: `Ended.state` is None for a worker that came too late.
+A worker takes the stage whose turn it is, whatever woke it up. A claim is one conditional UPDATE that counts the stage's
+fencing token up; every later write carries the token and is refused where the row has another, or where the job was
+deleted. So whatever a worker does that was stopped, cut off or believed dead, the stage is ended once: `Ended.state` is
+None for a worker that came too late.
 
 A connection that is lost during COMMIT leaves open whether it was done. All functions here may therefore be called
 again with the same claim: what is committed already is found, and not done twice.
@@ -22,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from app.db import artifacts, events, jobs, reports
 from app.db.artifacts import NewArtifact
-from app.db.stages import waiting_id
+from app.db.stages import next_waiting, waiting_id
 from app.db.tables import Job, Stage
 from app.db.transitions import move_job, move_stage
 from app.domain.jobs import StageName, State, Verdict
@@ -59,6 +60,18 @@ class Ended:
 
 
 LOST = Ended(None)
+
+
+def claim_next(session: Session, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take the stage whose turn it is (`stages.next_waiting`); None if no stage waits. `worker` as for `claim`."""
+    mine = select(Stage.id).where(Stage.worker == worker, Stage.lease_expires_at.is_not(None))
+    stage_id = session.scalar(mine) or next_waiting(session)
+    while stage_id is not None:
+        taken = claim(session, stage_id, worker=worker, lease_seconds=lease_seconds)
+        if taken is not None:
+            return taken
+        stage_id = next_waiting(session)  # what stood there was claimed or cancelled while its job's row was waited for
+    return None
 
 
 def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float) -> Claim | None:

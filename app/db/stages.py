@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select, update
@@ -25,6 +26,29 @@ def get(session: Session, stage_id: UUID) -> Stage | None:
 def waiting_id(job: Job) -> UUID | None:
     """The stage of this job that waits for a worker, if any: whose message is to be sent after commit."""
     return next((s.id for s in job.stages if s.state is State.QUEUED and s.enqueued_at is not None), None)
+
+
+def next_waiting(session: Session) -> UUID | None:
+    """The stage that a free worker should take now, with its job's row locked; None if none waits.
+
+    Jobs that have begun go before those that have not, and then older ones before newer ones: so jobs end one after the
+    other, and not all of them last. A job that somebody else holds locked is passed over, since another worker is just
+    claiming its stage; only where nothing else waits is it waited for, since it may only be looked at or cancelled.
+    """
+    begun_first = select(Stage.id).join(Job, Job.id == Stage.job_id).where(*_claimable())
+    begun_first = begun_first.order_by(Stage.position == 0, Stage.job_id).limit(1)
+    unlocked = session.scalar(begun_first.with_for_update(of=Job, skip_locked=True))
+    return unlocked or session.scalar(begun_first.with_for_update(of=Job))
+
+
+def _claimable() -> tuple[Any, ...]:
+    """What `claims.claim` asks of a stage and its job."""
+    return (
+        Stage.state == State.QUEUED,
+        Stage.enqueued_at.is_not(None),
+        Job.state.in_([State.QUEUED, State.RUNNING]),
+        (Job.deadline_at.is_(None)) | (Job.deadline_at > func.now()),
+    )
 
 
 def count_waiting(session: Session) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -119,6 +120,17 @@ def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(steady: 
     assert figures == {"loss": None, "text": "nul \ufffd"}
     assert steady.logged(job_id, r"^postgresql://user:\*\*\*@host/name$")
     assert len(steady.logged(job_id, "no event")) == 2
+
+
+def test_jobs_at_once_end_one_after_the_other(service: Service) -> None:
+    """On one slot: a job's next stage goes before another job's first, though its message came last."""
+    submitted = [service.submit(seed=seed) for seed in range(4)]
+    service.worker()
+    ended = [service.settled(job_id) for job_id in submitted]
+    for one, next_one in itertools.pairwise(ended):
+        assert one.finished_at is not None
+        assert next_one.started_at is not None
+        assert one.finished_at <= next_one.started_at
 
 
 # 2 -- SIGKILL of the stage process; 6 -- a message that comes while the stage runs

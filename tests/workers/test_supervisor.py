@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine
 
-from app.db import artifacts, jobs, stages
+from app.db import artifacts, claims, jobs, stages
 from app.db.session import SessionFactory, make_session_factory, unit_of_work
 from app.domain.jobs import StageName, State
 from app.settings import Settings
@@ -67,10 +67,9 @@ def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None
 def drive(service: Service, supervisor: Supervisor, job_id: UUID, *, stages_: int = 100) -> None:
     """Run the job's stages, one after the other, as messages would have it."""
     for _ in range(stages_):
-        stage_id = stages.waiting_id(service.job(job_id))
-        if stage_id is None:
+        if stages.waiting_id(service.job(job_id)) is None:
             return
-        supervisor.run_stage(stage_id)
+        supervisor.run_next()
 
 
 def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> None:
@@ -87,28 +86,26 @@ def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> No
 
 
 def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Supervisor) -> None:
+    supervisor.run_next()  # no stage waits
     job_id = service.submit(send=False)
-    later = service.job(job_id).stages[3].id
-    supervisor.run_stage(later)  # its turn has not come
-    assert service.job(job_id).state is State.QUEUED
-    first = service.job(job_id).stages[0].id
-    supervisor.run_stage(first)
-    supervisor.run_stage(first)
-    assert service.started(job_id, "score") == 1
+    with unit_of_work(service.sessions) as session:
+        claims.claim_next(session, worker="another", lease_seconds=60)
+    supervisor.run_next()
+    assert service.started(job_id, "score") == 0
+    assert service.job(job_id).stages[0].worker == "another"
 
 
 # fault 3: between writing the artifacts and committing, and just after the commit
 
 WORKER_THAT_DIES = """
 import os, signal, sys
-from uuid import UUID
 from app.db.session import session_factory
 from app.settings import get_settings
 from app.storage import LocalStore
 from workers.forkserver import ForkServer
 from workers.supervisor import Supervisor
 
-where, stage_id = sys.argv[1:]
+[where] = sys.argv[1:]
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -121,7 +118,7 @@ class Store(LocalStore):
 settings = get_settings()
 store = Store(settings.data_dir / "artifacts")
 forkserver = ForkServer(settings.stage_entry, ())
-Supervisor(settings, session_factory(settings), store, forkserver, send=die).run_stage(UUID(stage_id))
+Supervisor(settings, session_factory(settings), store, forkserver, send=die).run_next()
 """
 
 
@@ -132,10 +129,9 @@ def test_a_worker_killed_around_the_commit(
     """The process is not run again: what it left is published by the next attempt, and the orphan is deleted."""
     job_id = service.submit(send=False)
     for name in STAGES[:-1]:
-        stage_id = stages.waiting_id(service.job(job_id))
         names = ("database_url", "data_dir", "stage_entry", "lease_seconds", "heartbeat_seconds")
         environment = {f"SECATEUR_{key.upper()}": str(getattr(service.settings, key)) for key in names}
-        command = [sys.executable, "-c", WORKER_THAT_DIES, where, str(stage_id)]
+        command = [sys.executable, "-c", WORKER_THAT_DIES, where]
         assert subprocess.run(command, env={**os.environ, **environment}, check=False).returncode == -signal.SIGKILL
         stage = next(stage for stage in service.job(job_id).stages if stage.name == name)
         assert stage.state is (State.RUNNING if where == "before the commit" else State.SUCCEEDED)

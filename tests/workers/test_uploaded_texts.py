@@ -68,8 +68,8 @@ def submit(service: Service, dataset: Dataset, *, seed: int = 0) -> UUID:
 
 
 def drive(service: Service, supervisor: Supervisor, job_id: UUID) -> None:
-    while (stage_id := stages.waiting_id(service.job(job_id))) is not None:
-        supervisor.run_stage(stage_id)
+    while stages.waiting_id(service.job(job_id)) is not None:
+        supervisor.run_next()
 
 
 def make(service: Service, store: ArtifactStore, forkserver: ForkServer) -> Supervisor:
