@@ -260,7 +260,7 @@ def test_many_workers_race_for_one_stage(sessions: SessionFactory) -> None:
 def test_a_job_that_has_begun_goes_before_one_that_has_not(session: Session) -> None:
     """And an older one before a newer one; each job ends before the next begins where there is one worker."""
     created = [insert(session) for _ in range(3)]
-    order = []
+    order: list[object] = []
     while (claim := claims.claim_next(session, worker=f"w{len(order)}", lease_seconds=30)) is not None:
         order.append((claim.job_id, claim.name))
         finish(session, claim)
