@@ -1,9 +1,9 @@
 """What a worker does with a stage: take it, keep it, tell of it, and end it, each in one short transaction.
 
-A worker takes the stage whose turn it is, whatever woke it up. A claim is one conditional UPDATE that counts the stage's
-fencing token up; every later write carries the token and is refused where the row has another, or where the job was
-deleted. So whatever a worker does that was stopped, cut off or believed dead, the stage is ended once: `Ended.state` is
-None for a worker that came too late.
+A worker takes the stage whose turn it is, whatever woke it up. A claim is one conditional UPDATE that counts the
+stage's fencing token up; every later write carries the token and is refused where the row has another, or where the job
+was deleted. So whatever a worker does that was stopped, cut off or believed dead, the stage is ended once:
+`Ended.state` is None for a worker that came too late.
 
 A connection that is lost during COMMIT leaves open whether it was done. All functions here may therefore be called
 again with the same claim: what is committed already is found, and not done twice.
