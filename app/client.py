@@ -34,7 +34,7 @@ from app.schemas.artifacts import Artifact, ArtifactList
 from app.schemas.catalog import Catalog
 from app.schemas.datasets import Dataset
 from app.schemas.events import Event, EventPage, LogLine, LogPage
-from app.schemas.health import Readiness
+from app.schemas.health import Health, Readiness
 from app.schemas.jobs import Job, JobSummary
 from app.schemas.page import Page
 from app.server_sent_events import read_events
@@ -322,6 +322,10 @@ class Client:
     def catalog(self) -> Catalog:
         """What the service offers."""
         return self._model(Catalog, "GET", "/catalog")
+
+    def health(self) -> Health:
+        """That the API process answers, and which one."""
+        return self._model(Health, "GET", "/healthz", repeat=False)
 
     def ready(self) -> Readiness:
         """Whether the service can work, check by check."""

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -46,7 +47,8 @@ class PostgresServer:
         self._binaries = _postgres_binaries()
         self._account = _account_for_postgres()
         self._socket_dir = _socket_dir(self.folder)
-        self._server = FolderServer(self.folder)
+        # where PostgreSQL runs as another account, that one may pass through the folder, and not look
+        self._server = FolderServer(self.folder, mode=0o711 if self._account else 0o700)
 
     @property
     def url(self) -> str:
@@ -61,14 +63,17 @@ class PostgresServer:
         """Make the cluster where there is none, start the server, and wait until it answers."""
         with self._server.starting():
             if self._account is not None:
-                _let_through(self.folder / "data", self._binaries)
-                self.folder.chmod(0o711)  # the account may pass, not look
+                _let_through(self.folder, self._binaries)
             self.log.touch()
-            make_private(self._socket_dir, self._account)
+            self._make_socket_dir()
             self._initialise()
             end_leftover(self._data / "postmaster.pid", self._data, signal.SIGINT)
             self._run()
             self._create_database()
+
+    def exit_code(self) -> int | None:
+        """The exit status of a server that has ended by itself; None while it runs, or was stopped."""
+        return self._server.exit_code()
 
     def stop(self) -> None:
         """Fast shutdown: open transactions are rolled back, everything committed is on disk."""
@@ -82,6 +87,18 @@ class PostgresServer:
         """Stop in order, and start again at the same address."""
         self.stop()
         self.start()
+
+    def _make_socket_dir(self) -> None:
+        """One in the folder for temporary files may have been made by anybody, as a link to anywhere."""
+        with suppress(FileExistsError):
+            self._socket_dir.mkdir(mode=0o700)
+        made_by = self._socket_dir.lstat()
+        ours = {os.geteuid(), *([self._account.user] if self._account else [])}
+        if not stat.S_ISDIR(made_by.st_mode) or made_by.st_uid not in ours:
+            raise Unavailable(
+                f"{self._socket_dir} is not this account's own folder: remove it, or use a shorter data folder"
+            )
+        make_private(self._socket_dir, self._account)
 
     def _initialise(self) -> None:
         version = self._data / "PG_VERSION"

@@ -39,6 +39,7 @@ class ManagedProcess:
         log: Path | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        pass_fds: Sequence[int] = (),
         account: Account | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         grace_seconds: float = 10.0,
@@ -48,6 +49,7 @@ class ManagedProcess:
         self.log = log
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
+        self._pass_fds = tuple(pass_fds)
         self._account = account
         self._stop_signal = stop_signal
         self._grace_seconds = grace_seconds
@@ -86,6 +88,7 @@ class ManagedProcess:
                 stderr=subprocess.STDOUT if output is not None else None,
                 env=self._env,
                 cwd=self._cwd,
+                pass_fds=self._pass_fds,
                 start_new_session=True,
                 user=self._account.user if self._account else None,
                 group=self._account.group if self._account else None,

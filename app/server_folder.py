@@ -24,15 +24,22 @@ POLL_SECONDS = 0.02
 
 
 class FolderLock:
-    """An advisory lock on a folder; the kernel lets go of it when the process ends, however it ends."""
+    """An advisory lock on a folder; the kernel lets go of it when the process ends, however it ends.
 
-    def __init__(self, folder: Path) -> None:
+    Nothing of a folder is changed before its lock is held: it may be another process's, which works in it.
+    """
+
+    def __init__(self, folder: Path, *, data_dir: Path) -> None:
+        """`data_dir` is what the user knows the folder by."""
         self._path = folder / "lock"
+        self._data_dir = data_dir
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
+        """Make the folder where there is none, and lock it. Conflict where another process has it."""
         if self._file is not None:
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +48,7 @@ class FolderLock:
             owner = file.read().strip() or "unknown"
             file.close()
             raise Conflict(
-                f"the data folder {self._path.parent.parent} is in use by another `secateur up` (process {owner}): "
+                f"the data folder {self._data_dir} is in use by another `secateur up` (process {owner}): "
                 "stop that one, or choose another folder with --data-dir or SECATEUR_DATA_DIR"
             ) from None
         file.truncate(0)
@@ -58,21 +65,26 @@ class FolderLock:
 class FolderServer:
     """The process of a server and the lock on its folder; started, stopped and killed together."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, mode: int = 0o700) -> None:
         self._folder = folder
-        self._lock = FolderLock(folder)
+        self._mode = mode
+        self._lock = FolderLock(folder, data_dir=folder.parent)
         self._process: ManagedProcess | None = None
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
+    def exit_code(self) -> int | None:
+        """The exit status of a process that has ended by itself; None while it runs, or was stopped."""
+        return self._process.exit_code() if self._process else None
+
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Make and lock the folder, for the block to start the server in; what it started ends where it fails."""
-        make_private(self._folder, None)
         self._lock.acquire()
         try:
+            make_private(self._folder, None, mode=self._mode)
             yield
         except BaseException:
             self.stop()
@@ -97,11 +109,11 @@ class FolderServer:
             self._process = None
 
 
-def make_private(folder: Path, account: Account | None) -> None:
+def make_private(folder: Path, account: Account | None, *, mode: int = 0o700) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if account is not None:
         os.chown(folder, account.user, account.group)
-    folder.chmod(0o700)
+    folder.chmod(mode)
 
 
 def end_leftover(pid_file: Path, folder: Path, stop: signal.Signals) -> None:

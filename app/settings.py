@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Its port; 0: one that is free.")
     public_url: str | None = Field(default=None, description="How users reach the service; for links in reports.")
+    instance: str | None = Field(
+        default=None, max_length=64, description="A name of this API process, which /healthz tells; random unless set."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys that may call the API, separated by commas. Required to listen beyond loopback.",

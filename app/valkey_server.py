@@ -17,6 +17,8 @@ from app.errors import Unavailable
 from app.processes import ManagedProcess
 from app.server_folder import POLL_SECONDS, START_SECONDS, FolderServer, end_leftover, package_folder, tail
 
+SAME_PORT_SECONDS = 5.0  # in which a port that clients know has to be free again
+
 
 class ValkeyServer:
     """One Valkey on loopback, with a password; `url` stays the same over restarts of this object."""
@@ -44,6 +46,10 @@ class ValkeyServer:
             end_leftover(self.folder / "valkey.pid", self.folder, signal.SIGTERM)
             self._run()
 
+    def exit_code(self) -> int | None:
+        """The exit status of a server that has ended by itself; None while it runs, or was stopped."""
+        return self._server.exit_code()
+
     def stop(self) -> None:
         """Orderly: the append-only file is synced first."""
         self._server.stop()
@@ -60,6 +66,7 @@ class ValkeyServer:
     def _run(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         chosen = self._port != 0
+        insist = time.monotonic() + SAME_PORT_SECONDS if chosen else deadline
         while True:
             self._port = self._port if chosen else _free_port()
             config = self._write_config()
@@ -69,9 +76,10 @@ class ValkeyServer:
                 if self._answers():
                     return
                 time.sleep(POLL_SECONDS)
-            # Between choosing a free port and binding it, another program may take it: choose again.
+            # Between choosing a free port and binding it, another program may take it: choose again. A port that
+            # clients know already cannot be chosen again; whoever watches over this server tries once more later.
             taken = not process.running and "bind: Address already in use" in tail(self.log)
-            if not taken or time.monotonic() > deadline:
+            if not taken or time.monotonic() > insist:
                 raise Unavailable(f"the embedded Valkey does not start; its log {self.log} ends:\n{tail(self.log)}")
             time.sleep(POLL_SECONDS)
 

@@ -21,7 +21,7 @@ from typing import Any
 from app.client import Client
 from app.client_errors import ClientError
 from app.commands.render import report_tables
-from app.commands.service import running
+from app.commands.running import running
 from app.commands.session import err, fail, out, show_problem
 from app.commands.watch import show
 from app.errors import ServiceError

@@ -173,7 +173,7 @@ class ForkServer:
         if self._socket is None:
             ours, theirs = socket.socketpair()
             with theirs:
-                command = [sys.executable, "-m", "workers.forkserver", "--socket", str(theirs.fileno())]
+                command = [sys.executable, "-P", "-m", "workers.forkserver", "--socket", str(theirs.fileno())]
                 command += ["--entry", self._entry, *self._preload]
                 self._process = subprocess.Popen(
                     command,

@@ -204,7 +204,7 @@ METRICS = (
     'secateur_jobs{state="running"} 1.0\n'
 )
 
-HEALTH = {"status": "ok", "version": VERSION}
+HEALTH = {"status": "ok", "version": VERSION, "instance": "0f3a5b7c9d1e4f60a1b2c3d4e5f60718"}
 READY = {
     "ready": True,
     "checks": {

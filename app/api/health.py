@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app.api import examples
 from app.api.responses import example
@@ -16,9 +16,9 @@ router = APIRouter(tags=["service"])
 
 
 @router.get("/healthz", summary="Is the process alive", responses={200: example(examples.HEALTH)})
-def get_health() -> Health:
-    """Answers as long as the API process does; it looks at nothing else."""
-    return Health(version=VERSION)
+async def get_health(request: Request) -> Health:
+    """Answers as long as the API process does; it looks at nothing else, and waits for no thread."""
+    return Health(version=VERSION, instance=request.app.state.instance)
 
 
 @router.get(

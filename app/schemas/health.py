@@ -14,6 +14,7 @@ class Health(Body):
 
     status: Literal["ok"] = "ok"
     version: str
+    instance: str = Field(description="A name of the process that answers; another one after each start.")
 
 
 class Check(Body):

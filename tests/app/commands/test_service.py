@@ -8,13 +8,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from app.client import Client
+from app.client_errors import ClientError
+from app.commands import running
+from app.main import create_app
+from app.queue import make_celery
+from app.settings import Settings
+from tests.fixtures.live import serving
 
 SECATEUR = Path(sys.executable).with_name("secateur")
 
@@ -24,6 +32,13 @@ def folder() -> Iterator[Path]:
     """Not below pytest's own folder, which every run of pytest closes to the account that PostgreSQL runs as."""
     with tempfile.TemporaryDirectory(prefix="secateur-up-", ignore_cleanup_errors=True) as path:
         yield Path(path)
+
+
+@pytest.fixture
+def client_url() -> Iterator[str]:
+    """An API that no `up` has started."""
+    with serving(create_app(Settings())) as url:
+        yield url
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -57,11 +72,45 @@ class Up:
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def redis_url(self) -> str:
+        worker = next(p for p in self.descendants() if "workers.main" in p.cmdline())
+        return worker.environ()["SECATEUR_REDIS_URL"]
+
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
         _, rest = self.process.communicate(timeout=120)
         self.lines.append(rest)
         return self.process.returncode
+
+
+PARTS: dict[str, Callable[[psutil.Process], bool]] = {
+    "PostgreSQL": lambda p: p.name() == "postgres" and "-D" in p.cmdline(),
+    "Valkey": lambda p: p.name() == "valkey-server",
+    "the API": lambda p: "app.serve" in p.cmdline(),
+    "the worker": lambda p: "workers.main" in p.cmdline(),
+}
+
+
+def until(condition: Callable[[], object], patience: float = 120.0) -> None:
+    give_up = time.monotonic() + patience
+    while True:
+        with suppress(ClientError):
+            if condition():
+                return
+        assert time.monotonic() < give_up, "waited in vain"
+        time.sleep(0.1)
+
+
+def modes(folder: Path) -> dict[str, tuple[int, int]]:
+    """Mode and owner of every folder below, and of this one."""
+    found = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    return {str(path): (path.stat().st_mode, path.stat().st_uid) for path in found}
+
+
+def run_up(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SECATEUR, "up", *arguments], env=environment(), capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def gone(processes: list[psutil.Process], seconds: float = 90.0) -> bool:
@@ -78,16 +127,25 @@ def test_from_nothing_to_ready_and_back_to_nothing(folder: Path) -> None:
     names = {process.name() for process in children}
     assert {"postgres", "valkey-server"} <= names
 
-    second = subprocess.run(
-        [SECATEUR, "up", "--data-dir", str(folder)], env=environment(), capture_output=True, text=True, check=False
-    )
+    before = modes(folder)
+    second = run_up("--data-dir", str(folder), "--port", "0")
     assert second.returncode == 40
     assert f"in use by another `secateur up` (process {up.process.pid})" in second.stderr
+    assert modes(folder) == before  # PostgreSQL would end at its next checkpoint where its folder is closed to it
+    third = run_up("--data-dir", str(folder / "other"), "--port", up.url.rpartition(":")[2])
+    assert third.returncode == 40
+    assert "is in use by another program" in third.stderr
+    assert not (folder / "other" / "postgres").exists()
 
-    worker = next(p for p in children if "celery" in p.cmdline() and "workers.celery_app" in p.cmdline())
-    worker.kill()
-    up.wait_for(r"(the worker ended with status -9; starting it again)")
-    children += up.descendants()
+    for name, part in PARTS.items():
+        ended = next(p for p in up.descendants() if part(p))
+        ended.kill()
+        up.wait_for(rf"({name} ended with status -9; starting it again at once)")
+        children += up.descendants()
+    with Client(up.url) as client:
+        until(lambda: client.ready().ready)
+    celery = make_celery(Settings(redis_url=up.redis_url()))
+    until(lambda: celery.control.ping(timeout=0.5))
 
     assert up.end(signal.SIGINT) == 0, "".join(up.lines)
     assert gone(children)
@@ -115,6 +173,34 @@ def refused(*arguments: str, **settings: str) -> str:
 def test_beyond_loopback_it_wants_a_key() -> None:
     said = refused("up", "--host", "0.0.0.0")
     assert "listens beyond loopback, which needs SECATEUR_API_KEYS" in said
+
+
+@pytest.mark.parametrize(("option", "variable"), [("--model-root", "MODEL_ROOTS"), ("--data-root", "DATA_ROOTS")])
+def test_roots_that_are_no_folders_are_named(option: str, variable: str, tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    said = refused("up", option, "/nope", option, str(file), "--data-dir", str(tmp_path / "data"))
+    assert f"/nope, which {option} or SECATEUR_{variable} names, does not exist" in said
+    assert f"{file}, which {option} or SECATEUR_{variable} names, is not a folder" in said
+    assert not (tmp_path / "data").exists()
+    urls = {"database_url": "postgresql://127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1/0"}
+    for part in ("api", "worker"):
+        assert "/nope, which" in refused(part, **urls, **{variable.lower(): "/nope"})
+
+
+def test_a_store_that_cannot_be_is_named() -> None:
+    assert "SECATEUR_ARTIFACTS_URL is 'ftp://x/y'" in refused("up", artifacts_url="ftp://x/y")
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    done = run_up("--data-dir", str(file), "--port", "0")
+    assert done.returncode == 40
+    assert f"cannot start in the data folder {file}" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_another_services_answer_does_not_count(client_url: str) -> None:
+    assert running._trouble(client_url, "another-instance") == f"another service answers at {client_url}"
 
 
 def test_wrong_settings_are_named() -> None:

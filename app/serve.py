@@ -1,0 +1,53 @@
+"""The API as a program: `python -P -m app.serve`, which `secateur api` and `secateur up` start.
+
+uvicorn is run from here and not from its own command line, which puts the current folder before all others that
+modules come from. The sockets are made here, or, under `up`, by the process above, which keeps them over restarts: so a
+port in use is told at once, and the port stays the service's own while the API is started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+
+import uvicorn
+
+from app.errors import ServiceError
+from app.listening import bind
+from app.logs import set_up
+from app.main import create_app
+from app.settings import Settings, get_settings
+
+GRACE_SECONDS = 3  # of a shutdown; event streams stay open, are ended, and their clients are not waited for
+
+
+def server(settings: Settings) -> uvicorn.Server:
+    """The server, ready to run on sockets."""
+    config = uvicorn.Config(
+        create_app(settings),
+        log_config=None,  # see app.logs
+        access_log=False,  # app.http has a line for each request, with its id
+        ws="none",  # there are no websockets
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def main() -> None:
+    """Serve until a signal ends it."""
+    parser = argparse.ArgumentParser(prog="python -P -m app.serve", description="Started by `secateur api` and `up`.")
+    parser.add_argument("--fd", type=int, action="append", default=[], help="a socket that is bound; repeatable")
+    arguments = parser.parse_args()
+    settings = get_settings()
+    set_up(settings.log_level, secrets=settings.secrets, urls=settings.urls)
+    try:
+        sockets = [socket.socket(fileno=fd) for fd in arguments.fd] or bind(settings.host, settings.port)
+    except ServiceError as error:
+        sys.exit(f"error: {error.detail}")
+    server(settings).run(sockets=sockets)
+
+
+if __name__ == "__main__":
+    main()
