@@ -307,9 +307,10 @@ class Bench:
         """The first windows of each measuring text."""
         for name, file in self._texts():
             if name not in self._windows:
+                text = LocalText(source="local", path=Path(file).name)
                 ids, info = token_batch(
                     self.source,
-                    LocalText(source="local", path=Path(file).name),
+                    text,
                     purpose="measuring",
                     samples=self.settings.windows,
                     tokens=self.settings.tokens,
@@ -317,7 +318,8 @@ class Bench:
                     pointer="",
                     text_pointer="",
                 )
-                self._windows[name] = Windows(ids, info, protocol_of(tokens=self.settings.tokens, bos="none"))
+                where = self.source.beginning(text, "auto", pointer="").where
+                self._windows[name] = Windows(ids, info, protocol_of(tokens=self.settings.tokens, bos=where))
         return self._windows
 
     def piqa(self, model: PreTrainedModel) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.domain.options import Options, SelfText, Text
+from app.domain.options import BOS, Bos, Options, SelfText, Text
 
 
 class LatencyBenchmark(Options):
@@ -59,10 +59,7 @@ class PerplexityBenchmark(Options):
         description="Tokens between the starts of windows; less than `tokens` gives each token more context, and only "
         "those that no window before has predicted count. No overlap if absent.",
     )
-    bos: Literal["first", "each"] = Field(
-        default="first",
-        description="Where a beginning-of-text token stands: where the tokenizer puts it, or before each window.",
-    )
+    bos: Bos = BOS
 
     @model_validator(mode="after")
     def _windows_of_a_text(self) -> PerplexityBenchmark:

@@ -1,8 +1,9 @@
 """Uploaded data sets: in what formats they come, what a row may hold, and what is wrong with one that cannot be used.
 
-A row is an object: a line of a JSONL file, or a row of a Parquet file. Its kind is one of those that a recovery's
-`format` names, and is seen in its fields: `messages` makes a chat, `instruction` and `output` an exercise in Alpaca's
-three fields, `text` a document. All rows of a data set are of one kind. Fields beyond those are passed over.
+A row is an object: a line of a JSONL file, an item of a JSON array, or a row of a Parquet file. Its kind is one of
+those that a recovery's `format` names, and is seen in its fields: `messages` makes a chat, `instruction` and `output`
+an exercise in Alpaca's three fields, `text` a document. All rows of a data set are of one kind. Fields beyond those
+are passed over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_LINE_BYTES = 16 * 2**20  # of one JSON object; longer than any book
 class DatasetFormat(StrEnum):
     """How a file is written."""
 
-    JSONL = "jsonl"  # one JSON object a line, UTF-8
+    JSONL = "jsonl"  # one JSON object a line, or one array of objects, UTF-8
     TEXT = "text"  # plain text, UTF-8
     PARQUET = "parquet"
 
@@ -38,6 +39,7 @@ class DatasetKind(StrEnum):
 SUFFIXES: Mapping[str, DatasetFormat] = {
     ".jsonl": DatasetFormat.JSONL,
     ".ndjson": DatasetFormat.JSONL,
+    ".json": DatasetFormat.JSONL,
     ".txt": DatasetFormat.TEXT,
     ".text": DatasetFormat.TEXT,
     ".md": DatasetFormat.TEXT,

@@ -112,6 +112,14 @@ def _check_slice(start: float, stop: float) -> None:
 Text = Annotated[SelfText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
 
 
+Bos = Literal["auto", "each", "first", "none"]
+BOS: Bos = Field(
+    default="auto",
+    description="Where a beginning-of-text token stands: `auto` puts one before each sample where the tokenizer begins "
+    "texts with one, `each` in any case, `first` at the text's start alone if the tokenizer puts it there, `none` "
+    "nowhere. It is one of a sample's tokens.",
+)
+
 # --- scoring -------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +129,7 @@ class Calibration(Options):
     text: Text = Field(default_factory=SelfText, description="Where the calibration text comes from.")
     samples: int = Field(default=10, ge=1, le=100_000, description="Samples of the calibration batch.")
     tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per sample.")
+    bos: Bos = BOS
 
 
 PLUS = Field(

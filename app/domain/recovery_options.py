@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.domain.options import Options, SelfText, Text
+from app.domain.options import BOS, Bos, Options, SelfText, Text
 
 
 class NoRecovery(Options):
@@ -21,6 +21,7 @@ class HealingRecovery(Options):
     text: Text = Field(default_factory=SelfText, description="The text on which the maps are fitted.")
     samples: int = Field(default=64, ge=1, le=100_000, description="Samples of the text.")
     tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per sample.")
+    bos: Bos = BOS
     ridge: float | None = Field(
         default=None,
         gt=0,
@@ -49,6 +50,7 @@ class TrainedRecovery(Options):
         description="Use at most this many samples; for self-generated text, make this many (default 512).",
     )
     text: Text = Field(default_factory=SelfText, description="Where the training text comes from.")
+    bos: Bos = BOS
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
         description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "

@@ -7,7 +7,6 @@ counts them, blank ones included; rows of a Parquet file likewise.
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ from typing import Any
 
 from app.domain.datasets import (
     EXPECTED,
-    FIELDS,
-    MAX_LINE_BYTES,
     DatasetFormat,
     DatasetKind,
     RowError,
@@ -24,11 +21,11 @@ from app.domain.datasets import (
     row_error,
 )
 from app.domain.explain import shown
+from app.domain.json_rows import BadRow, json_rows, unit_of
 from app.errors import FieldError, InvalidInput, PayloadTooLarge
 
 POINTER = "/file"
 _CHUNK = 1 << 20
-_BATCH = 64  # rows of a Parquet file at a time
 
 
 @dataclass(frozen=True)
@@ -55,9 +52,11 @@ def look_through(path: Path, format: DatasetFormat, *, most_bytes: int) -> Looke
         case DatasetFormat.TEXT:
             return Looked(DatasetKind.TEXT, _lines_of_text(path))
         case DatasetFormat.JSONL:
-            return _check_rows(_json_rows(path), "line")
+            with path.open("rb") as file:
+                unit = unit_of(file)
+            return _check_rows(_json_rows(path), unit)
         case DatasetFormat.PARQUET:
-            return _check_rows(_parquet_rows(path, most_bytes), "row")
+            return _check_rows(_table_rows(path, most_bytes), "row")
 
 
 def _check_rows(rows: Iterator[tuple[int, Any]], unit: str) -> Looked:
@@ -75,37 +74,25 @@ def _check_rows(rows: Iterator[tuple[int, Any]], unit: str) -> Looked:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    number = 0
     with path.open("rb") as file:
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                detail = f"line {number} is longer than {MAX_LINE_BYTES:,} bytes"
-                raise _bad(detail, shown(line[:200].decode("utf-8", "replace")), "one JSON object a line", number)
-            text = _decoded(line, number)
-            if number == 1:
-                text = text.removeprefix("\ufeff")
-            if not text.strip():
-                continue
-            try:
-                yield number, json.loads(text)
-            except RecursionError as error:
-                detail = f"line {number} is nested too deeply"
-                raise _bad(detail, shown(text.strip()), "a flat JSON object", number) from error
-            except ValueError as error:
-                reason = f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else error
-                detail = f"line {number} is not JSON: {reason}"
-                raise _bad(detail, shown(text.strip()), "one JSON object a line", number) from error
+        try:
+            yield from json_rows(file)
+        except BadRow as error:
+            raise _bad(str(error), shown(error.value), error.expected, error.number) from error
 
 
-def _decoded(line: bytes, number: int) -> str:
-    if b"\0" in line:
-        detail = f"line {number} has a NUL byte, at byte {line.index(0)}"
-        raise _bad(detail, shown(line[:200].decode("utf-8", "replace")), "text without NUL bytes", number)
+def _table_rows(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
+    from app.services.parquet_rows import BadTable, TooMuchText, parquet_rows  # heavy, and for this format alone
+
     try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(number, error.start, line) from error
+        yield from parquet_rows(path, most_bytes=most_bytes)
+    except BadTable as error:
+        raise _bad(str(error), None, error.expected, error.row) from error
+    except TooMuchText as error:
+        raise PayloadTooLarge(
+            f"the text in the file has more than {most_bytes:,} bytes when it is unpacked; the limit "
+            "(SECATEUR_MAX_DATASET_BYTES) holds for it too"
+        ) from error
 
 
 def _lines_of_text(path: Path) -> int:
@@ -135,34 +122,6 @@ def _lines_of_text(path: Path) -> int:
     if empty:
         raise _bad("the file holds nothing but white space", None, "a file with text")
     return lines if at_start else lines + 1
-
-
-def _parquet_rows(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
-    import pyarrow as arrow  # heavy, and needed for this format alone
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
-            names = frozenset(file.schema_arrow.names)
-            kind = kind_of(names)
-            if kind is None:
-                detail = f"the table has no column that can be used (it has {', '.join(sorted(names)[:8]) or 'none'})"
-                raise _bad(detail, None, "columns " + EXPECTED)
-            columns = [name for name in FIELDS[kind] if name in names]
-            number = size = 0
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns, use_threads=False):
-                size += batch.nbytes
-                if size > most_bytes:
-                    raise PayloadTooLarge(
-                        f"the text in the file has more than {most_bytes:,} bytes when it is unpacked; the limit "
-                        "(SECATEUR_MAX_DATASET_BYTES) holds for it too"
-                    )
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise _bad(f"the file cannot be read as Parquet: {reason}", None, "a whole Parquet file") from error
 
 
 def _not_utf8(number: int, at: int, around: bytes) -> InvalidInput:

@@ -216,8 +216,8 @@ def test_perplexity_by_two_protocols(runner: Runner) -> None:
     runner.run("prune", spec)
     original, pruned = runner.result("benchmark", spec=spec)["variants"]
     (found,) = original["perplexity"]
-    assert found["protocol"] == "windows of 33 tokens, stride 8, each token predicted once, BOS on each"
-    assert (found["text"]["samples"], found["text"]["tokens"]) == (9, 33)
+    assert found["protocol"] == "windows of 32 tokens, stride 8, each token predicted once, BOS on each"
+    assert (found["text"]["samples"], found["text"]["tokens"]) == (9, 32)
     assert pruned["fidelity"][0]["text"] == found["text"]
 
 

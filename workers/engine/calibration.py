@@ -1,8 +1,9 @@
 """From a text of the spec to a batch of token ids, for calibration, training and measuring alike.
 
-A text is tokenised as one piece, as transformers would, and cut into windows that do not overlap. Calibration and
-training draw windows at random with the job's seed, as the paper draws its samples (Shortened LLaMA, arXiv
-2402.02834); measuring takes the first windows, in order, as perplexity is measured everywhere.
+A text is tokenised as one piece, as transformers would, and cut into windows that do not overlap, each of which begins
+as the tokenizer begins a text (`beginning.py`). Calibration and training draw windows at random with the job's seed, as
+the paper draws its samples (Shortened LLaMA, arXiv 2402.02834); measuring takes the first windows, in order, as
+perplexity is measured everywhere.
 
 Text that is given is tokenised once and kept (`text_ids.py`). Text that the model generates itself is sampled from a
 stream of random numbers of its own for each purpose, so the three are disjoint draws, and kept likewise.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 from uuid import UUID
 
 import torch
@@ -26,21 +27,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.options import SelfText
+from app.domain.options import Bos, SelfText
 from app.domain.protocol import UploadedFile
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
+from workers.engine.beginning import Beginning, beginning_of, cut, cut_all, with_first
+from workers.engine.encoding import refuse_ids_without_row, starts_with_bos
 from workers.engine.generation import derive_seed, sample_text
-from workers.engine.kept import tokenizer_fingerprint
+from workers.engine.kept import TokenIds, kept_ids, tokenizer_fingerprint
 from workers.engine.models import load_tokenizer
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
-from workers.engine.text_ids import GivenText, text_ids
+from workers.engine.text_ids import GivenText, TextIds, text_ids
 
 Purpose = Literal["calibration", "training", "measuring"]
 AnyText = SelfText | GivenText
 
-READ_AHEAD = 8  # rows of a stream are read until there are so many times the windows to draw from,
+READ_AHEAD = 8  # a text is read until there are so many times the windows to draw from,
 READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake
 HASHED_TOKENS = 1 << 22  # at a time
 GENERATION_VERSION = 2  # of the sampling; part of the cache's key
@@ -78,6 +81,25 @@ class TextSource:
         found = self.config.bos_token_id if found is None else found
         return found if isinstance(found, int) and 0 <= found < int(self.config.vocab_size) else None
 
+    def beginning(self, text: AnyText, asked: Bos, *, pointer: str) -> Beginning:
+        """Where a beginning-of-text token stands in samples of `text`; the model begins what it writes with its own.
+
+        Args:
+            pointer: the object of the spec that `bos` stands in.
+
+        Raises:
+            InvalidInput: the token is asked for, and the model has none.
+        """
+        rows = int(self.config.vocab_size)
+        if isinstance(text, SelfText):
+            asked = asked if asked in ("each", "none") else "each" if self.bos is not None else "none"
+            return beginning_of(asked, adds=False, token=self.bos, rows=rows, pointer=pointer)
+        if asked == "none":
+            return beginning_of(asked, adds=False, token=None, rows=rows, pointer=pointer)
+        adds = starts_with_bos(self.tokenizer)
+        token = self.tokenizer.bos_token_id if adds else self.bos
+        return beginning_of(asked, adds=adds, token=token, rows=rows, pointer=pointer)
+
 
 def token_batch(
     source: TextSource,
@@ -88,6 +110,8 @@ def token_batch(
     tokens: int,
     pointer: str,
     text_pointer: str,
+    bos: Bos = "auto",
+    stride: int | None = None,
     exact: bool = True,
     mapped: bool = False,
     index: int = 0,
@@ -95,11 +119,16 @@ def token_batch(
 ) -> tuple[Tensor, TextInfo]:
     """Token ids of `text`, with what is needed to make the same batch again.
 
+    No more of a text is read and tokenised than `samples` can need: a caller that knows how much it will use bounds
+    all that by it.
+
     Args:
         samples: how many windows; None takes all that the text has (for generated text a number is needed).
-        tokens: per window.
+        tokens: per window, the beginning-of-text token among them.
         pointer: the object of the spec that asks for `samples` and `tokens`, for errors.
         text_pointer: the text's own place in the spec.
+        bos: where a beginning-of-text token stands (`beginning.py`).
+        stride: from one window's start to the next one's; None: they do not overlap.
         exact: whether fewer windows than `samples` are an error; else one is enough.
         mapped: leave the ids of a text in the file in which they are kept, as far as all of them are taken.
         index: tells several generated texts of one purpose apart.
@@ -108,45 +137,60 @@ def token_batch(
         (samples, tokens) ids on the CPU, int64, or where they are `mapped` int32; and the text's description.
 
     Raises:
-        InvalidInput: the text is too short, cannot be read, or the model cannot hold so many tokens.
+        InvalidInput: the text is too short, cannot be read, has a token that the model has no row for, or the model
+            cannot hold so many tokens.
         Unavailable: the hub does not answer.
     """
     _check_positions(source.config, tokens, pointer)
+    start = source.beginning(text, bos, pointer=pointer)
     if isinstance(text, SelfText):
         if samples is None:
             raise InvalidInput.field(f"{pointer}/samples", "Generated text needs a number of samples.")
-        return _generated(source, text, purpose, index, samples, tokens, progress)
+        return _generated(source, text, purpose, index, samples, tokens, start, progress)
+    width = tokens - 1 if start.where == "each" else tokens  # of the text
+    step = min(stride or width, width)
     draw = purpose != "measuring"
-    wanted = None if samples is None else _read_ahead(samples * tokens) if draw else samples * tokens
-    found = text_ids(
-        text,
-        tokenizer=lambda: source.tokenizer,
-        fingerprint=source.tokenizer_fingerprint,
-        roots=source.data_roots,
-        uploads=source.uploads,
-        cache=source.cache,
-        measuring=not draw,
-        wanted=wanted,
-        pointer=text_pointer,
-        progress=progress,
-    )
-    ids, description = found.ids, found.description
-    windows = len(ids) // tokens
+    needed = None if samples is None else (samples - 1) * step + width + (start.where == "each")
+    wanted = None if needed is None else _read_ahead(needed) if draw else needed
+
+    def read(wanted: int | None) -> TextIds:
+        return text_ids(
+            text,
+            tokenizer=lambda: source.tokenizer,
+            fingerprint=source.tokenizer_fingerprint,
+            roots=source.data_roots,
+            uploads=source.uploads,
+            cache=source.cache,
+            measuring=not draw,
+            wanted=wanted,
+            pointer=text_pointer,
+            progress=progress,
+        )
+
+    found = read(wanted)
+    if needed is not None and len(found.ids) < needed and not found.whole:  # its tokens are longer than most
+        found = read(None)
+    _refuse_ids(found, source, text_pointer)
+    ids, key = found.ids, found.key
+    if start.where == "first":
+        key = {**key, "first": start.token}
+        ids = kept_ids(source.cache, key, lambda: with_first(found.ids, start.token))
+    windows = max(0, (len(ids) - width) // step + 1)
     if windows < 1 or (exact and samples is not None and windows < samples):
         count = samples if exact and samples is not None else 1
+        enough = (count - 1) * step + width
         raise InvalidInput.field(
             pointer,
-            f"The text ({description}) has {len(ids):,} tokens; {count:,} samples of {tokens:,} tokens need "
-            f"{count * tokens:,}.",
+            f"The text ({found.description}) has {len(ids):,} tokens; {count:,} samples of {tokens:,} tokens need "
+            f"{enough:,}.",
             value=len(ids),
-            expected=f"a text of at least {count * tokens:,} tokens, or fewer or shorter samples",
+            expected=f"a text of at least {enough:,} tokens, or fewer or shorter samples",
         )
     chosen = choose_windows(windows, samples, seed=derive_seed(source.seed, purpose, index) if draw else None)
+    description = found.description + start.said()
     if draw and len(chosen) < windows:
         description += f", windows drawn with seed {source.seed}"
-    batch = torch.from_numpy(ids[: windows * tokens]).view(windows, tokens)
-    if len(chosen) < windows:
-        batch = batch[chosen]
+    batch = _batch(source, ids, key, chosen * step, all_of_them=len(chosen) == windows, tokens=tokens, bos=start.each)
     if not mapped:
         batch = batch.long()
     info = describe_batch(
@@ -155,14 +199,36 @@ def token_batch(
     return batch, info
 
 
+def _batch(
+    source: TextSource,
+    ids: TokenIds,
+    key: dict[str, Any],
+    starts: Tensor,
+    *,
+    all_of_them: bool,
+    tokens: int,
+    bos: int | None,
+) -> Tensor:
+    """The samples that begin at `starts`; where they are all that the text has, as they lie in a kept file."""
+    step = tokens if bos is None else tokens - 1
+    if not all_of_them or (len(starts) > 1 and int(starts[1]) != step):
+        return cut(ids, starts, tokens=tokens, bos=bos)
+    if bos is not None:
+        key = {**key, "before each": bos, "tokens": tokens}
+        ids = kept_ids(source.cache, key, lambda: cut_all(ids, starts, tokens=tokens, bos=bos))
+    return torch.from_numpy(ids[: len(ids) // tokens * tokens]).view(-1, tokens)
+
+
+def _refuse_ids(found: TextIds, source: TextSource, pointer: str) -> None:
+    rows = int(source.config.vocab_size)
+    if len(found.ids) and int(found.ids.max()) >= rows:
+        where = f"The text {found.description}"
+        refuse_ids_without_row(found.ids, source.tokenizer, rows, pointer=pointer, where=where)
+
+
 def _read_ahead(tokens: int) -> int:
-    """How many tokens of a stream to draw so many from: some times as many, where that is quick."""
+    """How many tokens of a text to draw so many from: some times as many, where that is quick."""
     return max(tokens, min(tokens * READ_AHEAD, READ_AHEAD_TOKENS))
-
-
-def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether `tokenize` puts a beginning-of-text token at the start of a text."""
-    return cast(list[int], tokenizer("")["input_ids"])[:1] == [tokenizer.bos_token_id]
 
 
 def choose_windows(windows: int, samples: int | None, *, seed: int | None) -> Tensor:
@@ -175,8 +241,17 @@ def choose_windows(windows: int, samples: int | None, *, seed: int | None) -> Te
 
 
 def _generated(
-    source: TextSource, text: SelfText, purpose: Purpose, index: int, samples: int, tokens: int, progress: Progress
+    source: TextSource,
+    text: SelfText,
+    purpose: Purpose,
+    index: int,
+    samples: int,
+    tokens: int,
+    start: Beginning,
+    progress: Progress,
 ) -> tuple[Tensor, TextInfo]:
+    without = source.bos is not None and start.where == "none"  # it is sampled from that token on all the same
+    tokens += without
     key = {
         "version": GENERATION_VERSION,
         "model": source.fingerprint,
@@ -205,6 +280,8 @@ def _generated(
         temporary = file.with_suffix(f".{os.getpid()}.part")
         save_file({"ids": batch}, temporary)
         temporary.replace(file)
+    if without:
+        batch = batch[:, 1:].contiguous()
     description = f"generated by the model for {purpose}, temperature {text.temperature:g}, seed {source.seed}"
     return batch, describe_batch(batch, description=description, source="self", identity="self")
 

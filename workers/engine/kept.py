@@ -25,7 +25,7 @@ from torch import Tensor
 
 TokenIds = np.ndarray[tuple[int], np.dtype[np.int32]]
 
-VERSION = 1  # of the tokenising and packing; part of every key
+VERSION = 2  # of the tokenising and packing; part of every key
 MOST_BYTES = 16 * 2**30  # of all files together; the one just made may be larger
 _STALE_SECONDS = 24 * 3600.0  # a partial file that nobody has written to for so long is a killed process's
 _CHUNK = 1 << 24

@@ -1,13 +1,16 @@
 """Where the words come from: a text file under the data roots, or a text column of a hub data set.
 
-Uploaded data sets are read by `uploads.py`.
+Uploaded data sets are read by `uploads.py`. A file whose name says that it holds JSON is read by rows, any other one as
+plain text.
 
 A slice of a file is taken by fractions of its bytes, moved on to the next start of a line. The same fraction always
-gives the same place, so slices that touch (0 to 0.6, 0.6 to 1) are disjoint and together are the whole.
+gives the same place, so slices that touch (0 to 0.6, 0.6 to 1) are disjoint and together are the whole. Files are read
+a piece at a time, and of a long text no more than is wanted.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -15,12 +18,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from app.domain.datasets import SUFFIXES, DatasetFormat, DatasetKind, row_error
+from app.domain.explain import shown
+from app.domain.json_rows import BadRow, is_array, json_rows
 from app.domain.options import HubText, LocalText, UploadText
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
 
-MAX_SLICE_BYTES = 2 * 2**30  # what is tokenised at once has to fit in memory
+SPANS = 64  # places at which a long text is read where a part of it will do
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LINE_SEARCH_BYTES = 1 << 16  # a file without a line break for so long is cut between two characters
+_LINE_SEARCH_BYTES = 1 << 16  # a text without a line break for so long is cut between two characters
+_HASHED_BYTES = 1 << 20  # at a time
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_PARQUET = b"PAR1"
 
 
 def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Path:
@@ -43,97 +52,175 @@ def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> P
     )
 
 
-def read_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
-    """The slice of a text file that `text` names.
+def holds_rows(path: Path) -> bool:
+    """Whether a file holds rows of JSON, as its name says, and not plain text."""
+    return SUFFIXES.get(path.suffix.lower()) is DatasetFormat.JSONL
+
+
+def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: str) -> str:
+    """sha256 of the bytes that decide what the slice holds, in hexadecimal; all of them are looked at.
 
     Raises:
-        InvalidInput: no such file under the roots, not UTF-8, or too large to take at once.
+        InvalidInput: no such file under the roots, or it is no text in UTF-8.
     """
     path = find_text_file(text, roots, pointer=pointer)
-    try:
-        return read_slice(path, text, name=text.path, pointer=pointer)
-    except UnicodeDecodeError as error:
-        raise InvalidInput.field(
-            f"{pointer}/path",
-            f'"{text.path}" is not UTF-8: byte {error.start:,} cannot be decoded.',
-            value=text.path,
-            expected="a text file in UTF-8",
-        ) from error
-
-
-def hash_local(text: LocalText, roots: Sequence[Path], *, pointer: str) -> str:
-    """sha256 of the bytes of the slice that `text` names, in hexadecimal.
-
-    Raises:
-        InvalidInput: no such file under the roots.
-    """
-    digest = hashlib.sha256()
-    with find_text_file(text, roots, pointer=pointer).open("rb") as file:
-        start, stop = slice_bytes(file, text)
-        file.seek(start)
-        while start < stop and (chunk := file.read(min(1 << 20, stop - start))):
+    with path.open("rb") as file:
+        start, stop = slice_bytes(file, text, by_line=rows)
+        digest = hashlib.sha256()
+        if rows and is_array(file):  # where an item begins, all that stands before it decides
+            digest.update(f"{text.start} {text.stop} ".encode())
+            start, stop = 0, file.seek(0, os.SEEK_END)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        file.seek(at := start)
+        while at < stop and (chunk := file.read(min(_HASHED_BYTES, stop - at))):
             digest.update(chunk)
-            start += len(chunk)
+            if not rows:  # a row is judged by itself, and named
+                _refuse_bytes(chunk, decoder, text, at, pointer, final=at + len(chunk) == stop)
+            at += len(chunk)
     return digest.hexdigest()
 
 
-def read_unchanged(text: LocalText, roots: Sequence[Path], *, pointer: str, sha256: str) -> str:
-    """As `read_local`, of a slice whose bytes had this sha256 a moment ago.
+def _refuse_bytes(
+    chunk: bytes, decoder: codecs.IncrementalDecoder, text: LocalText, at: int, pointer: str, *, final: bool
+) -> None:
+    """Refuse what is no text in UTF-8; `at` is where the chunk begins in the file."""
+    kept = len(decoder.getstate()[0])  # bytes of a character that began in the chunk before
+    name, detail = text.path, None
+    if at == 0 and chunk.startswith(_PARQUET):
+        detail = f'"{name}" is a Parquet file, which is not read from a data root; upload it.'
+    elif at == 0 and chunk.startswith(_UTF16):
+        detail = f'"{name}" is not UTF-8: it begins with the mark of UTF-16.'
+    elif (nul := chunk.find(b"\0")) >= 0:
+        detail = f'"{name}" is no text: byte {at + nul:,} is NUL.'
+    else:
+        try:
+            decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            detail = f'"{name}" is not UTF-8: byte {at - kept + error.start:,} cannot be decoded.'
+    if detail is not None:
+        raise InvalidInput.field(f"{pointer}/path", detail, value=name, expected="a text file in UTF-8")
+
+
+def verify_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: str, sha256: str) -> None:
+    """To be called when a slice has been read, whose bytes had this sha256 before.
 
     Raises:
         StageFailed: they have not now; what is made of them would be kept under another content's key.
     """
-    content = read_local(text, roots, pointer=pointer)
-    if hash_local(text, roots, pointer=pointer) != sha256:
-        raise StageFailed(f'"{text.path}" was changed while it was read.')
-    return content
+    if hash_local(text, roots, rows=rows, pointer=pointer) != sha256:
+        raise _changed(text)
 
 
-def read_slice(path: Path, text: LocalText | UploadText, *, name: str, pointer: str) -> str:
-    """The part of a UTF-8 file from `text.start` to `text.stop`.
+def local_rows(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Iterator[tuple[int, Any]]:
+    """The rows of JSON that begin in the slice, each with its number in the file.
 
     Raises:
-        InvalidInput: it is too large to take at once.
-        UnicodeDecodeError: it is not UTF-8; `start` counts the bytes of the file.
+        InvalidInput: no such file under the roots, or a row that is not JSON.
+    """
+    path = find_text_file(text, roots, pointer=pointer)
+    with path.open("rb") as file:
+        try:
+            yield from json_rows(file, *row_bytes(file, text))
+        except BadRow as error:
+            detail = f'Row {error.number} of "{text.path}" {error.detail}.'
+            raise InvalidInput.field(pointer, detail, value=shown(error.value), expected=error.expected) from error
+
+
+def local_documents(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Iterator[str]:
+    """The texts of the rows of the slice.
+
+    Raises:
+        InvalidInput: as `local_rows`, or a row of another kind.
+    """
+    for number, row in local_rows(text, roots, pointer=pointer):
+        found = row_error(row, DatasetKind.TEXT)
+        if found is not None:
+            detail = f'Row {number} of "{text.path}" {found.detail}.'
+            raise InvalidInput.field(pointer, detail, value=shown(found.value), expected=found.expected)
+        yield row["text"]
+
+
+def local_pieces(
+    text: LocalText, roots: Sequence[Path], *, most: int, enough: int | None = None, pointer: str
+) -> Iterator[str]:
+    """A plain text in pieces, as `plain_pieces` has them.
+
+    Raises:
+        InvalidInput: no such file under the roots.
+        StageFailed: it is not UTF-8 any more.
+    """
+    try:
+        yield from plain_pieces(find_text_file(text, roots, pointer=pointer), text, most=most, enough=enough)
+    except UnicodeDecodeError as error:
+        raise _changed(text) from error
+
+
+def plain_pieces(path: Path, text: LocalText | UploadText, *, most: int, enough: int | None = None) -> Iterator[str]:
+    """The slice of a file of plain text in pieces of about `most` bytes, cut after a line's end where there is one.
+
+    Args:
+        enough: so many bytes of a longer slice will do: they are taken at SPANS places, spread evenly over it.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
     """
     with path.open("rb") as file:
-        start, stop = slice_bytes(file, text)
-        if stop - start > MAX_SLICE_BYTES:
-            raise InvalidInput.field(
-                f"{pointer}/stop",
-                f'The slice of "{name}" has {stop - start:,} bytes.',
-                value=text.stop,
-                expected=f"at most {MAX_SLICE_BYTES:,} bytes: choose a narrower slice",
-            )
-        file.seek(start)
-        raw = file.read(stop - start)
-    try:
-        return raw.decode("utf-8-sig" if start == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        error.start, error.end = error.start + start, error.end + start
-        raise
+        start, stop = slice_bytes(file, text, by_line=False)
+        spans = [(start, stop)]
+        if enough is not None and stop - start > enough:
+            edges = [_boundary(file, start + (stop - start) * n // SPANS, stop, by_line=False) for n in range(SPANS)]
+            ends = [_boundary(file, edge + enough // SPANS + 1, stop, by_line=False) for edge in edges]
+            spans = [(at, min(end, after)) for at, end, after in zip(edges, ends, [*edges[1:], stop], strict=True)]
+        for at, end in spans:
+            while at < end:
+                after = _boundary(file, at + most, end, by_line=False)
+                file.seek(at)
+                yield file.read(after - at).decode("utf-8-sig" if at == 0 else "utf-8")
+                at = after
 
 
-def slice_bytes(file: BinaryIO, text: LocalText | UploadText) -> tuple[int, int]:
-    """Where the slice of an open file begins and ends, in bytes."""
+def slice_size(path: Path, text: LocalText | UploadText) -> int:
+    """Bytes of a slice of plain text."""
+    with path.open("rb") as file:
+        start, stop = slice_bytes(file, text, by_line=False)
+    return stop - start
+
+
+def slice_bytes(file: BinaryIO, text: LocalText | UploadText, *, by_line: bool) -> tuple[int, int]:
+    """Where the slice of an open file begins and ends, in bytes; with `by_line` at a line's start, however far off."""
     size = file.seek(0, os.SEEK_END)
-    return _boundary(file, text.start, size), _boundary(file, text.stop, size)
+    start, stop = (_boundary(file, int(fraction * size), size, by_line=by_line) for fraction in (text.start, text.stop))
+    return start, stop
 
 
-def _boundary(file: BinaryIO, fraction: float, size: int) -> int:
-    """The byte at which the slice from or to `fraction` ends: a line's start, or at least a character's."""
-    place = int(fraction * size)
-    if place == 0 or place >= size:
-        return min(place, size)
-    file.seek(place - 1)
-    window = file.read(_LINE_SEARCH_BYTES)
-    found = window.find(b"\n")
-    if found >= 0:
-        return place + found
-    for offset, byte in enumerate(window[1:5]):
-        if byte & 0xC0 != 0x80:  # not a continuation byte of UTF-8
-            return place + offset
-    return place if len(window) > 4 else size
+def row_bytes(file: BinaryIO, text: LocalText | UploadText) -> tuple[int, int]:
+    """Between which bytes the rows of a slice begin: at lines' starts, or of an array anywhere."""
+    if not is_array(file):
+        return slice_bytes(file, text, by_line=True)
+    size = file.seek(0, os.SEEK_END)
+    return int(text.start * size), int(text.stop * size) if text.stop < 1 else size
+
+
+def _boundary(file: BinaryIO, place: int, size: int, *, by_line: bool) -> int:
+    """The next place to cut at: a line's start, or of a text whose lines are longer than that, a character's."""
+    if place <= 0 or place >= size:
+        return max(0, min(place, size))
+    file.seek(at := place - 1)
+    while window := file.read(min(_LINE_SEARCH_BYTES, size - at)):
+        found = window.find(b"\n")
+        if found >= 0:
+            return at + found + 1
+        if not by_line:
+            for offset, byte in enumerate(window[1:5]):
+                if byte & 0xC0 != 0x80:  # not a continuation byte of UTF-8
+                    return place + offset
+            return place if len(window) > 4 else size
+        at += len(window)
+    return size
+
+
+def _changed(text: LocalText) -> StageFailed:
+    return StageFailed(f'"{text.path}" was changed while it was read.')
 
 
 def hub_revision(text: HubText, *, pointer: str) -> str:

@@ -7,16 +7,16 @@ slices that touch are disjoint and together are the whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from app.domain.datasets import FIELDS, DatasetFormat, DatasetKind
+from app.domain.json_rows import BadRow, json_rows
 from app.domain.options import UploadText
 from app.domain.protocol import UploadedFile
 from app.errors import InvalidInput, StageFailed
-from workers.engine.texts import read_slice, slice_bytes
+from workers.engine.texts import plain_pieces, row_bytes
 
 _BATCH = 256  # rows of a Parquet file in memory at a time
 
@@ -43,14 +43,10 @@ def describe_upload(text: UploadText, file: UploadedFile) -> str:
     return f"{file.name}, {text.start:g} to {text.stop:g}"
 
 
-def upload_text(text: UploadText, file: UploadedFile, *, pointer: str) -> str:
-    """The slice of a plain text.
-
-    Raises:
-        InvalidInput: it is too large to take at once.
-    """
+def upload_pieces(text: UploadText, file: UploadedFile, *, most: int, enough: int | None = None) -> Iterator[str]:
+    """The slice of a plain text, in pieces as of a local one (`texts.plain_pieces`)."""
     try:
-        return read_slice(file.path, text, name=file.name, pointer=pointer)
+        yield from plain_pieces(file.path, text, most=most, enough=enough)
     except UnicodeDecodeError as error:
         raise _changed(file) from error
 
@@ -68,34 +64,30 @@ def upload_documents(text: UploadText, file: UploadedFile, *, pointer: str) -> I
             value=str(text.id),
             expected="a data set of plain text",
         )
-    return (row["text"] for row in upload_rows(text, file))
+    return (row["text"] for _, row in upload_rows(text, file))
 
 
-def upload_rows(text: UploadText, file: UploadedFile) -> Iterator[dict[str, Any]]:
-    """The rows of the slice, as objects; a plain text has one, with the whole."""
+def upload_rows(text: UploadText, file: UploadedFile) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of the slice, as objects with their numbers in the file; a plain text has one, with the whole."""
     match file.format:
         case DatasetFormat.JSONL:
             return _json_rows(text, file)
         case DatasetFormat.PARQUET:
             return _parquet_rows(text, file)
         case DatasetFormat.TEXT:
-            return iter([{"text": upload_text(text, file, pointer="")}])
+            pieces = upload_pieces(text, file, most=file.path.stat().st_size)
+            return iter([(1, {"text": "".join(pieces)})])
 
 
-def _json_rows(text: UploadText, file: UploadedFile) -> Iterator[dict[str, Any]]:
+def _json_rows(text: UploadText, file: UploadedFile) -> Iterator[tuple[int, dict[str, Any]]]:
     with file.path.open("rb") as lines:
-        start, stop = slice_bytes(lines, text)
-        lines.seek(start)
-        while lines.tell() < stop and (line := lines.readline()):
-            try:
-                decoded = line.decode("utf-8-sig" if start == 0 else "utf-8").strip()
-                if decoded:
-                    yield json.loads(decoded)
-            except ValueError as error:
-                raise _changed(file) from error
+        try:
+            yield from json_rows(lines, *row_bytes(lines, text))
+        except BadRow as error:
+            raise _changed(file) from error
 
 
-def _parquet_rows(text: UploadText, file: UploadedFile) -> Iterator[dict[str, Any]]:
+def _parquet_rows(text: UploadText, file: UploadedFile) -> Iterator[tuple[int, dict[str, Any]]]:
     from pyarrow import ArrowException, parquet
 
     first, last = int(text.start * file.rows), int(text.stop * file.rows) if text.stop < 1 else file.rows
@@ -111,7 +103,7 @@ def _parquet_rows(text: UploadText, file: UploadedFile) -> Iterator[dict[str, An
                 for batch in table.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
                     begin, end = max(first - at, 0), min(last - at, len(batch))
                     if begin < end:
-                        yield from batch.slice(begin, end - begin).to_pylist()
+                        yield from enumerate(batch.slice(begin, end - begin).to_pylist(), start=at + begin + 1)
                     at += len(batch)
     except (ArrowException, OSError) as error:
         raise _changed(file) from error

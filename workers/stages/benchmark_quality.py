@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from app.domain.benchmark_options import PerplexityBenchmark
-from app.domain.options import SelfText
-from app.domain.results import Sample, TextInfo
+from app.domain.results import Sample
 from app.errors import InvalidInput
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.tasks import TaskRun, find_folder, run_tasks
-from workers.engine.benchmarks.windows import Windows, overlapping, with_first_token
+from workers.engine.benchmarks.windows import Windows
 from workers.engine.blocks import BlockModel
-from workers.engine.calibration import AnyText, TextSource, describe_batch, starts_with_bos, token_batch
+from workers.engine.calibration import TextSource, token_batch
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext
 from workers.stages.reuse import KnownFigures, digest
@@ -34,55 +31,28 @@ def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:
     if benchmark.perplexity is None and not benchmark.fidelity.enabled:
         return
     options = benchmark.perplexity or PerplexityBenchmark()
-    stride = options.stride or options.tokens
-    apart = math.ceil((options.tokens + (options.windows - 1) * stride) / options.tokens)  # windows without overlap
     for index, text in enumerate(options.texts):
         ids, info = token_batch(
             source,
             text,
             purpose="measuring",
-            samples=apart,
+            samples=options.windows,
             tokens=options.tokens,
+            bos=options.bos,
+            stride=options.stride,
             exact=False,
             index=index,
             pointer="/benchmark/perplexity",
             text_pointer=f"/benchmark/perplexity/texts/{index}",
             progress=context.progress,
         )
-        if stride < options.tokens:
-            ids = overlapping(ids, stride=stride)[: options.windows]
         if len(ids) < options.windows:
             context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
-        yield _windows(ids, info, text, options, source)
-
-
-def _windows(ids: Tensor, info: TextInfo, text: AnyText, options: PerplexityBenchmark, source: TextSource) -> Windows:
-    """The windows with their protocol, and a beginning-of-text token before each where that was asked.
-
-    Raises:
-        InvalidInput: the model has no such token.
-    """
-    overlap = options.tokens - options.stride if options.stride else 0
-    if isinstance(text, SelfText):  # sampled from that token on, where the model has one
-        bos: Literal["each", "first", "none"] = "none" if source.bos is None else "each"
-    else:
-        bos = "first" if starts_with_bos(source.tokenizer) else "none"
-    if options.bos == "each" and bos != "each":
-        if source.bos is None:
-            raise InvalidInput.field(
-                "/benchmark/perplexity/bos",
-                "The model has no beginning-of-text token.",
-                value=options.bos,
-                expected='"first"',
-            )
-        if bos == "first":  # the text's own goes, or the first window would have two
-            ids = ids[1:] if len(ids) > 1 else ids
-        ids = with_first_token(ids, source.bos)
-        overlap += 1 if overlap else 0
-        bos = "each"
-    protocol = protocol_of(tokens=ids.shape[1], bos=bos, overlap=overlap)
-    described = describe_batch(ids, description=info.description, source=info.source, identity=info.identity)
-    return Windows(ids, described, protocol, overlap)
+        where = source.beginning(text, options.bos, pointer="/benchmark/perplexity").where
+        overlap = 0 if options.stride is None else options.tokens - options.stride
+        if overlap == 1 and where == "each":  # what two windows share is the token before each
+            overlap = 0
+        yield Windows(ids, info, protocol_of(tokens=options.tokens, bos=where, overlap=overlap), overlap)
 
 
 def measure_quality(

@@ -126,6 +126,7 @@ def calibration_tokens(
         purpose="calibration",
         samples=calibration.samples,
         tokens=calibration.tokens,
+        bos=calibration.bos,
         pointer=pointer,
         text_pointer=f"{pointer}/text",
         progress=context.progress,

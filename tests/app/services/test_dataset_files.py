@@ -85,7 +85,8 @@ def test_the_kind_is_seen_in_the_fields(look: Look, rows: list[Any], kind: Datas
     (b'{"text": "a"}\n{"text": "a\0b"}\n', 2, "has a NUL byte, at byte 11", "/file", '{"text": "a\0b"}\n'),
     (b'{"text": "a"}\n{"text": "\xff"}\n', 2, "is not UTF-8: byte 0xff begins no character", "/file",
      '{"text": "\ufffd"}\n'),
-    (b"[" * 100_000, 1, "is nested too deeply", "/file", "[" * 200 + "…"),
+    (b'{"text": ' + b"[" * 100_000, 1, "is nested too deeply", "/file", '{"text": ' + "[" * 191 + "…"),
+    (b'{"text": "a"}\n{"text": "b", "more": ' + b"[" * 65 + b"]" * 65 + b"}", 2, "is nested too deeply", "/file", None),
     (b'{"text": ' + b"1" * 5000 + b"}", 1, "is not JSON", "/file", None),
 ])  # fmt: skip
 def test_the_first_bad_line_is_named(

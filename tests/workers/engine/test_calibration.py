@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from app.domain.options import HubText, LocalText, SelfText
 from app.errors import InvalidInput
 from workers.engine import text_ids
-from workers.engine.calibration import TextSource, choose_windows, starts_with_bos, token_batch
+from workers.engine.calibration import TextSource, choose_windows, token_batch
 from workers.engine.models import load_model
 from workers.engine.runtime import Machine
 
@@ -115,21 +115,6 @@ def test_a_damaged_cache_is_made_anew(source: TextSource) -> None:
     assert torch.equal(first, again)
 
 
-def test_a_first_token_stands_once_at_the_start_of_a_text(tiny_checkpoint: Callable[..., Path]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint(bos=True))
-    assert starts_with_bos(tokenizer)
-    pieces = text_ids.tokenize(tokenizer, iter(["ab", "cd"]))
-    assert [token for ids in pieces for token in ids.tolist()] == tokenizer("abcd")["input_ids"]
-
-
-def test_long_texts_are_cut_at_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_ids, "CHUNK_CHARS", 10)
-    text = "0123456789abc\nshort\nno end"
-    pieces = list(text_ids._pieces(text))
-    assert "".join(pieces) == text
-    assert pieces[0] == "0123456789abc\n"
-
-
 def test_rows_of_a_stream_are_joined_by_empty_lines_and_read_no_further_than_needed(
     source: TextSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +125,7 @@ def test_rows_of_a_stream_are_joined_by_empty_lines_and_read_no_further_than_nee
             read.append(number)
             yield f"row {number:04d}"
 
-    monkeypatch.setattr(text_ids, "CHUNK_CHARS", 16 * 100)
+    monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16 * 100)
     monkeypatch.setattr(text_ids, "read_hub", rows)
     monkeypatch.setattr(text_ids, "hub_revision", lambda *_, **__: "c" * 40)
     text = HubText(source="hub", id="some/set", config="plain", split="test")

@@ -15,7 +15,7 @@ from transformers import AutoConfig
 from app.domain.options import HubText, LocalText
 from app.domain.recovery_options import ContinuedRecovery, LoraRecovery
 from app.errors import StageFailed, Unavailable
-from workers.engine import calibration, text_ids
+from workers.engine import calibration, text_ids, texts
 from workers.engine.calibration import TextSource, token_batch
 from workers.engine.recovery import examples, job
 from workers.engine.recovery.examples import training_data
@@ -87,7 +87,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     for module in (text_ids, job, examples):
         monkeypatch.setattr(module, "hub_revision", found.revision)
     monkeypatch.setattr(text_ids, "read_hub", found.rows)
-    monkeypatch.setattr(text_ids, "CHUNK_CHARS", 16 * 1000)
+    monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16 * 1000)
     return found
 
 
@@ -124,16 +124,13 @@ def test_a_second_run_does_not_tokenise_again(
 def test_a_file_that_changes_while_it_is_read_is_not_kept(
     source: TextSource, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.engine import texts
+    read = texts.local_pieces
 
-    read = texts.read_local
-
-    def changing(*arguments: Any, **more: Any) -> str:
-        content = read(*arguments, **more)
+    def changing(*arguments: Any, **more: Any) -> Iterator[str]:
+        yield from read(*arguments, **more)
         text_file.write_text("other " * 5000)
-        return content
 
-    monkeypatch.setattr(texts, "read_local", changing)
+    monkeypatch.setattr("workers.engine.text_ids.local_pieces", changing)
     with pytest.raises(StageFailed, match="was changed while it was read"):
         batch(source)
     assert list((source.cache / "tokens").iterdir()) == []
@@ -255,3 +252,89 @@ def test_a_stream_that_breaks_off_is_not_kept(source: TextSource, hub: Hub, monk
     with pytest.raises(Unavailable):
         batch(source, STREAM, samples=1000)
     assert list((source.cache / "tokens").iterdir()) == []
+
+
+# --- long texts --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_text(text_file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Numbered lines, so that what was read of them is seen; 1.6 MB, which are long here."""
+    monkeypatch.setattr(text_ids, "WHOLE_BYTES", 10_000)
+    monkeypatch.setattr(text_ids, "DRAWN_TOKENS", 3_000)
+    monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16_000)
+    content = "".join(f"line {number:06d} of one\n" for number in range(80_000))
+    text_file.write_text(content)
+    return content
+
+
+def test_a_long_text_is_not_tokenised_whole_for_a_short_training(
+    source: TextSource, tmp_path: Path, tokenised: list[str], long_text: str
+) -> None:
+    options = ContinuedRecovery(
+        kind="continued", text=WORDS, tokens=64, batch_size=4, micro_batch_size=4, max_steps=6, epochs=1
+    )
+    ids, info = training_tokens(recovery_job(source, tmp_path), options)
+    assert len(ids) == 6 * 4 + 1
+    read = sum(map(len, tokenised))
+    assert read <= len(ids) * 64 * calibration.READ_AHEAD * text_ids.TOKEN_BYTES + 64 * 30
+    numbers = [int(piece[5:11]) for piece in tokenised]
+    assert min(numbers) == 0
+    assert max(numbers) > 78_000  # from all over the text
+    assert all(piece.startswith("line ") and piece.endswith("\n") for piece in tokenised)
+    assert info.samples == 25
+    capped = options.model_copy(update={"max_steps": None, "max_tokens": 64 * 4 * 6})
+    assert len(training_tokens(recovery_job(source, tmp_path), capped)[0]) == 25
+    generous = options.model_copy(update={"samples": 1000})
+    assert len(training_tokens(recovery_job(source, tmp_path), generous)[0]) == 25
+
+
+def test_a_long_text_is_measured_from_its_start(source: TextSource, tokenised: list[str], long_text: str) -> None:
+    ids, _ = batch(source, purpose="measuring", samples=40, tokens=64)
+    assert str(source.tokenizer.decode(ids.flatten())) == long_text[: 40 * 64]
+    assert sum(map(len, tokenised)) < 40 * 64 * text_ids.TOKEN_BYTES + 100
+
+
+def test_a_text_of_long_tokens_is_read_whole_where_a_part_has_too_few(
+    source: TextSource, tokenised: list[str], long_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = text_ids._Reading
+    monkeypatch.setattr(text_ids, "_reading", lambda _, wanted, **__: reading(enough=None if wanted is None else 500))
+    ids, _ = batch(source, samples=200, tokens=64)
+    assert len(ids) == 200
+    assert sum(map(len, tokenised)) > len(long_text)
+
+
+def test_rows_of_a_file_are_read_as_far_as_is_wanted(
+    source: TextSource, text_file: Path, tokenised: list[str], long_text: str
+) -> None:
+    rows = "".join(json.dumps({"text": f"row {number:06d}"}) + "\n" for number in range(20_000))
+    (text_file.parent / "rows.jsonl").write_text(rows)
+    ids, _ = batch(source, LocalText(source="local", path="rows.jsonl"), purpose="measuring")
+    assert str(source.tokenizer.decode(ids.flatten())).startswith("row 000000\n\nrow 000001\n\nrow")
+    assert sum(map(len, tokenised)) < 3_000
+
+
+def test_examples_are_read_as_far_as_the_training_can_go(
+    source: TextSource, tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    local_rows = texts.local_rows
+
+    def counted(*arguments: Any, **more: Any) -> Iterator[Any]:
+        for number, row in local_rows(*arguments, **more):
+            read.append(number)
+            yield number, row
+
+    monkeypatch.setattr("workers.engine.recovery.examples.local_rows", counted)
+    rows = "".join(json.dumps({"instruction": f"Say {n}.", "output": "ok"}) + "\n" for n in range(5000))
+    (text_file.parent / "a.jsonl").write_text(rows)
+    text = LocalText(source="local", path="a.jsonl")
+    for packing, most in ((True, 60), (False, 15)):
+        read.clear()
+        options = LoraRecovery(
+            text=text, format="alpaca", tokens=256, batch_size=2, micro_batch_size=2, max_steps=6, packing=packing
+        )
+        data, _ = training_data(recovery_job(source, tmp_path), options)
+        assert len(data) >= 6 * 2
+        assert len(read) <= most

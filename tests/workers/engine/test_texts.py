@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.domain.options import HubText, LocalText
 from app.errors import InvalidInput, Unavailable
-from workers.engine.texts import find_text_file, hub_revision, read_hub, read_local
+from workers.engine.texts import (
+    find_text_file,
+    hash_local,
+    hub_revision,
+    local_documents,
+    local_pieces,
+    local_rows,
+    read_hub,
+    verify_local,
+)
 
 POINTER = "/recovery/text"
 
 
 def slice_of(path: Path, start: float = 0.0, stop: float = 1.0) -> str:
-    return read_local(LocalText(source="local", path=path.name, start=start, stop=stop), [path.parent], pointer=POINTER)
+    text, roots = LocalText(source="local", path=path.name, start=start, stop=stop), [path.parent]
+    sha256 = hash_local(text, roots, rows=False, pointer=POINTER)
+    found = "".join(local_pieces(text, roots, most=7, pointer=POINTER))
+    verify_local(text, roots, rows=False, pointer=POINTER, sha256=sha256)
+    return found
 
 
 @pytest.mark.parametrize("content", ["one\ntwo\nthree\nfour\n" * 50, "ohne Umbruch: äöü€𝄞 " * 40, "a", "\n\n\n"])
@@ -93,3 +108,60 @@ def test_a_commit_is_taken_at_its_word_and_missed_when_rows_are_read(monkeypatch
     with pytest.raises(InvalidInput, match="has no revision cccc") as caught:
         next(read_hub(text, revision=commit, pointer=POINTER))
     assert caught.value.errors[0].pointer == "/recovery/text/revision"
+
+
+# --- files of JSON -----------------------------------------------------------------------------------------------
+
+
+def rows_of(folder: Path, name: str, start: float = 0.0, stop: float = 1.0) -> list[tuple[int, Any]]:
+    text = LocalText(source="local", path=name, start=start, stop=stop)
+    return list(local_rows(text, [folder], pointer=POINTER))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_rows_that_are_longer_than_a_look_are_cut_at_a_rows_start(tmp_path: Path, name: str) -> None:
+    rows = [{"text": f"{number} " + "word " * 34_000} for number in range(6)]
+    lines = [json.dumps(row) for row in rows]
+    (tmp_path / name).write_text("\n".join(lines) if name.endswith("l") else f"[{', '.join(lines)}]")
+    assert rows_of(tmp_path, name, 0.55) == [(5, rows[4]), (6, rows[5])]
+    edges = [0.0, 0.1, 0.55, 0.56, 0.9, 1.0]
+    assert [row for a, b in pairwise(edges) for row in rows_of(tmp_path, name, a, b)] == list(enumerate(rows, start=1))
+
+
+def test_a_file_of_json_gives_the_texts_of_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n\n{"text": "two", "more": 1}\n')
+    text = LocalText(source="local", path="rows.jsonl")
+    assert list(local_documents(text, [tmp_path], pointer=POINTER)) == ["one", "two"]
+    (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n\n{"instruction": "a", "output": "b"}\n')
+    with pytest.raises(InvalidInput, match=r'Row 3 of "rows.jsonl" is of the kind alpaca') as caught:
+        list(local_documents(text, [tmp_path], pointer=POINTER))
+    assert caught.value.errors[0].pointer == POINTER
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    ("text".encode("utf-16"), "the mark of UTF-16"),
+    (b"a" * (1 << 20) + b"b\0c", "byte 1,048,577 is NUL"),
+    (b"PAR1" + b"\0" * 40, "is a Parquet file"),
+    ("ä".encode() * (1 << 19) + "ä".encode()[:1], "byte 1,048,576 cannot be decoded"),
+    (b"x" + "ä".encode() * (1 << 19) + b"\xff", "byte 1,048,577 cannot be decoded"),
+])  # fmt: skip
+def test_what_is_no_text_is_refused_wherever_it_stands(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "file.txt").write_bytes(content)
+    text = LocalText(source="local", path="file.txt")
+    with pytest.raises(InvalidInput, match=says) as caught:
+        hash_local(text, [tmp_path], rows=False, pointer=POINTER)
+    field = caught.value.errors[0]
+    assert (field.pointer, field.value, field.expected) == ("/recovery/text/path", "file.txt", "a text file in UTF-8")
+
+
+def test_a_part_of_a_long_text_is_taken_all_over_it(tmp_path: Path) -> None:
+    lines = [f"line {number:05d}\n" for number in range(10_000)]
+    (tmp_path / "file.txt").write_text("".join(lines))
+    text = LocalText(source="local", path="file.txt", start=0.5)
+    found = "".join(local_pieces(text, [tmp_path], most=100, enough=6400, pointer=POINTER)).splitlines(keepends=True)
+    assert set(found) <= set(lines[5000:])
+    assert found == sorted(set(found))
+    assert (found[0], len(found)) == (lines[5000], 640)
+    assert found[-1] > lines[9900]
+    whole = "".join(local_pieces(text, [tmp_path], most=100, enough=1 << 20, pointer=POINTER))
+    assert whole == "".join(lines[5000:])

@@ -26,7 +26,7 @@ from workers.engine.calibration import TextSource, token_batch
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
-from workers.engine.uploads import find_upload, upload_documents, upload_rows, upload_text
+from workers.engine.uploads import find_upload, upload_documents, upload_pieces, upload_rows
 
 ID = uuid4()
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -59,7 +59,7 @@ def test_slices_that_touch_are_disjoint_and_make_the_whole(
 ) -> None:
     rows = [{"text": f"row {number} \u2028 äöü" * (number % 5)} for number in range(100)]
     file = write(tmp_path, format, rows)
-    found = [row for a, b in pairwise([0.0, *cuts, 1.0]) for row in upload_rows(part(a, b), file)]
+    found = [row for a, b in pairwise([0.0, *cuts, 1.0]) for _, row in upload_rows(part(a, b), file)]
     assert found == rows
     assert list(upload_documents(part(), file, pointer="/x")) == [row["text"] for row in rows]
 
@@ -68,8 +68,8 @@ def test_a_plain_text_is_sliced_as_a_local_one(tmp_path: Path) -> None:
     path = tmp_path / "content.txt"
     path.write_text("\ufefffirst line\nsecond line\nthird line\n")
     file = uploaded(path, DatasetFormat.TEXT)
-    assert upload_text(part(), file, pointer="/x") == "first line\nsecond line\nthird line\n"
-    assert upload_text(part(0.1), file, pointer="/x") == "second line\nthird line\n"
+    assert "".join(upload_pieces(part(), file, most=9)) == "first line\nsecond line\nthird line\n"
+    assert "".join(upload_pieces(part(0.1), file, most=1000)) == "second line\nthird line\n"
 
 
 def test_one_that_the_stage_was_not_given(tmp_path: Path) -> None:

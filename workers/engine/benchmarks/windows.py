@@ -51,16 +51,6 @@ def last_states(model: BlockModel, ids: Tensor) -> Tensor:
     return hidden
 
 
-def overlapping(ids: Tensor, *, stride: int) -> Tensor:
-    """Windows that start every `stride` tokens, from those that follow each other: (n, tokens) → (windows, tokens)."""
-    return ids.reshape(-1).unfold(0, ids.shape[1], stride).contiguous()
-
-
-def with_first_token(ids: Tensor, token: int) -> Tensor:
-    """`token` before each window: (windows, tokens) → (windows, tokens + 1)."""
-    return torch.cat([torch.full((len(ids), 1), token, dtype=ids.dtype), ids], dim=1)
-
-
 def window_means(values: Tensor, counted: Tensor) -> Tensor:
     """Mean over the predictions that count, of each window: two (windows, tokens - 1) → (windows,), float64."""
     return (values.double() * counted).sum(1) / counted.sum(1)

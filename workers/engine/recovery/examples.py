@@ -8,9 +8,9 @@ across a border.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -21,12 +21,13 @@ from app.domain.options import HubText, LocalText, UploadText
 from app.domain.recovery_options import LoraRecovery
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
-from workers.engine.calibration import describe_batch, starts_with_bos
+from workers.engine.calibration import describe_batch
+from workers.engine.encoding import starts_with_bos
 from workers.engine.kept import kept_tensors
-from workers.engine.recovery.job import RecoveryJob, pinned, training_tokens
+from workers.engine.recovery.job import RecoveryJob, most_samples, pinned, training_tokens
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences
-from workers.engine.texts import hash_local, hub_revision, hub_rows, read_unchanged
+from workers.engine.texts import hash_local, hub_revision, hub_rows, local_rows, verify_local
 from workers.engine.uploads import describe_upload, find_upload, upload_rows
 
 IGNORED = -100  # the label that no loss is taken on
@@ -68,10 +69,11 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
             expected='"text", or a file or a data set of examples',
         )
     source = _source(job, options.text)
+    bound = most_samples(options)
     key = {
         **source.key,
         "tokenizer": job.texts.tokenizer_fingerprint,
-        "examples": [options.format, options.samples, options.tokens, options.packing, options.mask_prompt],
+        "examples": [options.format, options.samples, options.tokens, options.packing, options.mask_prompt, bound],
     }
     found = kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source))
     count = int(found.pop(COUNT))
@@ -90,12 +92,20 @@ def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[
     """The samples as tensors, and how many examples are in them."""
     tokenizer = job.texts.tokenizer
     encode = alpaca if options.format == "alpaca" else chat
-    examples = []
-    for number, row in enumerate(source.rows(), start=1):
+    examples: list[Example] = []
+    wanted = most_samples(options.model_copy(update={"samples": None}))
+    tokens = 0
+    for number, row in source.rows():
         example = _encoded(encode, tokenizer, row, number)
         examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
+        tokens += len(examples[-1].ids)
         if options.samples is not None and len(examples) >= options.samples:
             break
+        # packed, so many samples are full for certain
+        full = tokens // options.tokens if options.packing else len(examples)
+        if wanted is not None and full >= wanted:
+            break
+    source.verify()
     if not examples:
         raise InvalidInput.field("/recovery/text", "The training data hold no examples.", expected="at least one")
     pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else int(tokenizer.eos_token_id or 0)
@@ -202,10 +212,11 @@ class _Source:
     """Rows of examples: what they are known by, and how to read them."""
 
     key: dict[str, Any]  # the content's
-    rows: Callable[[], Iterator[Any]]
+    rows: Callable[[], Iterator[tuple[int, Any]]]  # with their numbers
     description: str
     identity: str
     revision: str | None = None
+    verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
 
 
 def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Source:
@@ -216,7 +227,7 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
         name = " ".join(part for part in (text.id, text.config, text.split) if part)
         return _Source(
             key={"hub": [text.id, text.config, text.split, revision]},
-            rows=lambda: hub_rows(hub, revision=revision, pointer=pointer),
+            rows=lambda: enumerate(hub_rows(hub, revision=revision, pointer=pointer), start=1),
             description=f"{name} at {revision[:12]}",
             identity=text.id,
             revision=revision,
@@ -231,26 +242,14 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
         )
     assert isinstance(text, LocalText)
     local, roots = text, job.texts.data_roots
-    sha256 = hash_local(text, roots, pointer=pointer)
+    sha256 = hash_local(text, roots, rows=True, pointer=pointer)
     return _Source(
         key={"local": sha256},
-        rows=lambda: _parsed(read_unchanged(local, roots, pointer=pointer, sha256=sha256)),
+        rows=lambda: local_rows(local, roots, pointer=pointer),
+        verify=partial(verify_local, local, roots, rows=True, pointer=pointer, sha256=sha256),
         description=f"{text.path}, {text.start:g} to {text.stop:g}",
         identity=text.path,
     )
-
-
-def _parsed(content: str) -> Iterator[Any]:
-    for number, line in enumerate(content.split("\n"), start=1):  # a JSON string may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise _bad_row(number, f"is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise _bad_row(number, "is not a JSON object")
-        yield row
 
 
 def _encoded(encode: Any, tokenizer: PreTrainedTokenizerBase, row: Any, number: int) -> Example:

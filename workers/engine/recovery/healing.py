@@ -70,6 +70,7 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
         purpose="training",
         samples=options.samples,
         tokens=options.tokens,
+        bos=options.bos,
         exact=False,
         pointer="/recovery",
         text_pointer="/recovery/text",

@@ -107,7 +107,7 @@ def check_optimizer(options: Any) -> None:
 def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool = False) -> tuple[Tensor, TextInfo]:
     """The packed training text, (samples, tokens).
 
-    Of a stream no more is read than the training's bounds let it take.
+    No more of a text is read, tokenised or generated than the training's bounds let it take (`most_samples`).
 
     Args:
         mapped: leave the ids in the file in which they are kept, as int32: for a text that is longer than memory.
@@ -115,17 +115,18 @@ def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool 
     Raises:
         InvalidInput: the text is too short or cannot be read.
     """
-    samples = options.samples
+    samples = most_samples(options)
     if samples is None and options.text.source == "self":
         samples = GENERATED_SAMPLES
-    elif samples is None and options.text.source == "hub":
-        samples = _bounded(options)
+    elif options.samples is None and options.text.source == "self":
+        samples = min(samples or GENERATED_SAMPLES, GENERATED_SAMPLES)
     return token_batch(
         job.texts,
         pinned(job, options.text),
         purpose="training",
         samples=samples,
         tokens=options.tokens,
+        bos=options.bos,
         exact=False,
         mapped=mapped,
         pointer="/recovery",
@@ -145,14 +146,19 @@ def pinned(job: RecoveryJob, text: Text) -> Text:
     return text.model_copy(update={"revision": commit})
 
 
-def _bounded(options: TrainedRecovery) -> int | None:
-    """How many samples a training can take before its bounds end it, those held out included; None: without bound."""
+def most_samples(options: TrainedRecovery) -> int | None:
+    """How many samples a training can take before its bounds end it, those held out included; None: without bound.
+
+    `samples`, `max_steps` and `max_tokens` bound so what is read of every source of text, and with it all work and
+    memory that a sample costs: its tokens, the original's predictions on it, the maps that are fitted on it.
+    """
     steps = [options.max_steps] if options.max_steps is not None else []
     if options.max_tokens is not None:
         steps.append(max(1, options.max_tokens // (options.batch_size * options.tokens)))
-    if not steps:
-        return None
-    return math.ceil(min(steps) * options.batch_size / (1 - options.validation)) + 1
+    bounds = [options.samples] if options.samples is not None else []
+    if steps:
+        bounds.append(math.ceil(min(steps) * options.batch_size / (1 - options.validation)) + 1)
+    return min(bounds, default=None)
 
 
 def settings_of(options: TrainedRecovery, **more: Any) -> TrainingSettings:

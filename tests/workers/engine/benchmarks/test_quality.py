@@ -15,11 +15,12 @@ from transformers import AutoTokenizer, PreTrainedModel
 from app.domain.results import TextInfo
 from app.errors import StageFailed
 from workers.engine import blocks
+from workers.engine.beginning import cut
 from workers.engine.benchmarks import windows
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
-from workers.engine.benchmarks.windows import Windows, overlapping, with_first_token
+from workers.engine.benchmarks.windows import Windows
 from workers.engine.blocks import BlockModel
 from workers.engine.models import load_model
 
@@ -133,7 +134,7 @@ def test_with_a_stride_every_token_counts_once_with_its_context(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     original, variant, text = make_model(), make_model(seed=1), make_ids(1, 36)
-    ids = overlapping(text.view(3, 12), stride=4)
+    ids = cut(text[0].int().numpy(), torch.arange(0, 25, 4), tokens=12, bos=None).long()
     assert ids.shape == (7, 12)
     window = Windows(ids, TEXT, "p", overlap=8)
     assert int(window.counted().sum()) == 35  # all tokens of the text but the first
@@ -152,14 +153,13 @@ def test_with_a_stride_every_token_counts_once_with_its_context(
     assert fidelity(divergence(first, second, window), window).kl == pytest.approx(kl.mean().item(), rel=1e-5)
 
 
-def test_a_first_token_before_each_window_is_context_and_predicts_the_first(
-    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
-) -> None:
-    ids = with_first_token(make_ids(3, 6), 1)
+def test_a_first_token_before_each_window_is_context_and_predicts_the_first(make_ids: Callable[..., Tensor]) -> None:
+    text = make_ids(1, 18)[0].int().numpy()
+    ids = cut(text, torch.arange(0, 18, 6), tokens=7, bos=1)
     assert ids.shape == (3, 7)
     assert (ids[:, 0] == 1).all()
     assert Windows(ids, TEXT, "p").counted().shape == (3, 6)
-    strided = Windows(with_first_token(overlapping(make_ids(3, 6), stride=2), 1), TEXT, "p", overlap=5)
+    strided = Windows(cut(text, torch.arange(0, 13, 2), tokens=7, bos=1), TEXT, "p", overlap=5)
     assert int(strided.counted().sum()) == 18  # every token of the text, the very first one too
 
 
