@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from app.domain.benchmark_options import PerplexityBenchmark
