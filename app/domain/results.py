@@ -143,6 +143,19 @@ class LossPoint(Result):
     validation_loss: float | None = None
 
 
+class HealedCut(Result):
+    """A cut, and what the map that was fitted for it does on samples that it was not fitted on."""
+
+    block: int  # of the original: the one before the cut, whose down-projection the map goes into
+    last: int  # the last block of the cut
+    ridge: float
+    error_before: float  # of the state after the cut, squared, over the mean square of the original's; mean over tokens
+    error_after: float  # the same with the map
+    kl_before: float  # mean KL(original || pruned), nats per token, with the maps of earlier cuts that were folded in
+    kl_after: float  # the same with this map too
+    folded: bool  # whether it was folded in: only if it lowers the divergence
+
+
 class Recovered(Result):
     """What the recover stage did. Its checkpoint lies in `checkpoint/`, an adapter in `adapter/`."""
 
@@ -154,6 +167,7 @@ class Recovered(Result):
     tokens: int  # trained on, all epochs
     curve: list[LossPoint]
     resumed_from: list[int] = Field(default_factory=list)  # steps at which a killed run went on
+    healing: list[HealedCut] = Field(default_factory=list)  # of `healing`, or before the training
     seconds: float
     environment: Environment
     notes: list[str] = Field(default_factory=list)

@@ -201,6 +201,8 @@ def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner)
     healed = runner.result("recover", spec=spec)
     assert (healed["steps"], healed["trainable_parameters"], healed["curve"]) == (0, 0, [])
     assert len(healed["notes"]) == 2
+    assert [(cut["block"], cut["last"], cut["folded"]) for cut in healed["healing"]] == [(3, 4, True), (5, 6, True)]
+    assert healed["healing"][1]["kl_before"] == healed["healing"][0]["kl_after"]
     _, pruned, recovered = runner.result("benchmark", spec=spec)["variants"]
     assert recovered["fidelity"][0]["kl"] < pruned["fidelity"][0]["kl"]
 

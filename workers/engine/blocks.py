@@ -145,6 +145,12 @@ class BlockModel:
         return self._source.loader.checkpoint.bytes_read if isinstance(self._source, Streamed) else 0
 
     @property
+    def head_worth(self) -> float:
+        """About how many blocks the head costs as much time as, by their numbers of weights."""
+        head = sum(weight.numel() for module in self._heads() for weight in module.parameters())
+        return head / max(1, sum(weight.numel() for weight in self._modules[0].parameters()))
+
+    @property
     def hidden_size(self) -> int:
         return int(self.config.hidden_size)
 

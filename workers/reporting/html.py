@@ -23,6 +23,7 @@ from workers.reporting.picture import LegendEntry, Picture
 from workers.reporting.plots import pictures
 from workers.reporting.summary import (
     change_in_words,
+    cut_in_words,
     gguf_in_words,
     groups,
     headlines,
@@ -144,6 +145,7 @@ def _work(report: Report) -> list[tuple[str, str]]:
                 f"parameters, {n.duration(recovered.seconds)}",
             )
         )
+        rows += [(f"Healing after block {cut.block}", cut_in_words(cut)) for cut in recovered.healing]
         rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
     rows.append(("Seed", str(report.spec.get("seed", 0))))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.domain.results import (
+    HealedCut,
     Interval,
     LatencyCell,
     Measurement,
@@ -104,6 +105,12 @@ def change_in_words(report: Report) -> str:
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def cut_in_words(cut: HealedCut) -> str:
+    """What a healing map did for the cut that it was fitted for: "folded in, KL 2.04 → 1.18 on held-out samples"."""
+    what = "folded in," if cut.folded else "no map folded in, since the best one gave"
+    return f"{what} KL {cut.kl_before:.3g} → {cut.kl_after:.3g} on held-out samples"
 
 
 def gguf_in_words(file: PrunedFile) -> str:

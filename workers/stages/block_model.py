@@ -11,8 +11,13 @@ from workers.engine.runtime import Machine, available_memory
 MEMORY_SHARE = 0.6  # of the free memory: a model that needs more is streamed from disk
 
 
+def must_stream(machine: Machine, parameters: int) -> bool:
+    """Whether memory does not hold a model of so many parameters, with room to work in."""
+    return parameters * machine.dtype.itemsize > MEMORY_SHARE * available_memory(machine.device)
+
+
 def block_model(path: Path, machine: Machine, parameters: int) -> BlockModel:
     """The model in memory where it fits with room to work in, else streamed from disk block by block."""
-    if parameters * machine.dtype.itemsize > MEMORY_SHARE * available_memory(machine.device):
+    if must_stream(machine, parameters):
         return BlockModel.from_checkpoint(path, device=machine.device, dtype=machine.dtype)
     return BlockModel.from_model(load_model(path, device=machine.device, dtype=machine.dtype))

@@ -14,6 +14,7 @@ from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_opti
 from workers.engine.recovery.ranks import Ranks
 from workers.engine.runtime import environment
 from workers.reporting import model_card
+from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.training_processes import plan_processes
@@ -51,6 +52,7 @@ def run(context: StageContext) -> Recovered:
         tokens=training.tokens if training else 0,
         curve=training.curve if training else [],
         resumed_from=training.resumed_from if training else [],
+        healing=outcome.healing,
         seconds=time.monotonic() - began + before,
         environment=environment(job.machine),
         notes=[*outcome.notes, *processes.notes],
@@ -82,6 +84,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         texts=text_source(context, original, machine),
         ranks=ranks,
         whole_blocks=isinstance(context.stage.spec.pruning, DepthPruning),
+        streamed=must_stream(machine, original.info.parameters),
         progress=context.progress,
         on_point=on_point,
     )

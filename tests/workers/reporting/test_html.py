@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.domain.results import BlockWidth, Report, Sample, UnitScore, UnitScores
+from app.domain.results import BlockWidth, HealedCut, Report, Sample, UnitScore, UnitScores
 from workers.reporting import html
 from workers.reporting.numbers import duration
 
@@ -246,3 +246,16 @@ def test_one_step_of_training(make_report: MakeReport, report: Report) -> None:
     for curve in ([], report.recovered.curve[:1]):
         recovered: Any = report.recovered.model_copy(update={"curve": curve})
         Page(html.render(make_report(recovered=recovered)))
+
+
+def test_what_healing_did_for_each_cut_is_told(make_report: MakeReport, report: Report) -> None:
+    assert report.recovered is not None
+    cut = HealedCut(
+        block=6, last=12, ridge=0.1, error_before=0.81, error_after=0.54, kl_before=2.04, kl_after=1.18, folded=True
+    )
+    worse = cut.model_copy(update={"block": 14, "kl_before": 1.18, "kl_after": 1.5, "folded": False})
+    page = html.render(make_report(recovered=report.recovered.model_copy(update={"healing": [cut, worse]})))
+    assert "Healing after block 6" in page
+    assert "folded in, KL 2.04 → 1.18 on held-out samples" in page
+    assert "no map folded in: the best one would have given, KL" not in page
+    assert "no map folded in, since the best one gave KL 1.18 → 1.5 on held-out samples" in page

@@ -34,10 +34,10 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         StageFailed: a loss is not finite.
     """
     ids, text = training_tokens(job, options, mapped=True)
-    start, notes = healed_start(job, options, ids)
-    model = job.load(start, whole=True)
+    start = healed_start(job, options, ids)
+    model = job.load(start.path, whole=True)
     train_all(model)
-    check_writable(model, Checkpoint.open(start))  # refused before the training, not after
+    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
     settings = settings_of(
         options,
         schedule="cosine",
@@ -46,5 +46,6 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         autocast=job.machine.dtype is not torch.float32,
     )
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
-    write_weights(model, start, job.out / "checkpoint")
-    return RecoveryOutcome(text, trainable_parameters(model), outcome, [*notes, *training_notes(settings, outcome)])
+    write_weights(model, start.path, job.out / "checkpoint")
+    notes = [*start.notes, *training_notes(settings, outcome)]
+    return RecoveryOutcome(text, trainable_parameters(model), outcome, notes, healing=start.cuts)

@@ -26,10 +26,10 @@ from transformers import PreTrainedModel
 from app.domain.recovery_options import DistillRecovery
 from app.errors import UnsupportedModel
 from workers.engine.architectures.registry import architecture_of
-from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.models import free_memory
-from workers.engine.recovery.healing import cut_ends, healed_start
+from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
@@ -68,22 +68,23 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         StageFailed: a loss is not finite.
     """
     ids, text = training_tokens(job, options)
-    start, notes = healed_start(job, options, ids)
+    start = healed_start(job, options, ids)
     identity = job.identity(text=text.sha256)
     data = Sequences(ids, predictions(job, options, ids, identity=identity))
-    model, whole, about = trainee(job, options, start)
-    notes += about
+    model, whole, about = trainee(job, options, start.path)
+    notes = [*start.notes, *about]
     settings = settings_of(options, schedule="cosine", autocast=whole and job.machine.dtype is not torch.float32)
     loss = DistillationLoss(job, options)
     with quick_adapters(model):
         outcome = run_training(job, options, model, data, settings, identity=identity, loss=loss)
     trained = trainable_parameters(model)
     if whole:
-        write_weights(model, start, job.out / "checkpoint")
+        write_weights(model, start.path, job.out / "checkpoint")
     else:
         save_adapter(model, job.out / "adapter")
-        write_merged(model, start, job.out / "checkpoint", machine=job.machine)
-    return RecoveryOutcome(text, trained, outcome, [*notes, *training_notes(settings, outcome)])
+        write_merged(model, start.path, job.out / "checkpoint", machine=job.machine)
+    notes += training_notes(settings, outcome)
+    return RecoveryOutcome(text, trained, outcome, notes, healing=start.cuts)
 
 
 def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[Any, bool, list[str]]:
@@ -164,7 +165,7 @@ def predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, iden
     file = job.scratch / f"teacher-{identity[:16]}.safetensors"
     found = load_predictions(file, len(ids))
     if found is None:
-        teacher = BlockModel.from_model(job.load(job.original))
+        teacher = job.original_blocks()
         save_predictions(
             top_predictions(teacher, ids, top_k=options.top_k, temperature=options.temperature, progress=job.progress),
             file,

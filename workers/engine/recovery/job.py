@@ -17,8 +17,9 @@ from transformers import PreTrainedModel
 
 from app.domain.options import HubText, Text
 from app.domain.recovery_options import TrainedRecovery
-from app.domain.results import LossPoint, TextInfo
+from app.domain.results import HealedCut, LossPoint, TextInfo
 from app.errors import InvalidInput
+from workers.engine.blocks import BlockModel
 from workers.engine.calibration import TextSource, token_batch
 from workers.engine.files import write_atomically
 from workers.engine.models import load_model
@@ -47,6 +48,7 @@ class RecoveryJob:
     texts: TextSource
     ranks: Ranks = ALONE  # the processes that train it together
     whole_blocks: bool = True  # whether what was removed is whole blocks, and nothing else
+    streamed: bool = False  # whether the original is walked from disk, because memory does not hold it
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
 
@@ -54,6 +56,12 @@ class RecoveryJob:
         """A checkpoint in memory; `whole` weights that will be trained are fp32, whatever is computed in."""
         dtype = torch.float32 if whole else self.machine.dtype
         return load_model(path, device=self.machine.device, dtype=dtype)
+
+    def original_blocks(self) -> BlockModel:
+        """The original, to be walked: in memory, or streamed from disk."""
+        if self.streamed:
+            return BlockModel.from_checkpoint(self.original, device=self.machine.device, dtype=self.machine.dtype)
+        return BlockModel.from_model(self.load(self.original))
 
     def remembered(self, name: str, find: Callable[[], Any]) -> Any:
         """What `find` gave to the first attempt of this stage that got so far, as JSON: later ones get the same."""
@@ -87,6 +95,7 @@ class RecoveryOutcome:
     trainable_parameters: int
     training: TrainingOutcome | None  # None where nothing was trained
     notes: list[str] = field(default_factory=list)
+    healing: list[HealedCut] = field(default_factory=list)  # the cuts that a map was fitted for
 
 
 def check_optimizer(options: Any) -> None:

@@ -102,17 +102,18 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
         StageFailed: a loss is not finite.
     """
     data, text = training_data(job, options)
-    start, notes = healed_start(job, options, data.ids)
-    model = job.load(start)
-    notes += notes_on(model)
+    start = healed_start(job, options, data.ids)
+    model = job.load(start.path)
+    notes = [*start.notes, *notes_on(model)]
     adapted = add_adapters(model, options, seed=job.machine.seed)
     settings = settings_of(options)
     with quick_adapters(adapted):
         outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
     trained = trainable_parameters(adapted)
     save_adapter(adapted, job.out / "adapter")
-    write_merged(adapted, start, job.out / "checkpoint", machine=job.machine)
-    return RecoveryOutcome(text, trained, outcome, [*notes, *training_notes(settings, outcome)])
+    write_merged(adapted, start.path, job.out / "checkpoint", machine=job.machine)
+    notes += training_notes(settings, outcome)
+    return RecoveryOutcome(text, trained, outcome, notes, healing=start.cuts)
 
 
 def save_adapter(model: PeftModel, target: Path) -> None:
