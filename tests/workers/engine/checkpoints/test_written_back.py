@@ -26,7 +26,8 @@ from workers.engine.pruning.depth import prune_depth
 from workers.engine.quantise.integers import round_to_integers
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.recovery import continued, distill, lora
-from workers.engine.recovery.healing import Healed, write_healed
+from workers.engine.recovery.healing import write_healed
+from workers.engine.recovery.healing_maps import CutMap
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.lora import add_adapters, write_merged
 from workers.engine.recovery.training import Sequences, train_all
@@ -126,7 +127,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # no text is asked for
     )
-    write_healed(job, [Healed(1, 1, turn, 0.0, 1.0, 1.0)], tmp_path / "healed")
+    write_healed(job, [CutMap(1, 1, turn, 0.0, 1.0, 1.0, 1.0, 0.5)], tmp_path / "healed")
     with torch.no_grad():
         assert torch.allclose(reload(tmp_path / "healed")(make_ids()).logits, expected, atol=1e-3)
 
