@@ -116,6 +116,37 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise BadCheckpoint(f"{path.name}: the file cannot be read: {error.strerror}.") from error
 
 
+def read_list(header: GgufHeader, key: str) -> list[Any]:
+    """All elements of the array under `key`, however long: numbers, or strings.
+
+    Raises:
+        BadCheckpoint: there is no such array, or one of other elements.
+    """
+    found = header.values.get(key)
+    name = header.path.name
+    if found is None or found.kind != ARRAY:
+        raise BadCheckpoint(f"{name}: the key {shown(key)} is missing or no array.")
+    if isinstance(found.value, list):
+        return list(found.value)
+    with header.path.open("rb") as file:
+        file.seek(found.start)
+        raw = file.read(found.end - found.start)
+    at = 8 + len(found.key.encode()) + 4 + 12  # the key, its type, and the array's own head
+    if found.element in SCALARS:
+        return list(struct.unpack_from(f"<{found.count}{SCALARS[found.element]}", raw, at))
+    if found.element != STRING:
+        raise BadCheckpoint(f"{name}: the key {shown(key)} is an array of neither numbers nor strings.")
+    strings = []
+    for _ in range(found.count or 0):
+        (length,) = struct.unpack_from("<Q", raw, at)
+        strings.append(raw[at + 8 : at + 8 + length])
+        at += 8 + length
+    try:
+        return [string.decode("utf-8") for string in strings]
+    except UnicodeDecodeError:
+        raise BadCheckpoint(f"{name}: the key {shown(key)} has an element that is not UTF-8.") from None
+
+
 def encode_string(text: str) -> bytes:
     raw = text.encode()
     return struct.pack("<Q", len(raw)) + raw

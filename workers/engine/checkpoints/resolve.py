@@ -25,7 +25,7 @@ from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.side_files import side_files
 from workers.engine.progress import Progress, no_progress
 
-_IMPORT = "v1"  # of the import's result; a folder that an older import made is left alone
+_IMPORT = "v2"  # of the import's result; a folder that an older import made is left alone
 _IMPORT_DTYPE = torch.float32  # exact, see gguf_import
 
 

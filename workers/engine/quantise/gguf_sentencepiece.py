@@ -16,9 +16,9 @@ each stretch between control tokens too, and before a text that has one already.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
+from workers.engine.checkpoints.gguf.runs import cut_alike
 from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
 from workers.engine.quantise.gguf_vocabulary import (
     BYTE,
@@ -115,17 +115,7 @@ def _cut_alike(letter: str, merges: Sequence[tuple[str, str]], places: Mapping[s
     pairs = [(rank, pair) for rank, pair in enumerate(merges) if set("".join(pair)) == {letter}]
     by_pair = {(len(left), len(right)): rank for rank, (left, right) in pairs}
     by_place = {(len(left), len(right)): places[left + right] for _, (left, right) in pairs}
-    longest = max(left + right for left, right in by_pair)
-    return all(_cut_run(length, by_pair) == _cut_run(length, by_place) for length in range(2, 2 * longest + 2))
-
-
-def _cut_run(length: int, ranks: Mapping[tuple[int, int], int]) -> list[int]:
-    """How a run of one character is cut, as lengths of tokens: the pair of the lowest rank first, then the leftmost."""
-    pieces = [1] * length
-    while found := [(ranks[pair], at) for at, pair in enumerate(pairwise(pieces)) if pair in ranks]:
-        _, at = min(found)
-        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
-    return pieces
+    return cut_alike(by_pair, by_place)
 
 
 def _begins_with_space(written: Mapping[str, Any], words: Vocabulary, pointer: str) -> bool:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from app.errors import StageFailed, UnsupportedModel
+from workers.engine.checkpoints.gguf.cuts import QWEN2_WORDS
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.models import load_model
@@ -27,14 +28,23 @@ TEXTS = ("hello there", "hell 123 he", " two  spaces", "ünïcode → ok", "line
 ERRORS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 0.01, "Q5_1": 0.06, "Q5_0": 0.06, "Q4_1": 0.12, "Q4_0": 0.12}
 
 
-def byte_level(*, cut: Any = None) -> PreTrainedTokenizerFast:
+_QWEN2_CUT = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+)
+
+
+def byte_level(*, cut: Any = None, begins: bool = True) -> PreTrainedTokenizerFast:
     """GPT-2's kind, with two merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = ["<unk>", "<s>", "</s>", *alphabet, "he", "ll"]
     tokenizer = Tokenizer(models.BPE(vocab={word: n for n, word in enumerate(words)}, merges=[("h", "e"), ("l", "l")]))
     tokenizer.pre_tokenizer = cut or pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    if begins:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # no annotations upstream
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template="{{ messages }}"
     )
@@ -101,7 +111,9 @@ def test_other_shapes_and_families_compute_the_same(
     make_ids: Callable[..., Tensor],
     tmp_path: Path,
 ) -> None:
-    model, source = checkpoint(model_type, **settings)
+    # transformers reads the tokenizer of every qwen2 model as Qwen's, with its cut and no token that begins a text
+    tokenizer = byte_level(cut=_QWEN2_CUT, begins=False) if model_type == "qwen2" else None
+    model, source = checkpoint(model_type, tokenizer=tokenizer, **settings)
     export_gguf(source, tmp_path / "out" / "model.gguf", type_name="F16")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
     back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
