@@ -15,6 +15,7 @@
     ├── RangeNotSatisfiable         416  a byte range outside the file
     ├── TooManyRequests             429  over the rate limit
     ├── StageFailed                 500  a stage of a job broke: crash, out of memory, time limit, NaN
+    │   └── DeviceFailed            500  the worker's GPU cannot be used, or failed; another worker may do the stage
     └── Unavailable                 503  Postgres, Redis, the store or the hub does not answer
 
 Each is rendered as RFC 9457 `application/problem+json`. The stage process renders the same object into its
@@ -134,6 +135,10 @@ class TooManyRequests(ServiceError):
 
 class StageFailed(ServiceError):
     slug, title = "stage-failed", "Stage failed"
+
+
+class DeviceFailed(StageFailed):
+    slug, title = "device-failed", "Device failed"
 
 
 class Unavailable(ServiceError):

@@ -67,7 +67,11 @@ class Settings(BaseSettings):
     )
 
     # workers
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 …")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:1 …; auto is a GPU where there is one.",
+    )
     threads: int = Field(default=0, ge=0, description="Torch threads of a stage; 0: one for each core over the slots.")
     training_processes: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
         default=1,

@@ -18,7 +18,7 @@ from app.db.claims import Claim, Ended
 from app.db.tables import Dataset
 from app.domain.jobs import StageName, State
 from app.domain.options import UploadText
-from app.domain.protocol import Runtime, StageSpec, UploadedFile
+from app.domain.protocol import Runtime, StageSpec, UploadedFile, WorkingDevice
 from app.domain.spec import CompressionSpec
 from app.domain.texts import texts_of
 from app.errors import InvalidInput, NotFound, StageFailed
@@ -56,7 +56,7 @@ class Assignment:
     inputs: dict[StageName, Input]
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
-    def spec(self, settings: Settings, store: ArtifactStore, work: Path, *, check: Callable[[], None]) -> StageSpec:
+    def spec(self, settings: Settings, store: ArtifactStore, work: Path, *, device: WorkingDevice, check: Callable[[], None]) -> StageSpec:
         """The spec of the stage's process; brings the inputs to this machine where they are not on it."""
         cache = settings.cache_dir.resolve()
         uploads = {
@@ -64,7 +64,7 @@ class Assignment:
             for dataset_id, row in self.uploads.items()
         }
         runtime = Runtime(
-            device=settings.device,
+            device=device.setting,
             threads=settings.threads or max(1, _cores() // settings.concurrency),
             memory=stage_limit(settings.stage_memory_bytes, slots=settings.concurrency),
             training_processes=settings.training_processes,
@@ -88,10 +88,10 @@ class Assignment:
             runtime=runtime,
         )
 
-    def dedupe_key(self, spec: StageSpec) -> str | None:
+    def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
         """The key under which this stage's result may be shared; None if it must not be."""
         files = {name: [(file.path, file.sha256) for file in given.files] for name, given in self.inputs.items()}
-        return dedupe_key(spec, fingerprint=self.fingerprint, inputs=files)
+        return dedupe_key(spec, device=device, fingerprint=self.fingerprint, inputs=files)
 
 
 def load(session: Session, claim: Claim) -> Assignment | None:

@@ -1,7 +1,7 @@
 """The worker: `celery -A workers.celery_app worker`.
 
 It binds the tasks to `app.queue`, and to the worker's life: the fork server begins to import before the first stage
-comes, the janitor starts when the worker is ready, and a shutdown stops the stages and puts them back into the queue
+comes, the worker takes messages once its device has been tried out, the janitor starts when the worker is ready, and a shutdown stops the stages and puts them back into the queue
 instead of waiting hours for them. Its pool is the one with threads (set in `app.queue`): each thread waits for one
 stage process, and time limits and kills are the supervisor's.
 """
@@ -21,12 +21,17 @@ from app.logs import set_up
 from app.queue import RUN_STAGE, depth, get_celery, send_stage
 from app.settings import get_settings
 from app.storage import ArtifactStore, open_store
+from workers.device import ProbedDevice
 from workers.forkserver import ForkServer
 from workers.janitor import Janitor
+from workers.messages import Messages
 from workers.supervisor import Supervisor
 from workers.tasks import make_run_stage
 
 app: Celery = get_celery()
+
+
+messages = Messages(app)
 
 
 @lru_cache(maxsize=1)
@@ -42,10 +47,19 @@ def store() -> ArtifactStore:
 
 
 @lru_cache(maxsize=1)
+def forkserver() -> ForkServer:
+    return ForkServer(get_settings().stage_entry, get_settings().stage_preload)
+
+
+@lru_cache(maxsize=1)
+def device() -> ProbedDevice:
+    return ProbedDevice(get_settings(), forkserver(), on_change=messages.take)
+
+
+@lru_cache(maxsize=1)
 def supervisor() -> Supervisor:
-    settings = get_settings()
-    forkserver = ForkServer(settings.stage_entry, settings.stage_preload)
-    return Supervisor(settings, sessions(), store(), forkserver, send=partial(send_stage, celery=app))
+    send = partial(send_stage, celery=app)
+    return Supervisor(get_settings(), sessions(), store(), forkserver(), device(), send=send)
 
 
 @lru_cache(maxsize=1)
@@ -64,10 +78,13 @@ def _begin(sender: Any = None, **_: Any) -> None:
     pool = getattr(getattr(sender, "pool_cls", None), "__module__", "")
     if pool not in {"celery.concurrency.thread", "celery.concurrency.solo"}:
         sys.exit(f"the worker's pool is {pool}; stages need --pool threads, which is the default here")
-    supervisor().forkserver.warm()
+    messages.refuse()
+    forkserver().warm()
 
 
-def _ready(**_: Any) -> None:
+def _ready(sender: Any, **_: Any) -> None:
+    messages.consumer = sender
+    device().start()
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
         _stop_stages_on(number)
     janitor().start()
@@ -87,6 +104,7 @@ def _stop_stages_on(number: signal.Signals) -> None:
 
 def _stop_stages() -> None:
     supervisor().stop()
+    device().stop()
     janitor().stop()
 
 
@@ -100,7 +118,7 @@ class StopStages(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
 
 
 def _shut_down(**_: Any) -> None:
-    supervisor().forkserver.stop()
+    forkserver().stop()
 
 
 signals.setup_logging.connect(_set_up_logging)

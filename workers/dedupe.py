@@ -1,7 +1,7 @@
 """The key under which identical stages of different jobs share one result.
 
 It is a hash over all that decides the result: the code and its libraries, the model and the texts as they lie on disk
-or the hub's commit, the options, the device, and the files of the stages before. Where one of these could change behind
+or the hub's commit, the options, the kind of device and its dtype, and the files of the stages before. Where one of these could change behind
 the key (a branch on the hub, a path that does not exist) there is no key, and nothing is shared. Measurements are never
 shared: a benchmark's figures belong to the machine and the hour, and a report to its job.
 """
@@ -19,7 +19,7 @@ from typing import Any
 
 from app.domain.jobs import StageName
 from app.domain.named_texts import NAMED_TEXTS
-from app.domain.protocol import StageSpec
+from app.domain.protocol import StageSpec, WorkingDevice
 
 # stage → what of the spec has no part in its result
 _IRRELEVANT: Mapping[StageName, frozenset[str]] = {
@@ -46,11 +46,12 @@ _MOST_FILES = 10_000
 
 
 def dedupe_key(
-    spec: StageSpec, *, fingerprint: str | None, inputs: Mapping[StageName, Sequence[tuple[str, str]]]
+    spec: StageSpec, *, device: WorkingDevice, fingerprint: str | None, inputs: Mapping[StageName, Sequence[tuple[str, str]]]
 ) -> str | None:
     """The key, or None where the result must not be shared.
 
     Args:
+        device: what the stage computes on; `auto` is no answer, since it is something else on every worker.
         fingerprint: the model's, as an earlier stage of the job has reported it.
         inputs: of each stage before, the path and sha256 of every file.
     """
@@ -58,6 +59,8 @@ def dedupe_key(
     if irrelevant is None:
         return None
     asked = spec.spec.model_dump(mode="json", exclude=set(irrelevant))
+    if asked["dtype"] == "auto":
+        asked["dtype"] = device.dtype
     sources = [source for name, part in asked.items() if name != "model" for source in _sources(part)]
     model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
     texts = [_identity(source, spec.runtime.data_roots) for source in sources]
@@ -69,7 +72,7 @@ def dedupe_key(
         "asked": asked,
         "model": model,
         "texts": texts,
-        "device": spec.runtime.device,
+        "device": device.kind,
         "inputs": {stage.value: sorted(files) for stage, files in inputs.items()},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

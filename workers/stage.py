@@ -33,7 +33,10 @@ from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from workers import memory
 from workers.engine.files import write_atomically
 from workers.stages.context import RESULT_FILES, StageContext
+from workers.probe import main as probe
 from workers.stages.failure import describe_failure
+
+__all__ = ["main", "probe"]  # what a worker has its fork server run
 
 # Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
 _MODULES: dict[StageName, str] = {

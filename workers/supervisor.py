@@ -26,13 +26,14 @@ from app.db import claims
 from app.db.claims import Claim, Ended, Standing
 from app.db.session import SessionFactory
 from app.domain.jobs import StageName, State, Verdict
-from app.domain.protocol import StageSpec
-from app.errors import ServiceError, StageFailed
+from app.domain.protocol import StageSpec, WorkingDevice
+from app.errors import PROBLEM_BASE, DeviceFailed, ServiceError, StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore, output_of
 from workers import assignment as assignments
 from workers import crashes
 from workers.assignment import Assignment
+from workers.device import WorkerDevice
 from workers.forkserver import ForkServer
 from workers.guardian import lease_clock
 from workers.lease import LeaseKeeper
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DEVICE_FAILED = PROBLEM_BASE + DeviceFailed.slug
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -60,6 +62,7 @@ class Supervisor:
         sessions: SessionFactory,
         store: ArtifactStore,
         forkserver: ForkServer,
+        device: WorkerDevice,
         *,
         send: Callable[[UUID], object],
     ) -> None:
@@ -68,6 +71,7 @@ class Supervisor:
         self.sessions = sessions
         self.store = store
         self.forkserver = forkserver
+        self.device = device
         self.stopping = threading.Event()
         self._send = send
 
@@ -77,7 +81,8 @@ class Supervisor:
 
     def run_next(self) -> None:
         """Run the stage whose turn it is; do nothing if none waits for a worker."""
-        if self.stopping.is_set():
+        working = self.device.working
+        if self.stopping.is_set() or working is None:
             return  # it waits in the database, and is sent again
         worker = f"{socket.gethostname()}:{os.getpid()}#{uuid.uuid4().hex[:8]}"
         lease, until = self.settings.lease_seconds, LeaseKeeper.first_until(self.settings, lease_clock())
@@ -96,7 +101,7 @@ class Supervisor:
         keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
         keeper.start()
         try:
-            ended = _Attempt(self, claim, keeper).work()
+            ended = _Attempt(self, claim, keeper, working).work()
         finally:
             keeper.stop()
         logger.info("%s of job %s: %s", claim.name, claim.job_id, ended.state or "no longer this worker's")
@@ -107,8 +112,9 @@ class Supervisor:
 class _Attempt:
     """One claim of one stage."""
 
-    def __init__(self, supervisor: Supervisor, claim: Claim, keeper: LeaseKeeper) -> None:
+    def __init__(self, supervisor: Supervisor, claim: Claim, keeper: LeaseKeeper, device: WorkingDevice) -> None:
         self._supervisor = supervisor
+        self._device = device
         self._settings = supervisor.settings
         self._claim = claim
         self._keeper = keeper
@@ -141,8 +147,10 @@ class _Attempt:
         assignment = self._persist(lambda session: assignments.load(session, self._claim))
         if assignment is None:
             return claims.LOST
-        spec = assignment.spec(self._settings, self._supervisor.store, self._scratch.work, check=self._check)
-        key = assignment.dedupe_key(spec) if self._settings.reuse_results else None
+        spec = assignment.spec(
+            self._settings, self._supervisor.store, self._scratch.work, device=self._device, check=self._check
+        )
+        key = assignment.dedupe_key(spec, self._device) if self._settings.reuse_results else None
         if key is not None:
             shared_key = key
             ended = self._persist(lambda session: assignments.share(session, self._claim, shared_key))
@@ -154,10 +162,14 @@ class _Attempt:
             match self._run():
                 case Succeeded(result=result):
                     self._scratch.save_result(spec, result)
-                case Failed(problem=problem):
+                case Failed(problem=problem) if problem.get("type") != DEVICE_FAILED:
                     return self._fail(problem)
-                case Crashed(error=error):
+                case Failed(problem=problem):
+                    return self._device_failed(problem)
+                case Crashed(error=error) if self._device.setting == "cpu":
                     return self._crash(error)
+                case Crashed(error=error):
+                    return self._device_failed(error.to_problem())
                 case Stopped() as stopped:
                     return self._stopped(stopped)
         return self._publish(assignment, spec, result, key)
@@ -180,7 +192,7 @@ class _Attempt:
         store, output = self._supervisor.store, output_of(self._claim.stage_id, self._claim.token)
         self._scratch.out.mkdir(parents=True, exist_ok=True)
         files = store.put_folder(self._scratch.out, output, check=self._check)
-        if key is not None and assignment.dedupe_key(spec) != key:
+        if key is not None and assignment.dedupe_key(spec, self._device) != key:
             key = None  # the model or a text was changed while the stage read it
         ended = self._persist(
             lambda session: assignments.commit(
@@ -203,6 +215,14 @@ class _Attempt:
             if stopped is Stopped.SHUTDOWN
             else "The worker could not renew its lease in time, and stopped the stage."
         )
+        return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
+
+    def _device_failed(self, problem: dict[str, Any]) -> Ended:
+        """The stage says that its GPU failed, or has died on it: whose fault is it?"""
+        if self._supervisor.device.doubt():
+            most = self._settings.max_attempts
+            return self._persist(lambda session: claims.crash(session, self._claim, problem=problem, max_attempts=most))
+        reason = f"{problem['detail']} The worker takes no more stages; this one waits for a worker whose device works."
         return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
 
     def _fail(self, problem: dict[str, Any]) -> Ended:

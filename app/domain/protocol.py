@@ -37,6 +37,14 @@ class UploadedFile(Message):
     sha256: str
 
 
+class WorkingDevice(Message):
+    """A worker's device, as a process that has computed something on it describes it."""
+
+    setting: str  # what stages are told in place of `auto`: cpu, cuda or cuda:N
+    kind: str  # "cpu", or the card's name and capability: cards of one kind give the same results
+    dtype: str  # that `auto` stands for
+
+
 class Runtime(Message):
     """How this worker computes; settings, not part of what is asked."""
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from app.domain.results import Environment
-from app.errors import StageFailed
 from workers import memory
+from workers.engine.device import auto_dtype, choose_device
 
 _PACKAGES = (
     "secateur",
@@ -58,10 +58,10 @@ def prepare(*, device: str = "auto", dtype: str = "auto", threads: int = 0, seed
         seed: of every generator of the process.
 
     Raises:
-        StageFailed: the device is unknown, or is not there.
+        StageFailed, DeviceFailed: the device is unknown, not there, or cannot be used.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts; without it, no determinism
-    chosen = _device(device)
+    chosen = choose_device(device)
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -69,8 +69,7 @@ def prepare(*, device: str = "auto", dtype: str = "auto", threads: int = 0, seed
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     seed_everything(seed)
-    auto = torch.float32 if chosen.type == "cpu" else torch.bfloat16
-    return Machine(chosen, auto if dtype == "auto" else _DTYPES[dtype], torch.get_num_threads(), seed)
+    return Machine(chosen, auto_dtype(chosen) if dtype == "auto" else _DTYPES[dtype], torch.get_num_threads(), seed)
 
 
 def seed_everything(seed: int) -> None:
@@ -129,27 +128,6 @@ def visible_gpus(device: str) -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     return names[:count][int(index) if index.isdigit() else 0 :]
-
-
-def _device(name: str) -> torch.device:
-    kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
-        raise StageFailed(f'The worker\'s SECATEUR_DEVICE is "{name}"; expected auto, cpu, cuda or cuda:N.')
-    if kind == "cpu":
-        return torch.device("cpu")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else None
-    wanted = int(index or 0)
-    if not torch.cuda.is_initialized() and (  # type: ignore[no-untyped-call]  # no annotations upstream
-        names is None or wanted < len(names)
-    ):
-        # Set before CUDA starts, when it is read; then the chosen card is this process's only one.
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[wanted] if names else ("" if visible == "" else str(wanted))
-    if torch.cuda.is_available():
-        return torch.device("cuda:0")
-    if kind == "auto":
-        return torch.device("cpu")
-    raise StageFailed(f'The worker\'s SECATEUR_DEVICE is "{name}", but torch sees no such CUDA device.')
 
 
 def _versions() -> dict[str, str]:
