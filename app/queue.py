@@ -30,6 +30,7 @@ from app.settings import Settings, get_settings
 
 QUEUE = "secateur"
 RUN_STAGE = "secateur.run_stage"
+TELL_DEVICE = "secateur_device"  # what a worker answers with the problem of its device, or None
 SEND_TIMEOUT_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
@@ -104,3 +105,18 @@ def depth(*, celery: Celery | None = None) -> int | None:
             return int(connection.default_channel.client.llen(QUEUE))
     except (KombuError, OSError):
         return None
+
+
+def idle_workers(*, celery: Celery | None = None, patience: float = 1.0) -> list[str]:
+    """Why those workers take no stages that do not, since their device does not work; a line for each.
+
+    Those that do not answer within `patience` seconds, and those that have not tried their device out yet, are not
+    among them; nor is any where the broker does not answer.
+    """
+    app = celery or get_celery()
+    try:
+        answers = app.control.broadcast(TELL_DEVICE, reply=True, timeout=patience)
+    except (KombuError, OSError):
+        return []
+    told = [answer for answers_of in answers or [] for answer in answers_of.values()]
+    return [answer["problem"] for answer in told if isinstance(answer, dict) and answer.get("problem")]

@@ -56,7 +56,9 @@ class Assignment:
     inputs: dict[StageName, Input]
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
-    def spec(self, settings: Settings, store: ArtifactStore, work: Path, *, device: WorkingDevice, check: Callable[[], None]) -> StageSpec:
+    def spec(
+        self, settings: Settings, store: ArtifactStore, work: Path, *, device: WorkingDevice, check: Callable[[], None]
+    ) -> StageSpec:
         """The spec of the stage's process; brings the inputs to this machine where they are not on it."""
         cache = settings.cache_dir.resolve()
         uploads = {

@@ -1,9 +1,9 @@
 """The worker: `celery -A workers.celery_app worker`.
 
 It binds the tasks to `app.queue`, and to the worker's life: the fork server begins to import before the first stage
-comes, the worker takes messages once its device has been tried out, the janitor starts when the worker is ready, and a shutdown stops the stages and puts them back into the queue
-instead of waiting hours for them. Its pool is the one with threads (set in `app.queue`): each thread waits for one
-stage process, and time limits and kills are the supervisor's.
+comes, messages are taken once the device has been tried out, the janitor starts when the worker is ready, and a
+shutdown stops the stages and puts them back into the queue instead of waiting hours for them. Its pool is the one with
+threads (set in `app.queue`): each thread waits for one stage process, and time limits and kills are the supervisor's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from types import FrameType
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker.control import inspect_command
 
 from app.db.session import SessionFactory, session_factory
 from app.logs import set_up
-from app.queue import RUN_STAGE, depth, get_celery, send_stage
+from app.queue import RUN_STAGE, TELL_DEVICE, depth, get_celery, send_stage
 from app.settings import get_settings
 from app.storage import ArtifactStore, open_store
 from workers.device import ProbedDevice
@@ -106,6 +107,12 @@ def _stop_stages() -> None:
     supervisor().stop()
     device().stop()
     janitor().stop()
+
+
+@inspect_command(name=TELL_DEVICE)  # type: ignore[untyped-decorator]  # Celery has no types
+def _tell_device(state: Any, **_: Any) -> dict[str, str | None]:
+    """What `secateur up` asks: whether this worker takes stages."""
+    return {"problem": device().problem}
 
 
 class StopStages(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types

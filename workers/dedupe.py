@@ -1,9 +1,10 @@
 """The key under which identical stages of different jobs share one result.
 
 It is a hash over all that decides the result: the code and its libraries, the model and the texts as they lie on disk
-or the hub's commit, the options, the kind of device and its dtype, and the files of the stages before. Where one of these could change behind
-the key (a branch on the hub, a path that does not exist) there is no key, and nothing is shared. Measurements are never
-shared: a benchmark's figures belong to the machine and the hour, and a report to its job.
+or the hub's commit, the options, the kind of device and the dtype that were used, and the files of the stages before.
+Where one of these could change behind the key (a branch on the hub, a path that does not exist) there is no key, and
+nothing is shared. Measurements are never shared: a benchmark's figures belong to the machine and the hour, and a report
+to its job.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ _MOST_FILES = 10_000
 
 
 def dedupe_key(
-    spec: StageSpec, *, device: WorkingDevice, fingerprint: str | None, inputs: Mapping[StageName, Sequence[tuple[str, str]]]
+    spec: StageSpec,
+    *,
+    device: WorkingDevice,
+    fingerprint: str | None,
+    inputs: Mapping[StageName, Sequence[tuple[str, str]]],
 ) -> str | None:
     """The key, or None where the result must not be shared.
 

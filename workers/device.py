@@ -1,8 +1,8 @@
 """The worker's device: tried out before the worker takes stages, and again when a stage says that it failed.
 
-A worker whose device is broken would take one stage after the other and fail each within a second, faster than all others
-together. So it takes none until a probe (`workers/probe.py`), a process of its own, has computed something. One that has
-failed is tried again every so often: drivers are mended while workers run.
+A worker whose device is broken would take one stage after the other and fail each within a second, faster than all
+others together. So it takes none until a probe (`workers/probe.py`), a process of its own, has computed something. A
+device that has failed is tried again every so often: drivers are mended while workers run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -48,7 +48,7 @@ class WorkerDevice(Protocol):
 class SoundDevice:
     """A device that always works, for tests."""
 
-    working: WorkingDevice = WorkingDevice(setting="cpu", kind="cpu", dtype="float32")
+    working: WorkingDevice = field(default_factory=lambda: WorkingDevice(setting="cpu", kind="cpu", dtype="float32"))
 
     def doubt(self) -> bool:
         return True
@@ -61,7 +61,7 @@ class ProbedDevice(threading.Thread):
         """`on_change` is told whether the worker can take stages, whenever that may have changed."""
         super().__init__(name="device", daemon=True)
         self.working: WorkingDevice | None = None
-        self.problem: str | None = "it has not been tried out yet"
+        self.problem: str | None = None  # why it does not work, where that is known
         self._settings, self._forkserver, self._on_change = settings, forkserver, on_change
         self._lock = threading.Lock()
         self._done, self._broken = threading.Event(), threading.Event()

@@ -32,8 +32,8 @@ from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from workers import memory
 from workers.engine.files import write_atomically
-from workers.stages.context import RESULT_FILES, StageContext
 from workers.probe import main as probe
+from workers.stages.context import RESULT_FILES, StageContext
 from workers.stages.failure import describe_failure
 
 __all__ = ["main", "probe"]  # what a worker has its fork server run

@@ -104,7 +104,7 @@ def running(stopped: threading.Event) -> Iterator[Service | None]:
             Part("the API", log_dir / "api.log", api.start, api.exit_code),
             Part("the worker", log_dir / "worker.log", worker.start, worker.exit_code),
         ]
-        service = Service(url, tuple(parts), lambda: _trouble(url, instance))
+        service = Service(url, tuple(parts), lambda: _trouble(url, instance) or _idle())
         yield None if stopped.is_set() else service
 
 
@@ -212,6 +212,14 @@ def _trouble(url: str, instance: str) -> str | None:
     if readiness.ready:
         return None
     return ", ".join(f"{name}: {check.detail}" for name, check in readiness.checks.items() if not check.ok)
+
+
+def _idle() -> str | None:
+    """Why the worker takes no stages, if it says so."""
+    from app.queue import idle_workers, make_celery
+
+    idle = idle_workers(celery=make_celery(settings_of_environment()))
+    return f"the worker takes no stages, since its device does not work: {idle[0]}" if idle else None
 
 
 def _await_worker(process: ManagedProcess, stopped: threading.Event) -> None:

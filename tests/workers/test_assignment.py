@@ -10,6 +10,7 @@ import pytest
 
 from app.db.claims import Claim
 from app.domain.jobs import StageName
+from app.domain.protocol import WorkingDevice
 from app.domain.spec import CompressionSpec
 from app.settings import Settings
 from app.storage import LocalStore
@@ -28,6 +29,11 @@ def test_a_stage_is_told_how_many_processes_may_train(
     claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=StageName.RECOVER, attempt=1, token=1)
     assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
     spec = assignment.spec(
-        Settings(data_dir=tmp_path), LocalStore(tmp_path / "artifacts"), tmp_path / "work", check=lambda: None
+        Settings(data_dir=tmp_path),
+        LocalStore(tmp_path / "artifacts"),
+        tmp_path / "work",
+        device=WorkingDevice(setting="cuda", kind="card 9.0", dtype="bfloat16"),
+        check=lambda: None,
     )
     assert spec.runtime.training_processes == expected
+    assert spec.runtime.device == "cuda"  # what the worker's probe has found, and not the setting's `auto`

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from app.domain.jobs import StageName
-from app.domain.protocol import Runtime, StageSpec
+from app.domain.protocol import Runtime, StageSpec, WorkingDevice
 from app.domain.spec import CompressionSpec
 from workers import dedupe
 from workers.dedupe import dedupe_key
@@ -28,7 +28,9 @@ def key(
     root: Path,
     stage: StageName = StageName.SCORE,
     *,
-    device: str = "cpu",
+    kind: str = "cpu",
+    setting: str = "cpu",
+    used: str = "float32",
     fingerprint: str | None = None,
     inputs: dict[StageName, list[tuple[str, str]]] | None = None,
     **more: Any,
@@ -40,9 +42,10 @@ def key(
         created_at=datetime.now(UTC),
         spec=CompressionSpec.model_validate({**body, **more}),
         work=root / str(uuid4()),
-        runtime=Runtime(device=device, cache=root, model_roots=(root,), data_roots=(root,)),
+        runtime=Runtime(device=setting, cache=root, model_roots=(root,), data_roots=(root,)),
     )
-    return dedupe_key(spec, fingerprint=fingerprint, inputs=inputs or {})
+    device = WorkingDevice(setting=setting, kind=kind, dtype=used)
+    return dedupe_key(spec, device=device, fingerprint=fingerprint, inputs=inputs or {})
 
 
 def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None:
@@ -56,7 +59,8 @@ def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None
     "more",
     [
         {"seed": 1},
-        {"device": "cuda"},
+        {"kind": "NVIDIA H200 9.0"},
+        {"used": "bfloat16"},
         {"dtype": "float16"},
         {"pruning": {"kind": "depth", "blocks": 2}},
         {"scoring": {"criterion": "magnitude"}},
@@ -68,6 +72,14 @@ def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None
 )
 def test_whatever_decides_the_result_is_in_the_key(root: Path, more: dict[str, Any]) -> None:
     assert key(root, **more) not in {None, key(root)}
+
+
+def test_what_was_used_is_in_the_key_and_not_how_it_was_asked_for(root: Path) -> None:
+    first = key(root, setting="cuda:0", kind="NVIDIA H200 9.0", used="bfloat16")
+    assert first not in {None, key(root)}
+    assert first == key(root, setting="cuda:1", kind="NVIDIA H200 9.0", used="bfloat16")
+    assert first == key(root, setting="cuda:0", kind="NVIDIA H200 9.0", used="bfloat16", dtype="bfloat16")
+    assert first != key(root, setting="cuda:0", kind="NVIDIA H100 9.0", used="bfloat16")
 
 
 def test_a_changed_file_is_another_model(root: Path) -> None:

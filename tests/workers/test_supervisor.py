@@ -22,6 +22,7 @@ from app.domain.jobs import StageName, State
 from app.settings import Settings
 from app.storage import ArtifactStore, LocalStore, RemoteStore, memory_store
 from tests.fixtures.service import Service
+from workers.device import SoundDevice
 from workers.forkserver import ForkServer
 from workers.janitor import Janitor
 from workers.supervisor import Supervisor
@@ -56,7 +57,7 @@ def make_supervisor(
     sessions: SessionFactory | None = None,
 ) -> Supervisor:
     settings, sessions = settings or service.settings, sessions or service.sessions
-    return Supervisor(settings, sessions, store, forkserver, send=lambda _: None)
+    return Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
 
 
 def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None = None) -> Janitor:
@@ -102,6 +103,7 @@ import os, signal, sys
 from app.db.session import session_factory
 from app.settings import get_settings
 from app.storage import LocalStore
+from workers.device import SoundDevice
 from workers.forkserver import ForkServer
 from workers.supervisor import Supervisor
 
@@ -118,7 +120,7 @@ class Store(LocalStore):
 settings = get_settings()
 store = Store(settings.data_dir / "artifacts")
 forkserver = ForkServer(settings.stage_entry, ())
-Supervisor(settings, session_factory(settings), store, forkserver, send=die).run_next()
+Supervisor(settings, session_factory(settings), store, forkserver, SoundDevice(), send=die).run_next()
 """
 
 
@@ -330,7 +332,8 @@ def test_a_changed_model_shares_nothing(service: Service, sharing: Supervisor, t
 
 def test_sharing_can_be_turned_off(service: Service, sharing: Supervisor) -> None:
     settings = sharing.settings.model_copy(update={"reuse_results": False})
-    alone = Supervisor(settings, sharing.sessions, sharing.store, sharing.forkserver, send=lambda _: None)
+    sessions, store, forkserver = sharing.sessions, sharing.store, sharing.forkserver
+    alone = Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
     for _ in range(2):
         job_id = service.submit(send=False)
         drive(service, alone, job_id)

@@ -25,6 +25,7 @@ from app.storage import ArtifactStore, LocalStore, memory_store
 from tests.fixtures.live import serving
 from tests.fixtures.service import Service
 from tests.workers.conftest import plain_text
+from workers.device import SoundDevice
 from workers.forkserver import ForkServer
 from workers.supervisor import Supervisor
 
@@ -73,7 +74,7 @@ def drive(service: Service, supervisor: Supervisor, job_id: UUID) -> None:
 
 
 def make(service: Service, store: ArtifactStore, forkserver: ForkServer) -> Supervisor:
-    return Supervisor(service.settings, service.sessions, store, forkserver, send=lambda _: None)
+    return Supervisor(service.settings, service.sessions, store, forkserver, SoundDevice(), send=lambda _: None)
 
 
 def test_a_stage_gets_the_data_sets_that_it_reads(
@@ -165,7 +166,7 @@ def test_from_the_upload_to_the_report(
         }
         job = client.submit(spec)
         store = LocalStore(settings.data_dir / "artifacts")
-        supervisor = Supervisor(settings, service.sessions, store, stage_server, send=lambda _: None)
+        supervisor = Supervisor(settings, service.sessions, store, stage_server, SoundDevice(), send=lambda _: None)
         drive(service, supervisor, job.id)
         done = client.job(job.id)
         assert done.state is State.SUCCEEDED, done.problem

@@ -2,7 +2,7 @@
 
 `auto` is a GPU where there is one. It is the CPU only where there is none: a GPU that is there and that torch cannot
 use (a driver too old for this torch, a card that no kernel was built for, a driver that waits for another service) ends
-the stage with torch's own reason. Without that, a broken driver would show as a stage that takes a hundred times as long.
+the stage with torch's own reason. Without that, a broken driver would show as nothing but a stage that takes very long.
 """
 
 from __future__ import annotations

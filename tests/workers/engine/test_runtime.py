@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import StageFailed
+from app.errors import DeviceFailed
 from workers.engine.runtime import environment, prepare, visible_gpus
 
 
@@ -44,16 +44,10 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert draws() == draws()
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cpu:1", ""])
-def test_an_unknown_device_is_refused_by_name(name: str) -> None:
-    with pytest.raises(StageFailed, match=f'"{name}"; expected auto, cpu, cuda'):
-        prepare(device=name)
-
-
 def test_a_missing_gpu_is_told() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(StageFailed, match="sees no such CUDA device"):
+    with pytest.raises(DeviceFailed, match='SECATEUR_DEVICE is "cuda:3"'):
         prepare(device="cuda:3")
     assert prepare(device="auto").device.type == "cpu"
 

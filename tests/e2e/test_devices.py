@@ -1,0 +1,68 @@
+"""A worker with a broken device leaves the queue to others, whether it was broken from the start or broke meanwhile."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.domain.jobs import State
+from app.queue import QUEUE, idle_workers, make_celery
+from tests.fixtures.service import Service
+
+SECOND = 1.0
+
+
+@pytest.fixture
+def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that says what is wrong with the device of the workers that are started with it."""
+    monkeypatch.setenv("FAKE_DEVICE", str(tmp_path / "fault"))
+    return tmp_path / "fault"
+
+
+def test_a_worker_whose_device_is_broken_takes_no_messages(
+    service: Service, fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault.write_text("the driver is too old (found version 12080)")
+    broken = service.worker()
+    submitted = [service.submit(seed=seed) for seed in range(3)]
+    service.until(lambda: "takes no stages, since its device does not work: the driver" in broken.log.read_text())
+    [told] = idle_workers(celery=make_celery(service.settings))
+    assert told == "the driver is too old (found version 12080)"
+    time.sleep(SECOND)  # three jobs used to fail within it
+    with redis.Redis.from_url(service.settings.redis_url or "") as client:
+        assert client.llen(QUEUE) >= 3
+    assert [service.job(job_id).stages[0].attempt for job_id in submitted] == [0, 0, 0]
+    monkeypatch.delenv("FAKE_DEVICE")
+    sound = service.worker()
+    assert len(idle_workers(celery=make_celery(service.settings))) == 1
+    for job_id in submitted:
+        job = service.settled(job_id)
+        assert {stage.worker.partition("#")[0].partition(":")[2] for stage in job.stages if stage.worker} == {
+            str(sound.pid)
+        }
+
+
+def test_a_stage_whose_device_fails_goes_to_another_worker_at_no_cost(
+    service: Service, fault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = service.worker(concurrency="2")
+    job_id = service.submit(prune="device:1")
+    service.until(lambda: service.logged(job_id, "The GPU has fallen off.*waits for a worker whose device works"))
+    assert "takes no stages, since its device does not work: it has fallen off the bus" in failing.log.read_text()
+    assert failing.process.poll() is None
+    monkeypatch.delenv("FAKE_DEVICE")
+    service.worker()
+    job = service.settled(job_id)
+    assert [stage.crashes for stage in job.stages] == [0] * 5
+    assert job.stages[1].attempt == 2
+
+
+def test_a_device_that_a_stage_blames_and_that_works_costs_an_attempt(service: Service) -> None:
+    service.worker()
+    job = service.settled(service.submit(score="device"), State.FAILED)
+    assert job.problem is not None
+    assert job.problem["type"].endswith("/device-failed")
+    assert "tried 3 times" in job.problem["detail"]
