@@ -24,8 +24,8 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -41,6 +41,8 @@ _ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",  # numpy's; torch has its own, whose threads start with the first computation
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # the allocator of pyarrow, which datasets imports
 }
+_NO_DRIVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # whoever asks torch for a GPU while it is imported starts no CUDA
+_STARTS_DRIVER = ("bitsandbytes",)  # packages that do, and that others import where they are installed
 _SECRET_PREFIXES = ("SECATEUR_", "AWS_")  # the store's and the servers' credentials are not for stages
 
 
@@ -203,7 +205,34 @@ class ForkServer:
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The worker's, without secrets, and with libraries kept from starting threads when they are imported."""
     kept = {name: value for name, value in inherited.items() if not name.startswith(_SECRET_PREFIXES)}
-    return {**_ONE_THREAD, **kept}
+    return {**_ONE_THREAD, **_NO_DRIVER, **kept}
+
+
+@contextmanager
+def _without(packages: Sequence[str]) -> Iterator[None]:
+    """As if these packages were not installed, until the block is left; a stage that needs one imports it itself.
+
+    What transformers remembers of their absence is forgotten again, and what peft does is not: its modules are built
+    without.
+    """
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: Python's own way to say "there is none"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+            known = getattr(sys.modules.get("transformers.utils.import_utils"), f"is_{name}_available", None)
+            if known is not None:
+                known.cache_clear()
+
+
+def _loaded(library: str) -> bool:
+    """Whether this process has loaded a shared library of that name (Linux)."""
+    try:
+        return any(f"/{library}." in line for line in Path("/proc/self/maps").read_text().splitlines())
+    except OSError:
+        return False
 
 
 def _serve(connection: socket.socket, entry: Entry) -> None:
@@ -240,8 +269,9 @@ def _main() -> None:
     parser.add_argument("preload", nargs="*", help="modules to import first")
     arguments = parser.parse_args()
     gc.disable()  # imports make next to no garbage, and looking for it takes a tenth of their time
-    for name in arguments.preload:
-        importlib.import_module(name)
+    with _without(_STARTS_DRIVER):
+        for name in arguments.preload:
+            importlib.import_module(name)
     module, _, function = arguments.entry.partition(":")
     entry: Entry = getattr(importlib.import_module(module), function)
     gc.collect()
@@ -250,6 +280,10 @@ def _main() -> None:
     threads = psutil.Process().num_threads()
     if threads > 1:
         print(f"fork server: {threads} threads after the imports; forks may hang", file=sys.stderr, flush=True)
+    if _loaded("libcuda.so"):
+        print(
+            "fork server: the GPU's driver was loaded by the imports; forks may not use it", file=sys.stderr, flush=True
+        )
     with socket.socket(fileno=arguments.socket) as connection:
         _serve(connection, entry)
 

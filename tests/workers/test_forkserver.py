@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,61 @@ def test_the_real_imports() -> None:
     threads, left = subprocess.check_output(command, env=environment(os.environ), text=True).split()
     assert int(threads) == 1
     assert int(left) < 10
+
+
+BITSANDBYTES = """
+import os
+from pathlib import Path
+with Path(os.environ["TOUCHED"]).open("a") as file:
+    file.write(f"{os.getpid()} ")
+
+class optim: AdamW = dict
+class nn: Linear8bitLt = Linear4bit = Params4bit = Int8Params = type("Linear", (), {})
+"""
+USES_IT = """
+import os, sys
+from pathlib import Path
+
+def main(spec, events):
+    from transformers.utils import is_bitsandbytes_available
+    before = Path(os.environ["TOUCHED"]).exists()
+    import bitsandbytes
+    nvml = os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"]
+    os.write(events, repr([before, is_bitsandbytes_available(), bitsandbytes.optim.AdamW is dict, nvml]).encode())
+    return 0
+"""
+
+
+def test_nothing_that_is_imported_before_the_fork_starts_the_gpus_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """peft imports bitsandbytes where it is installed, which starts CUDA: after that no fork can."""
+    (tmp_path / "bitsandbytes").mkdir()
+    (tmp_path / "bitsandbytes" / "__init__.py").write_text(BITSANDBYTES)
+    (tmp_path / "bitsandbytes-0.50.2.dist-info").mkdir()
+    (tmp_path / "bitsandbytes-0.50.2.dist-info" / "METADATA").write_text("Name: bitsandbytes\nVersion: 0.50.2\n")
+    (tmp_path / "uses_it.py").write_text(USES_IT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("TOUCHED", str(tmp_path / "touched"))
+    server = ForkServer("uses_it:main", Settings().stage_preload)
+    try:
+        process = server.start(tmp_path / "spec", log=tmp_path / "log", until=lease_clock() + PATIENCE, memory=1 << 40)
+        assert read_line(process) == "[False, True, True, '1']", (tmp_path / "log").read_text()
+        process.close()
+        assert (tmp_path / "touched").read_text() != f"{server.pid} "
+    finally:
+        server.stop()
+
+
+def test_a_driver_that_was_loaded_is_noticed(tmp_path: Path) -> None:
+    library = tmp_path / "libcuda.so.1"
+    mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
+    shutil.copy(next(path for path in mapped if "/libm.so" in path), library)
+    program = (
+        "import ctypes, sys\nfrom workers.forkserver import _loaded\n"
+        "assert not _loaded('libcuda.so')\nctypes.CDLL(sys.argv[1])\nassert _loaded('libcuda.so')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(library)], check=True)
 
 
 def test_a_celery_worker_never_imports_torch() -> None:
