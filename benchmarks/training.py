@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from app.domain.recovery_options import DistillRecovery, LoraRecovery
 from workers.engine.blocks import BlockModel
 from workers.engine.models import free_memory, load_model, load_tokenizer
-from workers.engine.recovery.examples import Example, alpaca, pack, pad_each
+from workers.engine.recovery.example import Example
+from workers.engine.recovery.examples import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions

@@ -8,22 +8,27 @@ across a border.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from app.domain.datasets import DatasetKind
 from app.domain.options import HubText, LocalText, UploadText
 from app.domain.recovery_options import LoraRecovery
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import describe_batch
-from workers.engine.encoding import starts_with_bos
+from workers.engine.chat_templates import ChatRenderer
+from workers.engine.encoding import encode, refuse_ids_without_row
 from workers.engine.kept import kept_tensors
+from workers.engine.recovery.chats import Chats
+from workers.engine.recovery.example import Example, check_row
 from workers.engine.recovery.job import RecoveryJob, most_samples, pinned, training_tokens
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences
@@ -42,14 +47,6 @@ _WITHOUT_INPUT = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
-
-
-@dataclass(frozen=True)
-class Example:
-    """Tokens of one example, and which of them are the answer."""
-
-    ids: list[int]
-    answer: list[bool]
 
 
 def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, TextInfo]:
@@ -73,6 +70,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
     key = {
         **source.key,
         "tokenizer": job.texts.tokenizer_fingerprint,
+        "bos": options.bos,
         "examples": [options.format, options.samples, options.tokens, options.packing, options.mask_prompt, bound],
     }
     found = kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source))
@@ -91,67 +89,77 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
 def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[str, Tensor]:
     """The samples as tensors, and how many examples are in them."""
     tokenizer = job.texts.tokenizer
-    encode = alpaca if options.format == "alpaca" else chat
+    rows, answers = int(job.texts.config.vocab_size), 0
     examples: list[Example] = []
     wanted = most_samples(options.model_copy(update={"samples": None}))
     tokens = 0
-    for number, row in source.rows():
-        example = _encoded(encode, tokenizer, row, number)
-        examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
-        tokens += len(examples[-1].ids)
-        if options.samples is not None and len(examples) >= options.samples:
-            break
-        # packed, so many samples are full for certain
-        full = tokens // options.tokens if options.packing else len(examples)
-        if wanted is not None and full >= wanted:
-            break
+    with ExitStack() as stack:
+        encode = _encoder(job, options, stack)
+        for number, row in source.rows():
+            example = _encoded(encode, row, number)
+            where = f"Row {number} of the training data"
+            refuse_ids_without_row(example.ids, tokenizer, rows, pointer="/recovery/text", where=where)
+            examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
+            tokens += len(examples[-1].ids)
+            answers += any(example.answer)
+            if options.samples is not None and len(examples) >= options.samples:
+                break
+            # packed, so many samples are full for certain
+            full = tokens // options.tokens if options.packing else len(examples)
+            if wanted is not None and full >= wanted:
+                break
     source.verify()
     if not examples:
         raise InvalidInput.field("/recovery/text", "The training data hold no examples.", expected="at least one")
-    pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else int(tokenizer.eos_token_id or 0)
     arrange = pack if options.packing else pad_each
-    data = arrange(examples, tokens=options.tokens, pad=pad, mask_prompt=options.mask_prompt)
+    data = arrange(examples, tokens=options.tokens, pad=padding(tokenizer, rows), mask_prompt=options.mask_prompt)
     if not bool((data.columns["labels"] != IGNORED).any()):
-        raise InvalidInput.field(
-            "/recovery/tokens",
-            f"No answer begins within {options.tokens} tokens, so there is nothing to train on.",
-            value=options.tokens,
-            expected="longer samples, or `mask_prompt`: false",
-        )
+        raise _nothing_to_learn(options, any_answer=answers > 0, roles=getattr(encode, "roles", ()))
     return {"ids": data.ids, **data.columns, COUNT: torch.tensor(len(examples))}
 
 
-def alpaca(tokenizer: PreTrainedTokenizerBase, row: Any) -> Example:
-    """`instruction`, `input` (may be empty or absent) and `output`."""
-    instruction, given, output = (row.get(name) or "" for name in ("instruction", "input", "output"))
-    if not all(isinstance(field, str) for field in (instruction, given, output)) or not instruction:
-        raise ValueError("`instruction`, `input` and `output` must be strings, and `instruction` must not be empty")
-    prompt = (_WITH_INPUT if given else _WITHOUT_INPUT).format(instruction=instruction, input=given)
-    first = [int(tokenizer.bos_token_id)] if starts_with_bos(tokenizer) else []
-    last = [int(tokenizer.eos_token_id)] if isinstance(tokenizer.eos_token_id, int) else []
-    asked = first + _tokens(tokenizer, prompt)
-    answered = _tokens(tokenizer, output) + last
-    return Example(asked + answered, [False] * len(asked) + [True] * len(answered))
+def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
+    """The id to pad with: any that the embedding has a row for serves, since nothing looks at padding."""
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in ids if isinstance(token, int) and 0 <= token < rows), 0)
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, row: Any) -> Example:
-    """`messages` of `role` and `content`, in the model's own chat template; the assistant's turns are the answer."""
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
-        raise ValueError("`messages` must be a list of objects with the strings `role` and `content`")
-    if not tokenizer.chat_template:
-        raise ValueError("the model has no chat template")
-    ids: list[int] = []
-    answer: list[bool] = []
-    done = ""
-    for number, message in enumerate(messages):
-        by_assistant = message["role"] == "assistant"
-        if by_assistant:  # what the template puts before an answer belongs to the prompt
-            ids, answer, done = _extend(tokenizer, ids, answer, done, messages[:number], prompt=True)
-        ids, answer, done = _extend(
-            tokenizer, ids, answer, done, messages[: number + 1], prompt=False, is_answer=by_assistant
+def _encoder(job: RecoveryJob, options: LoraRecovery, stack: ExitStack) -> Callable[[Any], Example]:
+    tokenizer = job.texts.tokenizer
+    start = job.texts.beginning(options.text, options.bos, pointer="/recovery")
+    if options.format == "alpaca":
+        return partial(alpaca, tokenizer, first=start.token if start.where != "none" else None)
+    renderer = stack.enter_context(ChatRenderer(tokenizer))
+    return Chats(tokenizer, renderer, bos=start.token, asked=options.bos, pointer="/recovery/text")
+
+
+def _nothing_to_learn(options: LoraRecovery, *, any_answer: bool, roles: Collection[str]) -> InvalidInput:
+    if not any_answer:
+        named = f": the roles are {', '.join(sorted(roles)[:8])}" if roles else ""
+        return InvalidInput.field(
+            "/recovery/text",
+            f"No row of the training data has an answer to learn{named}.",
+            value=sorted(roles)[:8],
+            expected="messages whose role is assistant" if roles else "rows with an `output`",
         )
-    return Example(ids, answer)
+    return InvalidInput.field(
+        "/recovery/tokens",
+        f"No answer begins within {options.tokens} tokens, so there is nothing to train on.",
+        value=options.tokens,
+        expected="longer samples, or `mask_prompt`: false",
+    )
+
+
+def alpaca(tokenizer: PreTrainedTokenizerBase, row: Any, *, first: int | None = None) -> Example:
+    """`instruction`, `input` (may be empty or absent) and `output`; `first` is the beginning-of-text token, if any."""
+    check_row(row, DatasetKind.ALPACA)
+    prompt = (_WITH_INPUT if row.get("input") else _WITHOUT_INPUT).format(
+        instruction=row["instruction"], input=row.get("input")
+    )
+    last = [int(tokenizer.eos_token_id)] if isinstance(tokenizer.eos_token_id, int) else []
+    asked = ([] if first is None else [first]) + _tokens(tokenizer, prompt)
+    answered = _tokens(tokenizer, row["output"]) + last
+    return Example(asked + answered, [False] * len(asked) + [True] * len(answered))
 
 
 def pack(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -> Sequences:
@@ -252,38 +260,15 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
     )
 
 
-def _encoded(encode: Any, tokenizer: PreTrainedTokenizerBase, row: Any, number: int) -> Example:
+def _encoded(encode: Callable[[Any], Example], row: Any, number: int) -> Example:
     try:
-        return cast(Example, encode(tokenizer, row))
+        return encode(row)
     except ValueError as error:
-        raise _bad_row(number, f"cannot be used: {error}") from error
-
-
-def _bad_row(number: int, what: str) -> InvalidInput:
-    detail = f"Row {number} of the training data {what}."
-    return InvalidInput.field("/recovery/text", detail, value=number, expected="rows in the format that was named")
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(name), str) for name in ("role", "content"))
-
-
-def _extend(
-    tokenizer: PreTrainedTokenizerBase,
-    ids: list[int],
-    answer: list[bool],
-    done: str,
-    messages: list[Any],
-    *,
-    prompt: bool,
-    is_answer: bool = False,
-) -> tuple[list[int], list[bool], str]:
-    whole = cast(str, tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
-    if not whole.startswith(done):
-        raise ValueError("the chat template changes earlier turns when later ones are added")
-    new = _tokens(tokenizer, whole[len(done) :])
-    return ids + new, answer + [is_answer] * len(new), whole
+        detail = f"Row {number} of the training data cannot be used: {error}"
+        expected = "rows in the format that was named"
+        raise InvalidInput.field("/recovery/text", detail, value=number, expected=expected) from error
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return cast(list[int], tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    found: list[int] = encode(tokenizer, text, pointer="/recovery/text")["input_ids"]
+    return found

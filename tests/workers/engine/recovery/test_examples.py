@@ -10,20 +10,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from workers.engine.recovery.examples import IGNORED, Example, alpaca, chat, pack, pad_each
+from workers.engine.recovery.example import Example
+from workers.engine.recovery.examples import IGNORED, alpaca, pack, pad_each
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences, _collate
-
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>{% endif %}"
-)
 
 
 @pytest.fixture
 def tokenizer(tiny_checkpoint: Callable[..., Path]) -> Any:
     found: Any = AutoTokenizer.from_pretrained(tiny_checkpoint(num_hidden_layers=2))
-    found.chat_template = TEMPLATE
     return found
 
 
@@ -42,31 +37,20 @@ def test_alpacas_fields_become_prompt_and_answer(tokenizer: Any) -> None:
     assert "### Input" not in tokenizer.decode(without.ids)
 
 
-def test_a_chats_answers_are_what_the_assistant_says(tokenizer: Any) -> None:
-    messages = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello"},
-        {"role": "user", "content": "Bye"},
-        {"role": "assistant", "content": "Ciao"},
-    ]
-    example = chat(tokenizer, {"messages": messages})
-    assert tokenizer.decode(example.ids) == tokenizer.apply_chat_template(messages, tokenize=False)
-    assert text_of(tokenizer, example, answer=True) == "Hello</s>Ciao</s>"
-
-
 @pytest.mark.parametrize(
-    ("encode", "row", "says"),
+    ("row", "says"),
     [
-        (alpaca, {"output": "x"}, "must not be empty"),
-        (alpaca, {"instruction": 3, "output": "x"}, "must be strings"),
-        (chat, {"messages": []}, "list of objects"),
-        (chat, {"messages": [{"role": "user"}]}, "list of objects"),
+        ({"output": "x"}, "has no field that can be used"),
+        ({"instruction": "", "output": "x"}, "an empty `instruction`"),
+        ({"instruction": 3, "output": "x"}, "no string as `instruction`"),
+        ({"instruction": "Add.", "output": None}, "no string as `output`"),
+        ({"instruction": "Add.", "response": "x"}, "has no field that can be used"),  # no empty answer is made of it
+        ("Add.", "is not a JSON object"),
     ],
 )
-def test_rows_of_another_shape_are_refused(tokenizer: Any, encode: Any, row: Any, says: str) -> None:
+def test_rows_of_another_shape_are_refused(tokenizer: Any, row: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        encode(tokenizer, row)
+        alpaca(tokenizer, row)
 
 
 def examples() -> list[Example]:
