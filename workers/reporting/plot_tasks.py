@@ -1,4 +1,4 @@
-"""Accuracy of every variant on each task, with standard errors."""
+"""Accuracy of every variant on each task, with standard errors; of a task with several filters, the first's."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ TOP, BOTTOM = 6, 44
 
 def tasks(variants: list[Measurement]) -> Picture | None:
     """A row for each task; None where no task was run."""
-    names = list(dict.fromkeys(score.task for m in variants for score in m.tasks))
+    names = list(dict.fromkeys(score.task for m in variants for score in m.tasks if score.headline))
     if not names:
         return None
     shown = [
-        (name, [(index, score) for index, m in enumerate(variants) for score in m.tasks if score.task == name])
+        (
+            name,
+            [
+                (index, score)
+                for index, m in enumerate(variants)
+                for score in m.tasks
+                if score.task == name and score.headline
+            ],
+        )
         for name in names
     ]
     title = "Accuracy by task"

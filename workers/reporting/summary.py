@@ -18,6 +18,7 @@ from app.domain.results import (
     PrunedFile,
     QuantisedVariant,
     Report,
+    TaskScore,
     TextInfo,
 )
 from app.domain.sub_block import HALVES
@@ -317,7 +318,7 @@ def _tasks(variants: list[Measurement]) -> Iterator[Group]:
     for first in variants[0].tasks:
         cells = []
         for m in variants:
-            score = next((s for s in m.tasks if (s.task, s.metric) == (first.task, first.metric)), None)
+            score = next((s for s in m.tasks if _same_task(s, first)), None)
             if score is None:
                 cells.append(NOT_MEASURED)
                 continue
@@ -327,10 +328,15 @@ def _tasks(variants: list[Measurement]) -> Iterator[Group]:
             cells.append(Cell(n.percent(score.value), change, ", ".join(part for part in (error, judged) if part)))
         shots = "zero-shot" if first.few_shot == 0 else f"{first.few_shot}-shot"
         how = f"{first.metric}, {plural(first.items, 'item')}, {shots}, version {one_line(first.version)}"
-        rows.append(Row(one_line(first.task), how, tuple(cells), key=True))
+        label = first.task if first.filter == "none" else f"{first.task}, {first.filter}"
+        rows.append(Row(one_line(label), how, tuple(cells), key=first.headline))
     if rows:
         how = "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original"
         yield Group("Tasks", "", how, tuple(rows))
+
+
+def _same_task(left: TaskScore, right: TaskScore) -> bool:
+    return (left.task, left.metric, left.filter) == (right.task, right.metric, right.filter)
 
 
 def _grid(variants: list[Measurement]) -> list[LatencyCell]:

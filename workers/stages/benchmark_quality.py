@@ -17,7 +17,9 @@ from app.errors import InvalidInput
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
-from workers.engine.benchmarks.tasks import TaskRun, find_folder, run_tasks
+from workers.engine.benchmarks.task_definitions import find_folder
+from workers.engine.benchmarks.task_scores import TaskRun
+from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.blocks import BlockModel
 from workers.engine.calibration import TextSource, token_batch
@@ -69,7 +71,7 @@ def measure_quality(
     Of the original, what an earlier job measured is taken from `known`.
     """
     benchmark = context.stage.spec.benchmark
-    notes = []
+    notes: list[str] = []
     original = BlockModel.from_model(models[ORIGINAL])
     for variant in group:
         if variant.measured:  # the original, in a later pair
@@ -87,11 +89,11 @@ def measure_quality(
                 found = divergence(original, model, window, progress=context.progress)
                 variant.fidelity.append(fidelity(found, window))
         if benchmark.tasks is not None:
-            variant.tasks = _tasks(context, figures.recall, models, variant, source)
+            variant.tasks = _tasks(context, figures.recall, models, variant, source, notes)
             before = group[0].tasks
             if known.reused and [run.items.keys() for run in before] != [run.items.keys() for run in variant.tasks]:
                 context.log("The tasks have other items than those that an earlier job measured: measuring them anew.")
-                group[0].tasks = _tasks(context, known.measure_anew, models, group[0], source)
+                group[0].tasks = _tasks(context, known.measure_anew, models, group[0], source, notes)
         if benchmark.samples is not None:
             try:
                 variant.samples = _samples(context, figures, models[variant.name], source)
@@ -114,7 +116,12 @@ def _losses(context: StageContext, figures: KnownFigures, model: BlockModel, win
 
 
 def _tasks(
-    context: StageContext, recall: Any, models: dict[str, PreTrainedModel], variant: Variant, source: TextSource
+    context: StageContext,
+    recall: Any,
+    models: dict[str, PreTrainedModel],
+    variant: Variant,
+    source: TextSource,
+    notes: list[str],
 ) -> list[TaskRun]:
     options = context.stage.spec.benchmark.tasks
     assert options is not None, "the caller has looked"
@@ -122,7 +129,9 @@ def _tasks(
 
     def measure() -> list[TaskRun]:
         context.log(f"Running {len(options.tasks)} tasks on the {variant.name} model.")
-        return run_tasks(models[variant.name], source.tokenizer, options, roots=roots)
+        found, said = run_tasks(models[variant.name], source.tokenizer, options, roots=roots, progress=context.progress)
+        notes.extend(said)
+        return found
 
     files = sorted(find_folder(options.folder, roots).rglob("*")) if options.folder is not None else []
     found: list[TaskRun] = recall(

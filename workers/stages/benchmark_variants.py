@@ -18,7 +18,7 @@ from app.domain.results import (
     ReusedFigure,
     Sample,
 )
-from workers.engine.benchmarks.tasks import TaskRun, scores_of
+from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.checkpoints.new_folder import new_folder

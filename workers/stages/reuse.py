@@ -27,7 +27,7 @@ from workers.engine.files import write_atomically
 
 T = TypeVar("T")
 
-_VERSION = 2  # of what is kept; entries of another are left alone
+_VERSION = 3  # of what is kept; entries of another are left alone
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 
 

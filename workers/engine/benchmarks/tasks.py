@@ -1,34 +1,35 @@
-"""Zero-shot tasks, by lm-evaluation-harness (`lm_eval`), with the drop from the original judged on the items.
+"""Tasks by lm-evaluation-harness (`lm_eval`).
 
 The harness is called as its own command calls it, on the model that is in memory, so accuracies are those that the
-command gives. Which metric a task has in the paper (Shortened LLaMA, arXiv 2402.02834) stands in PAPER_METRICS; other
-tasks take acc_norm where they have it, else acc, else their first. Two variants answer the same items, so their
-difference has a much smaller error than two separate accuracies: it is resampled item by item, and McNemar's exact
-test counts the items that only one of the two got right.
+command gives, and each is held against the harness's own figure before it is told. Which metric a task has in the
+paper (Shortened LLaMA, arXiv 2402.02834) stands in PAPER_METRICS; other tasks take acc_norm where they have it, else
+acc, else exact_match, else their first. A task that reads answers off in several ways, by several filters, has a
+figure for each; the first is its headline, as in the harness.
 
-A folder of task definitions comes from a user. Its YAML is read here and not by the harness, which would import
-Python files that a definition names; so such a definition is refused.
+Whatever the harness cannot do with a task is the task's fault or its data's and is told as such: the field, the task
+and what the harness said. What runs out of memory or does not reach the hub is none of theirs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no annotations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.benchmark_options import TasksBenchmark
 from app.domain.catalog import near_name
-from app.domain.results import TaskScore
 from app.errors import InvalidInput, ServiceError, Unavailable
-from workers.engine.benchmarks.statistics import drop_interval
+from workers.engine.benchmarks.sandbox import use_sandbox
+from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
+from workers.engine.benchmarks.task_model import harness_model
+from workers.engine.benchmarks.task_scores import TaskRun
+from workers.engine.progress import Progress, no_progress
 
 PAPER_METRICS = {
     "arc_challenge": "acc_norm",
@@ -40,18 +41,58 @@ PAPER_METRICS = {
     "winogrande": "acc",
 }
 _PREFERRED = ("acc_norm", "acc", "exact_match")
-_POINTER = "/benchmark/tasks"
+_POINTER = "/benchmark/tasks/tasks"
+_EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
+_UNREACHABLE = frozenset(
+    {
+        "OfflineModeIsEnabled",
+        "LocalEntryNotFoundError",
+        "DatasetNotFoundError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "HfHubHTTPError",
+    }
+)
 
 
-@dataclass(frozen=True)
-class TaskRun:
-    """One variant's results on one task, item by item."""
+def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool = False) -> dict[str, Any]:
+    """The harness's task objects, by name, with their data: what runs without a model.
 
-    task: str
-    metric: str
-    items: dict[str, float]  # the harness's hash of an item → what the variant scored on it
-    few_shot: int
-    version: str
+    Args:
+        roots: the folders under which `options.folder` must lie.
+        only_own: load those of the folder alone, and of the harness's look at the names only, which needs no hub.
+
+    Raises:
+        InvalidInput: there is no such task or folder, or a definition is broken or calls code, or the harness cannot
+            make a task of it and its data.
+        Unavailable: a task's data set cannot be fetched.
+    """
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    use_sandbox()
+    own = read_folder(options.folder, roots) if options.folder is not None else {}
+    theirs = [name for name in options.tasks if name not in own]
+    mistaken = unheard_of(theirs)
+    manager = manager_of(name for name in theirs if name not in mistaken)
+    for index, name in enumerate(options.tasks):
+        if name not in own and name not in manager.all_tasks:
+            near = near_name(name, [*own, *plain_names()])
+            hint = f' Did you mean "{near}"?' if near else ""
+            raise InvalidInput.field(
+                f"{_POINTER}/{index}",
+                f'There is no task "{name}".{hint}',
+                value=name,
+                expected="a task of lm-evaluation-harness, or one of the folder's",
+            )
+    found: dict[str, Any] = {}
+    for index, name in enumerate(options.tasks):
+        if only_own and name not in own:
+            continue
+        with _told(f"{_POINTER}/{index}", f'The task "{name}" cannot be loaded', name), _no_scripts():
+            for task_name, task in manager.load([own.get(name, name)])["tasks"].items():
+                _check_metrics(task)
+                found.setdefault(task_name, task)
+    return found
 
 
 def run_tasks(
@@ -60,205 +101,136 @@ def run_tasks(
     options: TasksBenchmark,
     *,
     roots: Sequence[Path],
-) -> list[TaskRun]:
-    """Run the tasks on one model.
+    progress: Progress = no_progress,
+) -> tuple[list[TaskRun], list[str]]:
+    """Run the tasks on one model; returns the results, and what to mind about them.
 
     Args:
-        roots: the folders under which `options.folder` must lie.
+        progress: counts the harness's requests of a kind.
 
     Raises:
-        InvalidInput: there is no such task or folder, or a definition is broken or calls code.
-        Unavailable: a task's data set cannot be fetched.
+        InvalidInput, Unavailable: as `load_tasks`; or the harness cannot run a task, or it has no accuracy.
     """
     # Imported here: the harness takes seconds, and most jobs do without it.
     from lm_eval import simple_evaluate  # type: ignore[import-untyped]  # ships no annotations
-    from lm_eval.models.huggingface import HFLM  # type: ignore[import-untyped]
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    own = read_folder(options.folder, roots) if options.folder is not None else {}
-    theirs = [name for name in options.tasks if name not in own]
-    mistaken = unheard_of(theirs)
-    manager = manager_of(name for name in theirs if name not in mistaken)
-    named: list[Any] = []
-    for index, name in enumerate(options.tasks):
-        if name not in own and name not in manager.all_tasks:
-            near = near_name(name, [*own, *plain_names()])
-            hint = f' Did you mean "{near}"?' if near else ""
-            raise InvalidInput.field(
-                f"{_POINTER}/tasks/{index}",
-                f'There is no task "{name}".{hint}',
-                value=name,
-                expected="a task of lm-evaluation-harness, or one of the folder's",
-            )
-        named.append(own.get(name, name))
-    harness: Any = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size)
-    try:
+    tasks = load_tasks(options, roots=roots)
+    names = ", ".join(options.tasks)
+    with _told(_POINTER, f"The tasks {names} cannot be run", list(options.tasks)), _no_scripts():
+        harness = harness_model(model, tokenizer, batch_size=options.batch_size, progress=progress)
         found: Any = simple_evaluate(
             harness,
-            tasks=named,
+            tasks=list(tasks.values()),
             num_fewshot=options.few_shot,
             limit=options.limit,
             bootstrap_iters=0,
-            task_manager=manager,
+            task_manager=manager_of(()),
         )
-    except ServiceError:
-        raise
-    except Exception as error:
-        if (known := _task_error(error, options)) is not None:
-            raise known from error
-        raise
-    return [_one_run(name, found) for name in found["samples"]]
+        return [run for name in found["samples"] for run in _runs(name, found)], harness.notes()
 
 
-def scores_of(runs: Sequence[TaskRun], original: Sequence[TaskRun] | None) -> list[TaskScore]:
-    """Figures of one variant; `original` is None for the original itself."""
-    before = {run.task: run for run in original or ()}
-    return [_score(run, before.get(run.task)) for run in runs]
-
-
-def read_folder(folder: str, roots: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """The task definitions of a folder, by name, with their data files made absolute.
-
-    Raises:
-        InvalidInput: the folder is not under the roots, or a definition is broken, calls code, or reads files
-            outside the folder.
-    """
-    path = find_folder(folder, roots)
-    found = {}
-    for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
-        try:
-            definition = yaml.safe_load(file.read_text(encoding="utf-8"))  # refuses !function, which names code
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise _bad_definition(file, "is no plain YAML; definitions may not call code", error) from error
-        if not isinstance(definition, dict) or not isinstance(definition.get("task"), str):
-            raise _bad_definition(file, "has no `task`, the name of one task")
-        if "include" in definition or "class" in definition:
-            raise _bad_definition(file, "includes other files or classes, which is not taken")
-        found[definition["task"]] = _with_own_files(definition, file)
-    return found
-
-
-def find_folder(folder: str, roots: Sequence[Path]) -> Path:
-    """Where a folder of task definitions lies.
-
-    Raises:
-        InvalidInput: it is not under the roots.
-    """
-    pointer = f"{_POINTER}/folder"
-    given = Path(folder)
-    candidates = [given] if given.is_absolute() else [root / given for root in roots]
-    reals = [candidate.resolve() for candidate in candidates]
-    inside = [root.resolve() for root in roots]
-    path = next((p for p in reals if p.is_dir() and any(p.is_relative_to(root) for root in inside)), None)
-    if path is None:
-        raise InvalidInput.field(
-            pointer,
-            f'There is no folder "{folder}" under the data roots.',
-            value=folder,
-            expected="a folder with YAML files of tasks",
-        )
-    return path
-
-
-def _with_own_files(definition: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The definition with `data_files` as absolute paths inside its folder."""
-    settings = dict(definition.get("dataset_kwargs") or {})
-
-    def absolute(name: Any) -> Any:
-        if isinstance(name, dict):
-            return {key: absolute(value) for key, value in name.items()}
-        if isinstance(name, list):
-            return [absolute(value) for value in name]
-        real = (file.parent / str(name)).resolve()
-        if not real.is_relative_to(file.parent) or not real.is_file():
-            raise _bad_definition(file, f'names the data file "{name}", which is not in its folder')
-        return str(real)
-
-    if "data_files" in settings:
-        settings["data_files"] = absolute(settings["data_files"])
-    elif definition.get("dataset_path") in ("json", "csv", "parquet", "text", "arrow"):
-        raise _bad_definition(file, "names no `data_files` in `dataset_kwargs`")
-    return {**definition, "dataset_kwargs": settings} if settings else definition
-
-
-def _bad_definition(file: Path, what: str, error: Exception | None = None) -> InvalidInput:
-    detail = f"{file.name} {what}" + (f": {_first_line(error)}" if error else ".")
-    return InvalidInput.field(f"{_POINTER}/folder", detail, value=file.name, expected="a plain task definition")
-
-
-def _one_run(name: str, found: Any) -> TaskRun:
-    samples = found["samples"][name]
-    metrics = {metric.partition(",")[0] for metric in found["results"][name] if "," in metric}
-    metrics = {metric for metric in metrics if not metric.endswith("_stderr")}
-    wanted = (PAPER_METRICS.get(name), *_PREFERRED)
-    metric = next((metric for metric in wanted if metric in metrics), None) or sorted(metrics)[0]
-    seen: dict[str, float] = {}
-    for number, sample in enumerate(samples):
-        if not isinstance(sample.get(metric), int | float | np.number | bool):
+def _runs(name: str, found: Any) -> Iterator[TaskRun]:
+    """One result for each of a task's filters, in the order in which the task has them."""
+    results, better = found["results"][name], found["higher_is_better"].get(name, {})
+    by_filter: dict[str, list[Any]] = {}
+    for sample in found["samples"][name]:
+        by_filter.setdefault(sample["filter"], []).append(sample)
+    for index, (filter, samples) in enumerate(by_filter.items()):
+        metrics = [key.rpartition(",")[0] for key in results if key.rpartition(",")[2] == filter]
+        metrics = sorted(metric for metric in metrics if not metric.endswith("_stderr"))
+        wanted = (PAPER_METRICS.get(name), *_PREFERRED, *metrics)
+        metric = next((metric for metric in wanted if metric in metrics), "")
+        values = {str(sample["doc_id"]): sample.get(metric) for sample in samples}
+        numbers = [float(value) for value in values.values() if isinstance(value, int | float | np.number | np.bool_)]
+        figure = results.get(f"{metric},{filter}")
+        if (
+            len(numbers) < len(samples)
+            or not isinstance(figure, int | float | np.number)
+            or not np.isclose(np.mean(numbers), figure, rtol=1e-9, atol=1e-12)
+            or better.get(metric) is False
+        ):
             raise InvalidInput.field(
-                f"{_POINTER}/tasks",
-                f'The metric {metric} of the task "{name}" is not a mean over items, so it cannot be compared.',
+                _POINTER,
+                f'The metric {metric or "(none)"} of the task "{name}" is not a mean over its items of which more is '
+                "better, so no drop of it can be told.",
                 value=name,
                 expected="a task with an accuracy",
             )
-        seen[f"{sample['doc_id']}/{sample.get('filter', number)}"] = float(sample[metric])
-    return TaskRun(name, metric, seen, int(found["n-shot"][name] or 0), str(found["versions"].get(name, "")))
+        yield TaskRun(
+            name,
+            metric,
+            {item: float(value) for item, value in values.items()},
+            int(found["n-shot"][name] or 0),
+            str(found["versions"].get(name, "")),
+            filter,
+            headline=index == 0,
+        )
 
 
-def _score(run: TaskRun, original: TaskRun | None) -> TaskScore:
-    values = np.array(list(run.items.values()), dtype=np.float64)
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
-    drop = low = high = p_value = None
-    if original is not None:
-        before = np.array([original.items[item] for item in run.items], dtype=np.float64)
-        drop, low, high = drop_interval(before, values)
-        p_value = mcnemar(before, values)
-    return TaskScore(
-        task=run.task,
-        metric=run.metric,
-        value=float(values.mean()),
-        standard_error=error,
-        items=len(values),
-        few_shot=run.few_shot,
-        version=run.version,
-        drop=drop,
-        drop_low=low,
-        drop_high=high,
-        p_value=p_value,
+def _check_metrics(task: Any) -> None:
+    """The harness leaves None where it knows no metric of a name and could not run a script from the hub instead.
+
+    Raises:
+        ValueError: the task has such a metric.
+    """
+    unknown = [metric for metric, function in getattr(task, "_metric_fn_list", {}).items() if function is None]
+    if unknown and not callable(task.config.process_results):
+        raise ValueError(f"the harness has no metric {', '.join(map(str, unknown))}; scripts from the hub are not run")
+
+
+@contextmanager
+def _no_scripts() -> Iterator[None]:
+    """Nothing that the harness loads by a metric's name: `evaluate` would fetch it as Python and run it."""
+    import evaluate  # type: ignore[import-untyped]  # ships no annotations
+
+    def refuse(path: str, *_: object, **__: object) -> None:
+        raise ValueError(f"the metric {path} is a script, and no script is run")
+
+    before = evaluate.load
+    evaluate.load = refuse
+    try:
+        yield
+    finally:
+        evaluate.load = before
+
+
+@contextmanager
+def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
+    """Tell whatever fails within by the field that names the task."""
+    try:
+        yield
+    except ServiceError:
+        raise
+    except Exception as error:
+        chain = list(_causes(error))
+        if any(_ran_out(cause) for cause in chain):
+            raise
+        if any(isinstance(e, ConnectionError | TimeoutError) or type(e).__name__ in _UNREACHABLE for e in chain):
+            raise Unavailable(
+                f"{what}: the hub cannot be reached for its data ({type(error).__name__}); retry later, or name a "
+                "folder of tasks with data files of their own."
+            ) from error
+        reason = f"{type(chain[-1]).__name__}: {_first_line(chain[-1])}"
+        raise InvalidInput.field(pointer, f"{what}: {reason}", value=value, expected=_EXPECTED) from error
+
+
+def _ran_out(error: BaseException) -> bool:
+    """Whether it is memory or the disk that is to blame, which another machine has more of."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "not enough memory" in str(error)
+        or (isinstance(error, OSError) and error.errno == 28)
     )
 
 
-def mcnemar(before: np.ndarray[Any, Any], after: np.ndarray[Any, Any]) -> float:
-    """Two-sided exact p of as many or more one-sided changes, were gains and losses equally likely (McNemar 1947)."""
-    lost, gained = int((before > after).sum()), int((before < after).sum())
-    return float(binomtest(lost, lost + gained, 0.5).pvalue) if lost + gained else 1.0
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from: `datasets` wraps what it could not read."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__
 
 
-def _task_error(error: Exception, options: TasksBenchmark) -> ServiceError | None:
-    """What a failure in the harness means to the user; None where it is a defect."""
-    names = ", ".join(options.tasks)
-    if isinstance(error, ConnectionError | TimeoutError) or type(error).__name__ in (
-        "OfflineModeIsEnabled",
-        "LocalEntryNotFoundError",
-        "DatasetNotFoundError",
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadTimeout",
-        "HfHubHTTPError",
-    ):
-        return Unavailable(
-            f"The hub cannot be reached for the data of the tasks {names} ({type(error).__name__}); retry later, or "
-            "name a folder of tasks with data files of their own."
-        )
-    if isinstance(error, KeyError | ValueError | TypeError | FileNotFoundError):
-        return InvalidInput.field(
-            f"{_POINTER}/tasks",
-            f"The tasks {names} cannot be run: {_first_line(error)}",
-            value=list(options.tasks),
-            expected="tasks of lm-evaluation-harness",
-        )
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no reason given")[:500]

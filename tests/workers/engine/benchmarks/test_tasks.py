@@ -8,20 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.registry import get_metric  # type: ignore[import-untyped]  # ships no annotations
 from transformers import AutoTokenizer
 
 from app.domain.benchmark_options import TasksBenchmark
-from app.domain.gates import judge
-from app.domain.jobs import Verdict
-from app.domain.results import Benchmarks, Environment, Measurement, TaskScore
-from app.domain.spec import Gates
-from app.errors import InvalidInput
-from workers.engine.benchmarks.tasks import TaskRun, mcnemar, read_folder, run_tasks, scores_of
+from app.errors import InvalidInput, Unavailable
+from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
+from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks
 from workers.engine.models import load_model
 
 CPU = torch.device("cpu")
@@ -42,14 +41,40 @@ metadata: {version: 2.0}
 """
 
 
+GENERATED = r"""
+task: say_word
+dataset_path: json
+dataset_kwargs:
+  data_files: {test: items.jsonl}
+output_type: generate_until
+test_split: test
+doc_to_text: "The {{noun}} is"
+doc_to_target: answer
+generation_kwargs: {until: ["."], max_gen_toks: 6}
+metric_list:
+  - {metric: exact_match, aggregation: mean, higher_is_better: true, ignore_case: true}
+filter_list:
+  - name: strict-match
+    filter:
+      - {function: regex, regex_pattern: "nothing is so (\\d+)"}
+      - {function: take_first}
+  - name: flexible-extract
+    filter:
+      - {function: regex, regex_pattern: "nothing is so (\\d+)", fallback: "[any]"}
+      - {function: take_first}
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "data" / "tasks"
     path.mkdir(parents=True)
     (path / "choose.yaml").write_text(DEFINITION)
+    (path / "say.yaml").write_text(GENERATED)
     words = ["cold", "a very long answer", "red", "old and grey"]
     rows = [
         {"noun": f"thing {number}", "choices": words[number % 2 : number % 2 + 3], "label": number % 3}
+        | {"answer": "[any]" if number % 2 else "no"}
         for number in range(30)
     ]
     (path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,24 +86,35 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
+def _by_their_command(path: Path, folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """The figures that `lm_eval run` gives."""
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", "choose_word,say_word"]
+    command += ["--model_args", f"pretrained={path},dtype=float32", "--device", "cpu", "--batch_size", "8"]
+    command += ["--limit", "20", "--include_path", str(folder), "--output_path", str(tmp_path / "out")]
+    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "their-cache"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (file,) = (tmp_path / "out").rglob("results_*.json")
+    found: dict[str, Any] = json.loads(file.read_text())["results"]
+    return found
+
+
 def test_accuracies_are_those_of_the_harness_itself(
     folder: Path, tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = tiny_checkpoint(num_hidden_layers=3)
     model: Any = load_model(path, device=CPU, dtype=torch.float32)
-    options = TasksBenchmark(tasks=("choose_word",), folder="tasks", limit=20)
-    (run,) = run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
-    (score,) = scores_of([run], None)
+    options = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks", limit=20)
+    runs, notes = run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
+    assert notes == []
+    score, strict, flexible = scores_of(runs, None)
 
-    (folder / "choose.yaml").write_text(DEFINITION.replace("items.jsonl", str(folder / "items.jsonl")))
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", "choose_word", "--limit", "20"]
-    command += ["--model_args", f"pretrained={path},dtype=float32", "--device", "cpu", "--batch_size", "8"]
-    command += ["--include_path", str(folder), "--output_path", str(tmp_path / "out")]
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "their-cache"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (file,) = (tmp_path / "out").rglob("results_*.json")
-    theirs = json.loads(file.read_text())["results"]["choose_word"]
+    for file in folder.glob("*.yaml"):
+        file.write_text(file.read_text().replace("items.jsonl", str(folder / "items.jsonl")))
+    results = _by_their_command(path, folder, tmp_path)
+    for generated in (strict, flexible):
+        assert generated.value == results["say_word"][f"exact_match,{generated.filter}"]
+    theirs = results["choose_word"]
     assert (score.metric, score.items, score.few_shot, score.version) == ("acc_norm", 20, 0, "2.0")
     assert score.value == theirs["acc_norm,none"]
     assert score.standard_error == pytest.approx(theirs["acc_norm_stderr,none"], rel=1e-9)
@@ -103,31 +139,6 @@ def test_a_drop_is_judged_on_the_items_and_not_by_two_errors() -> None:
     assert mcnemar(right, right) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (("doc_to_text:", "process_docs: !function evil.run\ndoc_to_text:"), "may not call code"),
-        (("items.jsonl", "../../secret.jsonl"), "not in its folder"),
-        (("items.jsonl", "absent.jsonl"), "not in its folder"),
-        (("task: choose_word", "group: x"), "has no `task`"),
-        (("task: choose_word", "task: choose_word\ninclude: other.yaml"), "includes other files"),
-        (("dataset_kwargs:\n  data_files: {validation: items.jsonl}\n", ""), "names no `data_files`"),
-    ],
-)
-def test_definitions_that_reach_out_are_refused(folder: Path, change: tuple[str, str], says: str) -> None:
-    (folder.parent.parent / "secret.jsonl").write_text("{}")
-    (folder / "choose.yaml").write_text(DEFINITION.replace(*change))
-    with pytest.raises(InvalidInput, match=says) as caught:
-        read_folder("tasks", [folder.parent])
-    assert caught.value.errors[0].pointer == "/benchmark/tasks/folder"
-
-
-@pytest.mark.parametrize("name", ["absent", "..", "/etc"])
-def test_a_folder_outside_the_roots_is_not_found(folder: Path, name: str) -> None:
-    with pytest.raises(InvalidInput, match="no folder"):
-        read_folder(name, [folder.parent])
-
-
 def test_a_task_that_does_not_exist_is_refused_with_the_nearest(
     folder: Path, tiny_checkpoint: Callable[..., Path]
 ) -> None:
@@ -143,21 +154,152 @@ def test_a_task_that_does_not_exist_is_refused_with_the_nearest(
     assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/1"
 
 
-def test_a_gate_on_accuracy_reads_the_mean_drop() -> None:
-    def score(drop: float | None) -> TaskScore:
-        low, high = (None, None) if drop is None else (drop - 0.01, drop + 0.01)
-        return TaskScore(
-            task="t", metric="acc", value=0.5, items=9, few_shot=0, version="1", drop=drop, drop_low=low, drop_high=high
-        )
+def test_filters_are_apart_and_the_first_is_the_headline(
+    folder: Path, tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By the second filter every other item is right, by the first none: two figures, and no mean of them."""
+    path = tiny_checkpoint(num_hidden_layers=2)
+    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    seen: list[tuple[int, int, str]] = []
+    runs, _ = run_tasks(
+        model,
+        AutoTokenizer.from_pretrained(path),
+        TasksBenchmark(tasks=("say_word",), folder="tasks"),
+        roots=[folder.parent],
+        progress=lambda done, total, unit: seen.append((done, total, unit)),
+    )
+    strict, flexible = scores_of(runs, runs)
+    assert (strict.filter, strict.headline, strict.value, strict.items) == ("strict-match", True, 0.0, 30)
+    assert (flexible.filter, flexible.headline, flexible.value, flexible.items) == ("flexible-extract", False, 0.5, 30)
+    assert (strict.drop, flexible.drop) == (0.0, 0.0)
+    assert seen[-1] == (30, 30, "requests")
 
-    def measured(name: str, *drops: float | None) -> Measurement:
-        tasks = [score(drop) for drop in drops]
-        return Measurement(variant=name, parameters=1, blocks=1, bytes_on_disk=1, tasks=tasks)
 
-    machine = Environment(device="cpu", device_name="", dtype="", threads=1, platform="", python="", versions={})
-    variants = [measured("original", None, None), measured("pruned", 0.02, 0.06)]
-    benchmarks = Benchmarks(variants=variants, environment=machine, seconds=0)
-    verdict, (gate,) = judge(Gates(max_accuracy_drop=0.03), benchmarks, variant="pruned")
-    assert verdict is Verdict.FAILED
-    assert gate.value == pytest.approx(0.04)
-    assert gate.high == pytest.approx(0.04 + 0.01 / 2**0.5)
+def test_prompts_that_were_cut_are_told(folder: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    (folder / "choose.yaml").write_text(DEFINITION.replace('"The {{noun}} is"', '"{{ noun * 40 }}"'))
+    path = tiny_checkpoint(num_hidden_layers=2, max_position_embeddings=64)
+    _, notes = run_tasks(
+        load_model(path, device=CPU, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(path),
+        TasksBenchmark(tasks=("choose_word",), folder="tasks", limit=4),
+        roots=[folder.parent],
+    )
+    assert "prompts of the tasks are longer than the model's 64 positions" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('"The {{noun}} is"', '"{{ noun.__class__ }}"'), "SecurityError"),
+        (('"The {{noun}} is"', '"{{ absent }}"'), "'absent' is undefined"),
+        (('"The {{noun}} is"', '"{{ noun"'), "TemplateSyntaxError"),
+        (('"The {{noun}} is"', '"{{ noun * 10 ** 12 }}"'), "memory"),
+        (("doc_to_target: label", 'doc_to_target: "{{nowhere}}"'), "nowhere"),
+        (('"{{choices}}"', '"{{noun}}"'), "SyntaxError"),
+        (("validation_split: validation", "validation_split: test"), "test"),
+    ],
+)
+def test_what_a_definition_asks_in_vain_is_told_before_a_model_is_needed(
+    folder: Path, change: tuple[str, str], says: str
+) -> None:
+    (folder / "choose.yaml").write_text(DEFINITION.replace(*change))
+    with pytest.raises(InvalidInput) as caught:
+        load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent], only_own=True)
+    assert says in caught.value.detail
+    (error,) = caught.value.errors
+    assert (error.pointer, error.value) == ("/benchmark/tasks/tasks/0", "choose_word")
+
+
+@pytest.mark.parametrize("content", ["", "{broken", '{"noun": 1}\n{"noun": {"a": 2}}\n', "[1, 2]\n", "\x00\x01"])
+def test_data_that_cannot_be_read_are_told(folder: Path, content: str) -> None:
+    (folder / "items.jsonl").write_text(content)
+    with pytest.raises(InvalidInput, match='The task "choose_word" cannot be loaded') as caught:
+        load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent])
+    assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/0"
+
+
+def test_metrics_that_are_scripts_are_not_run() -> None:
+    """Some of the harness's own tasks name a metric of `evaluate`, which is Python from the hub."""
+    with _no_scripts():
+        metric = get_metric("bleurt")
+    assert metric is None
+    task = SimpleNamespace(_metric_fn_list={"bleurt": metric}, config=SimpleNamespace(process_results=None))
+    with pytest.raises(ValueError, match="no metric bleurt"):
+        _check_metrics(task)
+
+
+FAULTS = [
+    "lm_eval.tasks.TaskManager.load",
+    "lm_eval.api.task.ConfigurableTask.download",
+    "lm_eval.api.task.ConfigurableTask.doc_to_text",
+    "lm_eval.api.task.ConfigurableTask.doc_to_target",
+    "lm_eval.api.task.ConfigurableTask.doc_to_choice",
+    "lm_eval.api.task.ConfigurableTask.construct_requests",
+    "lm_eval.api.task.ConfigurableTask.process_results",
+    "lm_eval.api.task.ConfigurableTask.apply_filters",
+    "lm_eval.models.huggingface.HFLM.tok_encode",
+    "lm_eval.models.huggingface.HFLM._model_call",
+    "lm_eval.evaluator._process_results",
+    "datasets.load_dataset",
+]
+
+
+@pytest.mark.parametrize("place", FAULTS)
+@pytest.mark.parametrize(
+    "fault",
+    [RuntimeError("it broke"), AssertionError(), KeyError("x")],
+    ids=["RuntimeError", "AssertionError", "KeyError"],
+)
+def test_a_fault_in_any_step_is_told_by_its_field(
+    folder: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, place: str, fault: Exception
+) -> None:
+    path = tiny_checkpoint(num_hidden_layers=2)
+    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    options = TasksBenchmark(tasks=("choose_word",), folder="tasks", limit=2)
+
+    def break_down(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(place, break_down)
+    with pytest.raises(InvalidInput) as caught:
+        run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
+    error = caught.value.errors[0]
+    assert error.pointer.startswith("/benchmark/tasks/tasks")
+    assert error.expected
+    assert type(fault).__name__ in caught.value.detail
+
+
+@pytest.mark.parametrize("fault", [MemoryError(), OSError(28, "No space left on device"), ConnectionError("refused")])
+def test_what_is_not_the_tasks_fault_is_not_told_as_theirs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("datasets.load_dataset", break_down)
+    expected = Unavailable if isinstance(fault, ConnectionError) else type(fault)
+    with pytest.raises(expected):
+        load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent])
+
+
+def test_a_metric_that_is_no_mean_is_no_accuracy() -> None:
+    def found(metric: str, values: list[Any], figure: float, better: bool = True) -> Any:
+        samples = [{"doc_id": number, "filter": "none", metric: value} for number, value in enumerate(values)]
+        return {
+            "samples": {"t": samples},
+            "results": {"t": {f"{metric},none": figure, f"{metric}_stderr,none": "N/A", "alias": "t"}},
+            "higher_is_better": {"t": {metric: better}},
+            "n-shot": {"t": 0},
+            "versions": {"t": 1},
+        }
+
+    (run,) = _runs("t", found("acc", [1.0, 0.0, 1], 2 / 3))
+    assert run.items == {"0": 1.0, "1": 0.0, "2": 1.0}
+    for wrong in (
+        found("perplexity", [-2.0, -1.0], 4.48),  # e to the mean, negated
+        found("f1", [(1, 0), (0, 0)], 0.5),
+        found("wer", [0.5, 0.5], 0.5, better=False),
+        found("acc", [1.0, None], 1.0),
+    ):
+        with pytest.raises(InvalidInput, match="not a mean over its items"):
+            list(_runs("t", wrong))
