@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from app.domain.gguf import cannot_be_imported
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
@@ -78,9 +79,17 @@ def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/pa
         head = file.read(GGUF_HEAD_BYTES)
     if head[:4] != b"GGUF":
         raise _bad(pointer, f"{real.name} is neither a folder nor a GGUF file", path)
-    blocks = gguf_block_count(head)
-    if blocks is not None:
-        _check_block_count(blocks, head, real.stat().st_size, pointer, path)
+    keys = gguf_keys(head)
+    reason = cannot_be_imported(keys)
+    if reason is not None:
+        expected = (
+            "a GGUF file that can be imported (docs/gguf.md), or a folder with the model's safetensors checkpoint"
+        )
+        raise UnsupportedModel(reason, errors=[FieldError(pointer, reason, path, expected)])
+    blocks = keys.get(f"{keys.get('general.architecture')}.block_count")
+    if not isinstance(blocks, int):
+        return LocalModelInfo(real, None, None)
+    _check_block_count(blocks, head, real.stat().st_size, pointer, path)
     return LocalModelInfo(real, blocks, None)
 
 
@@ -131,34 +140,41 @@ def _check_causal(config: dict[str, Any], path: str, pointer: str) -> None:
         raise UnsupportedModel(detail, errors=[error])
 
 
-# --- GGUF: the one number that a submission needs -----------------------------------------------------------------
+# --- GGUF: the few keys that a submission needs -------------------------------------------------------------------
 
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # value type → bytes
-_STRING, _ARRAY, _UINT32, _UINT64 = 8, 9, 4, 10
+_WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # value type → struct code
+_SIZES = {6: 4, 7: 1, 12: 8} | {kind: struct.calcsize("<" + code) for kind, code in _WHOLE.items()}
+_STRING, _ARRAY = 8, 9
+_NAMES = 100  # characters of a name that is looked at; templates and licences are passed over
 
 
-def gguf_block_count(head: bytes) -> int | None:
-    """`block_count` from the first bytes of a GGUF file, or None where it is not among them.
+def gguf_keys(head: bytes) -> dict[str, str | int]:
+    """Whole numbers and short strings from the first bytes of a GGUF file, as far as they reach.
 
     Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The stage reads and checks the whole header.
     """
     from io import BytesIO
 
     file = BytesIO(head)
+    found: dict[str, str | int] = {}
     try:
-        _, version, _, keys = struct.unpack("<4sIQQ", file.read(24))
+        _, version, _, count = struct.unpack("<4sIQQ", file.read(24))
         if version not in (2, 3):
-            return None
-        for _ in range(min(keys, 4096)):
-            key = _string(file)
+            return found
+        for _ in range(min(count, 4096)):
+            key = _string(file).decode("utf-8", "replace")
             (kind,) = struct.unpack("<I", file.read(4))
-            if key.endswith(b".block_count") and kind in (_UINT32, _UINT64):
-                raw = file.read(_SIZES[kind])
-                return int.from_bytes(raw, "little") if len(raw) == _SIZES[kind] else None
-            _skip(file, kind, depth=0)
+            if kind in _WHOLE:
+                (found[key],) = struct.unpack("<" + _WHOLE[kind], file.read(_SIZES[kind]))
+            elif kind == _STRING:
+                text = _string(file)
+                if len(text) <= _NAMES:
+                    found[key] = text.decode("utf-8", "replace")
+            else:
+                _skip(file, kind, depth=0)
     except (struct.error, KeyError, EOFError):
         pass
-    return None
+    return found
 
 
 def _check_block_count(blocks: int, head: bytes, file_bytes: int, pointer: str, path: str) -> None:
@@ -174,9 +190,10 @@ def _check_block_count(blocks: int, head: bytes, file_bytes: int, pointer: str, 
 
 def _string(file: BinaryIO) -> bytes:
     (length,) = struct.unpack("<Q", file.read(8))
-    if length > GGUF_HEAD_BYTES:
+    text = file.read(min(length, GGUF_HEAD_BYTES))
+    if len(text) < length:
         raise EOFError
-    return file.read(length)
+    return text
 
 
 def _skip(file: BinaryIO, kind: int, *, depth: int) -> None:

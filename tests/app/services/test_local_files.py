@@ -7,16 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import BadCheckpoint
+from app.errors import BadCheckpoint, UnsupportedModel
 from app.services.local_files import inspect_model
 from tests.fixtures.small_files import write_gguf
 
 
 def head(path: Path, *, blocks: int, tensors: int, kind: str = "I") -> Path:
-    """Nothing but the claims: 61 bytes."""
-    key = b"llama.block_count"
-    value = struct.pack("<Q", len(key)) + key + struct.pack("<I" + kind, 4 if kind == "I" else 10, blocks)
-    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, 1) + value)
+    """Nothing but the claims: some hundred bytes."""
+    value = string("llama.block_count") + struct.pack("<I" + kind, 4 if kind == "I" else 10, blocks)
+    return write(path, tensors, said("general.architecture", "llama"), value)
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def said(key: str, value: str) -> bytes:
+    return string(key) + struct.pack("<I", 8) + string(value)
+
+
+def write(path: Path, tensors: int, *keys: bytes) -> Path:
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, len(keys)) + b"".join(keys))
     return path
 
 
@@ -24,7 +35,7 @@ def head(path: Path, *, blocks: int, tensors: int, kind: str = "I") -> Path:
     ("blocks", "tensors", "words"),
     [
         (30_000_000, 0, "30000000 blocks, and has 0 tensors"),
-        (30_000_000, 30_000_000, "30000000 tensors, and has 57 bytes"),
+        (30_000_000, 30_000_000, "30000000 tensors, and has 102 bytes"),
         (30_000_000, 2**64 - 1, "18446744073709551615 tensors"),
         (2, 1, "2 blocks, and has 1 tensors"),
         (0, 1, "no blocks"),
@@ -46,3 +57,25 @@ def test_numbers_of_64_bits(tmp_path: Path) -> None:
 def test_as_many_blocks_as_tensors(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", 12)
     assert inspect_model("m.gguf", [tmp_path]).blocks == 12
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"general.architecture": "mamba"}, "'mamba'"),
+        ({"general.architecture": "llama", "general.type": "adapter"}, "'adapter'"),
+        ({"general.architecture": "llama", "tokenizer.ggml.model": "bert"}, "'bert'"),
+        ({"general.architecture": "qwen2", "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "brand-new"}, "new"),
+    ],
+)
+def test_a_file_that_no_stage_could_import(tmp_path: Path, keys: dict[str, str], words: str) -> None:
+    write(tmp_path / "m.gguf", 1, *(said(key, value) for key, value in keys.items()))
+    with pytest.raises(UnsupportedModel, match=words) as found:
+        inspect_model("m.gguf", [tmp_path], pointer="/path")
+    assert found.value.errors[0].pointer == "/path"
+
+
+def test_strings_that_are_longer_than_the_file(tmp_path: Path) -> None:
+    long = string("general.name") + struct.pack("<IQ", 8, 2**63)
+    write(tmp_path / "m.gguf", 1, said("general.architecture", "llama"), long)
+    assert inspect_model("m.gguf", [tmp_path]).blocks is None

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from app.domain.spec import HubModel, LocalModel
-from app.errors import BadCheckpoint, InvalidInput
+from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES, Checkpoint, check_inside
 from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -115,7 +115,14 @@ def _imported(file: Path, cache: Path, progress: Progress) -> Path:
     with _locked(target.with_suffix(".lock")):
         if not target.is_dir():  # another process may have made it while this one waited
             with new_folder(target) as folder:
-                import_gguf(file, folder, dtype=_IMPORT_DTYPE, progress=progress)
+                try:
+                    import_gguf(file, folder, dtype=_IMPORT_DTYPE, progress=progress)
+                except (BadCheckpoint, UnsupportedModel) as error:
+                    expected = (
+                        "a GGUF file that says all of a model that transformers has, or its safetensors checkpoint"
+                    )
+                    error.errors = [FieldError("/model/path", error.detail, file.name, expected)]
+                    raise
     return target
 
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from app.domain import gguf
 from app.errors import BadCheckpoint, UnsupportedModel
 from tests.fixtures.gguf_models import WRITTEN, byte_tokenizer, tensors_of, tiny_model, write_model
+from workers.engine.checkpoints.gguf.cuts import CUTS
 from workers.engine.checkpoints.gguf.families import FAMILIES
 from workers.engine.checkpoints.gguf_import import import_gguf, plan_import
 
@@ -61,6 +63,11 @@ CASES = [
 
 def test_every_family_is_tried() -> None:
     assert {written.architecture for written in WRITTEN.values()} == set(FAMILIES)
+
+
+def test_a_submission_knows_the_same_names() -> None:
+    assert set(FAMILIES) == gguf.ARCHITECTURES
+    assert set(CUTS) == gguf.CUTS
 
 
 @pytest.mark.parametrize(("model_type", "tied"), CASES)
