@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BadCheckpoint, InvalidInput
+from app.errors import BadCheckpoint
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, read_json_file
 from workers.engine.checkpoints.kernels import refuse_uncomputable
+from workers.engine.encoding import is_fault
 from workers.engine.pruning import modeling_secateur
 from workers.engine.pruning.loader import needs_loader
+from workers.engine.tokenizer_files import check_ids, tokenizer_fault
 
 
 def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -85,16 +87,19 @@ def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenize
     """The tokenizer beside the weights.
 
     Raises:
-        InvalidInput: the folder has none that transformers can load; `pointer` names the field that needs it.
+        InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file;
+            `pointer` names the field that needs it.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise InvalidInput.field(
-            pointer,
-            f"The model has no tokenizer that can be loaded: {_first_line(error)}",
-            expected="tokenizer files beside the weights, or text that the model generates itself",
-        ) from error
+        tokenizer("a")
+    except MemoryError:
+        raise
+    except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
+        if not is_fault(error):
+            raise
+        raise tokenizer_fault(path, error, pointer=pointer) from error
+    check_ids(path, tokenizer, pointer=pointer)
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
