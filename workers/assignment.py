@@ -29,6 +29,7 @@ from workers.memory import stage_limit
 
 # stage → the sections of the spec whose texts it reads
 _READS: Mapping[StageName, tuple[str, ...]] = {
+    StageName.CHECK: ("scoring", "pruning", "recovery", "quantise", "benchmark"),
     StageName.SCORE: ("scoring",),
     StageName.PRUNE: ("pruning",),
     StageName.RECOVER: ("recovery",),

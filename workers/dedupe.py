@@ -4,7 +4,7 @@ It is a hash over all that decides the result: the code and its libraries, the m
 or the hub's commit, the options, the kind of device and the dtype that were used, and the files of the stages before.
 Where one of these could change behind the key (a branch on the hub, a path that does not exist) there is no key, and
 nothing is shared. Measurements are never shared: a benchmark's figures belong to the machine and the hour, and a report
-to its job.
+to its job. What a job's check has seen changes no result, so neither is it shared nor does it part two keys.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def dedupe_key(
         "model": model,
         "texts": texts,
         "device": device.kind,
-        "inputs": {stage.value: sorted(files) for stage, files in inputs.items()},
+        "inputs": {stage.value: sorted(files) for stage, files in inputs.items() if stage is not StageName.CHECK},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -40,6 +40,7 @@ __all__ = ["main", "probe"]  # what a worker has its fork server run
 
 # Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
 _MODULES: dict[StageName, str] = {
+    StageName.CHECK: "workers.stages.check",
     StageName.SCORE: "workers.stages.score",
     StageName.PRUNE: "workers.stages.prune",
     StageName.RECOVER: "workers.stages.recover",

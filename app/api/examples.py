@@ -63,7 +63,7 @@ def _job(state: str, stages: list[dict[str, Any]], **more: Any) -> dict[str, Any
     }
 
 
-_NAMES = ("score", "prune", "benchmark", "report")
+_NAMES = ("check", "score", "prune", "benchmark", "report")
 _DONE = {"started_at": "2026-11-24T18:30:01.310000Z", "finished_at": "2026-11-24T18:30:09.820000Z"}
 
 JOB_QUEUED = {**_job("queued", [_stage(name, "queued") for name in _NAMES]), "spec": QUICK_LOOK_FILLED}
@@ -71,6 +71,7 @@ JOB_QUEUED = {**_job("queued", [_stage(name, "queued") for name in _NAMES]), "sp
 _RUNNING = _job(
     "running",
     [
+        _stage("check", "succeeded", 1, progress={"done": 10, "total": 10, "unit": "checks"}, **_DONE),
         _stage("score", "succeeded", 1, progress={"done": 30, "total": 30, "unit": "blocks"}, **_DONE),
         _stage("prune", "succeeded", 1, **_DONE),
         _stage(

@@ -206,7 +206,7 @@ class Stage(Base):
         default=0, comment="Events of this attempt that are committed: a batch whose commit was cut is not doubled."
     )
     result: Mapped[dict[str, Any] | None] = mapped_column(
-        comment="Scores, Pruned, Recovered, Quantised, Benchmarks or Report."
+        comment="Checked, Scores, Pruned, Recovered, Quantised, Benchmarks or Report."
     )
     output: Mapped[str | None] = mapped_column(
         comment="Folder of the published files in the store; another stage's where the result was shared."

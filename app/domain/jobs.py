@@ -48,6 +48,7 @@ def may_follow(before: State, after: State) -> bool:
 class StageName(StrEnum):
     """The steps of a job, in their order."""
 
+    CHECK = "check"
     SCORE = "score"
     PRUNE = "prune"
     RECOVER = "recover"
@@ -67,9 +68,9 @@ class Verdict(StrEnum):
 def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
     """The stages that this job needs, in order.
 
-    Nothing is scored where the blocks are named, or where pruning is not of whole blocks (other methods judge heads,
-    neurons or halves of blocks, and do so while they prune), and nothing is recovered or quantised where that was not
-    asked.
+    Every job is checked first: what cannot work is told in seconds, and not after hours. Nothing is scored where the
+    blocks are named, or where pruning is not of whole blocks (other methods judge heads, neurons or halves of blocks,
+    and do so while they prune), and nothing is recovered or quantised where that was not asked.
     """
     skipped = set()
     if not isinstance(spec.pruning, DepthPruning) or spec.pruning.drop is not None:

@@ -92,7 +92,7 @@ class MetricsEvent(Message):
 
 
 class ResultEvent(Message):
-    """The stage has succeeded; `data` is the JSON of Scores, Pruned, Recovered, Quantised, Benchmarks or Report."""
+    """The stage has succeeded; `data` is its result as JSON: Checked, Scores … Report."""
 
     type: Literal["result"] = "result"
     data: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What stages hand on: Scores, Pruned, Recovered, Quantised, Measurement, and the Report made of them.
+"""What stages hand on: Checked, Scores, Pruned, Recovered, Quantised, Measurement, and the Report made of them.
 
 Every figure was measured unless its name ends in `_estimate`. Times are seconds, sizes bytes, losses nats per token.
 The report's schema is versioned: a field may be added in a minor version, and only a major one takes one away.
@@ -43,6 +43,23 @@ class ModelInfo(Result):
     blocks: int
     parameters: int
     bytes_on_disk: int
+
+
+class Check(Result):
+    """One thing that was looked at before the work began, and found to be right."""
+
+    name: str  # "model", "tokenizer", "training text" …
+    seen: str  # what was found
+    seconds: float
+
+
+class Checked(Result):
+    """What was looked at before anything was computed. A check that fails ends the job, so these have passed."""
+
+    checks: list[Check]
+    model: ModelInfo
+    seconds: float
+    environment: Environment
 
 
 class TextInfo(Result):

@@ -40,7 +40,7 @@ def plain_text(lines: int, *, seed: int = 0) -> str:
 @pytest.fixture(scope="session")
 def stage_server() -> Iterator[ForkServer]:
     """One process that has imported everything: a real stage starts in no time."""
-    names = ("score", "prune", "recover", "benchmark")
+    names = ("check", "score", "prune", "recover", "benchmark")
     server = ForkServer("workers.stage:main", [f"workers.stages.{name}" for name in names])
     yield server
     server.stop()

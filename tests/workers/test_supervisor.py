@@ -80,7 +80,7 @@ def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> No
     drive(service, make_supervisor(service, store, forkserver), job_id)
     assert service.job(job_id).state is State.SUCCEEDED
     cached = list((service.settings.cache_dir / "artifacts").rglob("model.safetensors"))
-    assert len(cached) == 4
+    assert len(cached) == 5
     with unit_of_work(service.sessions) as session:
         for artifact in artifacts.list_for(session, job_id):
             assert sum(map(len, store.chunks(artifact.key))) == artifact.size
@@ -145,7 +145,7 @@ def test_a_worker_killed_around_the_commit(
     rescue(service, store)
     drive(service, supervisor, job_id)
     service.settled(job_id)
-    assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+    assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
     before = len(list(store.attempts()))
     make_janitor(service, store).sweep()
     assert (before, len(list(store.attempts()))) == ((7, 5) if where == "before the commit" else (5, 5))
@@ -202,8 +202,8 @@ def test_connections_cut_in_the_middle_of_commits(
         job_id = service.submit(send=False, seed=seed, recover="train:8:0.1")
         drive(service, supervisor, job_id)
         job = service.settled(job_id)
-        assert [stage.attempt for stage in job.stages] == [1] * 5
-        assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+        assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)
+        assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
         steps = [event.data["step"] for event in service.events(job_id) if event.type == "metrics"]
         assert steps == list(range(1, 9))
     assert Cut.commits > 30
@@ -305,7 +305,7 @@ def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, 
     drive(service, sharing, second)
     for job_id in (first, second):
         service.settled(job_id)
-    assert [service.started(first, name) for name in STAGES] == [1] * 5
+    assert [service.started(first, name) for name in STAGES] == [1] * len(STAGES)
     assert [service.started(second, name) for name in STAGES] == [0, 0, 0, 1, 1]  # measurements are never shared
     assert len(service.logged(second, f"taken over from job {first}")) == 3
     # the files of the one outlive the other
@@ -313,7 +313,7 @@ def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, 
         jobs.delete(session, first)
     make_janitor(service, store).sweep()
     service.check(service.job(second))
-    assert len(list(store.attempts())) == 5
+    assert len(list(store.attempts())) == len(STAGES)
     with unit_of_work(service.sessions) as session:
         jobs.delete(session, second)
     make_janitor(service, store).sweep()
@@ -337,7 +337,7 @@ def test_sharing_can_be_turned_off(service: Service, sharing: Supervisor) -> Non
     for _ in range(2):
         job_id = service.submit(send=False)
         drive(service, alone, job_id)
-        assert [service.started(job_id, name) for name in STAGES] == [1] * 5
+        assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
 
 
 def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver: ForkServer) -> None:

@@ -59,7 +59,7 @@ def submit(service: Service, dataset: Dataset, *, seed: int = 0) -> UUID:
         "pruning": {"kind": "depth", "blocks": 1},
         "scoring": {"criterion": "perplexity", "calibration": {"text": text}},
         "benchmark": {"perplexity": {"texts": [text]}},
-        "labels": {"do/score": "uploads", "do/prune": "uploads", "do/benchmark": "uploads"},
+        "labels": {"do/check": "uploads", "do/score": "uploads", "do/prune": "uploads", "do/benchmark": "uploads"},
         "seed": seed,
     }
     with unit_of_work(service.sessions) as session:
@@ -85,7 +85,7 @@ def test_a_stage_gets_the_data_sets_that_it_reads(
     drive(service, make(service, store, forkserver), job_id)
     assert service.job(job_id).state is State.SUCCEEDED
     told = [(e.stage, e.data["message"]) for e in service.events(job_id) if "upload rows" in e.data.get("message", "")]
-    assert [stage for stage, _ in told] == ["score", "benchmark"]  # not the pruning, which reads no text
+    assert [stage for stage, _ in told] == ["check", "score", "benchmark"]  # not the pruning, which reads no text
     assert all(message.startswith("upload rows.jsonl True ") for _, message in told)
     cached = list((service.settings.cache_dir / "artifacts" / "datasets").rglob("content.jsonl"))
     assert len(cached) == (0 if isinstance(store, LocalStore) else 1)  # in place, or fetched once

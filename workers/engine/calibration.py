@@ -141,7 +141,7 @@ def token_batch(
             cannot hold so many tokens.
         Unavailable: the hub does not answer.
     """
-    _check_positions(source.config, tokens, pointer)
+    check_positions(source.config, tokens, pointer)
     start = source.beginning(text, bos, pointer=pointer)
     if isinstance(text, SelfText):
         if samples is None:
@@ -319,7 +319,8 @@ def describe_batch(
     )
 
 
-def _check_positions(config: PretrainedConfig, tokens: int, pointer: str) -> None:
+def check_positions(config: PretrainedConfig, tokens: int, pointer: str) -> None:
+    """Raise InvalidInput, at `pointer`/tokens, if the model cannot hold so many tokens."""
     limit = getattr(config, "max_position_embeddings", None)
     if isinstance(limit, int) and tokens > limit:
         raise InvalidInput.field(

@@ -34,28 +34,38 @@ def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:
     if benchmark.perplexity is None and not benchmark.fidelity.enabled:
         return
     options = benchmark.perplexity or PerplexityBenchmark()
-    for index, text in enumerate(options.texts):
-        ids, info = token_batch(
-            source,
-            text,
-            purpose="measuring",
-            samples=options.windows,
-            tokens=options.tokens,
-            bos=options.bos,
-            stride=options.stride,
-            exact=False,
-            index=index,
-            pointer="/benchmark/perplexity",
-            text_pointer=f"/benchmark/perplexity/texts/{index}",
-            progress=context.progress,
-        )
-        if len(ids) < options.windows:
-            context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
-        where = source.beginning(text, options.bos, pointer="/benchmark/perplexity").where
-        overlap = 0 if options.stride is None else options.tokens - options.stride
-        if overlap == 1 and where == "each":  # what two windows share is the token before each
-            overlap = 0
-        yield Windows(ids, info, protocol_of(tokens=options.tokens, bos=where, overlap=overlap), overlap)
+    for index in range(len(options.texts)):
+        yield text_windows(context, source, options, index)
+
+
+def text_windows(context: StageContext, source: TextSource, options: PerplexityBenchmark, index: int) -> Windows:
+    """The windows of the text of this number.
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+    """
+    text = options.texts[index]
+    ids, info = token_batch(
+        source,
+        text,
+        purpose="measuring",
+        samples=options.windows,
+        tokens=options.tokens,
+        bos=options.bos,
+        stride=options.stride,
+        exact=False,
+        index=index,
+        pointer="/benchmark/perplexity",
+        text_pointer=f"/benchmark/perplexity/texts/{index}",
+        progress=context.progress,
+    )
+    if len(ids) < options.windows:
+        context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
+    where = source.beginning(text, options.bos, pointer="/benchmark/perplexity").where
+    overlap = 0 if options.stride is None else options.tokens - options.stride
+    if overlap == 1 and where == "each":  # what two windows share is the token before each
+        overlap = 0
+    return Windows(ids, info, protocol_of(tokens=options.tokens, bos=where, overlap=overlap), overlap)
 
 
 def measure_quality(

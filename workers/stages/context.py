@@ -22,6 +22,7 @@ R = TypeVar("R", bound=BaseModel)
 
 # The JSON file in which each stage leaves its result, beside whatever else it writes.
 RESULT_FILES: dict[StageName, str] = {
+    StageName.CHECK: "checked.json",
     StageName.SCORE: "scores.json",
     StageName.PRUNE: "pruned.json",
     StageName.RECOVER: "recovered.json",

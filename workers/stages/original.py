@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.domain.jobs import StageName
 from app.domain.options import Calibration
-from app.domain.results import ModelInfo, Pruned, Scores, TextInfo
+from app.domain.results import Checked, ModelInfo, Pruned, Scores, TextInfo
 from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
@@ -76,6 +76,8 @@ def open_original(context: StageContext) -> Original:
 
 def _known(context: StageContext) -> ModelInfo | None:
     """The model as an earlier stage of this job found it."""
+    if context.has(StageName.CHECK):
+        return context.read(StageName.CHECK, Checked).model
     if context.has(StageName.PRUNE):
         return context.read(StageName.PRUNE, Pruned).model
     if context.has(StageName.SCORE):

@@ -88,6 +88,7 @@ def worker(sessions: SessionFactory, settings: Settings, tmp_path: Path) -> Play
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     results = {
+        StageName.CHECK: example_results.CHECKED,
         StageName.SCORE: example_results.SCORES,
         StageName.PRUNE: example_results.REPORT["pruned"],
         StageName.BENCHMARK: example_results.REPORT["benchmarks"],

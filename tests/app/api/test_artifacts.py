@@ -25,7 +25,7 @@ PATH = "prune/checkpoint/model.safetensors"
 @pytest.fixture
 def job_id(submit: Submit, worker: PlayedWorker) -> str:
     job = submit()["id"]
-    worker.succeed(worker.claim(job), {"scores.json": b"{}"})
+    worker.succeed(worker.reach(job, StageName.SCORE), {"scores.json": b"{}"})
     worker.succeed(worker.claim(job), {"checkpoint/model.safetensors": CONTENT, "empty.txt": b""})
     return str(job)
 
@@ -162,7 +162,7 @@ def test_a_large_file_is_streamed(application: FastAPI, spec: dict[str, Any], wo
     size = 256 * 2**20
     with serving(application) as url, httpx.Client(base_url=url, timeout=60) as client:
         job = client.post("/jobs", json=spec).json()["id"]
-        worker.succeed(worker.claim(job), {"scores.json": b"{}"})
+        worker.succeed(worker.reach(job, StageName.SCORE), {"scores.json": b"{}"})
         worker.succeed(worker.claim(job), {"checkpoint/model.safetensors": CONTENT})
         stored = next(path for path in worker.scratch.rglob("model.safetensors"))
         with stored.open("r+b") as file:  # the store's file is a hard link to it; sparse, so it takes no disk
@@ -219,7 +219,7 @@ def test_scores_come_with_their_stage(client: TestClient, submit: Submit, worker
     early = client.get(f"/jobs/{job}/scores")
     assert early.status_code == 404
     assert "no scores yet" in early.json()["detail"]
-    worker.succeed(worker.claim(job))
+    worker.succeed(worker.reach(job, StageName.SCORE))
     assert client.get(f"/jobs/{job}/scores").json()["drop"] == [2]
 
 

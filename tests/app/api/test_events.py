@@ -124,7 +124,7 @@ def test_a_stream_tells_everything_as_it_happens_and_ends_with_the_job(
     reader = threading.Thread(target=read)
     reader.start()
     got = [told.get(timeout=20)]
-    for _ in range(4):
+    for _ in range(5):
         worker.succeed(worker.claim(job_id))
         while got[-1].data["data"] != {"state": "succeeded", "stage": got[-1].data["stage"]}:
             got.append(told.get(timeout=20))  # each stage's end is told before the next one begins
@@ -235,7 +235,7 @@ def test_a_stream_outlives_its_listening_connection(
     reader.start()
     kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'secateur events'"
     with psycopg.connect(database_url, autocommit=True) as connection:
-        for _ in range(4):
+        for _ in range(5):
             time.sleep(0.2)
             connection.execute(kill)
             worker.succeed(worker.claim(job_id))
@@ -277,7 +277,7 @@ def test_logs_as_text_and_as_json(client: TestClient, submit: Submit, worker: Pl
     lines = text.text.splitlines()
     assert [line[-6:] for line in lines] == [f"line {n}" for n in range(5)]
     assert "WARNING" in lines[3]
-    assert "score#1" in lines[0]
+    assert "check#1" in lines[0]
     page = client.get(f"/jobs/{job}/logs", params={"limit": 2}).json()
     assert [line["message"] for line in page["data"]] == ["line 0", "line 1"]
     assert page["has_more"] is True

@@ -37,7 +37,7 @@ def test_a_submission_is_accepted_stored_and_sent(
     assert job["state"] == "queued"
     assert job["verdict"] == "none"
     assert job["labels"] == {"commit": "abc123"}
-    assert [stage["name"] for stage in job["stages"]] == ["score", "prune", "benchmark", "report"]
+    assert [stage["name"] for stage in job["stages"]] == ["check", "score", "prune", "benchmark", "report"]
     assert job["spec"]["scoring"]["criterion"] == "perplexity"  # the default is filled in
     assert job["created_at"].endswith("Z")
     assert client.get(response.headers["location"]).json() == job
@@ -222,9 +222,9 @@ def test_cancelling_what_is_over_changes_nothing(client: TestClient, submit: Sub
 
 def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker: PlayedWorker, redis_url: str) -> None:
     job_id = submit()["id"]
-    worker.succeed(worker.claim(job_id))
+    claim = worker.reach(job_id, StageName.PRUNE)
     problem = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "out of memory"}
-    worker.fail(worker.claim(job_id), problem)
+    worker.fail(claim, problem)
     failed = client.get(f"/jobs/{job_id}").json()
     assert failed["problem"] | problem == failed["problem"]
     assert failed["problem"]["stage"] == "prune"
@@ -232,7 +232,7 @@ def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker
     response = client.post(f"/jobs/{job_id}/retry")
     job = response.json()
     assert (response.status_code, job["state"], job["problem"]) == (202, "queued", None)
-    assert [stage["state"] for stage in job["stages"]] == ["succeeded", "queued", "queued", "queued"]
+    assert [stage["state"] for stage in job["stages"]] == ["succeeded", "succeeded", "queued", "queued", "queued"]
     assert messages(redis_url) == before + 1
     worker.finish(job_id)
     assert client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"

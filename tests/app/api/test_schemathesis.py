@@ -60,6 +60,7 @@ def document(
         engine = make_engine(url)
         (folder / "scratch").mkdir()
         results = {
+            StageName.CHECK: example_results.CHECKED,
             StageName.SCORE: example_results.SCORES,
             StageName.PRUNE: example_results.REPORT["pruned"],
             StageName.BENCHMARK: example_results.REPORT["benchmarks"],

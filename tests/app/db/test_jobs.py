@@ -67,7 +67,7 @@ def test_a_new_job_waits_with_its_first_stage(session: Session) -> None:
     job = insert(session, labels={"commit": "abc"})
     assert (job.state, job.verdict, job.model_id, job.labels) == ("queued", "none", "org/model", {"commit": "abc"})
     assert [stage.name for stage in job.stages] == STAGES
-    assert [stage.enqueued_at is not None for stage in job.stages] == [True] + [False] * 4
+    assert [stage.enqueued_at is not None for stage in job.stages] == [True] + [False] * 5
     assert stages.waiting_id(job) == job.stages[0].id
     assert told(session, job) == ["queued"]
     assert jobs.count_by_state(session)[State.QUEUED] == 1
@@ -76,20 +76,20 @@ def test_a_new_job_waits_with_its_first_stage(session: Session) -> None:
 
 def test_a_whole_run(session: Session) -> None:
     job = insert(session)
-    for position in range(5):
+    for position in range(6):
         claim = take(session, job)
         assert claim.token == 1
         following = finish(session, claim, "passed").send
         fresh = jobs.get(session, job.id)
-        assert following == (fresh.stages[position + 1].id if position < 4 else None)
-    assert states(session, job) == [State.SUCCEEDED] * 6
+        assert following == (fresh.stages[position + 1].id if position < 5 else None)
+    assert states(session, job) == [State.SUCCEEDED] * 7
     assert jobs.get(session, job.id).verdict is Verdict.PASSED
     report = reports.find(session, job.id)
     assert report is not None
     assert report.body == {"verdict": "passed"}
-    assert told(session, job)[:4] == ["queued", "running", "score running", "score succeeded"]
+    assert told(session, job)[:4] == ["queued", "running", "check running", "check succeeded"]
     assert told(session, job)[-3:] == ["report succeeded", "verdict", "succeeded"]
-    assert [event.seq for event in events.after(session, job.id)] == list(range(1, 15))
+    assert [event.seq for event in events.after(session, job.id)] == list(range(1, 17))
     assert [a.path for a in artifacts.list_for(session, job.id)] == sorted(f"{name}/x.json" for name in STAGES)
     with pytest.raises(NotFound):
         artifacts.get(session, job.id, "score/none")
@@ -133,7 +133,7 @@ def test_pages_are_newest_first_and_filtered(session: Session) -> None:
 def test_cancelling_what_waits_is_done_at_once(session: Session) -> None:
     job = insert(session)
     jobs.request_cancel(session, job.id)
-    assert states(session, job) == [State.CANCELLED] * 6
+    assert states(session, job) == [State.CANCELLED] * 7
     history = told(session, job)
     jobs.request_cancel(session, job.id)  # asking again tells nothing new
     assert told(session, job) == history
@@ -144,7 +144,7 @@ def test_cancelling_between_two_stages(session: Session) -> None:
     job = insert(session)
     finish(session, take(session, job))
     jobs.request_cancel(session, job.id)
-    assert states(session, job) == [State.CANCELLED, State.SUCCEEDED] + [State.CANCELLED] * 4
+    assert states(session, job) == [State.CANCELLED, State.SUCCEEDED] + [State.CANCELLED] * 5
     assert told(session, job)[-2:] == ["cancelling", "cancelled"]
 
 
@@ -164,7 +164,7 @@ def test_a_cancel_wins_over_however_the_stage_ends(session: Session, end: str) -
         "cancelled": lambda: claims.cancelled(session, claim),
     }[end]()
     assert ended == claims.Ended(State.CANCELLED)
-    assert states(session, job) == [State.CANCELLED] * 6
+    assert states(session, job) == [State.CANCELLED] * 7
 
 
 def test_retry_keeps_what_succeeded(session: Session) -> None:
@@ -172,10 +172,10 @@ def test_retry_keeps_what_succeeded(session: Session) -> None:
     finish(session, take(session, job))
     claims.fail(session, take(session, job), problem=PROBLEM)
     failed = jobs.get(session, job.id)
-    assert states(session, job) == [State.FAILED, State.SUCCEEDED, State.FAILED] + [State.CANCELLED] * 3
-    assert failed.problem == {**PROBLEM, "stage": "prune"}
+    assert states(session, job) == [State.FAILED, State.SUCCEEDED, State.FAILED] + [State.CANCELLED] * 4
+    assert failed.problem == {**PROBLEM, "stage": "score"}
     retried = jobs.retry(session, job.id)
-    assert states(session, job) == [State.QUEUED, State.SUCCEEDED] + [State.QUEUED] * 4
+    assert states(session, job) == [State.QUEUED, State.SUCCEEDED] + [State.QUEUED] * 5
     assert (retried.problem, retried.finished_at, retried.cancel_requested_at) == (None, None, None)
     assert stages.waiting_id(retried) == retried.stages[1].id
     assert take(session, job).attempt == 2
@@ -355,7 +355,7 @@ def test_a_rescued_stage_refuses_its_old_worker(session: Session) -> None:
         assert claims.release(session, old, reason="shutdown") == claims.LOST
         if stages.waiting_id(jobs.get(session, job.id)):
             claims.claim(session, old.stage_id, worker="new", lease_seconds=30)
-    assert "score log" in told(session, job)  # why it was taken from the worker
+    assert "check log" in told(session, job)  # why it was taken from the worker
     assert all(event.data.get("message") != "too late" for event in events.after(session, job.id))
 
 
@@ -389,7 +389,7 @@ def test_ending_twice_ends_once(session: Session) -> None:
     job = insert(session)
     claim = take(session, job)
     assert finish(session, claim) == finish(session, claim)
-    assert told(session, job).count("score succeeded") == 1
+    assert told(session, job).count("check succeeded") == 1
     assert len(artifacts.list_for(session, job.id)) == 1
 
 

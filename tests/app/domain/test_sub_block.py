@@ -87,7 +87,13 @@ def test_what_is_refused_without_a_model(fields: dict[str, Any], pointer: str) -
 
 def test_no_stage_scores_blocks() -> None:
     spec = CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "sub_block", "units": 3}})
-    assert stages_of(spec) == (StageName.PRUNE, StageName.RECOVER, StageName.BENCHMARK, StageName.REPORT)
+    assert stages_of(spec) == (
+        StageName.CHECK,
+        StageName.PRUNE,
+        StageName.RECOVER,
+        StageName.BENCHMARK,
+        StageName.REPORT,
+    )
 
 
 @pytest.mark.parametrize(

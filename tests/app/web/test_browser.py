@@ -45,7 +45,7 @@ def quiet_console(browser: Browser, url: str) -> Iterator[None]:
 def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
     browser.open(f"{url}/ui/jobs/{job}")
-    claim = worker.claim(job)
+    claim = worker.reach(job, StageName.SCORE)
     browser.until("return document.querySelector('[data-stage=score]').dataset.state === 'running'")
     data: dict[str, Any] = {"done": 12, "total": 30, "unit": "blocks"}
     progress = events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt)

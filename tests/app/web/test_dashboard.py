@@ -45,7 +45,7 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     assert page.index(f"/ui/jobs/{busy}") < page.index(f"/ui/jobs/{done}")  # newest first
     assert "gates passed" in page
     assert "branch=main" in page
-    assert 'value="0.125" class="state-running"' in page  # half of the first of four stages
+    assert 'value="0.1" class="state-running"' in page  # half of the first of five stages
     assert "1 blocks by perplexity" in page
     succeeded = client.get("/ui?status=succeeded").text
     assert f"/ui/jobs/{done}" in succeeded
@@ -96,7 +96,7 @@ def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: Playe
         "detail": "NaN in block 3",
         "errors": [{"pointer": "/model", "detail": "not finite", "value": None, "expected": "finite weights"}],
     }
-    worker.fail(worker.claim(job), problem)
+    worker.fail(worker.reach(job, StageName.SCORE), problem)
     page = client.get(f"/ui/jobs/{job}").text
     for words in ("Checkpoint cannot be used", "in score", "NaN in block 3", "finite weights", 'data-action="retry"'):
         assert words in page

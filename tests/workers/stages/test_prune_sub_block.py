@@ -30,6 +30,7 @@ def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}
     spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {**SHORT_SPEC["recovery"], "kind": recovery}}
     assert stages_of(CompressionSpec.model_validate(spec)) == (
+        StageName.CHECK,
         StageName.PRUNE,
         StageName.RECOVER,
         StageName.BENCHMARK,
@@ -120,8 +121,7 @@ def test_what_the_model_has_not_got_is_refused_before_anything_is_written(root: 
         with pytest.raises(InvalidInput) as caught:
             run_job(root, {**SHORT_SPEC, "pruning": {"kind": "sub_block", **pruning}})
         assert caught.value.errors[0].pointer == pointer
-        assert list((root / "work" / "prune" / "out").iterdir()) == []
-        (root / "work" / "prune" / "out").rmdir()
+        assert not (root / "work" / "prune").exists()
 
 
 def test_the_result_is_json(root: Path) -> None:

@@ -25,6 +25,7 @@ def test_a_job_of_uneven_widths(root: Path) -> None:
     pruning = {"kind": "flap", "ratio": 0.2, "uniform": False, "calibration": CALIBRATION}
     spec = {**SHORT_SPEC, "pruning": pruning}
     assert stages_of(CompressionSpec.model_validate(spec)) == (
+        StageName.CHECK,
         StageName.PRUNE,
         StageName.RECOVER,
         StageName.BENCHMARK,

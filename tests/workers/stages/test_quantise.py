@@ -47,7 +47,13 @@ def job_of(root: Path, **fields: Any) -> Job:
 
 def test_a_job_that_quantises(root: Path) -> None:
     stages = stages_of(CompressionSpec.model_validate(SPEC))
-    assert stages == (StageName.PRUNE, StageName.QUANTISE, StageName.BENCHMARK, StageName.REPORT)
+    assert stages == (
+        StageName.CHECK,
+        StageName.PRUNE,
+        StageName.QUANTISE,
+        StageName.BENCHMARK,
+        StageName.REPORT,
+    )
     results, folders = run_job(root, SPEC)
 
     quantised: Quantised = results[StageName.QUANTISE]

@@ -27,6 +27,8 @@ BENCHMARK: dict[str, Any] = {
     "perplexity": {"tokens": 16, "windows": 4},
     "samples": None,
 }
+SHORT = {"samples": 2, "tokens": 16}  # the model has 64 positions
+
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny"},
     "recovery": {"kind": "none"},
@@ -130,7 +132,7 @@ def checkpoint_of(root: Path) -> Path:
 
 
 def test_scoring_is_refused_with_what_to_do(method: str, root: Path) -> None:
-    scoring = {"criterion": "perplexity", "plus": False}
+    scoring = {"criterion": "perplexity", "plus": False, "calibration": SHORT}
     with pytest.raises(UnsupportedModel) as caught:
         run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
     (error,) = caught.value.errors
@@ -142,16 +144,15 @@ def test_scoring_is_refused_with_what_to_do(method: str, root: Path) -> None:
 
 def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: str, root: Path) -> None:
     asked: tuple[tuple[dict[str, Any], str], ...] = (
-        ({"recovery": {"kind": "lora"}}, "/recovery/kind"),
+        ({"recovery": {"kind": "lora", "tokens": 16}}, "/recovery/kind"),
         ({"quantise": [{"kind": "int8"}]}, "/quantise"),
-        ({"pruning": {"kind": "flap", "ratio": 0.2}}, "/pruning/kind"),
+        ({"pruning": {"kind": "flap", "ratio": 0.2, "calibration": SHORT}}, "/pruning/kind"),
     )
     for fields, pointer in asked:
         with pytest.raises(UnsupportedModel) as caught:
             run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}, **fields})
         assert [error.pointer for error in caught.value.errors] == [pointer]
-        assert list((root / "work" / "prune" / "out").iterdir()) == []
-        (root / "work" / "prune" / "out").rmdir()
+        assert not (root / "work" / "prune").exists()
 
 
 def test_named_halves_go(method: str, root: Path) -> None:
@@ -174,7 +175,7 @@ def test_named_halves_go(method: str, root: Path) -> None:
 
 def test_a_search_for_halves_is_refused_with_what_to_do(method: str, root: Path) -> None:
     with pytest.raises(UnsupportedModel) as caught:
-        run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "units": 1}})
+        run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "units": 1, "calibration": SHORT}})
     (error,) = caught.value.errors
     assert (error.pointer, error.value) == ("/pruning", method)
     assert '"drop": ["3.mlp"]' in (error.expected or "")

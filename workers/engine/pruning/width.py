@@ -46,6 +46,19 @@ NO_BIASES = Biases((), (), ())
 
 
 @dataclass(frozen=True)
+class WidthPlan:
+    """What a width method may choose from, and what it costs."""
+
+    architecture: Architecture
+    layout: Layout
+    widths: WidthConfig
+    counts: tuple[int, ...]  # of groups that a block may keep
+    biases: Biases
+    added: dict[str, str]  # biases that every block gets → the weights of their modules
+    budget: Budget
+
+
+@dataclass(frozen=True)
 class WidthPruned:
     """What each block kept, and what the model weighs."""
 
@@ -88,6 +101,66 @@ def prune_width(
         StageFailed: the disk is full, or `target` exists.
     """
     checkpoint = Checkpoint.open(source)
+    plan = plan_width(checkpoint, options)
+    task = WidthTask(
+        model=BlockModel.from_checkpoint(source, device=device, dtype=dtype),
+        layout=plan.layout,
+        budget=plan.budget,
+        group_counts=plan.counts,
+        ids=ids,
+        options=options,
+        progress=progress,
+    )
+    choice = METHODS[options.kind](task)
+    same = len({(len(kept.groups), len(kept.neurons)) for kept in choice.kept}) == 1
+    needs_loader = not same or bool(plan.biases.homeless)
+    config = (
+        _loader_config(plan.widths, choice, plan.architecture, plan.biases)
+        if needs_loader
+        else plan.widths.narrowed(len(choice.kept[0].groups), len(choice.kept[0].neurons), flags=plan.biases.flags)
+    )
+    rewrite = Rewrite(
+        checkpoint=checkpoint,
+        prefix=stack_of(checkpoint, plan.architecture)[0],
+        layout=plan.layout,
+        choice=choice,
+        added=(
+            {number: added_shapes(plan.layout, kept, plan.added) for number, kept in enumerate(choice.kept)}
+            if plan.added
+            else {}
+        ),
+    )
+    with new_folder(target) as folder:
+        bytes_after = rewrite.write(folder, progress=progress)
+        copy_side_files(source, folder)
+        write_json(folder / CONFIG_FILE, config)
+        if needs_loader:
+            add_loader(folder)
+        Checkpoint.open(folder)
+    kept_groups, kept_neurons = ([kept.count(unit) for kept in choice.kept] for unit in ("group", "neuron"))
+    reached = plan.budget.reached(sum(kept_groups), sum(kept_neurons))
+    return WidthPruned(
+        kept=choice.kept,
+        groups=kept_groups,
+        queries=plan.layout.queries,
+        neurons=kept_neurons,
+        ratio=reached,
+        parameters_before=plan.budget.before,
+        parameters_after=round(plan.budget.before * (1 - reached)),
+        bytes_before=checkpoint.total_bytes,
+        bytes_after=bytes_after,
+        needs_loader=needs_loader,
+        notes=_notes(plan.widths, plan.counts, plan.biases, choice),
+    )
+
+
+def plan_width(checkpoint: Checkpoint, options: Any) -> WidthPlan:
+    """What narrower blocks of this checkpoint can look like, from its config and headers alone.
+
+    Raises:
+        InvalidInput: the ratio cannot be reached.
+        UnsupportedModel: as `prune_width`.
+    """
     architecture = architecture_of(checkpoint.config)
     loaded = as_config(checkpoint.config)
     blocks = list(skeleton(loaded).get_submodule(architecture.blocks_prefix).children())
@@ -98,52 +171,7 @@ def prune_width(
     biases = _biases(widths, counts, uniform=uniform) if getattr(options, "compensate", False) else NO_BIASES
     added = _added(layout, biases)
     budget = _budget(checkpoint, layout, added, len(blocks), options.ratio)
-    task = WidthTask(
-        model=BlockModel.from_checkpoint(source, device=device, dtype=dtype),
-        layout=layout,
-        budget=budget,
-        group_counts=counts,
-        ids=ids,
-        options=options,
-        progress=progress,
-    )
-    choice = METHODS[options.kind](task)
-    same = len({(len(kept.groups), len(kept.neurons)) for kept in choice.kept}) == 1
-    needs_loader = not same or bool(biases.homeless)
-    config = (
-        _loader_config(widths, choice, architecture, biases)
-        if needs_loader
-        else widths.narrowed(len(choice.kept[0].groups), len(choice.kept[0].neurons), flags=biases.flags)
-    )
-    rewrite = Rewrite(
-        checkpoint=checkpoint,
-        prefix=stack_of(checkpoint, architecture)[0],
-        layout=layout,
-        choice=choice,
-        added={number: added_shapes(layout, kept, added) for number, kept in enumerate(choice.kept)} if added else {},
-    )
-    with new_folder(target) as folder:
-        bytes_after = rewrite.write(folder, progress=progress)
-        copy_side_files(source, folder)
-        write_json(folder / CONFIG_FILE, config)
-        if needs_loader:
-            add_loader(folder)
-        Checkpoint.open(folder)
-    kept_groups, kept_neurons = ([kept.count(unit) for kept in choice.kept] for unit in ("group", "neuron"))
-    reached = budget.reached(sum(kept_groups), sum(kept_neurons))
-    return WidthPruned(
-        kept=choice.kept,
-        groups=kept_groups,
-        queries=layout.queries,
-        neurons=kept_neurons,
-        ratio=reached,
-        parameters_before=budget.before,
-        parameters_after=round(budget.before * (1 - reached)),
-        bytes_before=checkpoint.total_bytes,
-        bytes_after=bytes_after,
-        needs_loader=needs_loader,
-        notes=_notes(widths, counts, biases, choice),
-    )
+    return WidthPlan(architecture, layout, widths, counts, biases, added, budget)
 
 
 def _group_counts(widths: WidthConfig, *, uniform: bool) -> tuple[int, ...]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.recovery_options import HealingRecovery, TrainedRecovery
-from app.domain.results import HealedCut
+from app.domain.results import HealedCut, TextInfo
 from app.errors import UnsupportedModel
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
@@ -59,7 +59,18 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
         InvalidInput: the text is too short or cannot be read.
         UnsupportedModel: the method does not hold for the model.
     """
-    ids, text = token_batch(
+    ids, text = fitting_tokens(job, options)
+    cuts = _heal(job, ids, options.ridge, job.out / "checkpoint")
+    return RecoveryOutcome(text, 0, None, healing_notes(cuts, job.kept), healing=cuts)
+
+
+def fitting_tokens(job: RecoveryJob, options: HealingRecovery) -> tuple[Tensor, TextInfo]:
+    """The text on which the maps are fitted, (samples, tokens).
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+    """
+    return token_batch(
         job.texts,
         options.text,
         purpose="training",
@@ -71,8 +82,6 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
         text_pointer="/recovery/text",
         progress=job.progress,
     )
-    cuts = _heal(job, ids, options.ridge, job.out / "checkpoint")
-    return RecoveryOutcome(text, 0, None, healing_notes(cuts, job.kept), healing=cuts)
 
 
 def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> Start:

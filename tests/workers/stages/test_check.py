@@ -1,0 +1,143 @@
+"""The check stage: all that is wrong is told at once, at its field, before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.jobs import StageName
+from app.domain.results import Checked
+from app.domain.spec import CompressionSpec
+from app.errors import BadCheckpoint, InvalidInput
+from tests.fixtures.whole_job import Job
+from workers.stages.checks import table
+
+TEXT = {"source": "local", "path": "words.txt"}
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny"},
+    "scoring": {"criterion": "perplexity", "plus": False, "calibration": {"text": TEXT, "samples": 4, "tokens": 32}},
+    "pruning": {"kind": "depth", "blocks": 2},
+    "recovery": {"kind": "lora", "text": TEXT, "tokens": 32, "max_steps": 2, "warmup_steps": 0},
+    "quantise": [{"kind": "int8"}],
+    "benchmark": {"latency": {"input_tokens": 4}, "perplexity": {"texts": [TEXT], "tokens": 32, "windows": 4}},
+}
+Check = Callable[..., Checked]
+
+
+@pytest.fixture
+def check(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Check:
+    """Check SPEC with changes to its sections."""
+    root = tiny_checkpoint().parent
+    (root / "words.txt").symlink_to(text_file)
+
+    def run(**changes: Any) -> Checked:
+        spec = CompressionSpec.model_validate({**SPEC, **changes})
+        job = Job(root, spec, data_roots=(root, text_file.parent))
+        checked: Checked = job.run(StageName.CHECK)
+        return checked
+
+    return run
+
+
+def pointers(check: Check, **changes: Any) -> list[str]:
+    with pytest.raises(InvalidInput) as caught:
+        check(**changes)
+    assert all(error.detail and error.expected for error in caught.value.errors)
+    return [error.pointer for error in caught.value.errors]
+
+
+def model_folder(tmp_path: Path) -> Path:
+    return tmp_path / "models" / "tiny"
+
+
+def test_what_was_seen_stands_in_the_result(check: Check) -> None:
+    checked = check()
+    assert (checked.model.family, checked.model.blocks) == ("llama", 8)
+    seen = {row.name: row.seen for row in checked.checks}
+    assert seen["pruning"] == "2 of 8 blocks go, 0 are protected"
+    assert seen["calibration text"].startswith("4 × 32 tokens of words.txt")
+    assert list(seen) == [
+        "model",
+        "pruning",
+        "recovery",
+        "quantise",
+        "latency",
+        "tokenizer",
+        "calibration text",
+        "training text",
+        "measuring text",
+    ]
+
+
+def test_every_fault_is_told_at_once(check: Check) -> None:
+    assert pointers(
+        check,
+        pruning={"kind": "depth", "drop": [1, 9]},
+        recovery={"kind": "lora", "text": {"source": "local", "path": "none.txt"}},
+        quantise=[{"kind": "int8"}, {"kind": "int4", "group_size": 64}],
+        benchmark={"tasks": {"tasks": ["x"], "folder": "nowhere"}, "perplexity": {"tokens": 512}},
+    ) == [
+        "/pruning/drop/1",
+        "/quantise/1/group_size",
+        "/benchmark/tasks/folder",
+        "/recovery/text/path",
+        "/benchmark/perplexity/tokens",
+    ]
+
+
+def test_text_that_the_model_writes_is_held_to_its_context(check: Check) -> None:
+    own = {"source": "self"}
+    assert pointers(check, recovery={"kind": "distill", "text": own, "tokens": 300}) == ["/recovery/tokens"]
+    assert pointers(check, benchmark={"perplexity": {"texts": [own], "tokens": 300}, "latency": None}) == [
+        "/benchmark/perplexity/tokens"
+    ]
+
+
+def test_what_no_stage_uses_is_not_looked_at(check: Check) -> None:
+    unused = {"criterion": "perplexity", "calibration": {"text": {"source": "local", "path": "none.txt"}}}
+    assert check(scoring=unused, pruning={"kind": "depth", "drop": [2]}).model.blocks == 8
+
+
+def test_a_tokenizer_is_blamed_once_for_all_texts(check: Check, tmp_path: Path) -> None:
+    (model_folder(tmp_path) / "tokenizer.json").write_text('{"version": "1.0"')
+    assert len(pointers(check)) == 1
+
+
+def test_a_model_that_cannot_be_opened_ends_the_check(check: Check, tmp_path: Path) -> None:
+    weights = model_folder(tmp_path) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(BadCheckpoint) as caught:
+        check()
+    (error,) = caught.value.errors
+    assert (error.pointer, error.value) == ("/model/path", "tiny")
+
+
+def test_what_nobody_foresaw_is_put_to_the_field(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(subject: Any) -> str:
+        raise KeyError("inv_freq")
+
+    row = table.Row("recovery", broken, "/recovery", "a recovery that holds")
+    rows = tuple(row if known.name == "recovery" else known for known in table.CHECKS)
+    monkeypatch.setattr("workers.stages.check.CHECKS", rows)
+    with pytest.raises(InvalidInput, match="KeyError: 'inv_freq'") as caught:
+        check()
+    assert caught.value.errors[0].pointer == "/recovery"
+
+
+def test_a_full_disk_is_nobodys_fault(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(subject: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("workers.stages.check.CHECKS", (table.Row("model", full, "/model", "x"),))
+    with pytest.raises(OSError, match="No space"):
+        check()
+
+
+def test_the_result_is_left_for_the_stages_that_follow(check: Check, tmp_path: Path) -> None:
+    checked = check()
+    written = tmp_path / "models" / "work" / "check" / "out" / "checked.json"
+    assert json.loads(written.read_text())["model"]["fingerprint"] == checked.model.fingerprint

@@ -1,0 +1,61 @@
+"""Whose fault it is: a library's error over something that a user gave, told as the field that holds it.
+
+A library knows nothing of the spec. It raises what it likes over a config, a tokenizer, a template or a task, and the
+words are often good; what they lack is where to mend. Code that hands a user's input to a library does so under
+`blamed_on`, which adds that. What is no verdict on the input goes through as it is: our own errors, memory that is
+short, a disk that is full, a host that does not answer.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from app.errors import InvalidInput, ServiceError
+
+_OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
+MAX_WORDS = 300  # characters of another library's message
+
+
+@contextmanager
+def blamed_on(
+    pointer: str, what: str, *, value: Any = None, expected: str, kind: type[InvalidInput] = InvalidInput
+) -> Iterator[None]:
+    """Run a library on something that a user gave.
+
+    Args:
+        pointer: JSON pointer into the job's spec, of the field to blame.
+        what: what cannot be done, as the start of a sentence: "The tokenizer cannot be loaded".
+        value: what the field holds.
+        expected: what would be right.
+
+    Raises:
+        InvalidInput: of the given kind, for whatever the library raises over the input.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ServiceError) or is_of_the_machine(error):
+            raise
+        raise kind.field(pointer, f"{what}: {words_of(error)}", value=value, expected=expected) from error
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether an error says something of this machine and nothing of the input: memory, disk, network."""
+    if isinstance(error, MemoryError | ConnectionError | TimeoutError):
+        return True
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return True
+    name, text = type(error).__name__, str(error)
+    return name == "OutOfMemoryError" or "not enough memory" in text or "CUDA error" in text
+
+
+def words_of(error: BaseException) -> str:
+    """A library's message as part of a sentence: its kind where it is no sentence by itself, in one printable line."""
+    text = " ".join(str(error).split())
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    if isinstance(error, KeyError | IndexError | AttributeError | TypeError | RecursionError) or not text:
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"

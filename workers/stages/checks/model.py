@@ -1,0 +1,16 @@
+"""Check of the model: transformers knows its family, its config builds one, and this machine can compute with it."""
+
+from __future__ import annotations
+
+from workers.engine.architectures.config import as_config
+from workers.engine.architectures.discovery import skeleton
+from workers.engine.architectures.registry import architecture_of
+from workers.stages.checks.subject import Subject
+
+
+def look(subject: Subject) -> str:
+    """Raises BadCheckpoint or UnsupportedModel."""
+    architecture = architecture_of(subject.config)
+    skeleton(as_config(subject.config))
+    info = subject.original.info
+    return f"{architecture.family}, {info.blocks} blocks, {info.parameters:,} parameters"

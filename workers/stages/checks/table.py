@@ -1,0 +1,39 @@
+"""The checks of a job, in their order: one row each.
+
+A row's function raises InvalidInput (or a child of it) that names field, value and what is expected, and returns what
+it has seen in a few words, or None where the job has nothing of the kind. It loads no weights, so that all of them
+together take seconds. Whatever a library raises that no function foresaw is put to the row's own field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers.stages.checks import benchmark, model, pruning, quantise, recovery, texts, tokenizer
+from workers.stages.checks.subject import Subject
+
+
+@dataclass(frozen=True)
+class Row:
+    """One check."""
+
+    name: str
+    look: Callable[[Subject], str | None]
+    pointer: str  # the field that is blamed for what nobody foresaw
+    expected: str
+    decisive: bool = False  # where it fails, the others cannot look
+
+
+CHECKS: tuple[Row, ...] = (
+    Row("model", model.look, "/model", "a model that transformers loads as it is", decisive=True),
+    Row("pruning", pruning.look, "/pruning", "what the model can spare"),
+    Row("recovery", recovery.look, "/recovery", "a recovery that holds for the model"),
+    Row("quantise", quantise.look, "/quantise", "ways to quantise that hold for the model"),
+    Row("latency", benchmark.latency, "/benchmark/latency", "what this worker can time"),
+    Row("tasks", benchmark.tasks, "/benchmark/tasks", "tasks that lm-evaluation-harness can run"),
+    Row("tokenizer", tokenizer.look, "/model", "tokenizer files that transformers can load"),
+    Row("calibration text", texts.calibration, "/scoring/calibration", "a text that can be read"),
+    Row("training text", texts.training, "/recovery/text", "a text that can be read"),
+    Row("measuring text", texts.measuring, "/benchmark/perplexity", "a text that can be read"),
+)

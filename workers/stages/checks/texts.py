@@ -1,0 +1,91 @@
+"""Checks of the texts that the job is given: each can be read, is long enough, and is in the format that was named.
+
+They are read as their stages will read them, and what comes of it is kept in the machine's cache, so that nothing is
+tokenised twice. Text that the model writes itself is left to the stage that needs it.
+"""
+
+from __future__ import annotations
+
+from app.domain.benchmark_options import PerplexityBenchmark
+from app.domain.jobs import StageName, stages_of
+from app.domain.options import Calibration, SelfText
+from app.domain.recovery_options import HealingRecovery, LoraRecovery, TrainedRecovery
+from app.domain.texts import texts_of
+from workers.engine.calibration import check_positions
+from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.recovery.examples import training_data
+from workers.engine.recovery.healing import fitting_tokens
+from workers.engine.recovery.job import RecoveryJob, training_tokens
+from workers.stages.benchmark_quality import text_windows
+from workers.stages.checks.subject import Subject
+from workers.stages.original import calibration_tokens
+
+
+def calibration(subject: Subject) -> str | None:
+    """Every `calibration` that a stage of the job uses. Raises InvalidInput or Unavailable."""
+    seen = []
+    spec = subject.spec
+    scored = StageName.SCORE in stages_of(spec)
+    named = getattr(spec.pruning, "drop", None) is not None  # then nothing is judged
+    for pointer, wanted in texts_of(spec, Calibration):
+        if (pointer.startswith("/scoring") and not scored) or (pointer.startswith("/pruning") and named):
+            continue
+        if isinstance(wanted.text, SelfText):
+            check_positions(subject.texts.config, wanted.tokens, pointer)
+            continue
+        ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
+        seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
+    return "; ".join(seen) or None
+
+
+def training(subject: Subject) -> str | None:
+    """The text of the recovery. Raises InvalidInput or Unavailable."""
+    options = subject.spec.recovery
+    if not isinstance(options, TrainedRecovery | HealingRecovery):
+        return None
+    check_positions(subject.texts.config, options.tokens, "/recovery")
+    if isinstance(options.text, SelfText):
+        return None
+    job = _job(subject)
+    if isinstance(options, LoraRecovery):
+        data, info = training_data(job, options)
+        return f"{len(data)} samples of {info.description}"
+    if isinstance(options, HealingRecovery):
+        ids, info = fitting_tokens(job, options)
+    else:
+        ids, info = training_tokens(job, options, mapped=True)
+    return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}"
+
+
+def measuring(subject: Subject) -> str | None:
+    """The texts of the benchmark. Raises InvalidInput or Unavailable."""
+    seen = []
+    benchmark = subject.spec.benchmark
+    if benchmark.perplexity is None and not benchmark.fidelity.enabled:
+        return None
+    if why_not_computable(subject.config) is not None:
+        return None  # then sizes alone are told
+    options = benchmark.perplexity or PerplexityBenchmark()
+    check_positions(subject.texts.config, options.tokens, "/benchmark/perplexity")
+    for index, text in enumerate(options.texts):
+        if isinstance(text, SelfText):
+            continue
+        windows = text_windows(subject.context, subject.texts, options, index)
+        seen.append(f"{len(windows.ids)} windows of {windows.text.description}")
+    return "; ".join(seen) or None
+
+
+def _job(subject: Subject) -> RecoveryJob:
+    """A recovery of which the text alone is looked at."""
+    context = subject.context
+    return RecoveryJob(
+        pruned=subject.original.path,
+        original=subject.original.path,
+        kept=tuple(range(subject.original.info.blocks)),
+        out=context.out,
+        scratch=context.scratch,
+        options=subject.spec.recovery.model_dump(mode="json"),
+        machine=subject.machine,
+        texts=subject.texts,
+        progress=context.progress,
+    )
