@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 HIDDEN = "***"
@@ -57,6 +58,16 @@ def learn(secrets: Iterable[str]) -> None:
         _pattern = re.compile("|".join(re.escape(value) for value in sorted(_known, key=lambda v: (-len(v), v))))
 
 
+def holds_secret(name: str, value: str) -> bool:
+    """Whether a variable of the environment is secret by its name, or is a URL with a password."""
+    if _SECRET_VARIABLE.search(name):
+        return True
+    try:
+        return "://" in value and bool(urlsplit(value).password)
+    except ValueError:
+        return True
+
+
 def learn_environment(environment: Mapping[str, str]) -> None:
     """Hide what the environment holds under names of secrets, and the passwords in its URLs."""
     for name, value in environment.items():
@@ -83,3 +94,16 @@ def redact(text: str) -> str:
     for form, replacement in _FORMS:
         text = form.sub(replacement, text)
     return text
+
+
+def redact_all(value: Any) -> Any:
+    """A value as JSON has it, with secrets hidden in every text of it."""
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: redact_all(item) for key, item in value.items()}
+        case list():
+            return [redact_all(item) for item in value]
+        case _:
+            return value

@@ -24,7 +24,7 @@ from app.domain.texts import texts_of
 from app.errors import InvalidInput, NotFound, StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore, StoredFile
-from workers.dedupe import dedupe_key
+from workers.dedupe import dedupe_key, sources
 from workers.memory import stage_limit
 
 # stage → the sections of the spec whose texts it reads
@@ -36,6 +36,8 @@ _READS: Mapping[StageName, tuple[str, ...]] = {
     StageName.QUANTISE: ("quantise",),
     StageName.BENCHMARK: ("benchmark",),
 }
+
+_ON_HUB = {"hub", "named"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,18 @@ class Assignment:
             inputs=inputs,
             runtime=runtime,
         )
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the stage may ask the hub for a model, a text or the data of tasks."""
+        sections = _READS.get(self.claim.name)
+        if sections is None:
+            return False
+        asked = self.asked.model_dump(mode="json", include={"model", *sections})
+        if any(source["source"] in _ON_HUB for source in sources(asked)):
+            return True
+        tasks = self.asked.benchmark.tasks if "benchmark" in sections else None
+        return tasks is not None and tasks.folder is None  # the data of a user's own definitions is beside them
 
     def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
         """The key under which this stage's result may be shared; None if it must not be."""

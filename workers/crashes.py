@@ -35,7 +35,10 @@ def describe(exit_: Exit) -> StageFailed:
     """The problem of a process that ended with neither result nor error, and not for its memory."""
     used = f" It used up to {_gib(exit_.memory)} of memory." if exit_.memory else ""
     if exit_.code is None:
-        return StageFailed("The stage process and its guardian were killed, or could not be started.")
+        return StageFailed(
+            "The stage process could not be started, or was killed together with the guardian that watches over it. "
+            "The worker's log says which: a fork server that could not import something ends at once."
+        )
     if exit_.code >= 0:
         return StageFailed(f"The stage process ended with exit status {exit_.code} and no result.{used}")
     try:

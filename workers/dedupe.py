@@ -66,9 +66,9 @@ def dedupe_key(
     asked = spec.spec.model_dump(mode="json", exclude=set(irrelevant))
     if asked["dtype"] == "auto":
         asked["dtype"] = device.dtype
-    sources = [source for name, part in asked.items() if name != "model" for source in _sources(part)]
+    named = [source for name, part in asked.items() if name != "model" for source in sources(part)]
     model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
-    texts = [_identity(source, spec.runtime.data_roots) for source in sources]
+    texts = [_identity(source, spec.runtime.data_roots) for source in named]
     if model is None or None in texts:
         return None
     decides = {
@@ -100,16 +100,16 @@ def engine_version() -> str:
     return digest.hexdigest()
 
 
-def _sources(part: Any) -> Iterator[dict[str, Any]]:
+def sources(part: Any) -> Iterator[dict[str, Any]]:
     """The models and texts that a part of the spec names, by their `source`."""
     if isinstance(part, dict):
         if "source" in part:
             yield part
         for item in part.values():
-            yield from _sources(item)
+            yield from sources(item)
     elif isinstance(part, list):
         for item in part:
-            yield from _sources(item)
+            yield from sources(item)
 
 
 def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:

@@ -18,6 +18,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import struct
@@ -32,6 +33,7 @@ from typing import NoReturn
 
 import psutil
 
+from app import masking
 from workers.guardian import Entry, Orders, guard
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,9 @@ _ONE_THREAD = {
 }
 _NO_DRIVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # whoever asks torch for a GPU while it is imported starts no CUDA
 _STARTS_DRIVER = ("bitsandbytes",)  # packages that do, and that others import where they are installed
-_SECRET_PREFIXES = ("SECATEUR_", "AWS_")  # the store's and the servers' credentials are not for stages
+_NO_TOKEN = {"HF_TOKEN_PATH": os.devnull}  # nor one that somebody has left in a file; see workers/hub_token.py
+_SECRET_PREFIXES = ("SECATEUR_", "AWS_", "HF_OIDC")  # the servers' and the store's are not for stages
+_PROXIES = re.compile(r"(?i)(?:https?|all)_proxy")  # may have a password, and are needed to fetch
 
 
 @dataclass(frozen=True)
@@ -138,20 +142,33 @@ class ForkServer:
         with self._lock:
             self._connection()
 
-    def start(self, spec: Path, *, log: Path, until: float, memory: int, function: str | None = None) -> StageProcess:
+    def start(
+        self,
+        spec: Path,
+        *,
+        log: Path,
+        until: float,
+        memory: int,
+        function: str | None = None,
+        hub_token: str | None = None,
+    ) -> StageProcess:
         """Start a stage that may use so many bytes. Returns at once; whether it began is seen by its `poll`.
 
         Args:
             function: of the entry's module, to run in the place of the entry's own.
+            hub_token: for a stage that fetches from the hub.
         """
         events, events_write = os.pipe()
         control_read, control = os.pipe()
         status, status_write = os.pipe()
+        token, token_write = os.pipe()
+        os.write(token_write, (hub_token or "").encode())
+        os.close(token_write)
         for descriptor in (events, status):
             os.set_blocking(descriptor, False)
         asked = {"spec": str(spec), "log": str(log), "until": until, "memory": memory, "function": function}
         request = json.dumps(asked).encode()
-        theirs = [events_write, control_read, status_write]
+        theirs = [events_write, control_read, status_write, token]
         try:
             with self._lock:
                 for last in (False, True):
@@ -204,8 +221,12 @@ class ForkServer:
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The worker's, without secrets, and with libraries kept from starting threads when they are imported."""
-    kept = {name: value for name, value in inherited.items() if not name.startswith(_SECRET_PREFIXES)}
-    return {**_ONE_THREAD, **_NO_DRIVER, **kept}
+    kept = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith(_SECRET_PREFIXES) and (_PROXIES.fullmatch(name) or not masking.holds_secret(name, value))
+    }
+    return {**_ONE_THREAD, **_NO_DRIVER, **kept, **_NO_TOKEN}
 
 
 @contextmanager
@@ -240,7 +261,7 @@ def _serve(connection: socket.socket, entry: Entry) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects guardians
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 3)
+        header, descriptors, _, _ = socket.recv_fds(connection, _HEADER.size, 4)
         if len(header) < _HEADER.size:
             return
         body = b""
@@ -254,12 +275,12 @@ def _serve(connection: socket.socket, entry: Entry) -> None:
 
 
 def _guard(entry: Entry, request: dict[str, object], descriptors: Sequence[int]) -> NoReturn:
-    events, control, status = descriptors
+    events, control, status, token = descriptors
     spec, log, until = Path(str(request["spec"])), Path(str(request["log"])), float(str(request["until"]))
     memory = int(str(request["memory"]))
     if request["function"] is not None:
         entry = getattr(sys.modules[entry.__module__], str(request["function"]))
-    guard(entry, Orders(spec, log, until, memory, events=events, control=control, status=status))
+    guard(entry, Orders(spec, log, until, memory, events=events, control=control, status=status, token=token))
 
 
 def _main() -> None:

@@ -34,6 +34,7 @@ from typing import NoReturn
 
 import psutil
 
+from workers import hub_token
 from workers.memory import TreeMeter
 
 Entry = Callable[[Path, int], int]
@@ -61,6 +62,7 @@ class Orders:
     events: int
     control: int
     status: int
+    token: int  # read end of a pipe that holds the hub's token, or nothing
 
 
 def guard(entry: Entry, orders: Orders) -> NoReturn:
@@ -83,6 +85,7 @@ def guard(entry: Entry, orders: Orders) -> NoReturn:
     with suppress(OSError):  # the child does it too; whoever comes first
         os.setpgid(stage, stage)
     os.close(orders.events)
+    os.close(orders.token)
     _tell(orders.status, {"pid": stage})
     meter = TreeMeter()
     code, max_rss, reason = _watch(stage, orders, wake_read, meter)
@@ -180,6 +183,8 @@ def _run(entry: Entry, orders: Orders, guardian: int) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         _redirect(orders.log)
+        with os.fdopen(orders.token) as token:
+            hub_token.keep(token.read())
         code = entry(orders.spec, orders.events)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from app.db.claims import Claim
 from app.db.events import EventType, Level, NewEvent
 from app.domain.protocol import ErrorEvent, LogEvent, MetricsEvent, ProgressEvent, ResultEvent, stage_event
-from app.logs import redact
+from app.masking import redact, redact_all
 
 PROGRESS_SECONDS = 0.5
 FLUSH_SECONDS = 0.25
@@ -116,7 +116,7 @@ class Relay:
             case ResultEvent():
                 self.result = clean(event.data)
             case ErrorEvent():
-                self.problem = clean(event.problem)
+                self.problem = redact_all(clean(event.problem))
 
     def _tell_progress(self, event: ProgressEvent) -> None:
         self._progress, self._told_progress = None, time.monotonic()

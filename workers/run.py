@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import signal
 import time
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from app import masking
 from app.db import claims
 from app.db.claims import Claim, Standing
 from app.db.session import SessionFactory
@@ -21,6 +23,8 @@ from workers.lease import LeaseKeeper
 from workers.persist import GaveUp, persist
 from workers.relay import Relay
 from workers.scratch import Scratch
+
+logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1
 DRAIN_SECONDS = 2.0  # for the rest of the events of a process that has ended
@@ -80,6 +84,7 @@ class Run:
         sessions: SessionFactory,
         forkserver: ForkServer,
         *,
+        fetches: bool,
         shutting_down: Callable[[], bool],
     ) -> None:
         self._claim = claim
@@ -88,6 +93,7 @@ class Run:
         self._settings = settings
         self._sessions = sessions
         self._forkserver = forkserver
+        self._fetches = fetches
         self._shutting_down = shutting_down
         self._memory = memory.stage_limit(settings.stage_memory_bytes, slots=settings.concurrency)
         self._relayed = 0
@@ -104,7 +110,11 @@ class Run:
         """The outcome, and whether the process has begun at all."""
         oom_kills = memory.oom_kills()
         process = self._forkserver.start(
-            self._scratch.spec, log=self._scratch.log, until=self._keeper.until, memory=self._memory
+            self._scratch.spec,
+            log=self._scratch.log,
+            until=self._keeper.until,
+            memory=self._memory,
+            hub_token=_hub_token() if self._fetches else None,
         )
         relay = Relay(self._claim, process.events)
         self._keeper.watch(process)
@@ -205,3 +215,16 @@ class Run:
             self._keeper.standing = Standing.LOST
         self._relayed += len(batch)
         relay.written(len(batch))
+
+
+def _hub_token() -> str | None:
+    """The worker's token of the hub: from its environment, or from the file in which `hf auth login` leaves it."""
+    from huggingface_hub import get_token
+
+    try:
+        token = get_token()
+    except Exception as error:
+        logger.warning("the hub's token cannot be had: %s", error)
+        return None
+    masking.learn([token] if token else [])
+    return token

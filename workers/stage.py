@@ -27,6 +27,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from app import masking
 from app.domain.jobs import StageName
 from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
@@ -78,6 +79,10 @@ class EventPipe:
             if same and now - self._last_progress < PROGRESS_SECONDS:
                 return
             self._last_progress, self._unit = now, event.unit
+        if isinstance(event, LogEvent):
+            event = LogEvent(level=event.level, message=masking.redact(event.message))
+        elif isinstance(event, ErrorEvent):
+            event = ErrorEvent(problem=masking.redact_all(event.problem))
         line = event.model_dump_json().encode() + b"\n"
         with self._lock:
             try:
@@ -106,6 +111,7 @@ def main(spec_path: Path, event_fd: int | None = None) -> int:
         event_fd: where events go; standard output if absent, which then carries nothing else.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    masking.learn_environment(os.environ)
     pipe = EventPipe(_own_stdout() if event_fd is None else event_fd)
     try:
         with _quiet_libraries(pipe):

@@ -28,6 +28,7 @@ from app.db.session import SessionFactory
 from app.domain.jobs import StageName, State, Verdict
 from app.domain.protocol import StageSpec, WorkingDevice
 from app.errors import PROBLEM_BASE, DeviceFailed, ServiceError, StageFailed
+from app.masking import redact
 from app.settings import Settings
 from app.storage import ArtifactStore, output_of
 from workers import assignment as assignments
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEVICE_FAILED = PROBLEM_BASE + DeviceFailed.slug
+LONGEST_REASON = 300  # characters
 FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -141,7 +143,9 @@ class _Attempt:
             if isinstance(error, OSError) and error.errno in FULL:
                 return self._fail(crashes.disk_full("the worker's data folder or the artifact store").to_problem())
             logger.exception("%s of job %s broke its supervisor", self._claim.name, self._claim.job_id)
-            return self._crash(StageFailed(f"The worker could not run the stage ({type(error).__name__})."))
+            first = next(iter(str(error).strip().splitlines()), "")[:LONGEST_REASON]
+            words = redact(f"{type(error).__name__}: {first}" if first else type(error).__name__)
+            return self._crash(StageFailed(f"The worker could not run the stage ({words})."))
 
     def _work(self) -> Ended:
         assignment = self._persist(lambda session: assignments.load(session, self._claim))
@@ -159,7 +163,7 @@ class _Attempt:
         self._scratch.prepare(spec)
         result = self._scratch.saved_result(spec)
         if result is None:
-            match self._run():
+            match self._run(fetches=assignment.fetches):
                 case Succeeded(result=result):
                     self._scratch.save_result(spec, result)
                 case Failed(problem=problem) if problem.get("type") != DEVICE_FAILED:
@@ -174,7 +178,7 @@ class _Attempt:
                     return self._stopped(stopped)
         return self._publish(assignment, spec, result, key)
 
-    def _run(self) -> Succeeded | Failed | Crashed | Stopped:
+    def _run(self, *, fetches: bool) -> Succeeded | Failed | Crashed | Stopped:
         return Run(
             self._claim,
             self._scratch,
@@ -182,6 +186,7 @@ class _Attempt:
             self._settings,
             self._supervisor.sessions,
             self._supervisor.forkserver,
+            fetches=fetches,
             shutting_down=self._supervisor.stopping.is_set,
         ).run()
 

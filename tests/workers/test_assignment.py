@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,30 @@ from app.domain.spec import CompressionSpec
 from app.settings import Settings
 from app.storage import LocalStore
 from workers.assignment import Assignment
+
+HUB, LOCAL = {"source": "hub", "id": "org/model"}, {"source": "local", "path": "m"}
+TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "expected"),
+    [
+        ("score", {"model": HUB}, True),
+        ("report", {"model": HUB}, False),  # it reads what the others have left
+        ("score", {}, False),
+        ("score", {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT_OF_HUB}}}, True),
+        ("prune", {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT_OF_HUB}}}, False),
+        ("recover", {"recovery": {"kind": "lora", "text": TEXT_OF_HUB}}, True),
+        ("benchmark", {"benchmark": {"perplexity": {"texts": [{"source": "named", "name": "wikitext2"}]}}}, True),
+        ("benchmark", {"benchmark": {"tasks": {"tasks": ["piqa"]}}}, True),
+        ("benchmark", {"benchmark": {"tasks": {"tasks": ["mine"], "folder": "tasks"}}}, False),
+        ("benchmark", {}, False),
+    ],
+)
+def test_a_stage_has_the_hubs_token_if_it_may_fetch(stage: str, more: dict[str, Any], expected: bool) -> None:
+    asked = CompressionSpec.model_validate({"model": LOCAL, "pruning": {"kind": "depth", "blocks": 1}, **more})
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=StageName(stage), attempt=1, token=1)
+    assert Assignment(claim, datetime.now(UTC), asked, None, {}, {}).fetches is expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 1), ("4", 4), ("auto", "auto")])

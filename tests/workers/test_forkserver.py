@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import select
 import shutil
@@ -102,6 +103,51 @@ def test_an_exception_goes_to_the_log(start: Start, tmp_path: Path) -> None:
 def test_the_stage_sees_no_secrets(start: Start) -> None:
     process = start("os.write(events, repr([n for n in os.environ if n.startswith('SECATEUR_')]).encode())")
     assert read_line(process) == "[]"
+
+
+SECRETS = {
+    "SECATEUR_API_KEYS": "s3cret-1",
+    "AWS_SECRET_ACCESS_KEY": "s3cret-2",
+    "HF_TOKEN": "hf_s3cret3333",
+    "HUGGING_FACE_HUB_TOKEN": "hf_s3cret4444",
+    "PGPASSWORD": "s3cret-5",
+    "DATABASE_URL": "postgresql://user:s3cret-6@host/name",
+    "CELERY_BROKER_URL": "redis://:s3cret-7@host/0",
+    "OPENAI_API_KEY": "s3cret-8",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("token", [None, "hf_given55555"], ids=["no token", "a token"])
+def test_no_process_but_the_workers_has_a_secret_in_its_environment(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    """The hub's token is there for as long as a stage fetches, if it is one that does."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    spec = tmp_path / "spec.py"
+    spec.write_text(
+        "from workers.hub_token import fetching\nfrom huggingface_hub import get_token\n"
+        "def seen():\n"
+        "    begun_with = [Path(f'/proc/{pid}/environ').read_text() for pid in (os.getpid(), os.getppid())]\n"
+        "    return repr(sorted(os.environ.items())) + repr(begun_with)\n"
+        "told = [seen(), get_token()]\n"
+        "with fetching():\n"
+        "    with fetching(): pass\n"
+        "    told.append(get_token())\n"
+        "told += [get_token(), seen()]\n"
+        "os.write(events, repr(told).encode())\n"
+    )
+    process = server.start(spec, log=tmp_path / "log", until=lease_clock() + PATIENCE, memory=1 << 40, hub_token=token)
+    assert wait_exit(process).code == 0, (tmp_path / "log").read_text()
+    before, outside, inside, after, at_the_end = ast.literal_eval(os.read(process.events, 1 << 20).decode())
+    process.close()
+    for text in (before, at_the_end, Path(f"/proc/{server.pid}/environ").read_text()):
+        assert "s3cret" not in text
+        assert "hf_given" not in text
+        assert "TOKENIZERS_PARALLELISM" in text
+    assert (outside, inside, after) == (None, token, None)
 
 
 def test_a_signal_is_reported(start: Start) -> None:

@@ -92,6 +92,9 @@ def test_other_lines_are_shown_and_not_believed(pipe: Pipe) -> None:
 def test_secrets_are_hidden(pipe: Pipe) -> None:
     pipe.write({"type": "log", "message": "redis://:hunter2@host with hf_abcdefghijkl"})
     assert pipe.told() == [("log", {"message": "redis://:***@host with ***"})]
+    pipe.write({"type": "error", "problem": {"detail": "a", "errors": [{"detail": "at postgresql://u:hunter2@h/d"}]}})
+    pipe.told()
+    assert pipe.relay.problem == {"detail": "a", "errors": [{"detail": "at postgresql://u:***@h/d"}]}
 
 
 def test_what_is_not_taken_stays_in_the_pipe(pipe: Pipe) -> None:

@@ -258,12 +258,16 @@ def test_what_a_user_got_wrong_is_a_problem_with_its_field(
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (ZeroDivisionError("division by zero\nsecond line"), "broke with ZeroDivisionError: division by zero"),
+        (
+            ZeroDivisionError("division by zero\nsecond line"),
+            "did not foresee this error (ZeroDivisionError: division by zero)",
+        ),
         (MemoryError(), "ran out of memory"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "allocate 2.00 GiB"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), "ran out of memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access\nsecond line"), "GPU or its driver failed: CUDA"),
         (OSError(28, "No space left on device"), "disk is full"),
-        (KeyboardInterrupt(), "broke with KeyboardInterrupt"),
+        (KeyboardInterrupt(), "did not foresee this error (KeyboardInterrupt)"),
     ],
 )
 def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one(
@@ -287,7 +291,7 @@ def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one
     assert log.level == "error"
     assert "Traceback" in log.message
     assert problem.type == "error"
-    assert problem.problem["title"] == "Stage failed"
+    assert problem.problem["title"] == ("Device failed" if "GPU" in says else "Stage failed")
     assert says in problem.problem["detail"]
     assert "Traceback" not in json.dumps(problem.problem)
     assert "second line" not in json.dumps(problem.problem)

@@ -209,6 +209,21 @@ def test_connections_cut_in_the_middle_of_commits(
     assert Cut.commits > 30
 
 
+# secrets
+
+
+@pytest.mark.parametrize("source", ["hub", "local"])
+def test_a_stage_has_the_hubs_token_only_while_it_fetches(
+    service: Service, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_the_workers_token")
+    model = {"source": "hub", "id": "org/m", "revision": "0" * 40} if source == "hub" else None
+    job_id = service.submit(send=False, model=model, score="token", report="token")
+    drive(service, supervisor, job_id)
+    assert service.logged(job_id, "token of score: (.*)") == [f"False {source == 'hub'} False"]
+    assert service.logged(job_id, "token of report: (.*)") == ["False False False"]
+
+
 # fault 13: the time limit
 
 
@@ -355,4 +370,6 @@ def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver:
     job = service.job(job_id)
     assert job.state is State.FAILED
     assert job.problem is not None
-    assert "could not run the stage (OSError). It was tried 3 times." in job.problem["detail"]
+    assert (
+        "could not run the stage (OSError: the bucket does not answer). It was tried 3 times." in job.problem["detail"]
+    )

@@ -19,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from app.domain.named_texts import NAMED_TEXTS, NamedSet, Split, split_of
 from app.domain.options import NamedText
 from app.errors import ServiceError, StageFailed, Unavailable
+from workers.hub_token import fetching
 
 _TIMEOUT_S = 30.0
 _BATCH = 1024  # rows of a Parquet file in memory at a time
@@ -75,14 +76,18 @@ def _endpoint() -> str | None:
 
 
 def _commit(named: NamedSet) -> str:
-    found = HfApi(endpoint=_endpoint()).dataset_info(named.id, timeout=_TIMEOUT_S).sha
+    with fetching():
+        found = HfApi(endpoint=_endpoint()).dataset_info(named.id, timeout=_TIMEOUT_S).sha
     if found is None:
         raise Unavailable(f"The hub did not say which commit {named.id} is at; try again later.")
     return found
 
 
 def _fetch(named: NamedSet, file: str, commit: str, cache: Path) -> Path:
-    found = hf_hub_download(named.id, file, repo_type="dataset", revision=commit, cache_dir=cache, endpoint=_endpoint())
+    with fetching():
+        found = hf_hub_download(
+            named.id, file, repo_type="dataset", revision=commit, cache_dir=cache, endpoint=_endpoint()
+        )
     return Path(found)
 
 

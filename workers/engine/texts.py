@@ -23,6 +23,7 @@ from app.domain.explain import shown
 from app.domain.json_rows import BadRow, is_array, json_rows
 from app.domain.options import HubText, LocalText, UploadText
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from workers.hub_token import fetching
 
 SPANS = 64  # places at which a long text is read where a part of it will do
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -237,7 +238,8 @@ def hub_revision(text: HubText, *, pointer: str) -> str:
     if text.revision is not None and _COMMIT.fullmatch(text.revision):
         return text.revision
     try:
-        commit = HfApi().dataset_info(text.id, revision=text.revision, timeout=30).sha
+        with fetching():
+            commit = HfApi().dataset_info(text.id, revision=text.revision, timeout=30).sha
     except Exception as error:
         raise _hub_error(error, text, pointer) from error
     return str(commit)
@@ -259,7 +261,8 @@ def hub_rows(text: HubText, *, revision: str, pointer: str) -> Iterator[dict[str
     import datasets  # type: ignore[import-untyped]  # ships no annotations
 
     try:
-        yield from datasets.load_dataset(text.id, text.config, split=text.split, streaming=True, revision=revision)
+        with fetching():
+            yield from datasets.load_dataset(text.id, text.config, split=text.split, streaming=True, revision=revision)
     except ServiceError:
         raise
     except Exception as error:

@@ -6,12 +6,12 @@ import errno
 
 from app.errors import DeviceFailed, StageFailed
 
-MOST = 500  # characters of an exception's own words
+MOST = 500  # characters of the first line of an exception
 
 
 def describe_failure(error: BaseException) -> StageFailed:
     """What the user reads of an exception that nobody foresaw; the traceback goes to the log."""
-    words = " ".join(str(error).split())[:MOST]
+    words = next(iter(str(error).strip().splitlines()), "")[:MOST]
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "not enough memory" in words:
         # torch's CPU allocator raises a plain RuntimeError; both allocators say how much was asked for

@@ -30,6 +30,7 @@ from workers.engine.benchmarks.task_index import manager_of, plain_names, unhear
 from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.progress import Progress, no_progress
+from workers.hub_token import fetching
 
 PAPER_METRICS = {
     "arc_challenge": "acc_norm",
@@ -88,7 +89,7 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
     for index, name in enumerate(options.tasks):
         if only_own and name not in own:
             continue
-        with _told(f"{_POINTER}/{index}", f'The task "{name}" cannot be loaded', name), _no_scripts():
+        with _told(f"{_POINTER}/{index}", f'The task "{name}" cannot be loaded', name), _no_scripts(), fetching():
             for task_name, task in manager.load([own.get(name, name)])["tasks"].items():
                 _check_metrics(task)
                 found.setdefault(task_name, task)

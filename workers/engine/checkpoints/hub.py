@@ -32,6 +32,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 from app.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES
 from workers.engine.progress import Progress, no_progress
+from workers.hub_token import fetching
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_S = 15.0
@@ -75,19 +76,21 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
         return Snapshot(cached, revision)
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
-        info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S)
+        with fetching():
+            info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S)
         names = [sibling.rfilename for sibling in info.siblings or []]
         wanted = _wanted(names, id)
         if info.sha is None or not _COMMIT.fullmatch(info.sha):
             raise Unavailable(f"The hub at {_host(endpoint)} did not say which commit '{id}' is at.")
-        path = snapshot_download(
-            id,
-            revision=info.sha,
-            cache_dir=cache,
-            allow_patterns=wanted,
-            endpoint=endpoint,
-            tqdm_class=_bar(progress),
-        )
+        with fetching():
+            path = snapshot_download(
+                id,
+                revision=info.sha,
+                cache_dir=cache,
+                allow_patterns=wanted,
+                endpoint=endpoint,
+                tqdm_class=_bar(progress),
+            )
     except GatedRepoError as error:
         raise _bad_id(id, "is gated, and this service has no access to it") from error
     except RepositoryNotFoundError as error:
