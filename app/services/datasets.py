@@ -20,7 +20,7 @@ from app.domain.datasets import SUFFIXES, DatasetFormat
 from app.domain.explain import shown
 from app.errors import InvalidInput, Unavailable
 from app.services.cursor import decode
-from app.services.dataset_files import look_through
+from app.services.dataset_check import check_file
 from app.services.multipart import ReceivedForm
 from app.services.work import Work
 from app.storage import ArtifactStore, StoredFile, dataset_output
@@ -58,7 +58,7 @@ def add(factory: SessionFactory, store: ArtifactStore, form: ReceivedForm, *, mo
         known = datasets.by_content(session, form.file.sha256, format)
     if known is not None:
         return Added(known, created=False)
-    looked = look_through(form.file.path, format, most_bytes=most_bytes)
+    looked = check_file(form.file.path, format, most_bytes=most_bytes)
     dataset_id = new_id()
     output = dataset_output(dataset_id, form.file.sha256)
     stored = _put(store, form.file.path, output, f"content.{_suffix(format)}")

@@ -44,6 +44,7 @@ def parquet_rows(path: Path, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
     Raises:
         BadTable: it is no Parquet file, has no column that can be used, or a row is too long.
         TooMuchText: its columns unfold to more.
+        MemoryError: one page of it does.
     """
     try:
         with parquet.ParquetFile(path, memory_map=True) as file:
@@ -62,6 +63,8 @@ def parquet_rows(path: Path, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
                     for row in piece.to_pylist():
                         number += 1
                         yield number, row
+    except MemoryError as error:  # Arrow's is both
+        raise MemoryError from error
     except (arrow.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise BadTable(f"the file cannot be read as Parquet: {reason}", "a whole Parquet file") from error
