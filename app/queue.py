@@ -12,7 +12,7 @@ finds no stage and does nothing. Hence the settings:
 - Celery counts a message as open until its task has ended (`acks_late`), and fetches one for each free slot (prefetch
   1), so that no message waits behind a stage that runs for hours. There is no result backend.
 - A lost connection to the broker does not end a running task.
-- Bodies are JSON and nothing else.
+- Bodies are JSON and nothing else, and what is no message of this service is set aside: see `app/messages.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from kombu.exceptions import KombuError
 
 from app import redis_transport
 from app.errors import Unavailable
+from app.messages import QUEUE, RUN_STAGE
 from app.settings import Settings, get_settings
 
-QUEUE = "secateur"
-RUN_STAGE = "secateur.run_stage"
 TELL_DEVICE = "secateur_device"  # what a worker answers with the problem of its device, or None
 SEND_TIMEOUT_SECONDS = 2.0
 
