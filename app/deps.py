@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from app.db.session import SessionFactory, session_factory, unit_of_work
 from app.errors import Unauthorized
+from app.services.dashboard_sessions import key_of_session
 from app.services.work import Work
 from app.settings import Settings
 from app.storage import ArtifactStore, open_store
@@ -64,18 +65,11 @@ def caller_of(settings: Settings, token: str | None) -> str:
     return found
 
 
-def session_of(key: str) -> str:
-    """What the dashboard's cookie holds for a key: it opens what the key opens, and does not tell the key."""
-    return hmac.new(key.encode(), b"secateur dashboard session 1", hashlib.sha256).hexdigest()
-
-
-def caller_of_session(settings: Settings, session: str) -> str | None:
-    """The name of the key that the dashboard was opened with; None for a cookie that no key of today gives."""
-    found = None
-    for key in settings.api_keys:
-        if hmac.compare_digest(session_of(key.get_secret_value()).encode(), session.encode("utf-8", "replace")):
-            found = caller_of(settings, key.get_secret_value())
-    return found
+def caller_of_session(settings: Settings, cookie: str) -> str | None:
+    """The name of the key that the dashboard was opened with; None for a cookie that opens nothing (any more)."""
+    with unit_of_work(session_factory(settings, pool_size=POOL_SIZE)) as session:
+        key = key_of_session(session, settings, cookie)
+    return None if key is None else caller_of(settings, key)
 
 
 def get_caller(
@@ -84,8 +78,8 @@ def get_caller(
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
     """Who calls: the name of the key, never the key. A browser that has the dashboard open sends its cookie."""
-    session = request.cookies.get(SESSION_COOKIE)
-    if credentials is None and session is not None and (caller := caller_of_session(settings, session)) is not None:
+    cookie = request.cookies.get(SESSION_COOKIE) if settings.api_keys else None
+    if credentials is None and cookie is not None and (caller := caller_of_session(settings, cookie)) is not None:
         return caller
     return caller_of(settings, credentials.credentials if credentials else None)
 
@@ -135,13 +129,14 @@ WorkDep = Annotated[Work, Depends(get_work, scope="function", max_concurrency=PO
 
 
 @lru_cache(maxsize=4)
-def _store_at(url: str) -> ArtifactStore:
+def store_at(url: str) -> ArtifactStore:
+    """The process's store at this address."""
     return open_store(url)
 
 
 def get_store(settings: SettingsDep) -> ArtifactStore:
     """Where published files lie."""
-    return _store_at(settings.store_url)
+    return store_at(settings.store_url)
 
 
 StoreDep = Annotated[ArtifactStore, Depends(get_store)]

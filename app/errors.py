@@ -9,14 +9,17 @@
     ├── Forbidden                   403  the key lacks the scope
     ├── NotFound                    404  no such job, artifact, data set …
     ├── NotAcceptable               406  none of the asked media types is offered
+    ├── RequestTimeout              408  a request that did not come in time
     ├── Conflict                    409  the state of the resource does not allow it
     ├── PayloadTooLarge             413  an upload or a body over its limit
     ├── UnsupportedMediaType        415  a body that is not of the type that the operation reads
     ├── RangeNotSatisfiable         416  a byte range outside the file
+    ├── MisdirectedRequest          421  a host that this service does not answer to
     ├── TooManyRequests             429  over the rate limit
     ├── StageFailed                 500  a stage of a job broke: crash, out of memory, time limit, NaN
     │   └── DeviceFailed            500  the worker's GPU cannot be used, or failed; another worker may do the stage
-    └── Unavailable                 503  Postgres, Redis, the store or the hub does not answer
+    ├── Unavailable                 503  Postgres, Redis, the store or the hub does not answer
+    └── InsufficientStorage         507  the disk or the store is full
 
 Each is rendered as RFC 9457 `application/problem+json`. The stage process renders the same object into its
 `error` event, so a failed job shows the same kind of problem as a refused request.
@@ -113,6 +116,10 @@ class NotAcceptable(ServiceError):
     status, slug, title = 406, "not-acceptable", "Media type not offered"
 
 
+class RequestTimeout(ServiceError):
+    status, slug, title = 408, "request-timeout", "Request came too slowly"
+
+
 class Conflict(ServiceError):
     status, slug, title = 409, "conflict", "Conflict"
 
@@ -129,6 +136,10 @@ class RangeNotSatisfiable(ServiceError):
     status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
 
 
+class MisdirectedRequest(ServiceError):
+    status, slug, title = 421, "misdirected-request", "Not this service's name"
+
+
 class TooManyRequests(ServiceError):
     status, slug, title = 429, "too-many-requests", "Too many requests"
 
@@ -143,3 +154,7 @@ class DeviceFailed(StageFailed):
 
 class Unavailable(ServiceError):
     status, slug, title = 503, "unavailable", "Service unavailable"
+
+
+class InsufficientStorage(ServiceError):
+    status, slug, title = 507, "insufficient-storage", "No space left"

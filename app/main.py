@@ -30,10 +30,12 @@ from app.api import (
     reports,
     scores,
 )
+from app.api.hosts import Hosts
 from app.api.metrics import Metrics
 from app.api.middleware import EdgeMiddleware
-from app.deps import dispose_pool
+from app.deps import celery_for, dispose_pool, store_at
 from app.services.event_hub import EventHub
+from app.services.readiness import Prober
 from app.settings import Settings, get_settings
 from app.version import VERSION
 from app.web import dashboard, docs
@@ -57,8 +59,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.event_hub = EventHub(settings.database_url)
     app.state.ping_seconds = PING_SECONDS
     app.state.metrics = Metrics(settings)
+    app.state.prober = Prober(settings, celery=lambda: celery_for(settings), store=lambda: store_at(settings.store_url))
     app.add_middleware(
         EdgeMiddleware,
+        hosts=Hosts(settings),
         max_body_bytes=settings.max_body_bytes,
         max_dataset_bytes=settings.max_dataset_bytes,
         observe=app.state.metrics.observe_request,
@@ -82,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with _streams_end_on_signals(app.state.event_hub):
         yield
     await app.state.event_hub.close()
+    app.state.prober.close()
     dispose_pool(app.state.settings)
 
 

@@ -27,12 +27,12 @@ KEPT = 100  # messages that were set aside
 logger = logging.getLogger(__name__)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
+class Channel(redis.Channel):
     ack_emulation = False  # no copy is kept in Redis, and no visibility timeout exists
     do_restore = False  # nothing is put back when the channel closes
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        client = super()._create_client(asynchronous=asynchronous)
+        client = super()._create_client(asynchronous=asynchronous)  # type: ignore[no-untyped-call]  # kombu's
         if asynchronous:  # the one that waits for messages
             client.set_response_callback("BRPOP", self._popped)
         return client
@@ -53,7 +53,7 @@ class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types
 
     def _handle_message(self, client: Any, r: Any) -> Any:
         """What was published to all workers; without its data, which kombu then passes over, where it is no message."""
-        payload = super()._handle_message(client, r)
+        payload = super()._handle_message(client, r)  # type: ignore[no-untyped-call]
         if isinstance(payload["data"], bytes) and bytes(payload["type"]).endswith(b"message"):
             try:
                 messages.check_control(payload["data"])

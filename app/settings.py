@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -52,6 +53,13 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Its port; 0: one that is free.")
     public_url: str | None = Field(default=None, description="How users reach the service; for links in reports.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Further names that the API answers to, as name or *.domain, separated by commas.",
+    )
+    session_hours: float = Field(
+        default=12.0, gt=0, le=24 * 90, description="How long the dashboard stays open after logging in with a key."
+    )
     instance: str | None = Field(
         default=None, max_length=64, description="A name of this API process, which /healthz tells; random unless set."
     )
@@ -129,10 +137,25 @@ class Settings(BaseSettings):
     def _paths(cls, value: object) -> object:
         return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
 
-    @field_validator("api_keys", "stage_preload", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "stage_preload", mode="before")
     @classmethod
     def _keys(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"(?:\*\.)?[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+                raise ValueError(f"{name!r} is not a host's name: expected name or *.domain, without scheme and port")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", value):
+            raise ValueError(f"{value!r} is not an address: expected https://name, or with a port and a path")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

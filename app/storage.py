@@ -22,7 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from app.errors import NotFound, StageFailed
+from app.store_errors import Guarded, s3_filesystem
 
 CHUNK = 1 << 20
 ROOT = "stages"
@@ -109,9 +110,7 @@ def open_store(url: str) -> ArtifactStore:
     if parts.scheme == "file" and parts.netloc in {"", "localhost"}:
         return LocalStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
-        import fsspec  # heavy, and not needed for a local folder
-
-        return RemoteStore(fsspec.filesystem("s3"), f"{parts.netloc}{parts.path.rstrip('/')}")
+        return RemoteStore(s3_filesystem(), f"{parts.netloc}{parts.path.rstrip('/')}")
     raise ValueError(f"SECATEUR_ARTIFACTS_URL is {url!r}; expected file:///folder or s3://bucket/prefix")
 
 
@@ -204,7 +203,7 @@ class RemoteStore:
     """A bucket, by way of fsspec. With fsspec's memory file system it is the fake for tests, see `memory_store`."""
 
     def __init__(self, filesystem: Any, root: str) -> None:
-        self._fs = filesystem
+        self._fs = Guarded(filesystem)
         self._root = root
 
     def put_folder(self, folder: Path, output: str, *, check: Check) -> list[StoredFile]:
@@ -216,7 +215,8 @@ class RemoteStore:
                 stored.append(_stored(path, output, size, sha256))
             return stored
         except BaseException:
-            self.delete_folder(output)
+            with suppress(OSError):  # what a store that fails keeps is an orphan, and the janitor's
+                self.delete_folder(output)
             raise
 
     def chunks(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -277,6 +277,7 @@ class RemoteStore:
         """Nothing: uploads that were cut off are no objects, and buckets have a rule that ends them."""
 
     def ready(self) -> None:
+        self._fs.invalidate_cache()
         self._fs.exists(f"{self._root}/{ROOT}")
 
     def _names(self, prefix: str) -> list[str]:

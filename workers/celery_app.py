@@ -19,7 +19,8 @@ from celery.worker.control import inspect_command
 
 from app.db.session import SessionFactory, session_factory
 from app.logs import set_up
-from app.queue import RUN_STAGE, TELL_DEVICE, depth, get_celery, send_stage
+from app.messages import RUN_STAGE
+from app.queue import TELL_DEVICE, depth, get_celery, send_stage
 from app.settings import get_settings
 from app.storage import ArtifactStore, open_store
 from workers.device import ProbedDevice

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Celery
 
-from app.queue import QUEUE
+from app.messages import QUEUE
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from app.errors import (
     BadRequest,
     Conflict,
     FieldError,
+    InsufficientStorage,
     InvalidInput,
     NotAcceptable,
     NotFound,
@@ -44,6 +45,7 @@ UPLOAD_ERRORS = (
         "`sha256` must be 64 hexadecimal digits",
         errors=[FieldError("/sha256", "`sha256` must be 64 hexadecimal digits", "abc", "the file's sha256")],
     ),
+    InsufficientStorage("there is no room left to store this; nothing of it was kept"),
 )
 
 NO_FORMULA = UnsupportedModel(

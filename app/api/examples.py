@@ -212,6 +212,7 @@ READY = {
         "database": {"ok": True, "detail": "answers"},
         "migrations": {"ok": True, "detail": "up to date"},
         "broker": {"ok": True, "detail": "answers; 0 messages wait"},
+        "store": {"ok": True, "detail": "answers"},
     },
 }
 NOT_READY = {
@@ -220,5 +221,6 @@ NOT_READY = {
         "database": {"ok": True, "detail": "answers"},
         "migrations": {"ok": True, "detail": "up to date"},
         "broker": {"ok": False, "detail": "does not answer"},
+        "store": {"ok": True, "detail": "answers"},
     },
 }

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from fastapi import APIRouter, Request, Response
 
 from app.api import examples
 from app.api.responses import example
-from app.db.session import session_factory
-from app.deps import POOL_SIZE, SettingsDep, celery_for
 from app.schemas.health import Health, Readiness
-from app.services.readiness import readiness
+from app.services.readiness import Prober
 from app.version import VERSION
 
 router = APIRouter(tags=["service"])
@@ -32,13 +32,8 @@ async def get_health(request: Request) -> Health:
         },
     },
 )
-def get_readiness(settings: SettingsDep, response: Response) -> Readiness:
-    """Asks the database, its migrations and the broker. 503 if one of them fails; the body tells which."""
-    asked = readiness(
-        settings,
-        factory=lambda: session_factory(settings, pool_size=POOL_SIZE),
-        celery=lambda: celery_for(settings),
-    )
-    result = Readiness.model_validate(asked)
+async def get_readiness(request: Request, response: Response) -> Readiness:
+    """Asks the database, its migrations, the broker and the store. 503 if one of them fails; the body tells which."""
+    result = Readiness.model_validate(await cast(Prober, request.app.state.prober).ask())
     response.status_code = 200 if result.ready else 503
     return result

@@ -9,20 +9,20 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import logs
+from app.api.hosts import Hosts
 from app.api.problems import error_response
-from app.errors import BadRequest, Forbidden, PayloadTooLarge, ServiceError
+from app.errors import BadRequest, PayloadTooLarge, ServiceError
 
 logger = logging.getLogger("app.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 UPLOADS = "/datasets"  # posted to, files are read that no body in memory should be as long as
 FORM_BYTES = 65_536  # what a form may have around its file
@@ -33,13 +33,19 @@ Observer = Callable[[str, str, int, float], None]  # method, route's path, statu
 class EdgeMiddleware:
     """Wraps the whole application."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_dataset_bytes: int, observe: Observer) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: Hosts, max_body_bytes: int, max_dataset_bytes: int, observe: Observer
+    ) -> None:
         self.app = app
+        self.hosts = hosts
         self.max_body_bytes = max_body_bytes
         self.max_upload_bytes = max_dataset_bytes + FORM_BYTES
         self.observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -48,6 +54,7 @@ class EdgeMiddleware:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started, began = False, time.perf_counter()
+        of_this_request = logs.request_id.set(request_id)
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
@@ -73,6 +80,8 @@ class EdgeMiddleware:
                 raise  # the server cuts the connection: the client must not take the part for the whole
             defect = ServiceError("something broke in the service; its log has the details under this request_id")
             await error_response(scope, defect)(scope, receive, send_with_id)
+        finally:
+            logs.request_id.reset(of_this_request)
 
     def _refuse(self, scope: Scope, headers: Headers) -> ServiceError | None:
         length = headers.get("content-length")
@@ -81,13 +90,7 @@ class EdgeMiddleware:
         most, setting = self._most_bytes(scope)
         if length is not None and int(length) > most:
             return PayloadTooLarge(f"the body has {length} bytes; at most {most} are read ({setting})")
-        # A page of another site must not act with the credentials, or the loopback reach, of whoever views it.
-        if scope["method"] not in _SAFE_METHODS:
-            origin = headers.get("origin")
-            foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
-            if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-                return Forbidden("requests that change something are not accepted from pages of other sites")
-        return None
+        return self.hosts.refuse(scope["scheme"], scope["method"], scope["path"], headers)
 
     def _most_bytes(self, scope: Scope) -> tuple[int, str]:
         """How long this request's body may be, and the setting that says so."""
@@ -98,9 +101,9 @@ class EdgeMiddleware:
     def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
         route = getattr(scope.get("route"), "path", None) or "(none)"
         self.observe(scope["method"], route, status, seconds)
-        logger.info(
-            "%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1e3, extra={"request_id": request_id}
-        )
+        # as it was sent: a decoded path could hold a line of its own
+        path = scope.get("raw_path", b"").decode("ascii", "replace")
+        logger.info("%s %s %d %.1f ms", scope["method"], path, status, seconds * 1e3, extra={"request_id": request_id})
 
 
 class _Limited:

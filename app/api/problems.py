@@ -28,6 +28,7 @@ from app.errors import (
     PROBLEM_BASE,
     BadRequest,
     FieldError,
+    InsufficientStorage,
     InvalidInput,
     NotFound,
     PayloadTooLarge,
@@ -35,6 +36,7 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.store_errors import StoreFailed, is_full
 
 logger = logging.getLogger("app.http")
 
@@ -71,6 +73,7 @@ def register(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(DBAPIError, _database_error)
     app.add_exception_handler(PoolTimeout, _database_error)
+    app.add_exception_handler(OSError, _file_error)
 
 
 def _service_error(request: Request, exc: Exception) -> Response:
@@ -152,6 +155,21 @@ def _parameter(error: Mapping[str, Any]) -> FieldError:
         expected=expected,
         parameter=f"{place} {name}",
     )
+
+
+def _file_error(request: Request, exc: Exception) -> Response:
+    """507 where a disk or the store is full, 503 where the store fails; anything else of the kind is a defect."""
+    assert isinstance(exc, OSError)
+    if is_full(exc):
+        error: ServiceError = InsufficientStorage("there is no room left to store this; nothing of it was kept")
+    elif isinstance(exc, StoreFailed):
+        error = Unavailable(
+            "the artifact store does not do what it is asked", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
+        )
+    else:
+        raise exc
+    logger.warning("store: %s", exc, extra={"request_id": request_id_of(request.scope)})
+    return error_response(request.scope, error)
 
 
 def _database_error(request: Request, exc: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
@@ -33,7 +34,15 @@ def upgrade(database_url: str) -> None:
 
 def is_current(database_url: str) -> bool:
     """Whether the database has every migration of this version."""
-    head = ScriptDirectory.from_config(alembic_config(database_url)).get_current_head()
-    engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool)
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == head
+        return MigrationContext.configure(connection).get_current_revision() == _head()
+
+
+@lru_cache(maxsize=1)
+def _head() -> str | None:
+    """The newest migration of this version; its files do not change while the process runs."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config).get_current_head()

@@ -28,4 +28,4 @@ class Readiness(Body):
     """Whether the service can do its work; `ready` only if every check is."""
 
     ready: bool
-    checks: dict[str, Check] = Field(description="database, migrations, broker.")
+    checks: dict[str, Check] = Field(description="database, migrations, broker, store.")

@@ -1,18 +1,29 @@
-"""Whether the service can do its work: the database answers, its schema is this version's, the broker answers."""
+"""Whether the service can do its work: database, schema, broker and store answer.
+
+Each is asked in a thread of this module's own, with a bound, and by connections of its own: what keeps requests waiting
+(a pool that is used up, a store that hangs) is then told, and not waited for as well. Those who ask at the same time
+share one answer.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
-from app.db.session import SessionFactory, unit_of_work
+from app.db.session import sqlalchemy_url
 from app.settings import Settings
+from app.storage import ArtifactStore
 
 if TYPE_CHECKING:
     from celery import Celery
+
+ASK_SECONDS = 6.0  # above the time-outs of what is asked, which tell more
 
 
 @dataclass(frozen=True)
@@ -31,27 +42,53 @@ class Readiness:
     checks: dict[str, Check]
 
 
-def readiness(settings: Settings, *, factory: Callable[[], SessionFactory], celery: Callable[[], Celery]) -> Readiness:
-    """Ask everything that the service needs, each on its own."""
-    checks = {
-        "database": _check(lambda: _database(factory())),
-        "migrations": _check(lambda: _migrations(settings)),
-        "broker": _check(lambda: _broker(celery())),
-    }
-    return Readiness(ready=all(check.ok for check in checks.values()), checks=checks)
+class Prober:
+    """Asks everything that one application needs."""
+
+    def __init__(self, settings: Settings, *, celery: Callable[[], Celery], store: Callable[[], ArtifactStore]) -> None:
+        self._asks: dict[str, Callable[[], Check]] = {
+            "database": lambda: _database(settings),
+            "migrations": lambda: _migrations(settings),
+            "broker": lambda: _broker(celery()),
+            "store": lambda: _store(store()),
+        }
+        self._threads = ThreadPoolExecutor(2 * len(self._asks), thread_name_prefix="readiness")
+        self._asking: asyncio.Task[Readiness] | None = None
+
+    async def ask(self) -> Readiness:
+        """The answer of now."""
+        if self._asking is None or self._asking.done() or self._asking.get_loop() is not asyncio.get_running_loop():
+            self._asking = asyncio.create_task(self._ask_all())
+        return await asyncio.shield(self._asking)  # one who goes away does not end it for the others
+
+    def close(self) -> None:
+        """Let go of the threads; one that hangs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _ask_all(self) -> Readiness:
+        answers = await asyncio.gather(*(self._bounded(ask) for ask in self._asks.values()))
+        checks = dict(zip(self._asks, answers, strict=True))
+        return Readiness(ready=all(check.ok for check in answers), checks=checks)
+
+    async def _bounded(self, ask: Callable[[], Check]) -> Check:
+        """The answer, or that there was none: the error's kind, since its text may hold an address or a user's name."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except TimeoutError:
+            return Check(ok=False, detail=f"no answer within {ASK_SECONDS:.0f} s")
+        except Exception as error:
+            return Check(ok=False, detail=f"no answer ({type(error).__name__})")
 
 
-def _check(ask: Callable[[], Check]) -> Check:
-    """The answer, or that there was none: the error's kind, since its text may hold an address or a user's name."""
-    try:
-        return ask()
-    except Exception as error:
-        return Check(ok=False, detail=f"no answer ({type(error).__name__})")
-
-
-def _database(factory: SessionFactory) -> Check:
-    with unit_of_work(factory) as session:
-        session.execute(text("SELECT 1"))
+def _database(settings: Settings) -> Check:
+    if settings.database_url is None:
+        return Check(ok=False, detail="no database is configured")
+    engine = create_engine(
+        sqlalchemy_url(settings.database_url), poolclass=NullPool, connect_args={"connect_timeout": 5}
+    )
+    with engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
     return Check(ok=True, detail="answers")
 
 
@@ -71,3 +108,8 @@ def _broker(celery: Celery) -> Check:
     if waiting is None:
         return Check(ok=False, detail="does not answer")
     return Check(ok=True, detail=f"answers; {waiting} messages wait")
+
+
+def _store(store: ArtifactStore) -> Check:
+    store.ready()
+    return Check(ok=True, detail="answers")

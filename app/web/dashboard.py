@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
@@ -20,13 +21,15 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.tables import Job
-from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller, session_of
+from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller
 from app.domain.jobs import StageName, State, Verdict
 from app.domain.results import Report, Scores
 from app.errors import NotFound, Unauthorized
 from app.services import cursor as cursors
 from app.services import datasets as dataset_service
 from app.services import jobs as service
+from app.services.dashboard_sessions import close_session, open_session
+from app.settings import Settings
 from app.version import VERSION
 from app.web import views
 
@@ -37,7 +40,6 @@ POLICY = (
 )
 LOG_LINES = 300  # shown when the page opens; the whole log is a link away
 LOG_EVENTS = 3000  # among so many last events they are looked for
-SESSION_SECONDS = 30 * 24 * 3600
 
 templates = Environment(
     loader=PackageLoader("app.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
@@ -91,29 +93,43 @@ def login_page() -> HTMLResponse:
 
 
 @open_router.post("/login")
-def login(request: Request, settings: SettingsDep, key: Annotated[str, Form(max_length=500)]) -> Response:
+def login(
+    request: Request, settings: SettingsDep, work: WorkDep, key: Annotated[str, Form(max_length=500)]
+) -> Response:
     """A cookie for the key: it is sent to this site alone, and no script can read it."""
     try:
         caller_of(settings, key.strip())
     except Unauthorized:
         return _page("login.html", status=401, wrong=True)
     response = RedirectResponse("/ui", status_code=303)
-    response.set_cookie(
-        SESSION_COOKIE,
-        session_of(key.strip()),
-        max_age=SESSION_SECONDS,
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
+    if settings.api_keys:
+        before = request.cookies.get(SESSION_COOKIE)
+        response.set_cookie(
+            SESSION_COOKIE,
+            open_session(work.session, settings, key.strip(), before=before),
+            max_age=round(settings.session_hours * 3600),
+            httponly=True,
+            samesite="strict",
+            secure=_comes_by_tls(request, settings),
+        )
     return response
 
 
 @open_router.post("/logout")
-def logout() -> Response:
+def logout(request: Request, work: WorkDep) -> Response:
+    """The session ends here, and not only in this browser: a copy of its cookie opens nothing afterwards."""
+    cookie = request.cookies.get(SESSION_COOKIE)
+    if cookie is not None:
+        close_session(work.session, cookie)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(SESSION_COOKIE)
     return response
+
+
+def _comes_by_tls(request: Request, settings: Settings) -> bool:
+    """Whether the browser speaks TLS, to this process or to a proxy that stands at the public address."""
+    public = urlsplit(settings.public_url or "")
+    return request.url.scheme == "https" or (public.scheme == "https" and request.url.hostname == public.hostname)
 
 
 # --- pages --------------------------------------------------------------------------------------------------------

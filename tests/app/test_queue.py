@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from app.errors import Unavailable
-from app.queue import QUEUE, RUN_STAGE, depth, make_celery, send_stage
+from app.messages import QUEUE, RUN_STAGE
+from app.queue import depth, make_celery, send_stage
 from app.settings import Settings
 from tests.fixtures.servers import TestServers
 

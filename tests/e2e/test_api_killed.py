@@ -17,7 +17,7 @@ from app.db import jobs
 from app.db.session import unit_of_work
 from app.domain.spec import CompressionSpec
 from app.main import create_app
-from app.queue import QUEUE
+from app.messages import QUEUE
 from tests.fixtures.service import Service
 
 API_THAT_DIES = """

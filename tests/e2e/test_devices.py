@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from app.domain.jobs import State
-from app.queue import QUEUE, idle_workers, make_celery
+from app.messages import QUEUE
+from app.queue import idle_workers, make_celery
 from tests.fixtures.service import Service
 
 SECOND = 1.0

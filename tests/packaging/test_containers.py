@@ -137,7 +137,7 @@ def test_commands_exist(compose: dict[str, Any], name: str) -> None:
 
 
 def test_migrate_and_api_run_with_the_settings_of_the_compose_file(
-    compose: dict[str, Any], empty_database_url: str, redis_url: str
+    compose: dict[str, Any], empty_database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     """What `docker compose up` does, with the addresses of the test's own servers, and the health check at the end."""
     urls = {"SECATEUR_DATABASE_URL": empty_database_url, "SECATEUR_REDIS_URL": redis_url}
@@ -152,6 +152,7 @@ def test_migrate_and_api_run_with_the_settings_of_the_compose_file(
     assert done.returncode == 0, done.stderr
     port = free_port()
     settings = {**plain(api["environment"]), **urls, "SECATEUR_HOST": "127.0.0.1", "SECATEUR_PORT": str(port)}
+    settings |= {"SECATEUR_MODEL_ROOTS": str(tmp_path), "SECATEUR_DATA_ROOTS": str(tmp_path)}  # mounted in containers
     with running_api(settings):
         _, executable, *check = api["healthcheck"]["test"]
         assert executable == "python"

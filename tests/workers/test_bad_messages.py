@@ -22,7 +22,8 @@ def test_whatever_comes_the_worker_goes_on(service: Service) -> None:
             client.lpush(QUEUE, raw)
             client.lpush(f"{QUEUE}\x06\x169", raw)  # the list of another priority
             client.publish(CONTROL, raw)
-        for control in ([], "x", {"method": 7}, {"method": "ping", "arguments": 3}, {"method": "no such"}):
+        controls: list[object] = [[], "x", {"method": 7}, {"method": "ping", "arguments": 3}, {"method": "no such"}]
+        for control in controls:
             client.publish(CONTROL, changed("body", control))
         unknown = service.submit(send=False)  # a job's id is no stage's
         client.lpush(QUEUE, wake_up(unknown))

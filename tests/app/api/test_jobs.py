@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
 from app.domain.jobs import StageName
-from app.queue import QUEUE
+from app.messages import QUEUE
 from tests.fixtures.played_worker import PlayedWorker
 
 Submit = Callable[..., dict[str, Any]]

@@ -93,6 +93,35 @@ def test_a_defect_tells_its_request_id_and_nothing_else(application: FastAPI, ca
     assert any(getattr(record, "request_id", None) == problem["request_id"] for record in caplog.records)
 
 
+def test_the_line_that_a_500_points_to_has_its_id_and_no_password(
+    application: FastAPI, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program of the service logs, in the form in which it does."""
+    from app import masking
+    from app.logs import Redacting
+
+    monkeypatch.setattr(masking, "_known", set())
+    monkeypatch.setattr(masking, "_pattern", None)
+    masking.learn_url("postgresql://secateur:hunter2@db/secateur")
+
+    def broken() -> None:
+        logging.getLogger("some.library").warning("about to fail")
+        raise ValueError("cannot log in with hunter2 at postgresql://secateur:hunter2@db/secateur")
+
+    application.add_api_route("/broken", broken)
+    with TestClient(application, base_url="http://localhost") as client:
+        caplog.handler.setFormatter(Redacting())
+        caplog.clear()
+        id = client.get("/broken").json()["request_id"]
+        client.get("/healthz%0aforged")
+    assert "ValueError: cannot log in with ***" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert f"app.http [request {id}]: unhandled error" in caplog.text
+    assert f"some.library [request {id}]: about to fail" in caplog.text  # whoever speaks on the request's behalf
+    assert "\nforged" not in caplog.text
+    assert "GET /healthz%0aforged 404" in caplog.text
+
+
 def test_a_database_error_that_is_a_defect_is_a_500(application: FastAPI) -> None:
     def broken() -> None:
         raise ProgrammingError("SELECT secret", {}, Exception("no such table"))

@@ -33,6 +33,7 @@ def test_the_service_is_ready(client: TestClient) -> None:
         "database": True,
         "migrations": True,
         "broker": True,
+        "store": True,
     }
 
 

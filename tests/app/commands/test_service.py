@@ -50,9 +50,9 @@ def environment(**settings: str) -> dict[str, str]:
 class Up:
     """A running `secateur up`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.process = subprocess.Popen(
-            [SECATEUR, "up", "--data-dir", str(folder), "--port", "0"],
+            [SECATEUR, "up", "--data-dir", str(folder), "--port", "0", *more],
             stderr=subprocess.PIPE,
             text=True,
             env=environment(stage_preload=""),  # no stage runs here, and torch takes long to import

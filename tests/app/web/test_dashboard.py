@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.db import events
+from app.db.session import SessionFactory, unit_of_work
 from app.domain.jobs import StageName
 from app.main import create_app
 from app.settings import Settings
@@ -133,6 +135,9 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient, submit: Submit, w
             assert client.get(link).status_code == 200, link
 
 
+OWN_PAGE = {"origin": "http://127.0.0.1:8000"}
+
+
 class TestLogin:
     """With API keys, the dashboard asks for one and keeps a cookie that is not it."""
 
@@ -154,19 +159,92 @@ class TestLogin:
         assert "not known" in response.text
         assert "set-cookie" not in response.headers
 
+    def log_in(self, client: TestClient) -> str:
+        """Log in; the cookie's value."""
+        data = {"key": self.KEY}
+        assert client.post("/login", data=data, headers=OWN_PAGE, follow_redirects=False).status_code == 303
+        return client.cookies["secateur_session"]
+
     def test_the_key_opens_pages_and_api_until_logging_out(self, locked: TestClient, spec: dict[str, Any]) -> None:
         response = locked.post("/login", data={"key": self.KEY}, follow_redirects=False)
         cookie = response.headers["set-cookie"]
         assert response.status_code == 303
         assert "HttpOnly" in cookie
         assert "samesite=strict" in cookie.lower()
+        assert "max-age=43200" in cookie.lower()
         assert self.KEY not in cookie
         assert locked.get("/ui").status_code == 200
-        assert locked.post("/jobs", json=spec).status_code == 202  # the form's own request
+        assert locked.post("/jobs", json=spec, headers=OWN_PAGE).status_code == 202  # the form's own request
         foreign = {"origin": "https://evil.example"}
         assert locked.post("/jobs", json=spec, headers=foreign).status_code == 403
-        assert locked.post("/logout", follow_redirects=False).status_code == 303
+        assert locked.post("/jobs", json=spec).status_code == 403  # a browser says where it comes from
+        assert locked.post("/logout", headers=foreign).status_code == 403
+        assert locked.post("/logout", headers=OWN_PAGE, follow_redirects=False).status_code == 303
         assert locked.get("/jobs").status_code == 401
+
+    def test_a_copied_cookie_opens_nothing_after_logging_out(self, locked: TestClient) -> None:
+        copied = self.log_in(locked)
+        other = self.log_in(TestClient(locked.app, base_url="http://127.0.0.1:8000"))
+        locked.post("/logout", headers=OWN_PAGE)
+        for cookie, status in ((copied, 401), (other, 200)):  # another browser stays
+            locked.cookies.clear()
+            assert locked.get("/jobs", headers={"cookie": f"secateur_session={cookie}"}).status_code == status
+
+    def test_logging_in_again_ends_the_session_before(self, locked: TestClient) -> None:
+        first = self.log_in(locked)
+        assert (
+            locked.post("/login", data={"key": self.KEY}, headers=OWN_PAGE, follow_redirects=False).status_code == 303
+        )
+        assert locked.get("/jobs").status_code == 200
+        locked.cookies.clear()
+        assert locked.get("/jobs", headers={"cookie": f"secateur_session={first}"}).status_code == 401
+
+    def test_a_session_outlives_a_restart_and_ends_with_its_key(
+        self, locked: TestClient, make_settings: Callable[..., Settings]
+    ) -> None:
+        header = {"cookie": f"secateur_session={self.log_in(locked)}"}
+        for keys, status in ((self.KEY, 200), (f"another-key,{self.KEY}", 200), ("another-key", 401)):
+            app = create_app(make_settings(api_keys=keys))
+            with TestClient(app, base_url="http://127.0.0.1:8000") as restarted:
+                assert restarted.get("/jobs", headers=header).status_code == status, keys
+
+    def test_a_session_ends_with_its_time(
+        self, make_settings: Callable[..., Settings], sessions: SessionFactory
+    ) -> None:
+        app = create_app(make_settings(api_keys=self.KEY, session_hours=2))
+        with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+            self.runs_out(client, sessions)
+
+    def runs_out(self, client: TestClient, sessions: SessionFactory) -> None:
+        """Of two hours' session."""
+        self.log_in(client)
+        for minutes, status in ((119, 200), (2, 401)):
+            with unit_of_work(sessions) as session:
+                session.execute(
+                    text("UPDATE dashboard_sessions SET expires_at = expires_at - make_interval(mins => :minutes)"),
+                    {"minutes": minutes},
+                )
+            assert client.get("/jobs").status_code == status
+        self.log_in(client)
+        with unit_of_work(sessions) as session:  # what is over is cleared away
+            assert session.execute(text("SELECT count(*) FROM dashboard_sessions")).scalar_one() == 1
+
+    def test_the_database_holds_neither_cookie_nor_key(self, locked: TestClient, sessions: SessionFactory) -> None:
+        cookie = self.log_in(locked)
+        with unit_of_work(sessions) as session:
+            row = str(session.execute(text("SELECT * FROM dashboard_sessions")).one())
+        assert cookie not in row
+        assert self.KEY not in row
+        with unit_of_work(sessions) as session:  # who can write there still has no key
+            session.execute(text("UPDATE dashboard_sessions SET proof = id"))
+        assert locked.get("/jobs").status_code == 401
+
+    def test_behind_tls_the_cookie_is_for_tls_alone(self, make_settings: Callable[..., Settings]) -> None:
+        app = create_app(make_settings(api_keys=self.KEY, public_url="https://prune.example"))
+        for url, secure in (("http://prune.example", True), ("http://127.0.0.1:8000", False)):
+            with TestClient(app, base_url=url) as client:
+                response = client.post("/login", data={"key": self.KEY}, follow_redirects=False)
+            assert ("secure" in response.headers["set-cookie"].lower()) is secure
 
     def test_a_made_up_cookie_does_not_open(self, locked: TestClient) -> None:
         for value in ("x", "0" * 64, self.KEY):
