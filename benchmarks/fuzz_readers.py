@@ -1,38 +1,53 @@
-"""Break checkpoints in every way that comes to mind, and see that the readers answer with one clear error.
+"""Break the files that users hand in, in every way that comes to mind, and see that one clear error answers.
 
-Sound little files, a sharded safetensors checkpoint and a GGUF file, are damaged by hypothesis: bytes flipped, counts
-and offsets replaced by hostile numbers, parts cut out, doubled or appended, fields of the JSON replaced. Each is then
-opened, read to the last tensor, and depth-pruned. A case passes if that works, or ends in `BadCheckpoint` (or another
-error that is the user's to see) with one line of text, and nothing is left behind. What the safetensors reader takes
-the `safetensors` library must take too.
+Sound little files (`_fuzz_files.py`) are damaged by hypothesis: bytes flipped, counts and offsets replaced by hostile
+numbers, parts cut out, doubled or appended, fields of JSON replaced. Each is then read by what the product has for it:
 
-    python benchmarks/fuzz_readers.py [--cases 2400] [--seed 0]
+- safetensors headers, index and config.json: opened, read to the last tensor, counted, depth-pruned;
+- GGUF files: looked at as a submission does, depth-pruned, and planned and imported as the model;
+- config.json, tokenizer.json and tokenizer_config.json: loaded as config and tokenizer, a text encoded;
+- YAML task definitions, and rows as JSON lines and Parquet.
+
+A case passes if that works, or ends in an error that is the user's to see, with one line of text, and nothing is left
+behind. What the safetensors reader takes the `safetensors` library must take too. No case may take longer than the
+limit, and the process may not hold more memory than the limit, which the kernel enforces.
+
+    python benchmarks/fuzz_readers.py [--cases 20000] [--seed 0] [--only NAME ...] [--seconds 10] [--megabytes 1024]
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import faulthandler
 import json
+import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import torch
+from _fuzz_files import SHARD, TOKENIZER_FILES, write_all
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import save_file
 
-from app.errors import BadCheckpoint, InvalidInput
+from app.domain.datasets import DatasetFormat
+from app.errors import BadCheckpoint, InvalidInput, PayloadTooLarge
+from app.services.dataset_files import look_through
+from app.services.local_files import inspect_model
+from workers.engine.architectures.config import as_config
+from workers.engine.benchmarks.task_definitions import parse
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
+from workers.engine.checkpoints.gguf_import import import_gguf
+from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.models import load_tokenizer
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 
@@ -53,6 +68,7 @@ EDITS: Any = st.lists(
     min_size=1,
     max_size=3,
 )
+PLACES: Any = st.lists(st.integers(0, 40), max_size=5)
 
 
 def damage(raw: bytes, edits: list[tuple[float, str, int, bytes]]) -> bytes:
@@ -87,24 +103,35 @@ def replace_in_json(value: Any, choices: list[int], new: Any) -> Any:
     return {**value, key: replace_in_json(value[key], choices[1:], new)}
 
 
+def json_changed(raw: bytes, choices: list[int], new: Any) -> bytes:
+    return json.dumps(replace_in_json(json.loads(raw), choices, new)).encode()
+
+
+def header_changed(raw: bytes, choices: list[int], new: Any) -> bytes:
+    """The same in the header of a safetensors file."""
+    length = int.from_bytes(raw[:8], "little")
+    header = json_changed(raw[8 : 8 + length], choices, new)
+    return len(header).to_bytes(8, "little") + header + raw[8 + length :]
+
+
 class Cases:
     """Sound files, a scratch folder, and a tally of how the cases ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, seconds: float) -> None:
         self.sound = folder / "sound"
         self.scratch = folder / "scratch"
+        self.seconds = seconds
+        self.files = 0
+        self.slowest = 0.0
         self.tally: collections.Counter[str] = collections.Counter()
-        _write_checkpoint(self.sound / "checkpoint")
-        _write_gguf(self.sound / "tiny.gguf")
+        write_all(self.sound)
 
     def checkpoint(self, file: str, change: Callable[[bytes], bytes]) -> None:
         """One damaged file of the checkpoint."""
-        self._fresh()
-        path = self.scratch / "checkpoint"
-        shutil.copytree(self.sound / "checkpoint", path)
-        (path / file).write_bytes(change((path / file).read_bytes()))
+        path = self._fresh("checkpoint", file, change)
 
         def read() -> None:
+            inspect_model("checkpoint", [self.scratch])
             checkpoint = Checkpoint.open(path)
             for name in checkpoint.names():
                 checkpoint.read(name)
@@ -115,24 +142,70 @@ class Cases:
         self._judge(f"open {file.split('-')[0]}", read)
         self._judge("prune safetensors", lambda: prune_depth(path, self.scratch / "out", drop=[1]))
 
-    def gguf(self, change: Callable[[bytes], bytes]) -> None:
-        self._fresh()
-        path = self.scratch / "tiny.gguf"
-        path.write_bytes(change((self.sound / "tiny.gguf").read_bytes()))
-        self._judge("open gguf", lambda: read_gguf_header(path))
-        self._judge("prune gguf", lambda: prune_gguf_depth(path, self.scratch / "out", drop=[1]))
+    def config(self, change: Callable[[bytes], bytes]) -> None:
+        """A damaged config.json as what the parameters are counted from."""
+        path = self._fresh("checkpoint", CONFIG_FILE, change)
 
-    def _fresh(self) -> None:
+        def read() -> None:
+            inspect_model("checkpoint", [self.scratch])
+            config = Checkpoint.open(path).config
+            as_config(config)
+            count_parameters(config)
+
+        self._judge("config.json", read)
+
+    def tokenizer(self, file: str, change: Callable[[bytes], bytes]) -> None:
+        path = self._fresh("checkpoint", file, change)
+
+        def read() -> None:
+            tokenizer: Any = load_tokenizer(path)
+            tokenizer("hello he")
+
+        self._judge(file, read)
+
+    def gguf(self, change: Callable[[bytes], bytes]) -> None:
+        path = self._fresh("tiny.gguf", None, change)
+        self._judge("submit gguf", lambda: inspect_model("tiny.gguf", [self.scratch]))
+        self._judge("open gguf", lambda: read_gguf_header(path))
+        self._judge("prune gguf", lambda: prune_gguf_depth(path, self.scratch / "out.gguf", drop=[1]))
+        self._judge("import gguf", lambda: import_gguf(path, self.scratch / "imported"))
+
+    def task(self, change: Callable[[bytes], bytes]) -> None:
+        path = self._fresh("task.yaml", None, change)
+        self._judge("task definition", lambda: parse(path.read_bytes(), name=path.name))
+
+    def rows(self, file: str, change: Callable[[bytes], bytes]) -> None:
+        path = self._fresh(file, None, change)
+        format = DatasetFormat(path.suffix[1:])
+        self._judge(file, lambda: look_through(path, format, most_bytes=1 << 20))
+
+    def _fresh(self, name: str, file: str | None, change: Callable[[bytes], bytes]) -> Path:
+        """A copy of a sound file, or of a folder, with one file damaged."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
+        self.files += 1
+        target = self.scratch / name
+        if file is None:
+            target.write_bytes(change((self.sound / name).read_bytes()))
+        else:
+            shutil.copytree(self.sound / name, target)
+            (target / file).write_bytes(change((target / file).read_bytes()))
+        return target
 
     def _judge(self, what: str, run: Callable[[], Any]) -> None:
         before = {entry.name for entry in self.scratch.iterdir()}
-        refused: InvalidInput | None = None
+        refused: InvalidInput | PayloadTooLarge | None = None
+        faulthandler.dump_traceback_later(6 * self.seconds, exit=True)  # where no exception can get through
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        began = time.monotonic()
         try:
             run()
-        except InvalidInput as error:
+        except (InvalidInput, PayloadTooLarge) as error:
             refused = error
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            faulthandler.cancel_dump_traceback_later()
+            self.slowest = max(self.slowest, time.monotonic() - began)
         if refused is None:
             self.tally[f"{what}: fine"] += 1
             return
@@ -143,111 +216,83 @@ class Cases:
         assert {entry.name for entry in self.scratch.iterdir()} == before, "something was left behind"
 
 
-def _write_checkpoint(path: Path) -> None:
-    path.mkdir(parents=True)
-    hidden, blocks = 8, 3
-    config = {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": hidden, "intermediate_size": 16,
-        "num_hidden_layers": blocks, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 12,
-        "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 32, "dtype": "bfloat16",
+def kinds_of(cases: Cases) -> dict[str, tuple[int, Callable[[Any], None], Any]]:
+    """By name: the weight of a kind of damage, what does it, and what is drawn for it."""
+    in_json = st.tuples(PLACES, JSON_VALUES)
+    of_checkpoint = st.sampled_from([SHARD, SHARD, INDEX_FILE, CONFIG_FILE])
+
+    def structure(drawn: Any) -> None:
+        (choices, new), file = drawn
+        change = header_changed if file == SHARD else json_changed
+        cases.checkpoint(file, lambda raw: change(raw, choices, new))
+
+    return {
+        "checkpoint-bytes": (3, lambda drawn: cases.checkpoint(drawn[1], lambda raw: damage(raw, drawn[0])),
+                             st.tuples(EDITS, of_checkpoint)),
+        "checkpoint-json": (3, structure, st.tuples(in_json, of_checkpoint)),
+        "gguf": (3, lambda edits: cases.gguf(lambda raw: damage(raw, edits)), EDITS),
+        "config": (3, lambda drawn: cases.config(lambda raw: json_changed(raw, *drawn)), in_json),
+        "tokenizer": (3, lambda drawn: cases.tokenizer(drawn[1], lambda raw: json_changed(raw, *drawn[0])),
+                      st.tuples(in_json, st.sampled_from(TOKENIZER_FILES))),
+        "tokenizer-bytes": (1, lambda edits: cases.tokenizer("tokenizer.json", lambda raw: damage(raw, edits)), EDITS),
+        "task": (2, lambda edits: cases.task(lambda raw: damage(raw, edits)), EDITS),
+        "jsonl": (1, lambda edits: cases.rows("rows.jsonl", lambda raw: damage(raw, edits)), EDITS),
+        "parquet": (1, lambda edits: cases.rows("rows.parquet", lambda raw: damage(raw, edits)), EDITS),
     }  # fmt: skip
-    (path / CONFIG_FILE).write_text(json.dumps(config))
-    shapes = {
-        "self_attn.q_proj": (8, 8),
-        "self_attn.k_proj": (4, 8),
-        "self_attn.v_proj": (4, 8),
-        "mlp.up_proj": (16, 8),
-    }
-    shards: list[dict[str, torch.Tensor]] = [{"model.embed_tokens.weight": torch.ones(12, hidden)}, {}]
-    for block in range(blocks):
-        for part, shape in shapes.items():
-            shards[block % 2][f"model.layers.{block}.{part}.weight"] = torch.ones(shape, dtype=torch.bfloat16)
-    names = [f"model-{number}-of-2.safetensors" for number in (1, 2)]
-    for name, tensors in zip(names, shards, strict=True):
-        save_file(tensors, path / name, metadata={"format": "pt"})
-    weight_map = {tensor: name for name, tensors in zip(names, shards, strict=True) for tensor in tensors}
-    (path / INDEX_FILE).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map}))
 
 
-def _write_gguf(path: Path) -> None:
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_block_count(3)
-    writer.add_embedding_length(8)
-    writer.add_array("llama.attention.head_count_kv", [1, 2, 1])
-    writer.add_token_list([f"token {number}" for number in range(12)])
-    writer.add_array("tokenizer.ggml.scores", [0.5] * 12)
-    writer.add_tensor("token_embd.weight", np.ones((12, 32), dtype=np.float32))
-    for block in range(3):
-        packed = np.zeros((4, 34), dtype=np.uint8)
-        writer.add_tensor(f"blk.{block}.attn_q.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-        writer.add_tensor(f"blk.{block}.attn_norm.weight", np.ones(5, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def run(count: int, start: int, cases: Cases, only: Sequence[str] = ()) -> None:
+    """So many cases, shared by the kinds of damage."""
+    kinds = {name: kind for name, kind in kinds_of(cases).items() if not only or name in only}
+    total = sum(weight for weight, _, _ in kinds.values())
+    for weight, break_it, strategy in kinds.values():
+        config = settings(
+            max_examples=-(-count * weight // total),
+            database=None,
+            deadline=None,
+            derandomize=False,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        seed(start)(config(given(strategy)(_taking(break_it))))()
 
 
-def run(count: int, start: int, cases: Cases) -> None:
-    """A third of the cases each: bytes of the checkpoint, JSON of the checkpoint, bytes of the GGUF file."""
-    share = -(-count // 3)
-    config = settings(
-        max_examples=share,
-        database=None,
-        deadline=None,
-        derandomize=False,
-        phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )
-    shard = "model-1-of-2.safetensors"
+def _taking(break_it: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A function of its own for each kind, as hypothesis wants it."""
 
-    @seed(start)
-    @config
-    @given(edits=EDITS, file=st.sampled_from([shard, shard, INDEX_FILE, CONFIG_FILE]))
-    def bytes_of_the_checkpoint(edits: Any, file: str) -> None:
-        cases.checkpoint(file, lambda raw: damage(raw, edits))
+    def one_case(drawn: Any) -> None:
+        break_it(drawn)
 
-    @seed(start)
-    @config
-    @given(
-        choices=st.lists(st.integers(0, 40), max_size=4),
-        new=JSON_VALUES,
-        file=st.sampled_from([shard, shard, INDEX_FILE, CONFIG_FILE]),
-    )
-    def json_of_the_checkpoint(choices: list[int], new: Any, file: str) -> None:
-        def change(raw: bytes) -> bytes:
-            if file != shard:
-                return json.dumps(replace_in_json(json.loads(raw), choices, new)).encode()
-            length = int.from_bytes(raw[:8], "little")
-            header = json.dumps(replace_in_json(json.loads(raw[8 : 8 + length]), choices, new)).encode()
-            return len(header).to_bytes(8, "little") + header + raw[8 + length :]
+    return one_case
 
-        cases.checkpoint(file, change)
 
-    @seed(start)
-    @config
-    @given(edits=EDITS)
-    def bytes_of_the_gguf(edits: Any) -> None:
-        cases.gguf(lambda raw: damage(raw, edits))
-
-    bytes_of_the_checkpoint()
-    json_of_the_checkpoint()
-    bytes_of_the_gguf()
+def _too_long(number: int, frame: Any) -> None:
+    raise TimeoutError("a reader took longer than the limit")
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--cases", type=int, default=2400)
+    arguments.add_argument("--cases", type=int, default=20_000)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--only", nargs="*", default=[], help="kinds of damage; all if none is named")
+    arguments.add_argument("--seconds", type=float, default=10, help="that a reader may take")
+    arguments.add_argument("--megabytes", type=int, default=1024, help="of data that the process may hold")
     options = arguments.parse_args()
     torch.set_num_threads(1)
+    limit = options.megabytes << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    signal.signal(signal.SIGALRM, _too_long)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        cases = Cases(Path(folder))
-        run(options.cases, options.seed, cases)
+        cases = Cases(Path(folder), seconds=options.seconds)
+        run(options.cases, options.seed, cases, options.only)
     for ending, count in sorted(cases.tally.items()):
         print(f"{count:6}  {ending}")
-    files = sum(count for ending, count in cases.tally.items() if ending.startswith("open"))
-    print(f"{files} damaged files, no other error, nothing left behind; {time.monotonic() - began:.0f} s")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(
+        f"{cases.files} damaged files, no other error, nothing left behind; {time.monotonic() - began:.0f} s, "
+        f"the slowest reading {cases.slowest:.1f} s, at most {peak} MB"
+    )
     return 0
 
 

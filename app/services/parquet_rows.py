@@ -66,7 +66,8 @@ def parquet_rows(path: Path, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
     except MemoryError as error:  # Arrow's is both
         raise MemoryError from error
     except (arrow.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        reason = "".join(letter if letter.isprintable() else "?" for letter in said)  # it may quote the file's bytes
         raise BadTable(f"the file cannot be read as Parquet: {reason}", "a whole Parquet file") from error
 
 
