@@ -6,6 +6,8 @@ leaves local files to the stages too, which check everything again.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy.orm import Session
 
 from app.db import datasets
@@ -16,7 +18,7 @@ from app.domain.options import DepthPruning, LocalText, UploadText
 from app.domain.quantised import check_quantised
 from app.domain.spec import CompressionSpec, LocalModel
 from app.domain.sub_block import SubBlockPruning, check_units
-from app.domain.texts import texts_of
+from app.domain.texts import HEAD_BYTES, not_text, texts_of
 from app.errors import FieldError, InvalidInput
 from app.services.local_files import find_under, inspect_model
 from app.settings import Settings
@@ -43,8 +45,9 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
         except InvalidInput as error:
             errors.extend(error.errors)
         else:
-            if not real.is_file():
-                errors.append(FieldError(pointer, "the path is not a file", text.path, "a UTF-8 text file"))
+            what = _not_text(real)
+            if what is not None:
+                errors.append(FieldError(pointer, f"the file {what}", text.path, "a UTF-8 text file"))
     try:
         _check_model(spec, settings)
     except InvalidInput as error:
@@ -52,6 +55,18 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
             raise
         errors = [*error.errors, *errors]
     _refuse(errors)
+
+
+def _not_text(path: Path) -> str | None:
+    """Why there is no text at `path`, as far as a look at its beginning tells."""
+    if not path.is_file():
+        return "is no file"
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        return f"cannot be opened: {error.strerror}"
+    return not_text(head) if head else "is empty"
 
 
 def check_uploads(session: Session, spec: CompressionSpec) -> None:

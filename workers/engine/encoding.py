@@ -14,15 +14,17 @@ from app.domain.explain import shown
 from app.errors import InvalidInput
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str, *, pointer: str, offsets: bool = False) -> dict[str, Any]:
-    """`input_ids` of a text as it is, without special tokens; with `offset_mapping` where that is asked for.
+def encode(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, pointer: str, offsets: bool = False, special: bool = False
+) -> dict[str, Any]:
+    """`input_ids` of a text as it is, or with the special tokens around it; `offset_mapping` where that is asked for.
 
     Raises:
         InvalidInput: the tokenizer broke on it, at `pointer`.
     """
     try:
         found = tokenizer(
-            text, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=offsets, verbose=False
+            text, add_special_tokens=special, return_attention_mask=False, return_offsets_mapping=offsets, verbose=False
         )
         ids = list(found["input_ids"])
         if not all(isinstance(token, int) for token in ids):

@@ -22,15 +22,15 @@ from app.domain.datasets import SUFFIXES, DatasetFormat, DatasetKind, row_error
 from app.domain.explain import shown
 from app.domain.json_rows import BadRow, is_array, json_rows
 from app.domain.options import HubText, LocalText, UploadText
+from app.domain.texts import HEAD_BYTES, not_text
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from workers.engine.blame import is_of_the_machine
 from workers.hub_token import fetching
 
 SPANS = 64  # places at which a long text is read where a part of it will do
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LINE_SEARCH_BYTES = 1 << 16  # a text without a line break for so long is cut between two characters
 _HASHED_BYTES = 1 << 20  # at a time
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_PARQUET = b"PAR1"
 
 
 def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Path:
@@ -62,10 +62,12 @@ def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: s
     """sha256 of the bytes that decide what the slice holds, in hexadecimal; all of them are looked at.
 
     Raises:
-        InvalidInput: no such file under the roots, or it is no text in UTF-8.
+        InvalidInput: no such file under the roots, it cannot be opened, or it is no text in UTF-8.
     """
-    path = find_text_file(text, roots, pointer=pointer)
-    with path.open("rb") as file:
+    with _opened(text, find_text_file(text, roots, pointer=pointer), pointer) as file:
+        what = not_text(file.read(HEAD_BYTES))
+        if what is not None:
+            raise _no_text(text, f'"{text.path}" {what}.', pointer)
         start, stop = slice_bytes(file, text, by_line=rows)
         digest = hashlib.sha256()
         if rows and is_array(file):  # where an item begins, all that stands before it decides
@@ -81,25 +83,33 @@ def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: s
     return digest.hexdigest()
 
 
+def _opened(text: LocalText, path: Path, pointer: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        if is_of_the_machine(error):
+            raise
+        detail = f'"{text.path}" cannot be opened: {error.strerror}.'
+        raise _no_text(text, detail, pointer) from error
+
+
 def _refuse_bytes(
     chunk: bytes, decoder: codecs.IncrementalDecoder, text: LocalText, at: int, pointer: str, *, final: bool
 ) -> None:
     """Refuse what is no text in UTF-8; `at` is where the chunk begins in the file."""
+    nul = chunk.find(b"\0")
+    if nul >= 0:
+        raise _no_text(text, f'"{text.path}" is no text: byte {at + nul:,} is NUL.', pointer)
     kept = len(decoder.getstate()[0])  # bytes of a character that began in the chunk before
-    name, detail = text.path, None
-    if at == 0 and chunk.startswith(_PARQUET):
-        detail = f'"{name}" is a Parquet file, which is not read from a data root; upload it.'
-    elif at == 0 and chunk.startswith(_UTF16):
-        detail = f'"{name}" is not UTF-8: it begins with the mark of UTF-16.'
-    elif (nul := chunk.find(b"\0")) >= 0:
-        detail = f'"{name}" is no text: byte {at + nul:,} is NUL.'
-    else:
-        try:
-            decoder.decode(chunk, final)
-        except UnicodeDecodeError as error:
-            detail = f'"{name}" is not UTF-8: byte {at - kept + error.start:,} cannot be decoded.'
-    if detail is not None:
-        raise InvalidInput.field(f"{pointer}/path", detail, value=name, expected="a text file in UTF-8")
+    try:
+        decoder.decode(chunk, final)
+    except UnicodeDecodeError as error:
+        place = at - kept + error.start
+        raise _no_text(text, f'"{text.path}" is not UTF-8: byte {place:,} cannot be decoded.', pointer) from error
+
+
+def _no_text(text: LocalText, detail: str, pointer: str) -> InvalidInput:
+    return InvalidInput.field(f"{pointer}/path", detail, value=text.path, expected="a text file in UTF-8")
 
 
 def verify_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: str, sha256: str) -> None:

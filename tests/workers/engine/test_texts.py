@@ -142,6 +142,8 @@ def test_a_file_of_json_gives_the_texts_of_its_rows(tmp_path: Path) -> None:
     ("text".encode("utf-16"), "the mark of UTF-16"),
     (b"a" * (1 << 20) + b"b\0c", "byte 1,048,577 is NUL"),
     (b"PAR1" + b"\0" * 40, "is a Parquet file"),
+    (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
     ("ä".encode() * (1 << 19) + "ä".encode()[:1], "byte 1,048,576 cannot be decoded"),
     (b"x" + "ä".encode() * (1 << 19) + b"\xff", "byte 1,048,577 cannot be decoded"),
 ])  # fmt: skip
@@ -150,6 +152,9 @@ def test_what_is_no_text_is_refused_wherever_it_stands(tmp_path: Path, content: 
     text = LocalText(source="local", path="file.txt")
     with pytest.raises(InvalidInput, match=says) as caught:
         hash_local(text, [tmp_path], rows=False, pointer=POINTER)
+    if content[:1] != b"a" and len(content) < 100:  # and so are rows, by the file's beginning
+        with pytest.raises(InvalidInput, match=says):
+            hash_local(text.model_copy(update={"start": 0.5}), [tmp_path], rows=True, pointer=POINTER)
     field = caught.value.errors[0]
     assert (field.pointer, field.value, field.expected) == ("/recovery/text/path", "file.txt", "a text file in UTF-8")
 

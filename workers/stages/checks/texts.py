@@ -32,6 +32,7 @@ def calibration(subject: Subject) -> str | None:
             continue
         if isinstance(wanted.text, SelfText):
             check_positions(subject.texts.config, wanted.tokens, pointer)
+            subject.texts.beginning(wanted.text, wanted.bos, pointer=pointer)
             continue
         ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
         seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
@@ -45,6 +46,7 @@ def training(subject: Subject) -> str | None:
         return None
     check_positions(subject.texts.config, options.tokens, "/recovery")
     if isinstance(options.text, SelfText):
+        subject.texts.beginning(options.text, options.bos, pointer="/recovery")
         return None
     job = _job(subject)
     if isinstance(options, LoraRecovery):
@@ -69,6 +71,7 @@ def measuring(subject: Subject) -> str | None:
     check_positions(subject.texts.config, options.tokens, "/benchmark/perplexity")
     for index, text in enumerate(options.texts):
         if isinstance(text, SelfText):
+            subject.texts.beginning(text, options.bos, pointer="/benchmark/perplexity")
             continue
         windows = text_windows(subject.context, subject.texts, options, index)
         seen.append(f"{len(windows.ids)} windows of {windows.text.description}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.domain.options import HubText, LocalText, NamedText, UploadText
 from app.domain.texts import texts_of
+from workers.engine.encoding import encode, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 
 _GIVEN = (HubText, LocalText, NamedText, UploadText)
@@ -17,4 +18,9 @@ def look(subject: Subject) -> str | None:
     if not reads and measured.tasks is None and measured.samples is None:
         return None
     tokenizer = subject.texts.tokenizer
+    for index, prompt in enumerate(measured.samples.prompts if measured.samples is not None else ()):
+        pointer = f"/benchmark/samples/prompts/{index}"
+        ids = encode(tokenizer, prompt, pointer=pointer, special=True)["input_ids"]
+        rows = int(subject.texts.config.vocab_size)
+        refuse_ids_without_row(ids, tokenizer, rows, pointer=pointer, where="The prompt")
     return f"{len(tokenizer):,} tokens"

@@ -1,0 +1,160 @@
+"""What a user's tokenizer, template or text makes a library raise: told as a field, whatever it is and wherever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.jobs import StageName
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from tests.fixtures.whole_job import Job
+from workers.stages.failure import describe_failure
+
+CHAT = {"source": "local", "path": "chat.jsonl"}
+ROWS = {"source": "local", "path": "rows.jsonl"}
+WORDS = {"source": "local", "path": "words.txt"}
+HUB = {"source": "hub", "id": "some/set", "revision": "c" * 40}
+UNFORESEEN = describe_failure(ValueError("x")).detail.split("(")[0]
+
+
+class PanicException(BaseException):
+    """What a panic in Rust is to Python: no Exception."""
+
+
+FAULTS: dict[str, Callable[[], BaseException]] = {
+    "Exception": lambda: Exception("data did not match any variant\nsecond line"),
+    "KeyError": lambda: KeyError("inv_freq"),
+    "TypeError": lambda: TypeError("'NoneType' object is not iterable"),
+    "RecursionError": lambda: RecursionError("maximum recursion depth exceeded"),
+    "UnicodeDecodeError": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    "OSError": lambda: PermissionError(13, "Permission denied"),
+    "StopIteration": lambda: StopIteration(),
+    "PanicException": lambda: PanicException("called `Option::unwrap()` on a `None` value"),
+}
+
+
+@pytest.fixture
+def job(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., ServiceError]:
+    """The error with which the check of a job ends."""
+    root = tiny_checkpoint(num_hidden_layers=4).parent
+    (root / "tiny" / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    (text_file.parent / "chat.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    (text_file.parent / "rows.jsonl").write_text(json.dumps({"text": "words " * 400}) + "\n")
+
+    def check(text: dict[str, Any], recovery: dict[str, Any] | None = None) -> ServiceError:
+        calibration = {"text": text, "samples": 2, "tokens": 16}
+        spec = {
+            "model": {"source": "local", "path": "tiny"},
+            "scoring": {"criterion": "perplexity", "plus": False, "calibration": calibration},
+            "pruning": {"kind": "depth", "blocks": 1},
+            "recovery": recovery or {"kind": "none"},
+            "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
+        }
+        if recovery is not None:
+            spec["scoring"]["calibration"] = {"samples": 2, "tokens": 16}  # type: ignore[index]
+        job = Job(root, CompressionSpec.model_validate(spec), data_roots=(text_file.parent,))
+        with pytest.raises(BaseException) as caught:  # noqa: PT011 - what comes is looked at
+            job.run(StageName.CHECK)
+        error = caught.value
+        assert isinstance(error, ServiceError), error
+        return error
+
+    return check
+
+
+def told(error: ServiceError, *pointers: str) -> None:
+    assert UNFORESEEN not in error.detail
+    assert "\n" not in error.detail
+    if isinstance(error, StageFailed | Unavailable):  # of a file that changed, or a hub
+        return
+    assert isinstance(error, InvalidInput)
+    assert error.errors
+    for field in error.errors:
+        assert field.pointer.startswith(pointers)
+        assert field.detail
+        assert field.expected
+
+
+def raising(fault: str) -> Callable[..., Any]:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise FAULTS[fault]()
+
+    return broken
+
+
+def breaking_off(fault: str) -> Callable[..., Iterator[Any]]:
+    """As a reader that breaks when its first row is asked for; a generator cannot raise StopIteration itself."""
+
+    class Broken:
+        def __iter__(self) -> Broken:
+            return self
+
+        def __next__(self) -> Any:
+            raise FAULTS[fault]()
+
+    return lambda *_, **__: Broken()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_tokenizer_that_breaks_when_it_is_loaded(
+    job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("workers.engine.models.AutoTokenizer.from_pretrained", raising(fault))
+    told(job(WORDS), "/model")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("text", "recovery"), [(WORDS, None), (ROWS, None), (WORDS, {"format": "chat", "text": CHAT})])
+def test_a_tokenizer_that_breaks_on_a_text(
+    job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str, text: Any, recovery: Any
+) -> None:
+    from transformers import PreTrainedTokenizerBase
+
+    call = PreTrainedTokenizerBase.__call__
+
+    def broken(self: Any, text: str, *arguments: Any, **more: Any) -> Any:
+        if len(text) > 1:
+            raise FAULTS[fault]()
+        return call(self, text, *arguments, **more)
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "__call__", broken)
+    told(job(text, {"kind": "lora", **recovery} if recovery else None), "/scoring/calibration/text", "/recovery/text")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_template_that_breaks(job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr("workers.engine.chat_templates.render_jinja_template", raising(fault))
+    told(job(WORDS, {"kind": "lora", "format": "chat", "text": CHAT}), "/recovery/text", "/model")
+
+
+@pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"PanicException", "StopIteration"}))  # not of Python's readers
+@pytest.mark.parametrize(("reader", "text"), [
+    ("workers.engine.texts.json_rows", ROWS),
+    ("workers.engine.texts.plain_pieces", WORDS),
+    ("datasets.load_dataset", HUB),
+])  # fmt: skip
+def test_a_reader_that_breaks(
+    job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str, reader: str, text: Any
+) -> None:
+    monkeypatch.setattr(reader, breaking_off(fault))
+    told(job(text), "/scoring/calibration")
+
+
+def test_a_text_that_may_not_be_read(job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refused(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self.name == "words.txt":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    error = job(WORDS)
+    told(error, "/scoring/calibration/text/path")
+    assert error.detail == '"words.txt" cannot be opened: Permission denied.'
