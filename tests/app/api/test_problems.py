@@ -111,6 +111,7 @@ def test_the_line_that_a_500_points_to_has_its_id_and_no_password(
     application.add_api_route("/broken", broken)
     with TestClient(application, base_url="http://localhost") as client:
         caplog.handler.setFormatter(Redacting())
+        caplog.set_level(logging.INFO)
         caplog.clear()
         id = client.get("/broken").json()["request_id"]
         client.get("/healthz%0aforged")

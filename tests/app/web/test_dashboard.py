@@ -47,7 +47,7 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     assert page.index(f"/ui/jobs/{busy}") < page.index(f"/ui/jobs/{done}")  # newest first
     assert "gates passed" in page
     assert "branch=main" in page
-    assert 'value="0.1" class="state-running"' in page  # half of the first of five stages
+    assert 'value="0.100" class="state-running"' in page  # half of the first of five stages
     assert "1 blocks by perplexity" in page
     succeeded = client.get("/ui?status=succeeded").text
     assert f"/ui/jobs/{done}" in succeeded
