@@ -14,6 +14,7 @@ from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
 from workers.engine.calibration import TextSource, token_batch
+from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_under, resolve
@@ -44,7 +45,7 @@ def open_original(context: StageContext) -> Original:
 
     Raises:
         InvalidInput: there is no such model.
-        BadCheckpoint: its files are broken or unsafe.
+        BadCheckpoint: its files are broken or unsafe, or its tensors are not those of its config.
         Unavailable: the hub does not answer.
         StageFailed: the local files have changed since the job began.
     """
@@ -61,6 +62,7 @@ def open_original(context: StageContext) -> Original:
             )
         return Original(found.path, first)
     checkpoint = Checkpoint.open(found.path)
+    check_fit(checkpoint)
     count = count_parameters(checkpoint.config)
     info = ModelInfo(
         id=found.id,

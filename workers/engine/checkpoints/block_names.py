@@ -47,6 +47,11 @@ def in_a_stack(name: str) -> bool:
     return _BLOCK.match(name) is not None
 
 
+def is_beside_language(name: str) -> bool:
+    """Whether the name is one of a tower beside the language model, or of a multi-token-prediction head."""
+    return _NOT_LANGUAGE.search(name) is not None
+
+
 def block_stacks(names: Iterable[str]) -> dict[str, set[int]]:
     """Each prefix of numbered layers with the numbers that occur, the one with most tensors first.
 

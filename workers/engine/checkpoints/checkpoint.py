@@ -27,6 +27,7 @@ from workers.engine.checkpoints.safetensors_file import (
     TensorEntry,
     load_json_object,
     read_header,
+    refuse_lfs_pointer,
     shown,
 )
 
@@ -185,6 +186,7 @@ def read_json_file(path: Path, *, roots: Sequence[Path] | None = None) -> dict[s
         raise BadCheckpoint(f"{path.name} is missing from the folder {path.parent.name}.") from None
     except OSError as error:
         raise BadCheckpoint(f"{path.name}: the file cannot be read: {error.strerror}.") from error
+    refuse_lfs_pointer(raw, path.name)
     if len(raw) > MAX_JSON_BYTES:
         raise BadCheckpoint(f"{path.name}: the file is over the limit of {MAX_JSON_BYTES} bytes.")
     return load_json_object(raw, path.name)

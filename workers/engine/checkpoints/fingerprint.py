@@ -3,25 +3,31 @@
 Two jobs on the same weights share their stages' results, be the model named by a hub id, a path or a copy of it. So
 neither names, nor shards, nor the order of tensors in a file count; names, dtypes, shapes and bytes of tensors do,
 and what the config says. Reading a whole model takes a while, so the answer is kept in a cache folder under a key made
-of each file's path, size and times, which change when the file does.
+of each file's path, size and times, which change when the file does. Weights that are not finite are found in the same
+reading, and such a checkpoint has no fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from app.errors import BadCheckpoint
-from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
+from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
+from workers.engine.checkpoints.finite import count_nonfinite, nonfinite
 from workers.engine.checkpoints.safetensors_file import TensorEntry
 from workers.engine.progress import Progress, no_progress
 
 _CHUNK = 1 << 24
+_VERSION = 2  # of what is remembered: since 2, that the weights are finite too
 # Entries of config.json that say where a model came from or who wrote it, not what it computes.
 _PROVENANCE = ("_name_or_path", "_commit_hash", "transformers_version")
 
@@ -34,7 +40,7 @@ def fingerprint(path: Path, *, cache: Path | None = None, progress: Progress = n
         progress: counts bytes; silent where the answer is remembered.
 
     Raises:
-        BadCheckpoint: the checkpoint cannot be opened, or changes while it is read.
+        BadCheckpoint: the checkpoint cannot be opened, changes while it is read, or holds weights that are not finite.
     """
     checkpoint = Checkpoint.open(path)
     files = [path / CONFIG_FILE, *checkpoint.files()]
@@ -72,10 +78,17 @@ def _of_content(checkpoint: Checkpoint, progress: Progress) -> str:
     done = 0
     for entry, file in tensors:
         _update(result, json.dumps([entry.name, entry.dtype, entry.shape]).encode())
+        dtype = TORCH_DTYPES.get(entry.dtype)
+        looked_at = dtype is not None and dtype.is_floating_point and math.prod(entry.shape) > 1  # a number is a switch
+        broken = 0
         for chunk in _chunks(file, entry):
             result.update(chunk)
+            if looked_at:
+                broken += count_nonfinite(torch.frombuffer(chunk, dtype=dtype))
             done += len(chunk)
             progress(done, total, "bytes")
+        if broken:
+            raise nonfinite(entry.name, broken)
     return result.hexdigest()
 
 
@@ -85,13 +98,13 @@ def _update(result: Any, part: bytes) -> None:
     result.update(part)
 
 
-def _chunks(file: Path, entry: TensorEntry) -> Iterable[bytes]:
+def _chunks(file: Path, entry: TensorEntry) -> Iterable[bytearray]:
     left = entry.nbytes
-    with file.open("rb", buffering=0) as opened:
+    with file.open("rb") as opened:
         opened.seek(entry.start)
         while left:
-            chunk = opened.read(min(_CHUNK, left))
-            if not chunk:
+            chunk = bytearray(min(_CHUNK, left))  # whole numbers of every dtype fill it
+            if opened.readinto(chunk) < len(chunk):
                 raise BadCheckpoint(f"{file.name}: the file ends inside tensor '{entry.name}'.")
             left -= len(chunk)
             yield chunk
@@ -126,4 +139,4 @@ def _key(files: Iterable[Path]) -> str:
         real = file.resolve()
         stat = real.stat()
         stamps.append([str(real), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
-    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({"version": _VERSION, "files": stamps}).encode()).hexdigest()

@@ -8,7 +8,7 @@ writes one or judges whether it fits its config sees the same names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,23 +49,37 @@ def recipes_of(checkpoint: Checkpoint, model: PreTrainedModel, shapes: Mapping[s
     This follows the order of transformers' own loading, natural order of names included: experts are stacked in
     the order in which they come.
     """
-    conversions = get_model_conversion_mapping(model)
-    renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
+    converters = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightConverter)]
     by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
-    names = cast(dict[str, Any], shapes)
-    base = model.base_model_prefix
     sources: dict[str, list[tuple[str, str]]] = {}
-    for name in sorted(checkpoint.names(), key=dot_natural_key):
-        target, pattern = rename_source_key(name, renamings, converters, base, names)
-        if target not in shapes and name in shapes:
-            target, pattern = rename_source_key(name, [], [], base_model_prefix=base, meta_state_dict=names)
+    for name, (target, pattern) in renamed(checkpoint.names(), model, shapes).items():
         if target in shapes:
-            sources.setdefault(target, []).append((pattern or "", name))
+            sources.setdefault(target, []).append((pattern, name))
     return [
         Recipe(target, tuple(found), by_pattern[found[0][0]] if found[0][0] else None)
         for target, found in sources.items()
     ]
+
+
+def renamed(
+    names: Iterable[str], model: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[str, str]]:
+    """What transformers calls each of the tensors `names`, and the pattern of the converter that takes it, or "".
+
+    In natural order of the names on disk. A name that is not one of `shapes` is no tensor of the model.
+    """
+    conversions = get_model_conversion_mapping(model)
+    renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in conversions if isinstance(entry, WeightConverter)]
+    known = cast(dict[str, Any], shapes)
+    base = model.base_model_prefix
+    found = {}
+    for name in sorted(names, key=dot_natural_key):
+        target, pattern = rename_source_key(name, renamings, converters, base, known)
+        if target not in shapes and name in shapes:
+            target, pattern = rename_source_key(name, [], [], base_model_prefix=base, meta_state_dict=known)
+        found[name] = target, pattern or ""
+    return found
 
 
 def names_on_disk(model: PreTrainedModel, checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from app.domain.lfs import LFS_HEAD
 from app.domain.spec import HubModel, LocalModel
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES, Checkpoint, check_inside
@@ -22,6 +23,7 @@ from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.checkpoints.hub import fetch
 from workers.engine.checkpoints.new_folder import new_folder
+from workers.engine.checkpoints.safetensors_file import refuse_lfs_pointer
 from workers.engine.checkpoints.side_files import side_files
 from workers.engine.progress import Progress, no_progress
 
@@ -71,6 +73,8 @@ def resolve(
     Checkpoint.open(path, roots=allowed)
     for file in side_files(path):
         check_inside(path / file, allowed)
+        with (path / file).open("rb") as opened:
+            refuse_lfs_pointer(opened.read(len(LFS_HEAD)), file.name)
     return ResolvedModel(path, name, revision, fingerprint(path, cache=cache, progress=progress), origin)
 
 
@@ -103,6 +107,8 @@ def _imported(file: Path, cache: Path, progress: Progress) -> Path:
     """The checkpoint folder of a GGUF file: made by the first who asks, used by all."""
     if file.suffix.lower() in PICKLED_SUFFIXES:
         raise BadCheckpoint(f"{file.name} is pickled; weights must be safetensors or GGUF, so convert them first.")
+    with file.open("rb") as opened:
+        refuse_lfs_pointer(opened.read(len(LFS_HEAD)), file.name)
     if file.suffix.lower() != ".gguf":
         detail = f"{file.name} is neither a checkpoint folder nor a .gguf file."
         raise InvalidInput.field(

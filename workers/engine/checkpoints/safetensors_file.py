@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.domain.lfs import LFS_EXPECTED, is_lfs_pointer, lfs_detail
 from app.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000
@@ -91,6 +92,7 @@ def read_header(path: Path) -> SafetensorsHeader:
         with path.open("rb") as file:
             file_bytes = os.fstat(file.fileno()).st_size
             length_field = file.read(LENGTH_BYTES)
+            refuse_lfs_pointer(length_field + file.peek(), path.name)
             if len(length_field) < LENGTH_BYTES:
                 raise BadCheckpoint(f"{path.name}: the file is truncated: it has no complete safetensors header.")
             header_bytes = int.from_bytes(length_field, "little")
@@ -116,6 +118,12 @@ def read_header(path: Path) -> SafetensorsHeader:
     entries.sort(key=lambda entry: (entry.start, entry.end))
     _check_cover(entries, path, data_start, file_bytes)
     return SafetensorsHeader(path, tuple(entries), metadata, data_start, file_bytes)
+
+
+def refuse_lfs_pointer(head: bytes, name: str) -> None:
+    """Raise BadCheckpoint where the file that begins with `head` was cloned without git-lfs."""
+    if is_lfs_pointer(head):
+        raise BadCheckpoint.field("/model", lfs_detail(name) + ".", value=name, expected=LFS_EXPECTED)
 
 
 def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str], *, start: int | None = None) -> bytes:

@@ -15,7 +15,6 @@ from transformers import LlamaForCausalLM
 
 from app.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, Checkpoint
-from workers.engine.checkpoints.find_nonfinite import check_finite, count_nonfinite, find_nonfinite
 from workers.engine.checkpoints.safetensors_file import TensorEntry, encode_header
 
 
@@ -188,21 +187,6 @@ def test_a_file_that_shrinks_after_opening(single: Path) -> None:
 def test_multi_token_prediction_layers_may_follow_the_blocks(single: Path) -> None:
     rewrite_config(single, num_hidden_layers=3, num_nextn_predict_layers=1)
     assert Checkpoint.open(single).names()
-
-
-def test_nonfinite_weights_are_found(single: Path) -> None:
-    tensors = load_file(single / "model.safetensors")
-    assert find_nonfinite(Checkpoint.open(single)) == []
-    tensors[FIRST][3, 2] = float("nan")
-    tensors["model.norm.weight"][1] = float("inf")
-    save_file(tensors, single / "model.safetensors")
-    checkpoint = Checkpoint.open(single)
-    assert sorted(find_nonfinite(checkpoint)) == sorted([FIRST, "model.norm.weight"])
-    assert find_nonfinite(checkpoint, names=["model.norm.weight"]) == ["model.norm.weight"]
-    with pytest.raises(BadCheckpoint, match=r"up_proj.weight' holds 1 NaN"):
-        check_finite(checkpoint.read(FIRST), FIRST)
-    assert count_nonfinite(torch.tensor([1.0, float("nan")]).to(torch.float8_e5m2)) == 1
-    assert count_nonfinite(torch.tensor([1, 2])) == 0
 
 
 def test_reading_leaves_resident_memory_flat(tmp_path: Path) -> None:

@@ -77,6 +77,24 @@ def test_a_spoilt_memory_is_not_believed(single: Path, tmp_path: Path) -> None:
     assert answer.read_text() == first
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2, torch.float64])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_weights_that_are_not_finite_have_none_and_the_tensor_is_named(
+    single: Path, tmp_path: Path, dtype: torch.dtype, value: str
+) -> None:
+    tensors = load_file(single / "model.safetensors")
+    broken = tensors["model.layers.2.mlp.up_proj.weight"].clone()
+    broken[3, 2] = float(value)
+    tensors["model.layers.2.mlp.up_proj.weight"] = broken.to(dtype)
+    tensors["model.layers.2.masked_bias"] = torch.tensor(float("-inf"))  # a single number is no weight
+    save_file(tensors, single / "model.safetensors")
+    for _ in range(2):  # nothing is remembered of it
+        with pytest.raises(BadCheckpoint, match=r"'model.layers.2.mlp.up_proj.weight' holds 1 NaN") as caught:
+            fingerprint(single, cache=tmp_path)
+    assert caught.value.errors[0].pointer == "/model"
+    assert "float32" not in str(caught.value.to_problem())
+
+
 def test_a_broken_checkpoint_has_none(single: Path) -> None:
     (single / "model.safetensors").write_bytes(b"")
     with pytest.raises(BadCheckpoint):

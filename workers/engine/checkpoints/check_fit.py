@@ -1,0 +1,140 @@
+"""Whether the tensors of a checkpoint are those that its config asks for: each there once, none beyond, shapes alike.
+
+transformers draws at random what is missing, passes over what is beyond, and ends at a shape that differs with an error
+of its own; depth pruning copies all three. So the headers are held against the model on the meta device before any
+weight is read. Of a quantised checkpoint the parts that its quantiser stores in place of a weight are not looked into.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import NoReturn
+
+from transformers import PreTrainedModel
+
+from app.domain.quantised import quantised_by
+from app.errors import BadCheckpoint
+from workers.engine.architectures.config import as_config
+from workers.engine.architectures.discovery import skeleton
+from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.block_names import block_of, is_beside_language
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, renamed, shapes_of
+from workers.engine.checkpoints.safetensors_file import shown
+
+_WHOLE = frozenset({"F64", "F32", "F16", "BF16"})  # of a quantised checkpoint: what is stored in these is not packed
+_ROTARY = r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$"
+_MASK = re.compile(r"(^|\.)(attn|attention|self_attention)\.(bias|masked_bias)$")  # GPT-2's and GPT-NeoX's, once
+_SHOWN = 5
+
+
+def check_fit(checkpoint: Checkpoint) -> None:
+    """Hold every tensor of the checkpoint against the model that its config describes.
+
+    Raises:
+        BadCheckpoint: a tensor is missing, stands twice, is unknown to the model or has another shape.
+        UnsupportedModel: as `architecture_of`.
+    """
+    architecture = architecture_of(checkpoint.config)
+    config = as_config(checkpoint.config)
+    model = skeleton(config)
+    shapes = shapes_of(model)
+    recipes = recipes_of(checkpoint, model, shapes)
+    quantised = quantised_by(checkpoint.config) is not None
+    for recipe in recipes:
+        _check_recipe(checkpoint, recipe, shapes, quantised=quantised)
+    made = {name for recipe in recipes for name in recipe.targets()}
+    names = renamed(checkpoint.names(), model, shapes)
+    if quantised:
+        made |= _packed(model, {target for target, _ in names.values()})
+    shared: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        shared.setdefault(id(parameter), []).append(name)
+    missing = [group[0] for group in shared.values() if not made & set(group)]
+    if missing:
+        _refuse(
+            f"The checkpoint lacks {_some(missing)}, which config.json asks for.",
+            missing,
+            "a tensor for every parameter of the model",
+        )
+    unknown = [
+        name
+        for name, (target, _) in names.items()
+        if target not in shapes
+        and not quantised
+        and not _is_no_weight(checkpoint, model, name, target)
+        and not _is_behind(target, f"{architecture.blocks_prefix}.", int(config.num_hidden_layers))
+    ]
+    if unknown:
+        _refuse(
+            f"The checkpoint has {_some(unknown)}, which the {config.model_type} model of config.json does not have.",
+            unknown,
+            "a config.json that describes all tensors of the checkpoint",
+        )
+
+
+def _check_recipe(
+    checkpoint: Checkpoint, recipe: Recipe, shapes: dict[str, tuple[int, ...]], *, quantised: bool
+) -> None:
+    sources = [name for _, name in recipe.sources]
+    if quantised and any(checkpoint.dtype(name) not in _WHOLE for name in sources):
+        return
+    if recipe.converter is not None:
+        asked = sum(math.prod(shapes[name]) for name in recipe.targets() if name in shapes)
+        held = sum(math.prod(checkpoint.shape(name)) for name in sources)
+        if asked != held:
+            _refuse(
+                f"{_some(sources)} hold {held} numbers together, and config.json asks for {asked} in {recipe.target}.",
+                held,
+                f"{asked} numbers",
+            )
+        return
+    if len(sources) > 1:
+        _refuse(f"{_some(sources)} are the same parameter of the model.", sources, "one tensor for each parameter")
+    asked_shape, held_shape = list(shapes[recipe.target]), list(checkpoint.shape(sources[0]))
+    if asked_shape != held_shape:
+        _refuse(
+            f"The tensor {shown(sources[0])} has the shape {held_shape}, and config.json asks for {asked_shape}.",
+            held_shape,
+            f"the shape {asked_shape}",
+        )
+
+
+def _packed(model: PreTrainedModel, targets: set[str]) -> set[str]:
+    """Parameters in whose place a quantiser has stored tensors of other names: parts of the same module, or of it."""
+    owners = {target.rpartition(".")[0] for target in targets}
+    return {
+        name
+        for name, _ in model.named_parameters(remove_duplicate=False)
+        if name.rpartition(".")[0] in owners or any(target.startswith(f"{name}_") for target in targets)
+    }
+
+
+def _is_no_weight(checkpoint: Checkpoint, model: PreTrainedModel, name: str, target: str) -> bool:
+    """Whether the tensor is a buffer of an older version, or what the family's class or this engine leaves aside."""
+    ignored = (_ROTARY, *(model._keys_to_ignore_on_load_unexpected or ()))
+    if any(re.search(pattern, text) for pattern in ignored for text in (name, target)):
+        return True
+    is_mask = _MASK.search(name) is not None and len(checkpoint.shape(name)) != 1  # a bias has one dimension
+    return is_mask or is_beside_language(name)
+
+
+def _is_behind(target: str, prefix: str, blocks: int) -> bool:
+    """Whether the tensor is of a multi-token-prediction layer, stored behind the blocks."""
+    block = block_of(target, prefix)
+    return block is not None and block >= blocks
+
+
+def _some(names: Iterable[str]) -> str:
+    found = list(names)
+    listed = ", ".join(shown(name) for name in found[:_SHOWN])
+    return (
+        f"the tensor {listed}" if len(found) == 1 else f"{len(found)} tensors ({listed}{' …' * (len(found) > _SHOWN)})"
+    )
+
+
+def _refuse(detail: str, value: object, expected: str) -> NoReturn:
+    shortened = value[:_SHOWN] if isinstance(value, list) else value
+    raise BadCheckpoint.field("/model", detail[0].upper() + detail[1:], value=shortened, expected=expected)
