@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 PROBLEM_BASE = "https://secateur.dev/problems/"
 
@@ -87,7 +87,7 @@ class InvalidInput(ServiceError):
     status, slug, title = 422, "invalid-input", "Invalid input"
 
     @classmethod
-    def field(cls, pointer: str, detail: str, *, value: Any = None, expected: str | None = None) -> InvalidInput:
+    def field(cls, pointer: str, detail: str, *, value: Any = None, expected: str | None = None) -> Self:
         """The error of a single field; `detail` is also the problem's detail."""
         return cls(detail, errors=[FieldError(pointer, detail, value, expected)])
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.config_limits import check_config_limits
 from app.errors import BadCheckpoint
 
 
@@ -40,6 +41,7 @@ class _Config:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
+        self._numbers: dict[str, set[int]] = {}
 
     def number(self, *keys: str, default: int | None = None) -> int:
         """The first of `keys` that is there and not null."""
@@ -64,8 +66,11 @@ class _Config:
         return default if value is None else bool(value)
 
     def numbers(self, key: str) -> set[int]:
-        value = self.values.get(key)
-        return {item for item in value if type(item) is int} if isinstance(value, list) else set()
+        if key not in self._numbers:  # asked for once a block
+            value = self.values.get(key)
+            found = {item for item in value if type(item) is int} if isinstance(value, list) else set()
+            self._numbers[key] = found
+        return self._numbers[key]
 
 
 def _linear(inputs: int, outputs: int, bias: bool = False) -> int:
@@ -280,14 +285,13 @@ def parameter_count(config: Mapping[str, Any]) -> ParameterCount | None:
     """Parameters of the model that `config.json` describes, or None where no formula is known for its family.
 
     Raises:
-        BadCheckpoint: an entry that the formula needs is missing or no whole number.
+        BadCheckpoint: an entry that the formula needs is missing or no whole number, or one is beyond every model.
     """
+    check_config_limits(config)
     formula = FORMULAS.get(str(config.get("model_type")))
     if formula is None:
         return None
     reader = _Config(config)
-    if reader.number("num_hidden_layers", "n_layer", default=1) > 100_000:
-        raise BadCheckpoint.field("/model", "config.json declares more than 100,000 blocks.")
     try:
         return formula(reader)
     except ZeroDivisionError:

@@ -6,7 +6,6 @@ header are looked at; what the weights themselves tell is found by the stage.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.domain.gguf import cannot_be_imported
+from app.domain.config_limits import check_config_limits
+from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object
+from app.domain.lfs import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
-MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
 GGUF_HEAD_BYTES = 1 << 20  # the model's own keys come first, long before the vocabulary ends
 GGUF_TENSOR_BYTES = 39  # the least that a tensor of a block takes in the table: "blk.0.x", one extent, type and place
 CAUSAL = ("ForCausalLM", "LMHeadModel")
@@ -71,10 +72,13 @@ def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/pa
         _check_weights(real, roots, path, pointer)
         config = _read_config(real / "config.json", path, pointer)
         _check_causal(config, path, pointer)
-        blocks = next((config[key] for key in LAYER_COUNTS if isinstance(config.get(key), int)), None)
+        blocks = next((config[key] for key in LAYER_COUNTS if type(config.get(key)) is int), None)
+        if blocks is not None and blocks < 1:
+            raise _bad(pointer, f"config.json declares {blocks} blocks", path)
         return LocalModelInfo(real, blocks, config)
     if real.suffix.lower() in PICKLED:
         raise _bad(pointer, f"{real.name} is a pickled file, which could run code when it is read", path)
+    _refuse_lfs_pointer(real, path, pointer)
     with real.open("rb") as file:
         head = file.read(GGUF_HEAD_BYTES)
     if head[:4] != b"GGUF":
@@ -110,6 +114,21 @@ def _check_weights(folder: Path, roots: Sequence[Path], path: str, pointer: str)
     for name in [*weights, "config.json"]:
         if not any((folder / name).resolve().is_relative_to(root) for root in reals):
             raise _bad(pointer, f"{name} is a link to a file outside the model roots", path)
+    for name in names:
+        if name.endswith((".safetensors", ".json", ".model")):
+            _refuse_lfs_pointer(folder / name, path, pointer)
+
+
+def _refuse_lfs_pointer(file: Path, path: str, pointer: str) -> None:
+    """Refuse a file of a clone that was made without git-lfs."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(len(LFS_HEAD))
+    except OSError:  # absent, or a folder of that name: whoever needs the file says so
+        return
+    if is_lfs_pointer(head):
+        detail = lfs_detail(file.name)
+        raise BadCheckpoint(detail, errors=[FieldError(pointer, detail, path, LFS_EXPECTED)])
 
 
 def _read_config(file: Path, path: str, pointer: str) -> dict[str, Any]:
@@ -117,13 +136,16 @@ def _read_config(file: Path, path: str, pointer: str) -> dict[str, Any]:
         size = file.stat().st_size
         if size > MAX_CONFIG_BYTES:
             raise _bad(pointer, f"config.json has {size} bytes; at most {MAX_CONFIG_BYTES} are read", path)
-        config = json.loads(file.read_bytes())
+        raw = file.read_bytes()
     except FileNotFoundError as error:
         raise _bad(pointer, "the folder has no config.json", path) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise _bad(pointer, "config.json cannot be read as JSON", path) from error
-    if not isinstance(config, dict):
-        raise _bad(pointer, "config.json is not a JSON object", path)
+    except OSError as error:
+        raise _bad(pointer, "config.json cannot be read", path) from error
+    try:
+        config = load_json_object(raw, "config.json")
+    except BadCheckpoint as error:
+        raise _bad(pointer, error.detail.rstrip("."), path) from error
+    check_config_limits(config, pointer=pointer)
     return config
 
 

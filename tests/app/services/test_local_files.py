@@ -79,3 +79,35 @@ def test_strings_that_are_longer_than_the_file(tmp_path: Path) -> None:
     long = string("general.name") + struct.pack("<IQ", 8, 2**63)
     write(tmp_path / "m.gguf", 1, said("general.architecture", "llama"), long)
     assert inspect_model("m.gguf", [tmp_path]).blocks is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer.model"])
+def test_a_clone_without_git_lfs_is_told_at_submission(tmp_path: Path, name: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"num_hidden_layers": 4}')
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"")
+    assert inspect_model("m", [tmp_path]).blocks == 4
+    (tmp_path / "m" / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    with pytest.raises(BadCheckpoint, match=f"{name} is a Git LFS pointer") as found:
+        inspect_model("m", [tmp_path])
+    assert found.value.errors[0].pointer == "/model/path"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('{"num_hidden_layers": 1000000000}', "num_hidden_layers is larger than any model"),
+        ('{"num_hidden_layers": -4}', "declares -4 blocks"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, r"config\.json"),
+        ('{"a": 1, "a": 2}', "the key 'a' twice"),
+        ("[1]", "not a JSON object"),
+        (" " * 1_000_001 + "{}", "1000003 bytes"),
+    ],
+)
+def test_configs_that_claim_or_nest_too_much(tmp_path: Path, config: str, words: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(config)
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BadCheckpoint, match=words) as found:
+        inspect_model("m", [tmp_path])
+    assert found.value.errors[0].pointer == "/model/path"

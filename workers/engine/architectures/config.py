@@ -16,6 +16,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
+from app.domain.config_limits import check_config_limits
 from app.errors import BadCheckpoint, FieldError, UnsupportedModel
 from workers.engine.architectures.deferred_activations import defer_activations
 
@@ -86,6 +87,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
             "a checkpoint is never run.",
             model_type=model_type,
         )
+    check_config_limits(config)
     entries = {key: value for key, value in config.items() if key != "model_type"}
     try:
         loaded = AutoConfig.for_model(model_type, **entries)

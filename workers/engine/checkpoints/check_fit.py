@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from transformers import PreTrainedModel
 
+from app.domain.foreign_json import quoted
 from app.domain.quantised import quantised_by
 from app.errors import BadCheckpoint
 from workers.engine.architectures.config import as_config
@@ -22,7 +23,6 @@ from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of, is_beside_language
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, renamed, shapes_of
-from workers.engine.checkpoints.safetensors_file import shown
 
 _WHOLE = frozenset({"F64", "F32", "F16", "BF16"})  # of a quantised checkpoint: what is stored in these is not packed
 _ROTARY = r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$"
@@ -96,7 +96,7 @@ def _check_recipe(
     asked_shape, held_shape = list(shapes[recipe.target]), list(checkpoint.shape(sources[0]))
     if asked_shape != held_shape:
         _refuse(
-            f"The tensor {shown(sources[0])} has the shape {held_shape}, and config.json asks for {asked_shape}.",
+            f"The tensor {quoted(sources[0])} has the shape {held_shape}, and config.json asks for {asked_shape}.",
             held_shape,
             f"the shape {asked_shape}",
         )
@@ -129,7 +129,7 @@ def _is_behind(target: str, prefix: str, blocks: int) -> bool:
 
 def _some(names: Iterable[str]) -> str:
     found = list(names)
-    listed = ", ".join(shown(name) for name in found[:_SHOWN])
+    listed = ", ".join(quoted(name) for name in found[:_SHOWN])
     return (
         f"the tensor {listed}" if len(found) == 1 else f"{len(found)} tensors ({listed}{' …' * (len(found) > _SHOWN)})"
     )

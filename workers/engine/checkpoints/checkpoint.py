@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
+from app.domain.config_limits import check_config_limits
+from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object, quoted
 from app.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.block_names import check_layer_count
 from workers.engine.checkpoints.own_head import has_own_head
 from workers.engine.checkpoints.safetensors_file import (
     SafetensorsHeader,
     TensorEntry,
-    load_json_object,
     read_header,
     refuse_lfs_pointer,
-    shown,
 )
 
 CONFIG_FILE = "config.json"
@@ -36,7 +36,7 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLED_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 _PIECE = 1 << 24  # bytes of a tensor that are compared at a time
-MAX_JSON_BYTES = 100_000_000  # config and index; the largest real index has a few megabytes
+MAX_JSON_BYTES = 100_000_000  # of an index; the largest real one has a few megabytes
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -88,18 +88,21 @@ class Checkpoint:
             raise BadCheckpoint(
                 f"{path.name} is not a folder; a checkpoint is a folder with {CONFIG_FILE} and weights."
             )
-        config = read_json_file(path / CONFIG_FILE, roots=roots)
+        config = read_json_file(path / CONFIG_FILE, roots=roots, limit=MAX_CONFIG_BYTES)
+        check_config_limits(config)
         files, listed = _weight_files(path, roots)
         headers = [read_header(path / name) for name in files]
         holders: dict[str, str] = {}
         for file, header in zip(files, headers, strict=True):
             for entry in header.tensors:
                 if entry.name in holders:
-                    raise BadCheckpoint(f"{file}: tensor {shown(entry.name)} stands in {holders[entry.name]} as well.")
+                    raise BadCheckpoint(f"{file}: tensor {quoted(entry.name)} stands in {holders[entry.name]} as well.")
                 holders[entry.name] = file
         for name, file in listed.items():
             if holders.get(name) != file:
-                raise BadCheckpoint(f"{INDEX_FILE}: tensor {shown(name)} is not in {shown(file)}, where it is listed.")
+                raise BadCheckpoint(
+                    f"{INDEX_FILE}: tensor {quoted(name)} is not in {quoted(file)}, where it is listed."
+                )
         if not holders:
             raise BadCheckpoint(f"{files[0]}: the file holds no tensors.")
         check_layer_count(holders, config)
@@ -139,7 +142,7 @@ class Checkpoint:
         dtype = TORCH_DTYPES.get(entry.dtype)
         if dtype is None:
             raise UnsupportedModel(
-                f"{header.path.name}: tensor {shown(name)} has dtype {entry.dtype}, which cannot be computed with."
+                f"{header.path.name}: tensor {quoted(name)} has dtype {entry.dtype}, which cannot be computed with."
             )
         if entry.nbytes == 0:
             return torch.empty(entry.shape, dtype=dtype)
@@ -169,10 +172,10 @@ class Checkpoint:
         try:
             return self._tensors[name]
         except KeyError:
-            raise BadCheckpoint(f"{self.path.name}: there is no tensor {shown(name)}.") from None
+            raise BadCheckpoint(f"{self.path.name}: there is no tensor {quoted(name)}.") from None
 
 
-def read_json_file(path: Path, *, roots: Sequence[Path] | None = None) -> dict[str, Any]:
+def read_json_file(path: Path, *, roots: Sequence[Path] | None = None, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Read a JSON object of a checkpoint.
 
     Raises:
@@ -181,14 +184,14 @@ def read_json_file(path: Path, *, roots: Sequence[Path] | None = None) -> dict[s
     check_inside(path, roots)
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_JSON_BYTES + 1)
+            raw = file.read(limit + 1)
     except FileNotFoundError:
         raise BadCheckpoint(f"{path.name} is missing from the folder {path.parent.name}.") from None
     except OSError as error:
         raise BadCheckpoint(f"{path.name}: the file cannot be read: {error.strerror}.") from error
     refuse_lfs_pointer(raw, path.name)
-    if len(raw) > MAX_JSON_BYTES:
-        raise BadCheckpoint(f"{path.name}: the file is over the limit of {MAX_JSON_BYTES} bytes.")
+    if len(raw) > limit:
+        raise BadCheckpoint(f"{path.name}: the file is over the limit of {limit} bytes.")
     return load_json_object(raw, path.name)
 
 
@@ -219,21 +222,31 @@ def _weight_files(path: Path, roots: Sequence[Path] | None) -> tuple[list[str], 
                 f"{path.name} has only pickled weights; weights must be safetensors or GGUF, so convert them first."
             )
         raise BadCheckpoint(f"{path.name} has neither {WEIGHTS_FILE} nor {INDEX_FILE}.")
-    listed = read_json_file(path / INDEX_FILE, roots=roots).get("weight_map")
+    listed = read_index(path / INDEX_FILE, roots=roots)
+    files = sorted(set(listed.values()))
+    for file in files:
+        check_inside(path / file, roots)
+        if not (path / file).is_file():
+            raise BadCheckpoint(f"{INDEX_FILE} lists the shard {quoted(file)}, which is missing.")
+    return files, listed
+
+
+def read_index(path: Path, *, roots: Sequence[Path] | None = None) -> dict[str, str]:
+    """Tensor → file, as the index at `path` lists them; each a name that may stand in the folder.
+
+    Raises:
+        BadCheckpoint: as `read_json_file`, or there is no list, or a name that leaves the folder.
+    """
+    listed = read_json_file(path, roots=roots).get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise BadCheckpoint(f"{INDEX_FILE} has no weight_map from tensors to files.")
     for name, file in listed.items():
         if not isinstance(file, str) or not _is_plain_name(file):
             raise BadCheckpoint(
-                f"{INDEX_FILE}: tensor {shown(name)} is listed in {shown(str(file))}, "
+                f"{INDEX_FILE}: tensor {quoted(name)} is listed in {quoted(str(file))}, "
                 "which is not the name of a safetensors file in this folder."
             )
-    files = sorted(set(listed.values()))
-    for file in files:
-        check_inside(path / file, roots)
-        if not (path / file).is_file():
-            raise BadCheckpoint(f"{INDEX_FILE} lists the shard {shown(file)}, which is missing.")
-    return files, listed
+    return listed
 
 
 def _is_plain_name(file: str) -> bool:
@@ -250,9 +263,9 @@ def _read_into(view: memoryview, path: Path, entry: TensorEntry) -> None:
             while done < entry.nbytes:
                 got = os.preadv(descriptor, [view[done : done + (1 << 30)]], entry.start + done)
                 if got == 0:
-                    raise BadCheckpoint(f"{path.name}: the file ends inside tensor {shown(entry.name)}.")
+                    raise BadCheckpoint(f"{path.name}: the file ends inside tensor {quoted(entry.name)}.")
                 done += got
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise BadCheckpoint(f"{path.name}: tensor {shown(entry.name)} cannot be read: {error.strerror}.") from error
+        raise BadCheckpoint(f"{path.name}: tensor {quoted(entry.name)} cannot be read: {error.strerror}.") from error

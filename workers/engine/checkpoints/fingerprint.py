@@ -79,11 +79,12 @@ def _of_content(checkpoint: Checkpoint, progress: Progress) -> str:
     for entry, file in tensors:
         _update(result, json.dumps([entry.name, entry.dtype, entry.shape]).encode())
         dtype = TORCH_DTYPES.get(entry.dtype)
-        looked_at = dtype is not None and dtype.is_floating_point and math.prod(entry.shape) > 1  # a number is a switch
+        if dtype is not None and (not dtype.is_floating_point or math.prod(entry.shape) == 1):
+            dtype = None  # whole numbers are finite, and a single number is a setting
         broken = 0
         for chunk in _chunks(file, entry):
             result.update(chunk)
-            if looked_at:
+            if dtype is not None:
                 broken += count_nonfinite(torch.frombuffer(chunk, dtype=dtype))
             done += len(chunk)
             progress(done, total, "bytes")

@@ -1,15 +1,15 @@
 """Whether weights are finite, asked before they turn every score and every loss into NaN.
 
-A NaN in one matrix makes all blocks score alike, and the ranking that comes out looks like one. So whoever reads all the
-bytes of a checkpoint anyway, as its fingerprint does, looks here too, and the job ends with the tensor's name.
+A NaN in one matrix makes all blocks score alike, and the ranking that comes out looks like one. So whoever reads all
+the bytes of a checkpoint anyway, as its fingerprint does, looks here too, and the job ends with the tensor's name.
 """
 
 from __future__ import annotations
 
 import torch
 
+from app.domain.foreign_json import quoted
 from app.errors import BadCheckpoint
-from workers.engine.checkpoints.safetensors_file import shown
 
 _CHUNK = 1 << 24  # elements looked at a time, so that a check needs little memory beside the tensor
 
@@ -31,7 +31,7 @@ def nonfinite(name: str, count: int) -> BadCheckpoint:
     """The error for a tensor of the original with `count` weights that are no finite numbers."""
     return BadCheckpoint.field(
         "/model",
-        f"The tensor {shown(name)} holds {count} NaN or infinite weight{'s' * (count > 1)}: the checkpoint is damaged, "
+        f"The tensor {quoted(name)} holds {count} NaN or infinite values: the checkpoint is damaged, "
         "or its training diverged.",
         value=name,
         expected="finite weights; no dtype mends such a checkpoint",

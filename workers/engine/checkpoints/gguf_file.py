@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from app.domain.foreign_json import quoted
 from app.errors import BadCheckpoint
-from workers.engine.checkpoints.safetensors_file import shown
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -204,7 +204,7 @@ class _Reader:
         for _ in range(self.count("keys", least_bytes=13, most=MAX_KEYS)):
             value = self.value()
             if value.key in values:
-                raise self.bad(f"the key {shown(value.key)} stands twice")
+                raise self.bad(f"the key {quoted(value.key)} stands twice")
             values[value.key] = value
         alignment = self.alignment(values)
         table = [self.tensor(alignment) for _ in range(tensor_count)]
@@ -215,17 +215,17 @@ class _Reader:
     def value(self) -> GgufValue:
         start = self.position
         key = self.string("a key")
-        kind = self.number("I", f"the type of {shown(key)}")
+        kind = self.number("I", f"the type of {quoted(key)}")
         if kind in SCALARS:
-            value: Any = self.number(SCALARS[kind], shown(key))
+            value: Any = self.number(SCALARS[kind], quoted(key))
             return GgufValue(key, kind, value, start, self.position)
         if kind == STRING:
-            text = self.string(shown(key))
+            text = self.string(quoted(key))
             return GgufValue(key, kind, text, start, self.position)
         if kind == ARRAY:
-            element, count, items = self.array(shown(key), depth=1)
+            element, count, items = self.array(quoted(key), depth=1)
             return GgufValue(key, kind, items, start, self.position, element, count)
-        raise self.bad(f"the key {shown(key)} has the unknown value type {kind}")
+        raise self.bad(f"the key {quoted(key)} has the unknown value type {kind}")
 
     def array(self, what: str, *, depth: int) -> tuple[int, int, list[Any] | None]:
         element = self.number("I", f"the element type of {what}")
@@ -254,13 +254,13 @@ class _Reader:
             return DEFAULT_ALIGNMENT
         size = found.value
         if type(size) is not int or not 1 <= size <= 1 << 20 or size & (size - 1):
-            raise self.bad(f"general.alignment is {shown(str(size))}, and a power of two is expected")
+            raise self.bad(f"general.alignment is {quoted(str(size))}, and a power of two is expected")
         return size
 
     def tensor(self, alignment: int) -> GgufTensor:
         """A row of the table; `start` is still relative to the data."""
         name = self.string("a tensor's name")
-        where = f"tensor {shown(name)}"
+        where = f"tensor {quoted(name)}"
         dimensions = self.number("I", where)
         if not 1 <= dimensions <= MAX_DIMENSIONS:
             raise self.bad(f"{where} has {dimensions} dimensions, and 1 to {MAX_DIMENSIONS} are expected")
@@ -288,7 +288,7 @@ class _Reader:
         result = []
         position = 0
         for tensor in sorted(table, key=lambda row: (row.start, row.nbytes)):
-            where = f"tensor {shown(tensor.name)}"
+            where = f"tensor {quoted(tensor.name)}"
             if tensor.name in names:
                 raise self.bad(f"{where} stands twice")
             names.add(tensor.name)

@@ -2,22 +2,25 @@
 
 A revision is resolved to its commit first; from then on a job names the commit, so that a push to the branch in
 the middle of a job changes nothing, and a commit that has been fetched whole is used without asking the hub again.
-Pickled weights are never downloaded. The endpoint and token are those of the hub's own settings (`HF_ENDPOINT`,
-`HF_TOKEN`); neither the token nor a signed address enters an error's text.
+Which files hold the weights is what their index says, and not what they are called. Pickled weights are never
+downloaded. The endpoint and token are those of the hub's own settings (`HF_ENDPOINT`, `HF_TOKEN`); neither the token
+nor a signed address enters an error's text.
 """
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -29,14 +32,15 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 
+from app.domain.foreign_json import quoted
 from app.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
-from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES
+from workers.engine.checkpoints.checkpoint import INDEX_FILE, PICKLED_SUFFIXES, WEIGHTS_FILE, read_index
 from workers.engine.progress import Progress, no_progress
 from workers.hub_token import fetching
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_S = 15.0
-_WANTED = (
+_BESIDE = (  # what goes along with the weights, which are named by their index
     "*.jinja",
     "*.json",
     "*.model",
@@ -47,8 +51,6 @@ _WANTED = (
     "USE_POLICY*",
     "additional_chat_templates/*.jinja",
     "merges.txt",
-    "model.safetensors",
-    "model-*.safetensors",
     "vocab.txt",
 )
 _CANNOT_CONNECT = (httpx2.TransportError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
@@ -79,15 +81,19 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
         with fetching():
             info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S)
         names = [sibling.rfilename for sibling in info.siblings or []]
-        wanted = _wanted(names, id)
         if info.sha is None or not _COMMIT.fullmatch(info.sha):
             raise Unavailable(f"The hub at {_host(endpoint)} did not say which commit '{id}' is at.")
         with fetching():
+            weights = _weights(
+                names,
+                id,
+                lambda: hf_hub_download(id, INDEX_FILE, revision=info.sha, cache_dir=cache, endpoint=endpoint),
+            )
             path = snapshot_download(
                 id,
                 revision=info.sha,
                 cache_dir=cache,
-                allow_patterns=wanted,
+                allow_patterns=[glob.escape(name) for name in names if name in weights or _is_beside(name)],
                 endpoint=endpoint,
                 tqdm_class=_bar(progress),
             )
@@ -122,20 +128,33 @@ def _cached(id: str, commit: str, cache: Path) -> Path | None:
             id,
             revision=commit,
             cache_dir=cache,
-            allow_patterns=list(_WANTED),
+            allow_patterns=list(_BESIDE),
             ignore_patterns=["*/*"],  # to the library, `*` crosses folders
             local_files_only=True,
         )
-    except (LocalEntryNotFoundError, HFValidationError):
+        held = [entry.name for entry in Path(folder).iterdir() if entry.is_file()]  # a link to a file that is there
+        whole = _weights(held, id, lambda: str(Path(folder) / INDEX_FILE)) <= set(held)
+    except (LocalEntryNotFoundError, HFValidationError, BadCheckpoint):
         return None
-    return Path(folder)
+    return Path(folder) if whole else None
 
 
-def _wanted(names: list[str], id: str) -> list[str]:
-    """The files of the repository to fetch, by name."""
-    wanted = [name for name in names if any(_matches(name, pattern) for pattern in _WANTED)]
-    if any(name.endswith(".safetensors") for name in wanted):
-        return wanted
+def _weights(names: list[str], id: str, index: Callable[[], str]) -> set[str]:
+    """The weight files among the `names` of a repository: the one file, or those that the index lists.
+
+    Args:
+        index: fetches the index, and says where it lies.
+
+    Raises:
+        BadCheckpoint: there are none that are safe, or one that the index lists is not there.
+    """
+    if WEIGHTS_FILE in names:
+        return {WEIGHTS_FILE}
+    if INDEX_FILE in names:
+        shards = set(read_index(Path(index())).values())
+        if absent := sorted(shards - set(names)):
+            raise BadCheckpoint(f"'{id}': {INDEX_FILE} lists the shard {quoted(absent[0])}, which is missing.")
+        return shards
     if any(Path(name).suffix in PICKLED_SUFFIXES for name in names):
         raise BadCheckpoint(f"'{id}' has only pickled weights; weights must be safetensors or GGUF.")
     if any(name.endswith(".gguf") for name in names):
@@ -143,6 +162,10 @@ def _wanted(names: list[str], id: str) -> list[str]:
             f"'{id}' has only GGUF files; download the one that you want, and name it as a local model."
         )
     raise BadCheckpoint(f"'{id}' has no weights: model.safetensors or its shards are expected.")
+
+
+def _is_beside(name: str) -> bool:
+    return any(_matches(name, pattern) for pattern in _BESIDE)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.domain.foreign_json import load_json_object, quoted
 from app.domain.lfs import LFS_EXPECTED, is_lfs_pointer, lfs_detail
 from app.errors import BadCheckpoint
 
@@ -151,39 +152,6 @@ def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str], *
     return len(raw).to_bytes(LENGTH_BYTES, "little") + raw
 
 
-def load_json_object(raw: bytes, what: str) -> dict[str, Any]:
-    """Parse a JSON object that may come from anyone; `what` opens the sentence of the error.
-
-    Raises:
-        BadCheckpoint: not UTF-8, not JSON, nested too deeply, not an object, or a key stands twice.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                raise BadCheckpoint(f"{what} has the key {shown(key)} twice.")
-            key.encode()  # half a surrogate pair is a ValueError here, not later when a header is written
-            if isinstance(value, str):
-                value.encode()
-            result[key] = value
-        return result
-
-    try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{what} is not valid JSON.") from error
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{what} is not a JSON object.")
-    return value
-
-
-def shown(name: str) -> str:
-    """A name out of a foreign file, made safe and short for a one-line message."""
-    text = name if len(name) <= 120 else name[:117] + "..."
-    return ascii(text) if not text.isprintable() else f"'{text}'"
-
-
 def _metadata(value: object, path: Path) -> dict[str, str]:
     if value is None:
         return {}
@@ -193,12 +161,12 @@ def _metadata(value: object, path: Path) -> dict[str, str]:
 
 
 def _entry(name: str, value: object, path: Path, data_start: int, file_bytes: int) -> TensorEntry:
-    where = f"{path.name}: tensor {shown(name)}"
+    where = f"{path.name}: tensor {quoted(name)}"
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
         raise BadCheckpoint(f"{where} is not described by exactly dtype, shape and data_offsets.")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        raise BadCheckpoint(f"{where} has the unknown dtype {shown(str(dtype))}.")
+        raise BadCheckpoint(f"{where} has the unknown dtype {quoted(str(dtype))}.")
     if not _is_naturals(shape):
         raise BadCheckpoint(f"{where} has a shape that is not a list of whole numbers.")
     if not _is_naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -227,10 +195,10 @@ def _check_cover(entries: list[TensorEntry], path: Path, data_start: int, file_b
     position = data_start
     for entry in entries:
         if entry.start < position:
-            raise BadCheckpoint(f"{path.name}: tensor {shown(entry.name)} overlaps the tensor before it.")
+            raise BadCheckpoint(f"{path.name}: tensor {quoted(entry.name)} overlaps the tensor before it.")
         if entry.start > position:
             raise BadCheckpoint(
-                f"{path.name}: {entry.start - position} bytes before tensor {shown(entry.name)} belong to no tensor."
+                f"{path.name}: {entry.start - position} bytes before tensor {quoted(entry.name)} belong to no tensor."
             )
         position = entry.end
     if position != file_bytes:

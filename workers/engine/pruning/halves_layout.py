@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
+from app.domain.foreign_json import quoted
 from app.domain.quantised import quantised_by
 from app.errors import FieldError, UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
@@ -33,7 +34,6 @@ from workers.engine.catching import Call
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import recipes_of, shapes_of
-from workers.engine.checkpoints.safetensors_file import shown
 from workers.engine.halves import HALVES_OF_A_BLOCK, Half
 from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.depth_config import QUANTIZER_KEYS
@@ -134,7 +134,7 @@ def _check_names(checkpoint: Checkpoint, block: nn.Module, architecture: Archite
         if number is not None and name.removeprefix(f"{prefix}{number}.").partition(".")[0] not in children:
             raise _refused(
                 architecture,
-                f"The checkpoint is quantised, and its tensor {shown(name)} is not named by a module of "
+                f"The checkpoint is quantised, and its tensor {quoted(name)} is not named by a module of "
                 f"{architecture.family}, so it is not known with which half of the block it goes.",
             )
 

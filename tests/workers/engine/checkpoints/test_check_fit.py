@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def edit_tensors(folder: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
+def edit_tensors(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> Path:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -275,3 +275,67 @@ def test_a_broken_gguf_leaves_nothing(
     with pytest.raises(BadCheckpoint, match="truncated"):
         resolve(LocalModel(source="local", path="tiny.gguf"), cache=tmp_path / "cache", roots=[tmp_path])
     assert [entry.suffix for entry in (tmp_path / "cache" / "gguf").iterdir()] == [".lock"]
+
+
+def in_shards(hub: Hub, sharded: Path, rename: Callable[[str], str]) -> None:
+    """Put the sharded model on the hub, its shards called otherwise."""
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    index["weight_map"] = {name: rename(file) for name, file in index["weight_map"].items()}
+    hub.files = {
+        rename(path.name) if path.suffix == ".safetensors" else path.name: path.read_bytes()
+        for path in sharded.iterdir()
+    }
+    hub.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    hub.files["model-00099-of-00099.safetensors"] = b"of another variant, and listed nowhere"
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        str,
+        lambda name: name.replace("model-", "model.safetensors-"),
+        lambda name: name.replace("model-", "weights[part]"),
+    ],
+)
+def test_shards_are_those_that_the_index_lists(
+    rename: Callable[[str], str], hub: Hub, sharded: Path, tmp_path: Path
+) -> None:
+    in_shards(hub, sharded, rename)
+    model = HubModel(source="hub", id="tiny/llama")
+    resolved = resolve(model, cache=tmp_path / "cache", roots=[])
+    assert resolved.fingerprint == fingerprint(sharded)
+    assert not (resolved.path / "model-00099-of-00099.safetensors").exists()
+    hub.failing = True
+    assert resolve(model.model_copy(update={"revision": COMMIT}), cache=tmp_path / "cache", roots=[]) == resolved
+
+
+def test_a_fetch_that_broke_off_between_shards_is_taken_up_again(hub: Hub, sharded: Path, tmp_path: Path) -> None:
+    in_shards(hub, sharded, str)
+    model = HubModel(source="hub", id="tiny/llama", revision=COMMIT)
+    first = resolve(model, cache=tmp_path / "cache", roots=[])
+    Checkpoint.open(first.path).files()[-1].unlink()
+    assert resolve(model, cache=tmp_path / "cache", roots=[]) == first
+
+
+def test_an_index_that_lists_what_the_hub_does_not_have(hub: Hub, sharded: Path, tmp_path: Path) -> None:
+    in_shards(hub, sharded, str)
+    gone = sorted(name for name in hub.files if name.startswith("model-00001"))[0]
+    del hub.files[gone]
+    with pytest.raises(BadCheckpoint, match=f"lists the shard '{gone}', which is missing"):
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_git_lfs_pointer_is_called_that(name: str, single: Path, tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'5e' * 32}\nsize 300000\n"
+    (single / name).write_text(pointer)
+    with pytest.raises(BadCheckpoint, match=f"{name} is a Git LFS pointer") as caught:
+        resolve(LocalModel(source="local", path="single"), cache=tmp_path / "cache", roots=[tmp_path])
+    assert caught.value.errors[0].pointer == "/model"
+    assert "git lfs pull" in str(caught.value.errors[0].expected)
+
+
+def test_a_gguf_file_that_is_a_pointer(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    with pytest.raises(BadCheckpoint, match="Git LFS pointer"):
+        resolve(LocalModel(source="local", path="m.gguf"), cache=tmp_path / "cache", roots=[tmp_path])
