@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +18,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BadCheckpoint
-from workers.engine.checkpoints.checkpoint import CONFIG_FILE, read_json_file
+from app.errors import BadCheckpoint, ServiceError
+from workers.engine.architectures.config import one_line
+from workers.engine.checkpoints.bare_folder import bare_folder
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.encoding import is_fault
 from workers.engine.pruning import modeling_secateur
@@ -32,25 +36,29 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
         BadCheckpoint: transformers cannot load it, or a tensor is missing.
         UnsupportedModel: it is quantised, and this machine has no kernels for it.
     """
-    written = read_json_file(path / CONFIG_FILE)
+    checkpoint = Checkpoint.open(path)
+    written = checkpoint.config
     refuse_uncomputable(written, pointer="/model", expected="weights that this worker has kernels for, such as bf16")
     if needs_loader(written):
         return _unpacked(_load_by_loader(path, device=device, dtype=dtype), written)
-    try:
+    with bare_folder(checkpoint) as folder, _told_as_broken():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
+            folder,
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadCheckpoint(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
-        raise BadCheckpoint(f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.")
+        raise BadCheckpoint.field(
+            "/model",
+            f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.",
+            value=missing[:5],
+            expected="a tensor for every parameter of the model",
+        )
     return _unpacked(model.eval().to(device), written)
 
 
@@ -76,11 +84,26 @@ def _unpacked(model: Any, written: dict[str, Any]) -> PreTrainedModel:
 
 def _load_by_loader(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A checkpoint whose blocks no config can say, by the file that is shipped with such."""
-    try:
+    with _told_as_broken():
         model: Any = modeling_secateur.load(path, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadCheckpoint(f"The checkpoint cannot be loaded: {_first_line(error)}") from error
     return cast(PreTrainedModel, model.to(device))
+
+
+@contextmanager
+def _told_as_broken() -> Iterator[None]:
+    """Whatever a family's class raises on a config or on weights that it cannot use, as a fault of the checkpoint."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, ServiceError):
+        raise
+    except Exception as error:
+        if "not enough memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
+            raise
+        raise BadCheckpoint.field(
+            "/model",
+            f"The checkpoint cannot be loaded: {one_line(error)}",
+            expected="config.json and weights that transformers loads",
+        ) from error
 
 
 def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:

@@ -6,6 +6,7 @@ here, from the config alone, with the reason: a sentence now is better than a wr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -64,6 +65,26 @@ _STATE_SPACE = frozenset(
 )
 
 
+# Entries of config.json that are of the machine which wrote it, or send the reader to other files.
+_NOT_OF_THE_MODEL = frozenset(
+    {
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "attn_implementation",
+        "auto_map",  # names code that never runs here
+        "configuration_files",
+        "experts_implementation",
+    }
+)
+
+
+def model_entries(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.json` without what says nothing of the model, in its own order."""
+    return {key: value for key, value in config.items() if key not in _NOT_OF_THE_MODEL}
+
+
 def unsupported(reason: str, *, model_type: Any) -> UnsupportedModel:
     """The error for a model that no method of the engine holds for; `reason` is a whole sentence."""
     return UnsupportedModel(reason, errors=[FieldError("/model", reason, model_type, _EXPECTED)])
@@ -81,6 +102,8 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise BadCheckpoint.field("/model", "config.json has no model_type.", value=model_type, expected=_EXPECTED)
+    if model_type == "mistral" and "layer_types" in config:
+        model_type = "ministral"  # as transformers reads it: Mistral's own class would have every block alike
     if model_type not in CONFIG_MAPPING:
         raise unsupported(
             f'The installed transformers does not know the model type "{model_type}", and code that comes with '
@@ -88,7 +111,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
             model_type=model_type,
         )
     check_config_limits(config)
-    entries = {key: value for key, value in config.items() if key != "model_type"}
+    entries = {key: value for key, value in model_entries(config).items() if key != "model_type"}
     try:
         loaded = AutoConfig.for_model(model_type, **entries)
         loaded.to_dict()  # not every entry is looked at before it is written again

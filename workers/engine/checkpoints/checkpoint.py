@@ -22,6 +22,7 @@ import torch
 from app.domain.config_limits import check_config_limits
 from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object, quoted
 from app.errors import BadCheckpoint, UnsupportedModel
+from workers.engine.architectures.config import model_entries
 from workers.engine.checkpoints.block_names import check_layer_count
 from workers.engine.checkpoints.own_head import has_own_head
 from workers.engine.checkpoints.safetensors_file import (
@@ -71,8 +72,9 @@ class Checkpoint:
         self.bytes_read = 0  # bytes of weights that `read` has fetched so far
         self._lock = Lock()
         self._tensors = {entry.name: (header, entry) for header in headers for entry in header.tensors}
-        # What config.json says, but for what the files contradict: a head of their own is not tied.
-        self.config = {**config, "tie_word_embeddings": False} if has_own_head(self, config) else config
+        # What config.json says of the model, but for what the files contradict: a head of their own is not tied.
+        plain = model_entries(config)
+        self.config = {**plain, "tie_word_embeddings": False} if has_own_head(self, plain) else plain
 
     @classmethod
     def open(cls, path: Path, *, roots: Sequence[Path] | None = None) -> Checkpoint:

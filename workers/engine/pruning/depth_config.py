@@ -22,7 +22,7 @@ from transformers import PretrainedConfig
 
 from app.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
-from workers.engine.architectures.config import as_config, layer_count
+from workers.engine.architectures.config import as_config, layer_count, model_entries
 from workers.engine.architectures.discovery import per_layer_lists, skeleton
 from workers.engine.architectures.registry import has_row
 from workers.engine.checkpoints.block_names import LAYER_COUNT_KEYS
@@ -59,9 +59,7 @@ def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Ar
         if full.get(key):
             raise UnsupportedModel(f"The model {what} ({key}), so no block can be dropped without changing the others.")
     numbers = {old: new for new, old in enumerate(keep)}
-    result = copy.deepcopy(dict(config))
-    result.pop("auto_map", None)  # names code that never runs here and is not copied
-
+    result = copy.deepcopy(model_entries(config))
     names = per_layer_lists(full, count, extra=architecture.per_layer_lists)
     kept_lists = {name: [full[name][old] for old in keep] for name in names}
     result.update(kept_lists)
