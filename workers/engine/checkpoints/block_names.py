@@ -36,6 +36,12 @@ def layer_count(config: Mapping[str, Any]) -> int | None:
     return None
 
 
+def prefix_and_block(name: str) -> tuple[str, int] | None:
+    """The prefix "model.layers." and 7 of "model.layers.7.mlp.up_proj.weight"; None of a name without a number."""
+    match = _BLOCK.match(name)
+    return (match[1], int(match[2])) if match else None
+
+
 def block_of(name: str, prefix: str) -> int | None:
     """The block that the tensor belongs to, or None where it lies outside the stack at `prefix`."""
     match = _BLOCK.match(name)

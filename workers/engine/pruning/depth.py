@@ -19,8 +19,9 @@ from pathlib import Path
 from app.errors import BadCheckpoint, InvalidInput
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
+from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
-from workers.engine.checkpoints.block_names import block_of, block_stacks
+from workers.engine.checkpoints.block_names import block_of, block_stacks, prefix_and_block
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint, read_json_file
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
@@ -29,7 +30,7 @@ from workers.engine.checkpoints.side_files import QUANTIZER_FILES, copy_side_fil
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.header_rewrite import NewName, write_renamed
-from workers.engine.pruning.module_names import renumber_module_names
+from workers.engine.pruning.module_names import module_names, renumber_module_names
 
 _PREDICTION = re.compile(r"(^|\.)mtp(_layers|_block)?\.")  # multi-token-prediction heads; they knew the whole model
 
@@ -67,7 +68,7 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
     keep = blocks_to_keep(count, drop)
     with new_folder(target) as folder, ThreadPoolExecutor(1) as executor:
         # The kernel copies without the interpreter's lock, so the new config is made and checked meanwhile.
-        config = executor.submit(keep_blocks, checkpoint.config, keep, architecture)
+        config = executor.submit(keep_blocks, checkpoint.config, keep, architecture, tensors=checkpoint.names())
 
         def check() -> None:
             if config.done():
@@ -75,7 +76,7 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
 
         write_renamed(checkpoint, folder, renumbering(prefix, keep), progress=progress, after_step=check)
         copy_side_files(source, folder)
-        renumber_quantizer_files(folder, architecture, keep)
+        renumber_quantizer_files(folder, checkpoint, architecture, keep)
         write_json(folder / CONFIG_FILE, config.result())
         pruned = Checkpoint.open(folder)
     return DepthPruned(
@@ -112,10 +113,31 @@ def blocks_to_keep(count: int, drop: Sequence[int]) -> list[int]:
 def stack_of(checkpoint: Checkpoint, architecture: Architecture) -> tuple[str, int]:
     """The prefix under which the file keeps its blocks, dot included, and how many the config declares."""
     stacks = block_stacks(checkpoint.names())
+    count = layer_count(as_config(checkpoint.config))
     for path in architecture.disk_prefixes:
         if f"{path}." in stacks:
-            return f"{path}.", layer_count(as_config(checkpoint.config))
+            return f"{path}.", count
+    if prefix := _renamed_stack(checkpoint, architecture):
+        return prefix, count
     raise BadCheckpoint(f"{checkpoint.path.name}: no tensors are named {architecture.blocks_prefix}.0.…")
+
+
+def _renamed_stack(checkpoint: Checkpoint, architecture: Architecture) -> str | None:
+    """The prefix of the blocks on disk where the family stores them under other names than its modules have."""
+    # Imported here: it brings the model classes along, which most families do without.
+    from workers.engine.checkpoints.names_on_disk import renamed, shapes_of
+
+    model = skeleton(as_config(checkpoint.config))
+    found = set()
+    for name, (target, _) in renamed(checkpoint.names(), model, shapes_of(model)).items():
+        block = block_of(target, f"{architecture.blocks_prefix}.")
+        if block is None:
+            continue
+        prefix, number = prefix_and_block(name) or ("", None)
+        if number != block:
+            return None
+        found.add(prefix)
+    return found.pop() if len(found) == 1 else None
 
 
 def renumbering(prefix: str, keep: Sequence[int]) -> Callable[[str], NewName]:
@@ -133,10 +155,12 @@ def renumbering(prefix: str, keep: Sequence[int]) -> Callable[[str], NewName]:
     return new_name
 
 
-def renumber_quantizer_files(folder: Path, architecture: Architecture, keep: Sequence[int]) -> None:
+def renumber_quantizer_files(
+    folder: Path, checkpoint: Checkpoint, architecture: Architecture, keep: Sequence[int]
+) -> None:
     """Some quantisers keep their settings in a file of their own; their module names follow the blocks too."""
     numbers = {old: new for new, old in enumerate(keep)}
-    stack = architecture.blocks_prefix.rpartition(".")[2]
     for name in QUANTIZER_FILES:
         if (folder / name).is_file():
-            write_json(folder / name, renumber_module_names(read_json_file(folder / name), stack, numbers))
+            modules = module_names(checkpoint.names(), architecture.disk_prefixes, numbers)
+            write_json(folder / name, renumber_module_names(read_json_file(folder / name), modules))

@@ -14,7 +14,7 @@ the copy of a small model. A test builds each of them with many patterns, to sho
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -26,7 +26,7 @@ from workers.engine.architectures.config import as_config, layer_count, model_en
 from workers.engine.architectures.discovery import per_layer_lists, skeleton
 from workers.engine.architectures.registry import has_row
 from workers.engine.checkpoints.block_names import LAYER_COUNT_KEYS
-from workers.engine.pruning.module_names import renumber_module_names
+from workers.engine.pruning.module_names import module_names, renumber_module_names
 
 QUANTIZER_KEYS = ("quantization_config", "compression_config")
 _PREDICTION_KEYS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_num_layers", "num_mtp_layers")
@@ -46,8 +46,13 @@ _BY_NUMBER = {
 _NUMBERING = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_idx")
 
 
-def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Architecture) -> dict[str, Any]:
+def keep_blocks(
+    config: Mapping[str, Any], keep: Sequence[int], architecture: Architecture, *, tensors: Collection[str] = ()
+) -> dict[str, Any]:
     """`config.json` of the model that keeps the blocks `keep`, ascending, and no others.
+
+    Args:
+        tensors: of the checkpoint, by name; what a quantiser's rules are matched against.
 
     Raises:
         UnsupportedModel: a kept block would work differently under its new number.
@@ -87,10 +92,9 @@ def keep_blocks(config: Mapping[str, Any], keep: Sequence[int], architecture: Ar
     for key in {architecture.layer_count_key, *LAYER_COUNT_KEYS}:
         if result.get(key) == count or key == architecture.layer_count_key:
             result[key] = len(keep)
-    stack = architecture.blocks_prefix.rpartition(".")[2]
     for key in QUANTIZER_KEYS:
         if key in result:
-            result[key] = renumber_module_names(result[key], stack, numbers)
+            result[key] = renumber_module_names(result[key], module_names(tensors, architecture.disk_prefixes, numbers))
 
     shorter = as_config(result)
     rebuilt = shorter.to_dict()

@@ -1,65 +1,301 @@
 """Renumber blocks wherever a quantiser's settings name modules.
 
 A quantised checkpoint says in its config which modules were left alone or treated differently
-(`"ignore": ["lm_head", "model.layers.3.mlp.gate"]`, `modules_to_not_convert`, GPTQ's `dynamic` patterns). After
-blocks were dropped these names must follow the blocks, or a full-precision layer is read as a quantised one.
+(`"ignore": ["lm_head", "re:.*layers\\.1\\d\\.mlp.*"]`, `modules_to_not_convert`, GPTQ's `dynamic` patterns). After
+blocks were dropped these rules must pick out the same modules under their new numbers, or a full-precision layer is
+read as a quantised one.
+
+What a rule picks out is found by matching it against the names of the checkpoint's modules, before and after. Each way
+in which loaders match a rule of that form is tried: by regular expression, by name, by part of a name. A rule is left
+as it is, gets another number in its text, or is written anew as the list of what it picked out, whichever is first to
+pick out the same modules in each of those ways; if none does, the checkpoint is refused.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 from app.errors import UnsupportedModel
 
 _GONE = object()  # the name of a module that was dropped
-_GENERIC = re.compile(r"\[0-9\][+*]?|\[\\d\][+*]?")  # stands for every number, so it need not change
+_WORDS = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+)*")  # a rule of words alone treats all blocks alike
+_EXPRESSION = re.compile(r"^(re:|[-+]:)")
+_META = re.compile(r"[\\*+?\[\](){}|^$]")
+_BY_NUMBER = re.compile(r"layer|block")
+_GLOBBING = ("modelopt", "quark")  # their loaders match by `*`
+
+Way = Callable[[str, str], bool]  # a rule and a module's name → whether the rule picks it out
 
 
-def renumber_module_names(settings: Any, stack: str, numbers: Mapping[int, int]) -> Any:
-    """A copy of `settings` in which every module name follows its block.
+@dataclass(frozen=True)
+class Modules:
+    """The modules of a checkpoint before blocks are dropped, by their full names, and what becomes of the blocks."""
 
-    List elements, and dict entries, that name a dropped block are left out. Names may be plain, or regular
-    expressions with escaped dots and one block's number.
+    names: Collection[str]
+    prefixes: tuple[str, ...]  # of the stack of blocks, such as "model.layers"; on disk and in memory
+    numbers: Mapping[int, int]  # old number → new number of each kept block
+
+    def new_name(self, name: str) -> str | None:
+        """What a module is called once blocks were dropped; None where it goes."""
+        parts = self.parts(name)
+        if parts is None:
+            return name
+        prefix, number, rest = parts
+        return f"{prefix}.{self.numbers[number]}{rest}" if number in self.numbers else None
+
+    def parts(self, name: str) -> tuple[str, int, str] | None:
+        """Prefix, block and rest of a name within the blocks; the rest begins with a dot, or is empty."""
+        for prefix in self.prefixes:
+            if name.startswith(f"{prefix}."):
+                number, dot, rest = name[len(prefix) + 1 :].partition(".")
+                if number.isdecimal():
+                    return prefix, int(number), dot + rest
+        return None
+
+    @cached_property
+    def after(self) -> dict[str, str]:
+        """Old name → new name of every module that stays."""
+        return {name: new for name in self.names if (new := self.new_name(name)) is not None}
+
+
+def module_names(tensors: Collection[str], prefixes: Sequence[str], numbers: Mapping[int, int]) -> Modules:
+    """The modules whose tensors a checkpoint stores, and all modules around them.
+
+    Args:
+        tensors: names on disk.
+        prefixes: of the stack of blocks: the one on disk first, then those that modules have in memory.
+        numbers: as in `Modules`.
+    """
+    on_disk = {name.rpartition(".")[0] for name in tensors}
+    modules = set(on_disk)
+    for name in on_disk:
+        parts = name.split(".")
+        modules.update(".".join(parts[:count]) for count in range(1, len(parts)))
+    first = f"{prefixes[0]}."
+    for prefix in prefixes[1:]:
+        modules.update(f"{prefix}.{name.removeprefix(first)}" for name in on_disk if name.startswith(first))
+    return Modules(sorted(modules - {""}), tuple(prefixes), numbers)
+
+
+def renumber_module_names(settings: Any, modules: Modules) -> Any:
+    """A copy of `settings` in which every rule picks out the modules that it did, under their new numbers.
+
+    List elements, and dict entries, that pick out modules of dropped blocks alone are left out.
 
     Args:
         settings: JSON values, however nested.
-        stack: the last part of the blocks' module path, such as "layers" of "model.layers".
-        numbers: old number → new number of each kept block.
 
     Raises:
-        UnsupportedModel: a regular expression picks out blocks by a set of numbers.
+        UnsupportedModel: a rule cannot be written for the new numbers.
     """
-    result = _renumber(settings, re.escape(stack), numbers)
-    return None if result is _GONE else result
+    method = settings.get("quant_method") if isinstance(settings, Mapping) else None
+    return _renumber(settings, _Rules(modules, method), "")
 
 
-def _renumber(value: Any, stack: str, numbers: Mapping[int, int]) -> Any:
-    if isinstance(value, str):
-        return _name(value, stack, numbers)
+def _renumber(value: Any, rules: _Rules, key: str) -> Any:
     if isinstance(value, list):
-        items = [_renumber(item, stack, numbers) for item in value]
-        return [item for item in items if item is not _GONE]
+        if _BY_NUMBER.search(key) and "size" not in key and value and rules.are_blocks(value):
+            raise rules.refused(key)
+        items: list[Any] = []
+        for item in value:
+            items += rules.new(item) if isinstance(item, str) else [_renumber(item, rules, key)]
+        return items
     if isinstance(value, dict):
+        if _BY_NUMBER.search(key) and value and all(name.isdecimal() for name in value):
+            raise rules.refused(key)
         result = {}
-        for key, item in value.items():
-            new_key, new_item = _name(key, stack, numbers), _renumber(item, stack, numbers)
-            if new_key is not _GONE and new_item is not _GONE:
-                result[new_key] = new_item
+        for name, item in value.items():
+            inner = _renumber(item, rules, name)
+            if inner is not _GONE:
+                result.update(dict.fromkeys(rules.new(name), inner))
         return result
+    if isinstance(value, str):
+        found = rules.in_text(value)
+        return _GONE if found is None else found
     return value
 
 
-def _name(name: str, stack: str, numbers: Mapping[int, int]) -> Any:
-    found = re.search(rf"(?:^|[^A-Za-z0-9_]){stack}\\*\.(\d+)(?![0-9])", name)
-    if found:
-        new = numbers.get(int(found[1]))
-        return _GONE if new is None else name[: found.start(1)] + str(new) + name[found.end(1) :]
-    chosen = re.search(rf"(?:^|[^A-Za-z0-9_]){stack}\\*\.([\[(].*)", name)
-    if chosen and re.search(r"\d", _GENERIC.sub("", chosen[1]).split(".")[0]):
-        raise UnsupportedModel(
-            f"The quantisation settings pick blocks by the pattern {name!r}, which cannot be renumbered; "
-            "write the modules out one by one."
+class _Rules:
+    """Rules of one format of settings, held against the modules of one checkpoint."""
+
+    def __init__(self, modules: Modules, method: Any) -> None:
+        self._modules = modules
+        self._method = method
+        self._stack = "|".join(sorted({re.escape(prefix.rpartition(".")[2]) for prefix in modules.prefixes}))
+
+    def new(self, rule: str) -> list[str]:
+        """What stands in place of `rule`: itself, others, or nothing.
+
+        Raises:
+            UnsupportedModel: nothing picks out the same modules.
+        """
+        if _WORDS.fullmatch(rule) or rule.isdecimal():
+            return [rule]
+        ways = _ways(rule, self._method)
+        names = self._modules.names
+        before = [{name for name in names if way(rule, name)} for way in ways]
+        if not any(before):  # modules that the files have under no such name: what is left is the text
+            text = self.in_text(rule)
+            return [] if text is None else [text]
+        after = self._modules.after
+        expected = [{after[name] for name in found if name in after} for found in before]
+        if not any(expected):
+            return []
+        new_names = set(after.values())
+        for candidate in self._candidates(rule, before):
+            found = [{name for name in new_names if any(way(one, name) for one in candidate)} for way in ways]
+            if found == expected:
+                return candidate
+        raise self.refused(rule)
+
+    def in_text(self, rule: str) -> str | None:
+        """The rule with the number behind the stack's name replaced, if it has one; None where that block is gone."""
+        found = re.search(rf"(?:^|[^A-Za-z0-9_])(?:{self._stack})\\*\.(\d+)(?:(?=\\\.)|(?![0-9\\\[(*+?{{|]))", rule)
+        if found is None:
+            chosen = re.search(rf"(?:^|[^A-Za-z0-9_])(?:{self._stack})\\*\.([\[(\\].*)", rule)
+            if chosen and re.search(r"\d", re.sub(r"\[0-9\]|\[\\d\]|\\d", "", chosen[1]).split(".")[0]):
+                raise self.refused(rule)
+            return rule
+        new = self._modules.numbers.get(int(found[1]))
+        return None if new is None else rule[: found.start(1)] + str(new) + rule[found.end(1) :]
+
+    def are_blocks(self, values: Sequence[Any]) -> bool:
+        """Whether a list could be one of block numbers."""
+        count = 1 + max(self._modules.numbers, default=0)
+        return all(type(value) is int and 0 <= value < count for value in values)
+
+    def refused(self, rule: str) -> UnsupportedModel:
+        return UnsupportedModel.field(
+            "/model",
+            f"The quantisation settings pick out modules by {rule!r}, which cannot be written for the new numbers of "
+            "the blocks.",
+            value=rule,
+            expected="settings that name the modules one by one",
         )
-    return name
+
+    def _candidates(self, rule: str, before: Sequence[Collection[str]]) -> Iterator[list[str]]:
+        """Rules that may pick out the same, the plainest first."""
+        yield [rule]
+        blocks = {parts[1] for found in before for name in found if (parts := self._modules.parts(name))}
+        kept = [str(self._modules.numbers[block]) for block in sorted(blocks) if block in self._modules.numbers]
+        for literal in re.finditer(r"(?<![0-9])\d+(?![0-9])", rule):
+            if {int(literal[0])} == blocks and kept:
+                yield [rule[: literal.start()] + kept[0] + rule[literal.end() :]]
+        marked = _EXPRESSION.match(rule)
+        for found in before:
+            if marked or (_META.search(rule) and _globs not in _ways(rule, self._method)):
+                yield self._as_expression(found, marked[0] if marked else "")
+            else:
+                yield self._as_names(found, globs=_globs in _ways(rule, self._method))
+
+    def _as_names(self, found: Collection[str], *, globs: bool) -> list[str]:
+        """The modules `found` under their new names, one by one."""
+        outside, groups = self._grouped(found)
+        names = outside
+        for (prefix, rests), numbers in groups.items():
+            for path in (f"{prefix}.{number}{rest}" for number in numbers for rest in rests):
+                root = path.removesuffix(_BELOW)
+                names += [root, path] if globs and path != root else [root]
+        return names
+
+    def _as_expression(self, found: Collection[str], mark: str) -> list[str]:
+        """The same as one regular expression with `mark` before it."""
+        outside, groups = self._grouped(found)
+        texts = [re.escape(name) for name in outside]
+        for (prefix, rests), numbers in groups.items():
+            below = [re.escape(rest.removesuffix(_BELOW)) + (r"(?:\..*)?" * rest.endswith(_BELOW)) for rest in rests]
+            texts.append(f"{re.escape(prefix)}\\.{_either(list(map(str, numbers)))}{_either(below)}")
+        return [f"{mark}{_either(texts)}$"]
+
+    def _grouped(self, found: Collection[str]) -> tuple[list[str], dict[tuple[str, tuple[str, ...]], list[int]]]:
+        """New names outside the blocks; and prefix and roots within a block → the blocks of which these are picked."""
+        by_block: dict[tuple[str, int], set[str]] = {}
+        everything: dict[tuple[str, int], set[str]] = {}
+        outside = []
+        for old, new in self._modules.after.items():
+            parts = self._modules.parts(new)
+            if parts is None:
+                outside += [new] * (old in found)
+                continue
+            everything.setdefault(parts[:2], set()).add(parts[2])
+            if old in found:
+                by_block.setdefault(parts[:2], set()).add(parts[2])
+        groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        for place, rests in sorted(by_block.items()):
+            groups.setdefault((place[0], _trees(rests, everything[place])), []).append(place[1])
+        return outside, groups
+
+
+_BELOW = ".*"  # a module with all that is in it
+
+
+def _trees(picked: Collection[str], everything: Collection[str]) -> tuple[str, ...]:
+    """The fewest roots whose trees make up `picked`: a root ends in `_BELOW` where all below it was picked out."""
+    roots: list[str] = []
+    for rest in sorted(picked):
+        if any(root.endswith(_BELOW) and rest.startswith(root.removesuffix(_BELOW) + ".") for root in roots):
+            continue
+        below = [name for name in everything if name.startswith(rest + ".")]
+        roots.append(rest + _BELOW if all(name in picked for name in below) else rest)
+    return tuple(roots)
+
+
+def _either(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else "(?:" + "|".join(texts) + ")"
+
+
+def _ways(rule: str, method: Any) -> list[Way]:
+    """How loaders of the format match such a rule against a module's name."""
+    if _EXPRESSION.match(rule):
+        if rule.startswith("re:") and method != "compressed-tensors":
+            return [_matches, _matches_whole]
+        return [_matches]
+    if method == "compressed-tensors":
+        return [_is]
+    if method in _GLOBBING or not _compiles(rule):
+        return [_globs]
+    return [_converts, _matches] if _META.search(rule) else [_converts, _contains]
+
+
+def _matches(rule: str, name: str) -> bool:
+    """compressed-tensors' `re:`, GPTQ's `-:` and `+:`."""
+    return _search(rf"(?:{_EXPRESSION.sub('', rule)})", name)
+
+
+def _matches_whole(rule: str, name: str) -> bool:
+    return _search(rf"(?:{_EXPRESSION.sub('', rule)})\Z", name)
+
+
+def _converts(rule: str, name: str) -> bool:
+    """`should_convert_module` of transformers: from the beginning to the end of a module's name, or an ending."""
+    return name.endswith(rule) or _search(rf"(?:{rule})(?:(?<=\.)|(?=\.|$))", name)
+
+
+def _is(rule: str, name: str) -> bool:
+    return rule == name
+
+
+def _contains(rule: str, name: str) -> bool:
+    return rule in name
+
+
+def _globs(rule: str, name: str) -> bool:
+    return fnmatch.fnmatchcase(name, rule)
+
+
+def _search(expression: str, name: str) -> bool:
+    return _compiles(expression) and re.match(expression, name) is not None
+
+
+@cache
+def _compiles(expression: str) -> bool:
+    try:
+        re.compile(expression)
+    except re.error:
+        return False
+    return True

@@ -77,7 +77,9 @@ def prune_sub_block(
         done = prune_depth(source, target, drop=dropped, progress=progress)
         return SubBlockPruned(removed=removed, needs_loader=False, **vars(done))
     keep = [block for block in range(count) if block not in dropped]
-    whole = keep_blocks(checkpoint.config, keep, layout.architecture) if dropped else checkpoint.config
+    whole = checkpoint.config
+    if dropped:
+        whole = keep_blocks(checkpoint.config, keep, layout.architecture, tensors=checkpoint.names())
     renumbered = renumbering(prefix, keep)
 
     def new_name(name: str) -> NewName:
@@ -86,7 +88,7 @@ def prune_sub_block(
     with new_folder(target) as folder:
         write_renamed(checkpoint, folder, new_name, progress=progress)
         copy_side_files(source, folder)
-        renumber_quantizer_files(folder, layout.architecture, keep)
+        renumber_quantizer_files(folder, checkpoint, layout.architecture, keep)
         write_json(folder / CONFIG_FILE, _config(whole, keep, single, layout))
         add_loader(folder)
         pruned = Checkpoint.open(folder)

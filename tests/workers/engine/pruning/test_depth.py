@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from app.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
 from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
@@ -347,6 +347,22 @@ def test_no_model_class_is_imported_where_none_is_built(make_model: Make, save_m
     )
     output = subprocess.check_output([sys.executable, "-c", script, str(tmp_path), *DENSE], text=True)
     assert output.strip() == "[]"
+
+
+def test_a_family_whose_names_on_disk_are_not_those_of_its_modules(
+    save_model: Callable[..., Path], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("exaone", num_hidden_layers=5, vocab_size=96, **sizes)
+    model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # no annotations
+    source = save_model(model.eval())
+    assert any(name.startswith("transformer.h.4.") for name in Checkpoint.open(source).names())
+    done = prune_depth(source, tmp_path / "pruned", drop=[1, 3])
+    assert done.kept == [0, 2, 4]
+    assert done.parameters_after < done.parameters_before
+    pruned: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
+    with torch.no_grad(), bypassed(model, [1, 3]):
+        assert torch.equal(pruned(make_ids(), use_cache=False).logits, model(make_ids(), use_cache=False).logits)
 
 
 def test_resident_memory_stays_flat(tmp_path: Path) -> None:
