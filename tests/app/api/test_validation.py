@@ -295,7 +295,7 @@ def test_pickled_weights_are_refused(client: TestClient, model_root: Path, name:
     ("config", "slug", "words"),
     [
         (None, "bad-checkpoint", "no config.json"),
-        ("{", "bad-checkpoint", "cannot be read"),
+        ("{", "bad-checkpoint", "not valid JSON"),
         ("[]", "bad-checkpoint", "not a JSON object"),
         (" " * 1_000_001, "bad-checkpoint", "at most 1000000"),
         (

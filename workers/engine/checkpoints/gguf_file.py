@@ -125,7 +125,7 @@ def read_list(header: GgufHeader, key: str) -> list[Any]:
     found = header.values.get(key)
     name = header.path.name
     if found is None or found.kind != ARRAY:
-        raise BadCheckpoint(f"{name}: the key {shown(key)} is missing or no array.")
+        raise BadCheckpoint(f"{name}: the key {quoted(key)} is missing or no array.")
     if isinstance(found.value, list):
         return list(found.value)
     with header.path.open("rb") as file:
@@ -135,7 +135,7 @@ def read_list(header: GgufHeader, key: str) -> list[Any]:
     if found.element in SCALARS:
         return list(struct.unpack_from(f"<{found.count}{SCALARS[found.element]}", raw, at))
     if found.element != STRING:
-        raise BadCheckpoint(f"{name}: the key {shown(key)} is an array of neither numbers nor strings.")
+        raise BadCheckpoint(f"{name}: the key {quoted(key)} is an array of neither numbers nor strings.")
     strings = []
     for _ in range(found.count or 0):
         (length,) = struct.unpack_from("<Q", raw, at)
@@ -144,7 +144,7 @@ def read_list(header: GgufHeader, key: str) -> list[Any]:
     try:
         return [string.decode("utf-8") for string in strings]
     except UnicodeDecodeError:
-        raise BadCheckpoint(f"{name}: the key {shown(key)} has an element that is not UTF-8.") from None
+        raise BadCheckpoint(f"{name}: the key {quoted(key)} has an element that is not UTF-8.") from None
 
 
 def encode_string(text: str) -> bytes:

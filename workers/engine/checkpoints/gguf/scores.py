@@ -12,9 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from app.domain.foreign_json import quoted
 from workers.engine.checkpoints.gguf.runs import cut_alike
 from workers.engine.checkpoints.gguf.source import Source
-from workers.engine.checkpoints.safetensors_file import shown
 
 _MADE = (0, 1, 5)  # types of tokens that merges make: undefined, normal and unused ones
 
@@ -72,7 +72,7 @@ def _check_tied(
     for token, other in rivals:
         if len(set(token + other)) > 1:
             raise source.unsupported(
-                f"the tokens {shown(token)} and {shown(other)} have one score and compete for the same neighbours"
+                f"the tokens {quoted(token)} and {quoted(other)} have one score and compete for the same neighbours"
             )
         letters.add(token[0])
     for letter in letters:
@@ -85,4 +85,4 @@ def _check_tied(
         by_place = {(len(left), len(right)): float(place) for place, (left, right) in enumerate(runs)}
         by_score = {(len(left), len(right)): -score_of[left + right] for left, right in runs}
         if not cut_alike(by_place, by_score):
-            raise source.unsupported(f"runs of {shown(letter)} are cut by scores as no list of merges cuts them")
+            raise source.unsupported(f"runs of {quoted(letter)} are cut by scores as no list of merges cuts them")

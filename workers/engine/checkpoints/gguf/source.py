@@ -18,9 +18,9 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 from torch import Tensor
 
+from app.domain.foreign_json import quoted
 from app.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufHeader, GgufTensor, read_list
-from workers.engine.checkpoints.safetensors_file import shown
 
 # Keys under the architecture's name that change nothing, whatever they say.
 WITHOUT_EFFECT = frozenset(
@@ -139,7 +139,7 @@ class Source:
         return value
 
     def _named(self, key: str) -> str:
-        return shown(f"{self.architecture}.{key}")
+        return quoted(f"{self.architecture}.{key}")
 
     # --- tensors ----------------------------------------------------------------------------------------------------
 
@@ -176,13 +176,13 @@ class Source:
         tensor = self._tensor(name)
         self.read_tensors.add(name)
         if not _can_be_read(tensor.kind):
-            raise self.unsupported(f"the type {tensor.type_name} of {shown(name)} cannot be read")
+            raise self.unsupported(f"the type {tensor.type_name} of {quoted(name)} cannot be read")
         return torch.empty(tuple(reversed(tensor.shape)), device="meta")
 
     def _tensor(self, name: str) -> GgufTensor:
         found = self.tensors.get(name)
         if found is None:
-            raise self.bad(f"the tensor {shown(name)} is missing, which a {self.architecture} model needs")
+            raise self.bad(f"the tensor {quoted(name)} is missing, which a {self.architecture} model needs")
         return found
 
     # --- the account ------------------------------------------------------------------------------------------------
@@ -201,13 +201,13 @@ class Source:
             if key.startswith(prefix) and (part in WITHOUT_EFFECT or _is_neutral(value.value, NEUTRAL.get(part, ()))):
                 continue
             raise self.unsupported(
-                f"the key {shown(key)} says something about the model that is not known here for {self.architecture}"
+                f"the key {quoted(key)} says something about the model that is not known here for {self.architecture}"
             )
         left = [name for name in self.tensors if name not in self.read_tensors]
         if left:
             more = f", and {len(left) - 1} more," if len(left) > 1 else ""
             raise self.unsupported(
-                f"the tensor {shown(left[0])}{more} has no place in a {self.architecture} model here"
+                f"the tensor {quoted(left[0])}{more} has no place in a {self.architecture} model here"
             )
 
     def bad(self, sentence: str) -> BadCheckpoint:

@@ -16,10 +16,10 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from app.domain.foreign_json import quoted
 from workers.engine.checkpoints.gguf.cuts import CUTS
 from workers.engine.checkpoints.gguf.scores import merges_of_scores
 from workers.engine.checkpoints.gguf.source import Source
-from workers.engine.checkpoints.safetensors_file import shown
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types
 PREFIX = "tokenizer.ggml."
@@ -55,7 +55,7 @@ def read_tokenizer(source: Source) -> Read:
     tokens, types = _tokens(source)
     builders: dict[Any, Any] = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
-        raise source.unsupported(f"the tokenizer is of the kind {shown(str(kind))}, and gpt2 and llama are known here")
+        raise source.unsupported(f"the tokenizer is of the kind {quoted(str(kind))}, and gpt2 and llama are known here")
     raw, begins, defaults = builders[kind](source, tokens, types)
     ids = {
         name: number
@@ -119,7 +119,7 @@ def check_reload(source: Source, read: Read, config: Any) -> None:
     if not same or len(loaded) != len(built):
         raise source.unsupported(
             f"transformers reads the tokenizer of every {config.model_type} model as a {type(loaded).__name__}, which "
-            f"cuts text otherwise than the file says ({shown(str(source.raw(f'{PREFIX}pre')))})"
+            f"cuts text otherwise than the file says ({quoted(str(source.raw(f'{PREFIX}pre')))})"
         )
 
 
@@ -139,7 +139,7 @@ def _tokens(source: Source) -> tuple[list[str], list[int]]:
     if len(set(tokens)) != len(tokens):
         seen: set[str] = set()
         twice = next(token for token in tokens if token in seen or seen.add(token))  # type: ignore[func-returns-value]
-        raise source.bad(f"the token {shown(twice)} stands twice")
+        raise source.bad(f"the token {quoted(twice)} stands twice")
     types = source.array(f"{PREFIX}token_type") or [NORMAL] * len(tokens)
     if len(types) != len(tokens):
         raise source.bad(f"there are {len(tokens)} tokens and {len(types)} types of tokens")
@@ -153,7 +153,7 @@ def _byte_level(source: Source, tokens: list[str], types: list[int]) -> tuple[To
     name = source.raw(f"{PREFIX}pre")
     cut = CUTS.get(name) if isinstance(name, str) else None
     if cut is None:
-        said = "does not say" if name is None else f"says {shown(str(name))}, which is not known here, of"
+        said = "does not say" if name is None else f"says {quoted(str(name))}, which is not known here, of"
         raise source.unsupported(f"the key 'tokenizer.ggml.pre' {said} how text is cut")
     for flag in ("add_space_prefix", "remove_extra_whitespaces"):
         if source.raw(f"{PREFIX}{flag}") not in (None, False):
@@ -166,7 +166,7 @@ def _byte_level(source: Source, tokens: list[str], types: list[int]) -> tuple[To
     vocabulary = {token: number for number, token in enumerate(tokens)}
     lost = next((p for p in pairs if any(part not in vocabulary for part in (*p, "".join(p)))), None)
     if lost is not None:
-        raise source.bad(f"the merge {shown(' '.join(lost))} is not of the tokens")
+        raise source.bad(f"the merge {quoted(' '.join(lost))} is not of the tokens")
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=cut.whole_words))
     raw.pre_tokenizer = cut.pre_tokenizer()
     if cut.composed:
@@ -201,7 +201,7 @@ def _number(source: Source, name: str, tokens: list[str]) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < len(tokens):
-        raise source.bad(f"the key 'tokenizer.ggml.{name}' is {shown(str(value))}, and there are {len(tokens)} tokens")
+        raise source.bad(f"the key 'tokenizer.ggml.{name}' is {quoted(str(value))}, and there are {len(tokens)} tokens")
     return value
 
 
@@ -226,7 +226,7 @@ def _add_special(raw: Tokenizer, source: Source, tokens: list[str], types: list[
         elif kind == USER_DEFINED:
             plain.append(AddedToken(token, normalized=False, special=False))
         elif kind not in (0, NORMAL, UNUSED, BYTE):
-            raise source.bad(f"the token {shown(token)} is of the unknown type {kind}")
+            raise source.bad(f"the token {quoted(token)} is of the unknown type {kind}")
     raw.add_special_tokens(special)
     raw.add_tokens(plain)
 

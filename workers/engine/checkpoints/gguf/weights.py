@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from app.domain.foreign_json import quoted
 from app.errors import UnsupportedModel
 from workers.engine.checkpoints.gguf.family import Family
 from workers.engine.checkpoints.gguf.rules import Rule, Weight
 from workers.engine.checkpoints.gguf.source import Source
-from workers.engine.checkpoints.safetensors_file import shown
 
 _NUMBERED = re.compile(r"\.\d+$")
 
@@ -80,7 +80,7 @@ def _make(
         module, kind = inner, "weight"
     rule = _rule(rules, module)
     if rule is None:
-        raise source.unsupported(f"no tensor is known here that makes the weight {shown(name)}")
+        raise source.unsupported(f"no tensor is known here that makes the weight {quoted(name)}")
     if (
         kind == "bias"
         and module in family.bias_may_be_zero
