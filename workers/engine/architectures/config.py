@@ -6,6 +6,7 @@ here, from the config alone, with the reason: a sentence now is better than a wr
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -113,15 +114,33 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
     check_config_limits(config)
     entries = {key: value for key, value in model_entries(config).items() if key != "model_type"}
     try:
-        loaded = AutoConfig.for_model(model_type, **entries)
-        loaded.to_dict()  # not every entry is looked at before it is written again
+        return _loaded(model_type, entries)
     except Exception as error:  # each config class validates in its own way and raises its own kind
+        key = _culprit(model_type, entries)
+        which = "" if key is None else f", by its entry {key}"
         raise BadCheckpoint.field(
-            "/model", f"config.json is not a valid {model_type} config: {one_line(error)}", value=model_type
+            "/model",
+            f"config.json is not a valid {model_type} config{which}: {one_line(error)}",
+            value=model_type if key is None else entries[key],
+            expected=f"values that the {model_type} config of transformers takes",
         ) from error
-    if not isinstance(loaded, PretrainedConfig):
-        raise BadCheckpoint.field("/model", f"config.json is not a valid {model_type} config.")
+
+
+def _loaded(model_type: str, entries: Mapping[str, Any]) -> PretrainedConfig:
+    loaded: PretrainedConfig = AutoConfig.for_model(model_type, **copy.deepcopy(dict(entries)))
+    loaded.to_dict()  # not every entry is looked at before it is written again
     return loaded
+
+
+def _culprit(model_type: str, entries: Mapping[str, Any]) -> str | None:
+    """The entry without which the config would be valid; None where no single one is to blame."""
+    for key in entries:
+        try:
+            _loaded(model_type, {name: value for name, value in entries.items() if name != key})
+        except Exception:  # as above
+            continue
+        return key
+    return None
 
 
 def one_line(error: Exception) -> str:

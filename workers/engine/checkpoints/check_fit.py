@@ -12,12 +12,13 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
+import torch
 from transformers import PreTrainedModel
 
 from app.domain.foreign_json import quoted
 from app.domain.quantised import quantised_by
 from app.errors import BadCheckpoint
-from workers.engine.architectures.config import as_config
+from workers.engine.architectures.config import as_config, one_line
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of, is_beside_language
@@ -31,10 +32,11 @@ _SHOWN = 5
 
 
 def check_fit(checkpoint: Checkpoint) -> None:
-    """Hold every tensor of the checkpoint against the model that its config describes.
+    """Hold every tensor of the checkpoint against the model that its config describes, and see that it runs.
 
     Raises:
-        BadCheckpoint: a tensor is missing, stands twice, is unknown to the model or has another shape.
+        BadCheckpoint: a tensor is missing, stands twice, is unknown to the model or has another shape; or the config's
+            values do not go together.
         UnsupportedModel: as `architecture_of`.
     """
     architecture = architecture_of(checkpoint.config)
@@ -72,6 +74,25 @@ def check_fit(checkpoint: Checkpoint) -> None:
             f"The checkpoint has {_some(unknown)}, which the {config.model_type} model of config.json does not have.",
             unknown,
             "a config.json that describes all tensors of the checkpoint",
+        )
+    _check_forward(model)
+
+
+def _check_forward(model: PreTrainedModel) -> None:
+    """Run the model without weights on three tokens: shapes that do not go together and values of a wrong type show."""
+    ids = torch.zeros((1, 3), dtype=torch.long, device="meta")
+    try:
+        with torch.no_grad():
+            model.train(False)(input_ids=ids)
+    except NotImplementedError:  # mixtures of experts look at the values of their routers, and there are none
+        return
+    except Exception as error:
+        if "meta" in str(error).lower():
+            return
+        _refuse(
+            f"A {model.config.model_type} model with this config.json cannot be run: {one_line(error)}",
+            model.config.model_type,
+            "sizes and settings that fit together",
         )
 
 

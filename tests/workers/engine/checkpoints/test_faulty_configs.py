@@ -1,0 +1,129 @@
+"""Faults in a config.json, one at a time: each is told as the model's, or does no harm; none breaks a stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from app.errors import InvalidInput
+from workers.engine.blocks import BlockModel
+from workers.engine.checkpoints.check_fit import check_fit
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.models import load_model
+from workers.engine.pruning.depth import prune_depth
+
+# What a file may say instead, and whether that is another model, which must be refused.
+REFUSED: dict[str, list[Any]] = {
+    "model_type": ["frobnicate", 5, None, "", "bert", [], {}],
+    "num_hidden_layers": ["4", None, 0, -1, 3, 5, 4.0, True, [4], 10**9],
+    "hidden_size": ["32", None, 0, -32, 31, 1.5, [32]],
+    "num_attention_heads": ["4", None, 0, 3, 5, -4],
+    "num_key_value_heads": ["2", 0, 3, -2, 2.5],
+    "intermediate_size": ["48", None, 0, -1],
+    "vocab_size": ["96", None, 0, -1, 104],
+    "head_dim": [0, -1, 7, "16"],
+    "hidden_act": ["frob", None, 5, []],
+    "rope_parameters": [{"rope_type": "frob"}, "x", {"rope_type": "yarn", "factor": "a"}, 5],
+    "dtype": ["bf17", 5, {}],
+    "layer_types": [["frob"] * 4, ["full_attention"] * 3, "x", 5, [1, 2, 3, 4]],
+    "quantization_config": [5, "x", {"quant_method": "frob"}, []],
+    "architectures": ["x", 5, ["T5ForConditionalGeneration"]],
+    "sliding_window": ["x"],
+    "rms_norm_eps": ["x", None],
+    "attention_bias": ["x", True],
+    "is_encoder_decoder": [True],
+    "tie_word_embeddings": [False],
+}
+HARMLESS: dict[str, list[Any]] = {
+    "n_layer": ["4", None],
+    "activation_function": ["frob"],
+    "num_local_experts": [0, "x"],
+    "transformers_version": [5],
+    "_name_or_path": [5],
+    "problem_type": ["x"],
+}
+
+
+def walk(folder: Path, out: Path, ids: Tensor) -> None:
+    """What the stages do to a checkpoint, from the first look to a forward pass of what was pruned."""
+    checkpoint = Checkpoint.open(folder)
+    check_fit(checkpoint)
+    count_parameters(checkpoint.config)
+    prune_depth(folder, out, drop=[1])
+    view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
+    with torch.no_grad():
+        state = view.embed(ids)
+        for block in view.blocks():
+            state = block(state)
+        for path in (folder, out):
+            load_model(path, device=torch.device("cpu"), dtype=torch.float32)(ids)
+
+
+@pytest.mark.parametrize("key", [*REFUSED, *HARMLESS])
+def test_one_entry_at_a_time(
+    key: str,
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+    make_ids: Callable[..., Tensor],
+    tmp_path: Path,
+) -> None:
+    folder = save_model(make_model("llama"))
+    written = json.loads((folder / "config.json").read_text())
+    for number, value in enumerate([*REFUSED.get(key, []), *HARMLESS.get(key, [])]):
+        (folder / "config.json").write_text(json.dumps({**written, key: value}))
+        if key in HARMLESS:
+            walk(folder, tmp_path / f"pruned-{number}", make_ids())
+            continue
+        with pytest.raises(InvalidInput) as caught:
+            walk(folder, tmp_path / f"pruned-{number}", make_ids())
+        assert caught.value.errors, value
+        assert caught.value.errors[0].pointer.startswith(("/model", "/scoring")), value
+        assert caught.value.errors[0].expected, value
+        # quantised blocks go without any kernels, so an unknown quantiser is found when it is computed with
+        assert value == {"quant_method": "frob"} or not (tmp_path / f"pruned-{number}").exists(), value
+
+
+def test_entries_that_are_missing(
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+    make_ids: Callable[..., Tensor],
+    tmp_path: Path,
+) -> None:
+    folder = save_model(make_model("llama"))
+    written = json.loads((folder / "config.json").read_text())
+    for key in ("model_type", "hidden_size", "num_hidden_layers", "num_key_value_heads", "intermediate_size"):
+        (folder / "config.json").write_text(json.dumps({name: value for name, value in written.items() if name != key}))
+        with pytest.raises(InvalidInput) as caught:
+            walk(folder, tmp_path / key, make_ids())
+        assert caught.value.errors, key
+
+
+@pytest.mark.parametrize(
+    "fault", [RuntimeError, AttributeError, ImportError, ZeroDivisionError, AssertionError, OSError]
+)
+def test_whatever_a_family_raises_while_it_is_loaded(
+    fault: type[Exception],
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = save_model(make_model("llama"))
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise fault("in the\nmiddle")
+
+    monkeypatch.setattr("workers.engine.models.AutoModelForCausalLM.from_pretrained", broken)
+    with pytest.raises(InvalidInput, match="cannot be loaded: in the middle") as caught:
+        load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    assert caught.value.errors[0].pointer == "/model"
+    monkeypatch.setattr("workers.engine.architectures.discovery.cast", broken)
+    with pytest.raises(InvalidInput, match="does not build a llama model: in the middle"):
+        check_fit(Checkpoint.open(folder))
