@@ -95,13 +95,6 @@ class InvalidInput(ServiceError):
 class BadCheckpoint(InvalidInput):
     slug, title = "bad-checkpoint", "Checkpoint cannot be used"
 
-    def __init__(
-        self, detail: str, *, errors: list[FieldError] | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        """Where no field is named, the model is to blame; `detail` names the file."""
-        whole = "a config.json and weights that are whole and belong together"
-        super().__init__(detail, errors=errors or [FieldError("/model", detail, None, whole)], headers=headers)
-
 
 class UnsupportedModel(InvalidInput):
     slug, title = "unsupported-model", "Model is not supported"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.domain.gguf import cannot_be_imported
 from app.domain.config_limits import check_config_limits
 from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object
+from app.domain.gguf import cannot_be_imported
 from app.domain.lfs import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.errors import BadCheckpoint, ServiceError
-from workers.engine.architectures.config import one_line
+from app.errors import BadCheckpoint
+from workers.engine.blame import blamed_on
 from workers.engine.checkpoints.bare_folder import bare_folder
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
@@ -41,7 +40,7 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     refuse_uncomputable(written, pointer="/model", expected="weights that this worker has kernels for, such as bf16")
     if needs_loader(written):
         return _unpacked(_load_by_loader(path, device=device, dtype=dtype), written)
-    with bare_folder(checkpoint) as folder, _told_as_broken():
+    with bare_folder(checkpoint) as folder, _blamed():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -84,26 +83,19 @@ def _unpacked(model: Any, written: dict[str, Any]) -> PreTrainedModel:
 
 def _load_by_loader(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A checkpoint whose blocks no config can say, by the file that is shipped with such."""
-    with _told_as_broken():
+    with _blamed():
         model: Any = modeling_secateur.load(path, dtype=dtype, local_files_only=True)
     return cast(PreTrainedModel, model.to(device))
 
 
-@contextmanager
-def _told_as_broken() -> Iterator[None]:
-    """Whatever a family's class raises on a config or on weights that it cannot use, as a fault of the checkpoint."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError, ServiceError):
-        raise
-    except Exception as error:
-        if "not enough memory" in str(error):  # torch's CPU allocator raises a plain RuntimeError
-            raise
-        raise BadCheckpoint.field(
-            "/model",
-            f"The checkpoint cannot be loaded: {one_line(error)}",
-            expected="config.json and weights that transformers loads",
-        ) from error
+def _blamed() -> AbstractContextManager[None]:
+    """Whatever a family's class raises on a config or on weights that it cannot use is a fault of the checkpoint."""
+    return blamed_on(
+        "/model",
+        "The checkpoint cannot be loaded",
+        expected="a config.json and weights that transformers loads",
+        kind=BadCheckpoint,
+    )
 
 
 def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:
@@ -153,7 +145,3 @@ def trim_heap() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # no glibc: its allocator keeps what it has
         return
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]

@@ -25,7 +25,7 @@ def look(subject: Subject) -> str:
         check_depth(spec.pruning, blocks, plus=bool(getattr(spec.scoring, "plus", False)))
         if spec.pruning.drop is not None:
             keep = blocks_to_keep(blocks, spec.pruning.drop)
-            keep_blocks(config, keep, architecture_of(config))
+            keep_blocks(config, keep, architecture_of(config), tensors=subject.checkpoint.names())
             return f"{blocks - len(keep)} of {blocks} blocks can go"
         refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
         count, protected = wanted(spec, blocks)
