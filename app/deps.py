@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, cast
 from uuid import UUID
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
+from starlette.concurrency import run_in_threadpool
 
 from app.db.session import SessionFactory, session_factory, unit_of_work
 from app.errors import Unauthorized
+from app.sender import Sender
 from app.services.dashboard_sessions import key_of_session
 from app.services.work import Work
 from app.settings import Settings
@@ -34,7 +37,10 @@ _bearer = HTTPBearer(
 )
 
 
-def get_settings(request: Request) -> Settings:
+# What does not wait is `async`: for a plain function the framework would change threads, which costs more than it does.
+
+
+async def get_settings(request: Request) -> Settings:
     """The settings that the application was made with."""
     return cast(Settings, request.app.state.settings)
 
@@ -72,22 +78,24 @@ def caller_of_session(settings: Settings, cookie: str) -> str | None:
     return None if key is None else caller_of(settings, key)
 
 
-def get_caller(
+async def get_caller(
     request: Request,
-    settings: SettingsDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> str:
     """Who calls: the name of the key, never the key. A browser that has the dashboard open sends its cookie."""
+    settings: Settings = request.app.state.settings
     cookie = request.cookies.get(SESSION_COOKIE) if settings.api_keys else None
-    if credentials is None and cookie is not None and (caller := caller_of_session(settings, cookie)) is not None:
-        return caller
+    if credentials is None and cookie is not None:  # which the database is asked about
+        caller = await run_in_threadpool(caller_of_session, settings, cookie)
+        if caller is not None:
+            return caller
     return caller_of(settings, credentials.credentials if credentials else None)
 
 
 Caller = Annotated[str, Depends(get_caller)]
 
 
-def get_factory(settings: SettingsDep) -> SessionFactory:
+async def get_factory(settings: SettingsDep) -> SessionFactory:
     """For what opens its own short transactions, such as an event stream."""
     return session_factory(settings, pool_size=POOL_SIZE)
 
@@ -110,18 +118,40 @@ def celery_for(settings: Settings) -> Celery:
     return make_celery(settings)
 
 
-def _send_stage(settings: Settings, stage_id: UUID) -> bool:
-    from app.queue import send_stage
+def _send_stages(settings: Settings, stage_ids: Sequence[UUID]) -> bool:
+    from app.queue import send_stages
 
-    return send_stage(stage_id, celery=celery_for(settings))
+    return send_stages(stage_ids, celery=celery_for(settings))
 
 
-def get_work(factory: FactoryDep, settings: SettingsDep) -> Iterator[Work]:
-    """One request, one transaction: committed before the response is sent, rolled back if the operation raises."""
-    with unit_of_work(factory) as session:
-        work = Work(session, partial(_send_stage, settings))
+@lru_cache(maxsize=4)
+def sender_for(settings: Settings) -> Sender:
+    """What sends this process's messages."""
+    return Sender(partial(_send_stages, settings))
+
+
+async def get_work(request: Request) -> AsyncIterator[Work]:
+    """One request, one transaction: committed before the response is sent, rolled back if the operation raises.
+
+    An operation that is asked for often commits by itself, as its last step, and saves a change of threads.
+    """
+    settings: Settings = request.app.state.settings
+    session = session_factory(settings, pool_size=POOL_SIZE)()
+    work = Work(session, sender_for(settings).send)
+    try:
         yield work
-    work.committed()
+        if work.open:
+            await _in_thread(work.commit)
+    finally:
+        if session.in_transaction():
+            await _in_thread(session.rollback)
+        session.close()
+
+
+async def _in_thread(step: Callable[[], None]) -> None:
+    """Wait for the database in a thread of its own: one that waits for a place among the operations' could wait for
+    those that wait for its connection."""
+    await to_thread.run_sync(step, limiter=CapacityLimiter(1))
 
 
 # The scope makes it end before the response and not after; the limit keeps waiting requests off the pool.

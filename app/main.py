@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from app.api import (
     artifacts,
@@ -33,13 +34,14 @@ from app.api import (
 from app.api.hosts import Hosts
 from app.api.metrics import Metrics
 from app.api.middleware import EdgeMiddleware
-from app.deps import celery_for, dispose_pool, store_at
+from app.deps import celery_for, dispose_pool, sender_for, store_at
 from app.services.event_hub import EventHub
 from app.services.readiness import Prober
 from app.settings import Settings, get_settings
 from app.version import VERSION
 from app.web import dashboard, docs
 
+FLUSH_SECONDS = 3.0  # for messages that are on their way when the process is told to stop
 PING_SECONDS = 15.0  # between comments on a quiet event stream; proxies cut what is silent for a minute
 
 
@@ -87,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     await app.state.event_hub.close()
     app.state.prober.close()
+    await run_in_threadpool(sender_for(app.state.settings).stop, seconds=FLUSH_SECONDS)
     dispose_pool(app.state.settings)
 
 

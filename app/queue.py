@@ -18,15 +18,18 @@ finds no stage and does nothing. Hence the settings:
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from app import redis_transport
 from app.errors import Unavailable
-from app.messages import QUEUE, RUN_STAGE
+from app.messages import QUEUE, wake_up
 from app.settings import Settings, get_settings
 
 TELL_DEVICE = "secateur_device"  # what a worker answers with the problem of its device, or None
@@ -82,17 +85,29 @@ def get_celery() -> Celery:
 
 
 def send_stage(stage_id: UUID, *, celery: Celery | None = None) -> bool:
-    """Wake a worker for this stage; call it after commit. False if the broker did not take the message.
+    """Wake a worker for this stage; call it after commit. False if the broker did not take the message."""
+    return send_stages([stage_id], celery=celery)
 
-    It never raises for a broker that is down: the stage is committed, and the janitor sends it again.
+
+def send_stages(stage_ids: Sequence[UUID], *, celery: Celery | None = None) -> bool:
+    """Wake workers for these stages, in one trip to the broker; call it after commit. False if it took no message.
+
+    It never raises for a broker that is down: the stages are committed, and the janitor sends them again.
     """
     app = celery or get_celery()
     try:
-        app.send_task(RUN_STAGE, args=[str(stage_id)], queue=QUEUE, ignore_result=True, retry=False)
-    except (KombuError, OSError) as error:
-        logger.warning("the broker took no message for stage %s (%s); it will be sent again", stage_id, error)
+        _connection(app).default_channel.client.lpush(QUEUE, *map(wake_up, stage_ids))
+    except (KombuError, RedisError, OSError) as error:
+        names = ", ".join(map(str, stage_ids[:3])) + (" …" if len(stage_ids) > 3 else "")
+        logger.warning("the broker took no message for stage %s (%s); it will be sent again", names, error)
         return False
     return True
+
+
+@lru_cache(maxsize=4)
+def _connection(app: Celery) -> Any:
+    """The connection that this process sends on; its client reconnects by itself, and serves all threads."""
+    return app.connection_for_write()
 
 
 def depth(*, celery: Celery | None = None) -> int | None:

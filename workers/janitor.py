@@ -79,7 +79,7 @@ class Janitor(threading.Thread):
         """Rescue, cancel what is overdue, send again; whatever fails, the rest is done."""
         with self._guarded("its election"), self._elected() as elected:
             if elected:
-                for step in (self.rescue, self.cancel_overdue, self.resend):
+                for step in (self.rescue, self.cancel_overdue, self.resend, self.fold_counts):
                     with self._guarded(step.__name__):
                         step()
 
@@ -118,6 +118,11 @@ class Janitor(threading.Thread):
         for stage_id in unclaimed:
             logger.info("stage %s waits unclaimed; sending it again", stage_id)
             self._send(stage_id)
+
+    def fold_counts(self) -> None:
+        """Keep what is summed up to count jobs short."""
+        with unit_of_work(self._sessions) as session:
+            jobs.fold_counts(session)
 
     def sweep(self) -> None:
         """Delete what nobody needs any more, from the store and from this host; whatever fails, the rest is done."""

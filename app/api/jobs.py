@@ -9,13 +9,13 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 
 from app.api import example_errors, example_specs, examples
-from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
+from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, answer, example, problems
 from app.db import jobs as job_rows
 from app.deps import Caller, SettingsDep, WorkDep
-from app.domain.jobs import State, Verdict, stages_of
+from app.domain.jobs import State, Verdict
 from app.domain.spec import CompressionSpec
 from app.errors import FieldError, InvalidInput
-from app.schemas.jobs import Job, JobSummary, Stage
+from app.schemas.jobs import Job, JobSummary, Stage, summaries
 from app.schemas.page import Page
 from app.services import cursor as cursors
 from app.services import jobs as service
@@ -31,6 +31,7 @@ NO_NUL = r"^[^\x00]*$"
 @router.post(
     "",
     status_code=202,
+    response_model=Job,
     summary="Submit a job",
     responses={
         202: {
@@ -48,7 +49,6 @@ NO_NUL = r"^[^\x00]*$"
 )
 def submit_job(
     request: Request,
-    response: Response,
     spec: Annotated[CompressionSpec, Body(openapi_examples=example_specs.SUBMIT)],
     work: WorkDep,
     settings: SettingsDep,
@@ -66,7 +66,7 @@ def submit_job(
     cancel_after: Annotated[
         str | None, Header(description=f"The job is cancelled if it is not over after this time: {DURATION}.")
     ] = None,
-) -> Job:
+) -> Response:
     """Checks the body, queues the job and answers at once; follow it by its events.
 
     Only a model and how much to remove are required. `GET /catalog` has all options and their
@@ -80,16 +80,18 @@ def submit_job(
         idempotency_key=idempotency_key,
         cancel_after=parse_duration(cancel_after) if cancel_after is not None else None,
     )
-    response.headers["Location"] = str(request.app.url_path_for("get_job", job_id=str(submitted.job.id)))
+    work.commit()
+    headers = {"Location": request.app.url_path_for("get_job", job_id=str(submitted.id))}
     if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return _as_submitted(submitted)
+        headers["Idempotent-Replayed"] = "true"
+    return answer(_as_submitted(submitted), status=202, headers=headers)
 
 
 def _as_submitted(submitted: Submitted) -> Job:
     """The job as it was when it was made, so that a replay repeats the first answer."""
-    job = Job.model_validate(submitted.job)
-    spec = CompressionSpec.model_validate(job.spec)
+    job = Job.model_validate_json(submitted.text)
+    if not submitted.replayed:
+        return job
     return job.model_copy(
         update={
             "state": State.QUEUED,
@@ -100,13 +102,14 @@ def _as_submitted(submitted: Submitted) -> Job:
             "cancel_requested_at": None,
             "problem": None,
             "last_event_seq": 1,
-            "stages": [Stage(name=name, state=State.QUEUED, attempt=0) for name in stages_of(spec)],
+            "stages": [Stage(name=stage.name, state=State.QUEUED, attempt=0) for stage in job.stages],
         }
     )
 
 
 @router.get(
     "",
+    response_model=Page[JobSummary],
     summary="List jobs, newest first",
     responses={
         200: {
@@ -117,7 +120,6 @@ def _as_submitted(submitted: Submitted) -> Job:
     },
 )
 def list_jobs(
-    response: Response,
     work: WorkDep,
     _: Caller,
     cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,
@@ -131,19 +133,22 @@ def list_jobs(
         list[str] | None,
         Query(max_length=32, description="Only jobs with this label, as name=value; all of them, if repeated."),
     ] = None,
-) -> Page[JobSummary]:
+) -> Response:
     """A page of jobs. It stays right while jobs arrive: no job comes twice, and none is missed."""
+    work.one_statement()
     page = service.list_jobs(
         work, cursor=cursor, limit=limit, state=status, verdict=verdict, model=model, labels=_labels(label or [])
     )
-    next_cursor = cursors.encode(page.jobs[-1].id) if page.has_more else None
+    work.commit()
+    next_cursor = cursors.encode(page.last) if page.has_more and page.last else None
+    headers = {}
     if next_cursor is not None:
         kept = {"limit": limit, "status": status, "verdict": verdict, "model": model}
         query = [(name, value) for name, value in kept.items() if value is not None]
         query += [("label", item) for item in label or []] + [("cursor", next_cursor)]
-        response.headers["Link"] = f'</jobs?{urlencode(query)}>; rel="next"'
-    return Page[JobSummary](
-        data=[JobSummary.model_validate(job) for job in page.jobs], has_more=page.has_more, next_cursor=next_cursor
+        headers["Link"] = f'</jobs?{urlencode(query)}>; rel="next"'
+    return answer(
+        Page[JobSummary](data=summaries(page.jobs), has_more=page.has_more, next_cursor=next_cursor), headers=headers
     )
 
 

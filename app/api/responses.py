@@ -1,8 +1,12 @@
-"""Declaring an operation's errors in OpenAPI: each status with the problem that it carries, as an example."""
+"""Answers, and what OpenAPI is told of them: each status with its body or problem, as an example."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from fastapi import Response
+from pydantic import BaseModel
 
 from app.api.problems import PROBLEM_JSON
 from app.errors import (
@@ -63,6 +67,16 @@ def problems(*errors: ServiceError, instance: str = "/jobs") -> Responses:
         name = error.slug if error.slug not in examples else f"{error.slug}-{len(examples) + 1}"
         examples[name] = {"summary": error.detail, "value": example}
     return declared
+
+
+def answer(body: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The response with this body, written in the thread of the operation that is asked for often.
+
+    One that returns its body has the framework check it again, and changes threads for that.
+    """
+    return Response(
+        body.model_dump_json(by_alias=True), status_code=status, headers=headers, media_type="application/json"
+    )
 
 
 def example(value: Any, *, description: str = "Successful response", media_type: str = "application/json") -> Any:

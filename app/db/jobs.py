@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import DateTime, Text, bindparam, func, select, text
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.db import events
-from app.db.tables import Job, Stage, new_id
+from app.db.job_json import job_json
+from app.db.tables import Event, Job, Stage, job_counts, new_id
 from app.db.transitions import move_job, move_stage
 from app.domain.jobs import State, Verdict, stages_of
 from app.domain.spec import CompressionSpec
@@ -21,19 +21,64 @@ from app.errors import Conflict, NotFound
 
 
 @dataclass(frozen=True)
-class JobFilters:
-    """What a list of jobs is narrowed to; all given ones must hold."""
+class NewJob:
+    """A job that was just written."""
 
-    state: State | None = None
-    verdict: Verdict | None = None
-    model: str | None = None  # hub id or path, exactly
-    labels: Mapping[str, str] = field(default_factory=dict)
+    id: UUID
+    stage_ids: tuple[UUID, ...]  # the first one waits for a worker
+    text: str  # see `app.db.job_json`
 
 
-@dataclass(frozen=True)
-class JobPage:
-    jobs: list[Job]  # newest first
-    has_more: bool
+# One statement, and so one trip to the server: the stages, the first event and its notification follow the job's row,
+# and where that is not made, because the idempotency key is there already, none of them is.
+_INSERT = text(
+    f"""
+    WITH job AS (
+        INSERT INTO jobs (id, spec, model_id, state, verdict, labels, caller,
+                          idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
+        VALUES (:id, :spec, :model_id, :state, :verdict, :labels, :caller,
+                :idempotency_key, :idempotency_fingerprint, :deadline_at, 1)
+        ON CONFLICT (caller, idempotency_key) DO NOTHING
+        RETURNING *
+    ), stage AS (
+        INSERT INTO stages (id, job_id, name, position, state, attempt, crashes, token, relayed, enqueued_at)
+        SELECT given.id, job.id, given.name, given.place - 1, :state, 0, 0, 0, 0,
+               CASE WHEN given.place = 1 THEN now() END
+        FROM job, unnest(:stage_ids, :stage_names) WITH ORDINALITY AS given (id, name, place)
+        RETURNING *
+    ), event AS (
+        INSERT INTO events (job_id, seq, type, level, data)
+        SELECT id, 1, :event_type, :event_level, :event_data FROM job
+    )
+    SELECT {job_json(stages="stage", spec=True)}, pg_notify(:channel, job.id::text) FROM job
+    """
+).bindparams(
+    bindparam("id", type_=Job.id.type),
+    bindparam("spec", type_=Job.spec.type),
+    bindparam("labels", type_=Job.labels.type),
+    bindparam("idempotency_key", type_=Text()),
+    bindparam("idempotency_fingerprint", type_=Text()),
+    bindparam("deadline_at", type_=DateTime(timezone=True)),
+    bindparam("state", type_=Text()),
+    bindparam("stage_ids", type_=ARRAY(Stage.id.type)),
+    bindparam("stage_names", type_=ARRAY(Text())),
+    bindparam("event_type", type_=Text()),
+    bindparam("event_level", type_=Text()),
+    bindparam("event_data", type_=Event.data.type),
+)
+_FOLD = text(
+    """
+    WITH old AS (DELETE FROM job_counts RETURNING state, change)
+    INSERT INTO job_counts (state, change)
+    SELECT state, sum(change) FROM old GROUP BY state HAVING sum(change) <> 0
+    """
+)
+_BY_KEY = text(
+    f"""
+    SELECT job.id, job.idempotency_fingerprint, {job_json(spec=True)}
+    FROM jobs AS job WHERE caller = :caller AND idempotency_key = :key
+    """
+)
 
 
 def insert(
@@ -44,36 +89,37 @@ def insert(
     idempotency_key: str | None = None,
     idempotency_fingerprint: str | None = None,
     deadline_at: datetime | None = None,
-) -> Job | None:
-    """A new job with its stages, the first one's turn marked: send `stages.waiting_id(job)` after commit.
+) -> NewJob | None:
+    """A new job with its stages, the first one's turn marked: send it after commit.
 
     None if this caller has used the idempotency key before; the job is `by_idempotency_key` then. Where another
     transaction is just using it, this one waits for the other to end.
     """
-    job_id = new_id()
-    row = {
-        "id": job_id,
-        "spec": spec.model_dump(mode="json"),
-        "model_id": getattr(spec.model, "id", None) or getattr(spec.model, "path", ""),
-        "state": State.QUEUED,
-        "verdict": Verdict.NONE,
-        "labels": dict(spec.labels),
-        "caller": caller,
-        "idempotency_key": idempotency_key,
-        "idempotency_fingerprint": idempotency_fingerprint,
-        "deadline_at": deadline_at,
-    }
-    unused = pg_insert(Job).values(row).on_conflict_do_nothing(index_elements=[Job.caller, Job.idempotency_key])
-    if session.execute(unused.returning(Job.id)).scalar_one_or_none() is None:
-        return None
-    for position, name in enumerate(stages_of(spec)):
-        first = position == 0
-        session.add(
-            Stage(id=new_id(), job_id=job_id, name=name, position=position, enqueued_at=func.now() if first else None)
-        )
-    session.flush()
-    events.append(session, job_id, [events.job_state(State.QUEUED)])
-    return get(session, job_id)
+    names = stages_of(spec)
+    job_id, stage_ids = new_id(), tuple(new_id() for _ in names)
+    told = events.job_state(State.QUEUED)
+    row = session.execute(
+        _INSERT,
+        {
+            "id": job_id,
+            "spec": spec.model_dump(mode="json"),
+            "model_id": getattr(spec.model, "id", None) or getattr(spec.model, "path", ""),
+            "state": State.QUEUED.value,
+            "verdict": Verdict.NONE.value,
+            "labels": spec.labels,
+            "caller": caller,
+            "idempotency_key": idempotency_key,
+            "idempotency_fingerprint": idempotency_fingerprint,
+            "deadline_at": deadline_at,
+            "stage_ids": stage_ids,
+            "stage_names": [name.value for name in names],
+            "event_type": told.type,
+            "event_level": told.level,
+            "event_data": told.data,
+            "channel": events.CHANNEL,
+        },
+    ).one_or_none()
+    return None if row is None else NewJob(job_id, stage_ids, row[0])
 
 
 def get(session: Session, job_id: UUID) -> Job:
@@ -93,35 +139,32 @@ def _found(job: Job | None, job_id: UUID) -> Job:
     return job
 
 
-def by_idempotency_key(session: Session, *, caller: str, key: str) -> Job | None:
+@dataclass(frozen=True)
+class EarlierJob:
+    """The job that an idempotency key has made, as it stands now."""
+
+    id: UUID
+    fingerprint: str
+    text: str  # see `app.db.job_json`
+
+
+def by_idempotency_key(session: Session, *, caller: str, key: str) -> EarlierJob | None:
     """The job that this caller made with this key."""
-    return session.scalars(select(Job).where(Job.caller == caller, Job.idempotency_key == key)).one_or_none()
-
-
-def list_page(
-    session: Session, *, after: UUID | None = None, limit: int = 20, filters: JobFilters | None = None
-) -> JobPage:
-    """Jobs, newest first, from behind the job `after` on: a keyset page, which stays right while jobs arrive."""
-    filters = filters or JobFilters()
-    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
-    if after is not None:
-        query = query.where(Job.id < after)
-    if filters.state is not None:
-        query = query.where(Job.state == filters.state)
-    if filters.verdict is not None:
-        query = query.where(Job.verdict == filters.verdict)
-    if filters.model is not None:
-        query = query.where(Job.model_id == filters.model)
-    if filters.labels:
-        query = query.where(Job.labels.contains(dict(filters.labels)))
-    found = list(session.scalars(query))
-    return JobPage(found[:limit], len(found) > limit)
+    row = session.execute(_BY_KEY, {"caller": caller, "key": key}).one_or_none()
+    return None if row is None else EarlierJob(*row)
 
 
 def count_by_state(session: Session) -> dict[State, int]:
-    """How many jobs stand in each state, those of none included."""
-    counted = session.execute(select(Job.state, func.count()).group_by(Job.state))
-    return dict.fromkeys(State, 0) | {state: count for state, count in counted}  # noqa: C416 - see `stages.tokens_held`
+    """How many jobs stand in each state, those of none included; however many jobs there are, it takes no longer."""
+    summed = func.sum(job_counts.c.change)
+    counted = session.execute(select(job_counts.c.state, summed).group_by(job_counts.c.state))
+    return dict.fromkeys(State, 0) | {State(state): int(count) for state, count in counted}
+
+
+def fold_counts(session: Session, *, most: int = 1000) -> None:
+    """Sum the changes of the counts up, if there are more than `most`. Others may read, add and fold meanwhile."""
+    if session.scalar(select(func.count()).select_from(job_counts)) > most:  # type: ignore[operator]
+        session.execute(_FOLD)
 
 
 def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None) -> Job:

@@ -7,19 +7,31 @@ longer than `IDLE_TRANSACTION_SECONDS` is ended by Postgres, so that a process w
 
 from __future__ import annotations
 
+import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.errors import Unavailable
 from app.settings import Settings, get_settings
 
+TRUSTED_SECONDS = 15.0  # since its last use, a connection on which the server has said nothing is taken for alive
 STATEMENT_SECONDS = 30
 POOL_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 15
@@ -40,11 +52,10 @@ def sqlalchemy_url(database_url: str) -> URL:
 
 def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
     """An engine whose connections are checked before use and give up rather than hang."""
-    return create_engine(
+    engine = create_engine(
         sqlalchemy_url(database_url),
         pool_size=pool_size,
         max_overflow=max_overflow,
-        pool_pre_ping=True,
         pool_timeout=POOL_SECONDS,
         pool_recycle=1800,
         connect_args={
@@ -60,6 +71,36 @@ def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10
             ),
         },
     )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_check, engine))
+    return engine
+
+
+def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _check(engine: Engine, connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+    """Ask a connection that may be dead whether it is, and have the pool make a new one then.
+
+    A server that stops or ends a session says so, and closes it: there is something to read. Without it and on a
+    connection that was used just now, the question would only cost a trip to the server, one of the few of a request.
+    """
+    used = record.info.get("used")
+    if used is None:
+        return  # new
+    try:
+        if time.monotonic() - used >= TRUSTED_SECONDS or _has_word(connection):
+            engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise InvalidatePoolError from error
+
+
+def _has_word(connection: Any) -> bool:
+    """Whether the server has sent something that nobody asked for."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def make_session_factory(engine: Engine) -> SessionFactory:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
@@ -36,7 +36,7 @@ def next_waiting(session: Session) -> UUID | None:
     claiming its stage; only where nothing else waits is it waited for, since it may only be looked at or cancelled.
     """
     begun_first = select(Stage.id).join(Job, Job.id == Stage.job_id).where(*_claimable())
-    begun_first = begun_first.order_by(Stage.position == 0, Stage.job_id).limit(1)
+    begun_first = begun_first.order_by(text("stages.position = 0"), Stage.job_id).limit(1)
     unlocked = session.scalar(begun_first.with_for_update(of=Job, skip_locked=True))
     return unlocked or session.scalar(begun_first.with_for_update(of=Job))
 

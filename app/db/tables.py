@@ -21,6 +21,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Column,
     DateTime,
     Enum,
     ForeignKey,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Table,
     Text,
     UniqueConstraint,
     func,
@@ -96,6 +98,7 @@ class Job(Base):
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
         ),
+        Index("ix_jobs_unfinished", "id", postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
@@ -136,6 +139,17 @@ class Job(Base):
     )
 
 
+# How many jobs stand in each state, as changes: a trigger on `jobs` adds a row for every job that comes, goes or moves.
+# Rows are only added, so transactions never wait for each other here as they would for a counter.
+job_counts = Table(
+    "job_counts",
+    Base.metadata,
+    Column("state", Text(), nullable=False),
+    Column("change", BigInteger, nullable=False, comment="To the number of jobs in this state."),
+    comment="Summed up by state, the number of jobs; the janitor folds rows together.",
+)
+
+
 class Stage(Base):
     """One step of a job: one message, one claim at a time, one process."""
 
@@ -155,6 +169,12 @@ class Stage(Base):
         Index(  # what waits for a worker: the janitor's re-sends, and the depth of the queue
             "ix_stages_waiting",
             "enqueued_at",
+            postgresql_where=text("state = 'queued' AND enqueued_at IS NOT NULL"),
+        ),
+        Index(  # which stage a free worker takes: those of jobs that have begun before the first ones of others
+            "ix_stages_turn",
+            text("(position = 0)"),
+            "job_id",
             postgresql_where=text("state = 'queued' AND enqueued_at IS NOT NULL"),
         ),
         Index(  # whose lease has run out: the janitor's rescues

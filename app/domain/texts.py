@@ -14,16 +14,17 @@ HEAD_BYTES = 4096  # of a file, that `not_text` looks at
 Source = TypeVar("Source", bound=BaseModel)
 
 
-def texts_of(value: object, kind: type[Source], path: tuple[str | int, ...] = ()) -> Iterator[tuple[str, Source]]:
+def texts_of(
+    value: BaseModel | tuple[object, ...], kind: type[Source], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str, Source]]:
     """Every text of this kind in a spec, or in a part of one that stands at `path`, with the pointer to it."""
     if isinstance(value, kind):
         yield pointer_of(path), value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from texts_of(getattr(value, name), kind, (*path, name))
-    elif isinstance(value, tuple):
-        for i, item in enumerate(value):
-            yield from texts_of(item, kind, (*path, i))
+        return
+    parts = value.__dict__.items() if isinstance(value, BaseModel) else enumerate(value)
+    for place, item in parts:
+        if isinstance(item, BaseModel | tuple):  # nearly all fields are plain values, and every job is searched
+            yield from texts_of(item, kind, (*path, place))
 
 
 def not_text(head: bytes) -> str | None:

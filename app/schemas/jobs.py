@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, TypeAdapter
 
 from app.domain.jobs import StageName, State, Verdict
 from app.schemas.base import Body, Timestamp
@@ -55,3 +56,16 @@ class Job(JobSummary):
     """A job with its spec, every default filled in."""
 
     spec: dict[str, Any]
+
+
+_SUMMARIES, _JOBS = TypeAdapter(list[JobSummary]), TypeAdapter(list[Job])
+
+
+def summaries(texts: Sequence[str]) -> list[JobSummary]:
+    """Jobs of a page, from the JSON texts of `app.db.job_pages`."""
+    return _SUMMARIES.validate_json(f"[{','.join(texts)}]")
+
+
+def with_specs(texts: Sequence[str]) -> list[Job]:
+    """The same, where the page was read with specs."""
+    return _JOBS.validate_json(f"[{','.join(texts)}]")

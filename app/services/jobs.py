@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from app.db import jobs
+from app.db import job_pages, jobs, stages
 from app.db.tables import Job
 from app.domain.jobs import State, Verdict
 from app.services.cursor import decode
-from app.services.submit import send_waiting
+from app.services.submit import send
 from app.services.work import Work
 
 
@@ -22,24 +22,24 @@ def list_jobs(
     verdict: Verdict | None,
     model: str | None,
     labels: Mapping[str, str],
-) -> jobs.JobPage:
+    specs: bool = False,
+) -> job_pages.JobPage:
     """A page of jobs, newest first. Raises InvalidInput for a cursor of somebody else's."""
-    filters = jobs.JobFilters(state=state, verdict=verdict, model=model, labels=labels)
+    filters = job_pages.JobFilters(state=state, verdict=verdict, model=model, labels=labels)
     after = decode(cursor) if cursor is not None else None
-    return jobs.list_page(work.session, after=after, limit=limit, filters=filters)
+    return job_pages.list_page(work.session, after=after, limit=limit, filters=filters, specs=specs)
 
 
 def cancel(work: Work, job_id: UUID) -> Job:
     """Ask for the job to end; asking again, or for a job that is over, changes nothing. Raises NotFound."""
-    jobs.request_cancel(work.session, job_id)
-    return jobs.get(work.session, job_id)
+    return jobs.request_cancel(work.session, job_id)
 
 
 def retry(work: Work, job_id: UUID) -> Job:
     """Queue a failed or cancelled job again from where it stopped. Raises NotFound, Conflict."""
-    jobs.retry(work.session, job_id)
-    job = jobs.get(work.session, job_id)
-    send_waiting(work, job)
+    job = jobs.retry(work.session, job_id)
+    if (waiting := stages.waiting_id(job)) is not None:
+        send(work, waiting)
     return job
 
 

@@ -7,11 +7,13 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from app.db import jobs, stages
-from app.db.tables import Job
+from app.db import jobs
 from app.domain.explain import pointer_of
+from app.domain.options import UploadText
 from app.domain.spec import CompressionSpec
+from app.domain.texts import texts_of
 from app.errors import FieldError, InvalidInput
 from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
@@ -22,7 +24,8 @@ from app.settings import Settings
 class Submitted:
     """The job of a submission."""
 
-    job: Job
+    id: UUID
+    text: str  # the job as it stands: see `app.db.job_json`
     replayed: bool  # an earlier request with the same idempotency key had made it
 
 
@@ -52,10 +55,13 @@ def submit(
         InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
+    if next(texts_of(spec, UploadText), None) is None:  # else the data sets are held until the job is there
+        work.one_statement()
     digest = fingerprint(spec) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(work, caller, idempotency_key, digest)):
-        return Submitted(earlier, replayed=True)
-    _refuse_nul(spec.model_dump(mode="json"))
+        return Submitted(earlier.id, earlier.text, replayed=True)
+    if "\\u0000" in spec.model_dump_json():
+        _refuse_nul(spec.model_dump(mode="json"))
     check_spec(spec, settings)
     check_uploads(work.session, spec)
     job = jobs.insert(
@@ -70,21 +76,19 @@ def submit(
         assert idempotency_key is not None
         earlier = _earlier(work, caller, idempotency_key, digest)
         assert earlier is not None
-        return Submitted(earlier, replayed=True)
-    send_waiting(work, job)
-    return Submitted(job, replayed=False)
+        return Submitted(earlier.id, earlier.text, replayed=True)
+    send(work, job.stage_ids[0])
+    return Submitted(job.id, job.text, replayed=False)
 
 
-def send_waiting(work: Work, job: Job) -> None:
-    """Send the stage of `job` that waits for a worker, once this transaction is committed."""
-    stage_id = stages.waiting_id(job)
-    if stage_id is not None:
-        work.after_commit(f"sending stage {stage_id}", lambda: work.send_stage(stage_id))
+def send(work: Work, stage_id: UUID) -> None:
+    """Send this stage, which waits for a worker, once this transaction is committed."""
+    work.after_commit(f"sending stage {stage_id}", lambda: work.send_stage(stage_id))
 
 
-def _earlier(work: Work, caller: str, key: str, digest: str | None) -> Job | None:
+def _earlier(work: Work, caller: str, key: str, digest: str | None) -> jobs.EarlierJob | None:
     job = jobs.by_idempotency_key(work.session, caller=caller, key=key)
-    if job is not None and job.idempotency_fingerprint != digest:
+    if job is not None and job.fingerprint != digest:
         detail = f"this Idempotency-Key has made job {job.id} from another body"
         field = FieldError("", detail, key, "a new key for a new body", "header Idempotency-Key")
         raise InvalidInput(detail, errors=[field])

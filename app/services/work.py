@@ -1,4 +1,4 @@
-"""One request's unit of work: its session, and what is to be done once that is committed."""
+"""One request's unit of work: its session, its commit, and what is to be done once that is through."""
 
 from __future__ import annotations
 
@@ -29,8 +29,21 @@ class Work:
         """Do `step` after the commit; `what` names it in the log, should it fail."""
         self._after.append((what, step))
 
-    def committed(self) -> None:
-        """Take the steps, each whether or not another failed."""
+    def one_statement(self) -> None:
+        """What follows is one statement, which is a transaction by itself: no trips to begin and to end one around it.
+
+        Reads before it, each with a snapshot of its own, do no harm where it does not build on them.
+        """
+        self.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to commit; a session takes a connection with its first query."""
+        return self.session.in_transaction() or bool(self._after)
+
+    def commit(self) -> None:
+        """Commit, give the connection back, and take the steps, each whether or not another failed."""
+        self.session.commit()
         for what, step in self._after:
             try:
                 step()

@@ -25,6 +25,7 @@ from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller
 from app.domain.jobs import StageName, State, Verdict
 from app.domain.results import Report, Scores
 from app.errors import NotFound, Unauthorized
+from app.schemas.jobs import with_specs
 from app.services import cursor as cursors
 from app.services import datasets as dataset_service
 from app.services import jobs as service
@@ -59,9 +60,9 @@ class _LoginNeeded(Exception):
     """A page was asked for without a session."""
 
 
-def _page_caller(request: Request, settings: SettingsDep) -> str:
+async def _page_caller(request: Request) -> str:
     try:
-        return get_caller(request, settings, None)
+        return await get_caller(request, None)
     except Unauthorized as error:
         raise _LoginNeeded from error
 
@@ -146,11 +147,13 @@ def jobs_page(
     fragment: bool = False,
 ) -> HTMLResponse:
     """Jobs, newest first; as a `fragment`, the rows alone, with which the page renews itself."""
-    page = service.list_jobs(work, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={})
+    page = service.list_jobs(
+        work, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={}, specs=True
+    )
     return _page(
         "_job_rows.html" if fragment else "jobs.html",
-        jobs=page.jobs,
-        older=cursors.encode(page.jobs[-1].id) if page.has_more else None,
+        jobs=with_specs(page.jobs),
+        older=cursors.encode(page.last) if page.has_more and page.last else None,
         counts={state.value: number for state, number in job_rows.count_by_state(work.session).items()},
         chosen_status=status.value if status else None,
         chosen_verdict=verdict.value if verdict else None,

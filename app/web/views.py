@@ -9,6 +9,7 @@ from typing import Any
 from app.db.tables import Job
 from app.domain.jobs import State
 from app.domain.results import Measurement, Report, Scores
+from app.schemas.jobs import JobSummary
 
 LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
 
@@ -135,14 +136,14 @@ def duration(start: datetime | None, stop: datetime | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def progress(job: Job) -> float:
+def progress(job: JobSummary) -> float:
     """How much of the job is done, each stage weighing the same: 0 to 1."""
     done = 0.0
     for stage in job.stages:
         if stage.state is State.SUCCEEDED:
             done += 1
-        elif stage.state is State.RUNNING and stage.progress and stage.progress.get("total"):
-            done += min(1.0, stage.progress["done"] / stage.progress["total"])
+        elif stage.state is State.RUNNING and stage.progress and stage.progress.total:
+            done += min(1.0, stage.progress.done / stage.progress.total)
     return done / max(1, len(job.stages))
 
 

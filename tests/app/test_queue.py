@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from app.errors import Unavailable
-from app.messages import QUEUE, RUN_STAGE
-from app.queue import depth, make_celery, send_stage
+from app.messages import QUEUE, RUN_STAGE, stage_of
+from app.queue import depth, make_celery, send_stage, send_stages
 from app.settings import Settings
 from tests.fixtures.servers import TestServers
 
@@ -28,6 +28,14 @@ def test_a_message_names_the_task_and_the_stage(redis_url: str) -> None:
     assert message["headers"]["task"] == RUN_STAGE
     assert str(stage_id) in message["headers"]["argsrepr"]
     assert message["content-type"] == "application/json"
+
+
+def test_messages_go_together(redis_url: str) -> None:
+    celery, stage_ids = make_celery(Settings(redis_url=redis_url)), [uuid4() for _ in range(3)]
+    assert send_stages(stage_ids, celery=celery)
+    with redis.Redis.from_url(redis_url) as client:
+        assert [stage_of(client.rpop(QUEUE)) for _ in stage_ids] == stage_ids
+        assert client.llen(QUEUE) == 0
 
 
 def test_a_broker_that_is_down_costs_neither_an_error_nor_much_time(redis_url: str, servers: TestServers) -> None:

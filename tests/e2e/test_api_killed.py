@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import redis
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from app.db import jobs
 from app.db.session import unit_of_work
+from app.db.tables import Job
 from app.domain.spec import CompressionSpec
 from app.main import create_app
 from app.messages import QUEUE
@@ -24,7 +26,7 @@ API_THAT_DIES = """
 import os, signal, sys
 import app.queue
 
-app.queue.send_stage = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+app.queue.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 
 import uvicorn
 from app.main import create_app
@@ -36,7 +38,7 @@ KEY = {"Idempotency-Key": "pipeline-7"}
 
 
 def test_a_job_survives_the_api_that_took_it(service: Service, tmp_path: Path) -> None:
-    """The client never gets an answer. Its job runs all the same, and asking again with its key finds that job."""
+    """The client may never get an answer. Its job runs all the same, and asking again with its key finds that job."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,18 +54,15 @@ def test_a_job_survives_the_api_that_took_it(service: Service, tmp_path: Path) -
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             _until_it_answers(client, api)
-            try:
+            with suppress(httpx.TransportError):  # it may die before its answer, or just after
                 client.post("/jobs", json=BODY, headers=KEY)
-                raise AssertionError("the API answered before it sent the message")
-            except httpx.TransportError:
-                pass
         assert api.wait(20) == -9
     finally:
         api.kill()
         api.wait()
 
     with unit_of_work(service.sessions) as session:
-        (job,) = jobs.list_page(session).jobs
+        (job,) = session.scalars(select(Job))
     with redis.Redis.from_url(str(settings.redis_url)) as broker:
         assert broker.llen(QUEUE) == 0  # committed, and never sent
     with TestClient(create_app(settings), base_url="http://localhost") as second:

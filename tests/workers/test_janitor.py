@@ -42,9 +42,9 @@ class World:
         body = {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
         deadline_at = None if deadline is None else datetime.now(UTC) + timedelta(seconds=deadline)
         with unit_of_work(self.sessions) as session:
-            job = jobs.insert(session, spec=CompressionSpec.model_validate(body), caller="me", deadline_at=deadline_at)
-            assert job is not None
-        return job
+            made = jobs.insert(session, spec=CompressionSpec.model_validate(body), caller="me", deadline_at=deadline_at)
+            assert made is not None
+            return jobs.get(session, made.id)
 
     def claim(self, job: Job, *, lease_seconds: float = 30) -> claims.Claim:
         with unit_of_work(self.sessions) as session:

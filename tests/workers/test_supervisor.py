@@ -14,10 +14,11 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, select
 
 from app.db import artifacts, claims, jobs, stages
 from app.db.session import SessionFactory, make_session_factory, unit_of_work
+from app.db.tables import Stage
 from app.domain.jobs import StageName, State
 from app.settings import Settings
 from app.storage import ArtifactStore, LocalStore, RemoteStore, memory_store
@@ -159,7 +160,7 @@ def rescue(service: Service, store: ArtifactStore) -> None:
         janitor.rescue()
         with unit_of_work(service.sessions) as session:
             running = jobs.count_by_state(session)[State.RUNNING]
-            held = [s for job in jobs.list_page(session).jobs for s in job.stages if s.state is State.RUNNING]
+            held = session.scalars(select(Stage.id).where(Stage.state == State.RUNNING)).all()
         if not running or not held:
             return
         assert time.monotonic() < give_up

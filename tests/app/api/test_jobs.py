@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 import redis
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
+from app.deps import sender_for
 from app.domain.jobs import StageName
 from app.messages import QUEUE
 from tests.fixtures.played_worker import PlayedWorker
@@ -21,7 +23,10 @@ from tests.fixtures.played_worker import PlayedWorker
 Submit = Callable[..., dict[str, Any]]
 
 
-def messages(redis_url: str) -> int:
+def messages(client: TestClient, redis_url: str) -> int:
+    """How many wait in the broker, once all are sent."""
+    app = cast(FastAPI, client.app)
+    assert sender_for(app.state.settings).flush(seconds=30)
     with redis.Redis.from_url(redis_url) as broker:
         return int(broker.llen(QUEUE))
 
@@ -43,7 +48,7 @@ def test_a_submission_is_accepted_stored_and_sent(
     assert client.get(response.headers["location"]).json() == job
     with unit_of_work(sessions) as session:
         assert session.get_one(Job, UUID(job["id"])).state.value == "queued"
-    assert messages(redis_url) == 1
+    assert messages(client, redis_url) == 1
 
 
 def test_a_broker_that_is_down_does_not_refuse_a_job(make_settings: Callable[..., Any], spec: dict[str, Any]) -> None:
@@ -67,7 +72,7 @@ def test_the_same_key_and_body_replay_the_first_answer(
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
     assert len(client.get("/jobs").json()["data"]) == 1
-    assert messages(redis_url) == 1
+    assert messages(client, redis_url) == 1
 
 
 def test_the_same_key_with_another_body_is_refused(client: TestClient, spec: dict[str, Any]) -> None:
@@ -109,7 +114,7 @@ def test_fifty_submissions_at_once_with_one_key_make_one_job(
     assert len(answers) == 1  # one status and one body, for all of them
     assert next(iter(answers))[0] == 202
     assert len(client.get("/jobs").json()["data"]) == 1
-    assert messages(redis_url) == 1
+    assert messages(client, redis_url) == 1
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("90", 90), ("90s", 90), ("1h30m", 5400), ("2d", 172800)])
@@ -228,12 +233,12 @@ def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker
     failed = client.get(f"/jobs/{job_id}").json()
     assert failed["problem"] | problem == failed["problem"]
     assert failed["problem"]["stage"] == "prune"
-    before = messages(redis_url)
+    before = messages(client, redis_url)
     response = client.post(f"/jobs/{job_id}/retry")
     job = response.json()
     assert (response.status_code, job["state"], job["problem"]) == (202, "queued", None)
     assert [stage["state"] for stage in job["stages"]] == ["succeeded", "succeeded", "queued", "queued", "queued"]
-    assert messages(redis_url) == before + 1
+    assert messages(client, redis_url) == before + 1
     worker.finish(job_id)
     assert client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"
 

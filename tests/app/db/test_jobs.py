@@ -15,12 +15,14 @@ from sqlalchemy.orm import Session
 from app.db import artifacts, claims, events, jobs, reports, stages
 from app.db.artifacts import NewArtifact
 from app.db.claims import Claim, Standing
-from app.db.jobs import JobFilters
+from app.db.job_pages import JobFilters, list_page
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
 from app.domain.jobs import StageName, State, Verdict
 from app.domain.spec import CompressionSpec
 from app.errors import Conflict, NotFound, StageFailed
+from app.schemas.jobs import Job as ShownJob
+from app.schemas.jobs import JobSummary, summaries, with_specs
 
 STAGES = [stage for stage in StageName if stage is not StageName.QUANTISE]  # those of a job without it
 PROBLEM = StageFailed("it broke.").to_problem()
@@ -32,9 +34,9 @@ def spec(**more: Any) -> CompressionSpec:
 
 
 def insert(session: Session, **more: Any) -> Job:
-    job = jobs.insert(session, spec=spec(**more), caller="me")
-    assert job is not None
-    return job
+    made = jobs.insert(session, spec=spec(**more), caller="me")
+    assert made is not None
+    return jobs.get(session, made.id)
 
 
 def take(session: Session, job: Job) -> Claim:
@@ -50,7 +52,7 @@ def finish(session: Session, claim: Claim, verdict: str = "none") -> claims.Ende
     return claims.succeed(session, claim, result={"verdict": verdict}, output=f"o/{claim.stage_id}", files=[file])
 
 
-def states(session: Session, job: Job) -> list[State]:
+def states(session: Session, job: Job | jobs.NewJob) -> list[State]:
     fresh = jobs.get(session, job.id)
     return [fresh.state, *(stage.state for stage in fresh.stages)]
 
@@ -96,7 +98,7 @@ def test_a_whole_run(session: Session) -> None:
 
 
 def test_idempotency_keys_are_the_callers_own(session: Session) -> None:
-    def put(caller: str, key: str | None) -> Job | None:
+    def put(caller: str, key: str | None) -> jobs.NewJob | None:
         print_ = "f" if key else None
         return jobs.insert(session, spec=spec(), caller=caller, idempotency_key=key, idempotency_fingerprint=print_)
 
@@ -108,7 +110,7 @@ def test_idempotency_keys_are_the_callers_own(session: Session) -> None:
     assert put("a", None) is not None
     found = jobs.by_idempotency_key(session, caller="a", key="k")
     assert found is not None
-    assert (found.id, found.idempotency_fingerprint) == (first.id, "f")
+    assert (found.id, found.fingerprint) == (first.id, "f")
 
 
 def test_pages_are_newest_first_and_filtered(session: Session) -> None:
@@ -117,17 +119,62 @@ def test_pages_are_newest_first_and_filtered(session: Session) -> None:
     seen: list[UUID] = []
     after = None
     while True:
-        page = jobs.list_page(session, after=after, limit=2)
-        seen += [job.id for job in page.jobs]
+        page = list_page(session, after=after, limit=2)
+        seen += [job.id for job in summaries(page.jobs)]
+        assert page.last == seen[-1]
         if not page.has_more:
             break
-        after = seen[-1]
+        after = page.last
     assert seen == newest
-    assert [j.id for j in jobs.list_page(session, filters=JobFilters(labels={"n": "3", "all": "x"})).jobs] == [made[3]]
-    assert jobs.list_page(session, filters=JobFilters(model="org/other")).jobs == []
+
+    def listed(**filters: Any) -> list[UUID]:
+        return [job.id for job in summaries(list_page(session, filters=JobFilters(**filters)).jobs)]
+
+    assert listed(labels={"n": "3", "all": "x"}) == [made[3]]
+    assert listed(model="org/other") == []
     jobs.request_cancel(session, made[0])
-    assert [j.id for j in jobs.list_page(session, filters=JobFilters(state=State.CANCELLED)).jobs] == [made[0]]
-    assert len(jobs.list_page(session, filters=JobFilters(verdict=Verdict.NONE)).jobs) == 5
+    assert listed(state=State.CANCELLED) == [made[0]]
+    assert len(listed(verdict=Verdict.NONE)) == 5
+    assert listed(state=State.QUEUED, verdict=Verdict.NONE, model="org/model", labels={"n": "2"}) == [made[2]]
+
+
+def test_a_page_shows_what_the_rows_hold(session: Session) -> None:
+    """A job as JSON that PostgreSQL has written, and the same job read as a row."""
+    done, failed, new = insert(session, labels={"a": "ü"}), insert(session), insert(session)
+    finish(session, take(session, done))
+    claim = take(session, failed)
+    claims.relay(session, claim, [], before=0)
+    claims.relay(session, claim, [events.log("x")], before=0, progress={"done": 1, "total": 3, "unit": "blocks"})
+    claims.fail(session, claim, problem=PROBLEM)
+    rows = [jobs.get(session, job.id) for job in (new, failed, done)]
+    assert summaries(list_page(session).jobs) == [JobSummary.model_validate(row) for row in rows]
+    assert with_specs(list_page(session, specs=True).jobs) == [ShownJob.model_validate(row) for row in rows]
+
+
+def test_a_new_job_is_what_was_written(session: Session) -> None:
+    deadline = datetime(2031, 2, 3, tzinfo=UTC)
+    made = jobs.insert(
+        session,
+        spec=spec(labels={"b": "1", "a": "2"}, quantise=[{"kind": "int8"}]),
+        caller="me",
+        idempotency_key="k",
+        idempotency_fingerprint="f",
+        deadline_at=deadline,
+    )
+    assert made is not None
+    row = jobs.get(session, made.id)
+    assert ShownJob.model_validate_json(made.text) == ShownJob.model_validate(row)
+    assert tuple(stage.id for stage in row.stages) == made.stage_ids
+    assert stages.waiting_id(row) == made.stage_ids[0]
+    assert (row.idempotency_key, row.idempotency_fingerprint, row.deadline_at) == ("k", "f", deadline)
+    assert [(stage.position, stage.attempt, stage.token) for stage in row.stages] == [
+        (n, 0, 0) for n in range(len(row.stages))
+    ]
+    (event,) = events.after(session, made.id)
+    assert (event.seq, event.type, event.level, event.data, event.created_at) == (
+        *(1, "state", "info", {"state": "queued"}),
+        row.created_at,
+    )
 
 
 def test_cancelling_what_waits_is_done_at_once(session: Session) -> None:
@@ -216,7 +263,7 @@ def test_deadlines(session: Session) -> None:
     assert late is not None
     insert(session)
     assert jobs.overdue(session) == [late.id]
-    assert claims.claim(session, late.stages[0].id, worker="w", lease_seconds=30) is None
+    assert claims.claim(session, late.stage_ids[0], worker="w", lease_seconds=30) is None
     jobs.cancel_if_overdue(session, late.id)
     assert states(session, late)[0] is State.CANCELLED
     assert jobs.retry(session, late.id).deadline_at is None

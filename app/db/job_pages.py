@@ -1,0 +1,76 @@
+"""Pages of jobs, as the list and the dashboard show them: each job as the text of `app.db.job_json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.orm import Session
+
+from app.db.job_json import job_json
+from app.db.tables import Job
+from app.domain.jobs import State, Verdict
+
+
+@dataclass(frozen=True)
+class JobFilters:
+    """What a list of jobs is narrowed to; all given ones must hold."""
+
+    state: State | None = None
+    verdict: Verdict | None = None
+    model: str | None = None  # hub id or path, exactly
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Jobs, newest first."""
+
+    jobs: list[str]  # each a JSON text of a JobSummary, or of a Job where specs were asked for
+    last: UUID | None  # the id of the last one, behind which the next page begins
+    has_more: bool
+
+
+_CONDITIONS = {
+    "after": "id < :after",
+    "state": "state = :state",
+    "verdict": "verdict = :verdict",
+    "model": "model_id = :model",
+    "labels": "labels @> :labels",
+}
+
+
+@cache  # of 2⁶ statements
+def _statement(conditions: tuple[str, ...], specs: bool) -> TextClause:
+    where = f"WHERE {' AND '.join(_CONDITIONS[name] for name in conditions)}" if conditions else ""
+    page = f"SELECT * FROM jobs {where} ORDER BY id DESC LIMIT :limit"
+    found = text(f"SELECT id, {job_json(spec=specs)} FROM ({page}) AS job ORDER BY id DESC")
+    types = {"after": Job.id.type, "labels": Job.labels.type}
+    return found.bindparams(*(bindparam(name, type_=types[name]) for name in conditions if name in types))
+
+
+def list_page(
+    session: Session,
+    *,
+    after: UUID | None = None,
+    limit: int = 20,
+    filters: JobFilters | None = None,
+    specs: bool = False,
+) -> JobPage:
+    """Jobs, newest first, from behind the job `after` on: a keyset page, which stays right while jobs arrive."""
+    filters = filters or JobFilters()
+    asked: dict[str, Any] = {
+        "after": after,
+        "state": filters.state and filters.state.value,
+        "verdict": filters.verdict and filters.verdict.value,
+        "model": filters.model,
+        "labels": dict(filters.labels) or None,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    rows = session.execute(_statement(tuple(given), specs), {**given, "limit": limit + 1}).all()
+    shown = rows[:limit]
+    return JobPage([job for _, job in shown], shown[-1][0] if shown else None, len(rows) > limit)
