@@ -57,8 +57,8 @@ def test_a_stage_whose_device_fails_goes_to_another_worker_at_no_cost(
     monkeypatch.delenv("FAKE_DEVICE")
     service.worker()
     job = service.settled(job_id)
-    assert [stage.crashes for stage in job.stages] == [0] * 5
-    assert job.stages[1].attempt == 2
+    assert {stage.name.value: stage.attempt for stage in job.stages if stage.attempt != 1} == {"prune": 2}
+    assert not any(stage.crashes for stage in job.stages)
 
 
 def test_a_device_that_a_stage_blames_and_that_works_costs_an_attempt(service: Service) -> None:

@@ -25,7 +25,12 @@ def test_a_killed_worker_in_each_stage(service: Service) -> None:
     """Completed stages are not run again, a training goes on from its checkpoint, and no process is left."""
     worker = service.worker()
     job_id = service.submit(
-        score="sleep:0.8", prune="sleep:0.8", recover="train:8:0.15", benchmark="sleep:0.8", report="sleep:0.8"
+        check="sleep:0.8",
+        score="sleep:0.8",
+        prune="sleep:0.8",
+        recover="train:8:0.15",
+        benchmark="sleep:0.8",
+        report="sleep:0.8",
     )
     for stage in STAGES:
         service.until_started(job_id, stage)
@@ -36,8 +41,8 @@ def test_a_killed_worker_in_each_stage(service: Service) -> None:
         service.until(lambda pids=tree: gone(pids))  # type: ignore[misc]
         worker = service.worker()
     job = service.settled(job_id)
-    assert [stage.crashes for stage in job.stages] == [1] * 5
-    assert [service.started(job_id, stage) for stage in STAGES] == [2] * 5
+    assert [stage.crashes for stage in job.stages] == [1] * len(STAGES)
+    assert [service.started(job_id, stage) for stage in STAGES] == [2] * len(STAGES)
     assert service.logged(job_id, "^resumed from step")
 
 
@@ -56,7 +61,7 @@ def test_a_stopped_worker_is_fenced_out(service: Service) -> None:
     assert gone([first])
     stopped.signal(signal.SIGCONT)
     job = service.settled(job_id)
-    assert job.stages[0].token == 3  # claimed, rescued, claimed
+    assert job.stages[1].token == 3  # claimed, rescued, claimed
     service.until(lambda: "no longer this worker's" in stopped.log.read_text())
 
 
@@ -72,8 +77,8 @@ def test_the_same_message_many_times_and_to_two_workers(service: Service) -> Non
     service.worker(wait=False, concurrency="4")
     service.worker(wait=False, concurrency="4")
     job = service.settled(job_id)
-    assert [stage.attempt for stage in job.stages] == [1] * 5
-    assert [service.started(job_id, stage) for stage in STAGES] == [1] * 5
+    assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)
+    assert [service.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
 
 
 # 16 -- shutdown
@@ -91,10 +96,10 @@ def test_a_shutdown_puts_stages_back(service: Service) -> None:
         worker.process.wait(timeout=PATIENCE)
         service.until(lambda tree=tree: gone(tree))  # type: ignore[misc]
         job = service.job(job_id)
-        assert (job.state, job.stages[2].state) == (State.QUEUED, State.QUEUED)
+        assert (job.state, job.stages[3].state) == (State.QUEUED, State.QUEUED)
         worker = service.worker()
     job = service.settled(job_id)
-    assert [stage.crashes for stage in job.stages] == [0] * 5
+    assert [stage.crashes for stage in job.stages] == [0] * len(STAGES)
     assert service.started(job_id, "recover") == 3
     assert service.logged(job_id, "^resumed from step")
 

@@ -19,8 +19,8 @@ STAGES = [stage.value for stage in StageName if stage is not StageName.QUANTISE]
 def test_a_job_runs_through_its_stages(steady: Service) -> None:
     job_id = steady.submit(score="sleep:0.2", recover="train:3:0.05")
     job = steady.settled(job_id)
-    assert [(stage.attempt, stage.crashes) for stage in job.stages] == [(1, 0)] * 5
-    assert job.stages[2].progress == {"done": 3, "total": 3, "unit": "steps"}
+    assert [(stage.attempt, stage.crashes) for stage in job.stages] == [(1, 0)] * len(STAGES)
+    assert job.stages[3].progress == {"done": 3, "total": 3, "unit": "steps"}
     progress = [event.data for event in steady.events(job_id) if event.type == "progress" and event.stage == "recover"]
     assert progress[-1] == {"done": 3, "total": 3, "unit": "steps"}
     assert list((steady.settings.data_dir / "work").iterdir()) == []  # no scratch is left of what is committed
@@ -49,7 +49,7 @@ def test_a_cancelled_job_can_be_retried_and_goes_on(steady: Service) -> None:
     steady.settled(job_id, State.CANCELLED)
     steady.retry(job_id)
     steady.settled(job_id)
-    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 1, 2, 1, 1]
+    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 1, 1, 2, 1, 1]
     assert steady.logged(job_id, "^resumed from step")
 
 
@@ -85,7 +85,7 @@ def test_a_stage_that_always_crashes_fails_after_three_attempts(steady: Service)
     assert "SIGKILL" in job.problem["detail"]
     assert "memory" in job.problem["detail"]
     assert "tried 3 times" in job.problem["detail"]
-    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 3, 0, 0, 0]
+    assert [steady.started(job_id, stage) for stage in STAGES] == [1, 1, 3, 0, 0, 0]
     assert len(steady.logged(job_id, "about to crash")) == 3  # what the process printed is shown
 
 
@@ -95,13 +95,13 @@ def test_a_stage_that_uses_too_much_memory_is_told_so_and_not_tried_again(servic
     job = service.settled(job_id, State.FAILED)
     assert job.problem is not None
     assert "the limit of a stage is 128 MiB" in job.problem["detail"]
-    assert job.stages[0].attempt == 1
+    assert job.stages[1].attempt == 1
     assert service.started(job_id, "score") == 1
 
 
 def test_a_stage_that_crashes_twice_succeeds(steady: Service) -> None:
     job = steady.settled(steady.submit(prune="crash:2"))
-    assert job.stages[1].crashes == 2
+    assert job.stages[2].crashes == 2
 
 
 def test_a_user_error_in_a_stage_fails_the_job_at_once(steady: Service) -> None:
@@ -142,7 +142,7 @@ def test_a_killed_stage_process(steady: Service) -> None:
         steady.until_started(job_id, stage)
         os.kill(pid_of(steady, job_id, stage), signal.SIGKILL)
     job = steady.settled(job_id)
-    assert [stage.crashes for stage in job.stages] == [1, 0, 1, 0, 0]
+    assert [stage.crashes for stage in job.stages] == [0, 1, 0, 1, 0, 0]
     assert steady.logged(job_id, r"killed \(SIGKILL\).*Trying again \(2 of 3\)")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -63,6 +65,28 @@ def test_memory_that_is_written_to_counts_and_memory_that_is_not_does_not() -> N
     assert memory.used([os.getpid()]) - before >= 60 << 20
     del eaten
     assert memory.used([2**22 + 1]) == 0  # no such process
+
+
+def test_descendants_are_found_whichever_thread_has_started_them() -> None:
+    program = (
+        "import subprocess, sys, threading, time\n"
+        "def start(): children.append(subprocess.Popen(['sleep', '60'], start_new_session=True))\n"
+        "children = []\n"
+        "start()\n"
+        "thread = threading.Thread(target=lambda: (start(), time.sleep(60)), daemon=True)\n"
+        "thread.start()\n"
+        "while len(children) < 2: time.sleep(0.01)\n"
+        "print(*(child.pid for child in children), flush=True)\n"
+        "sys.stdin.read()\n"
+        "for child in children: child.kill()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        children = set(map(int, parent.stdout.readline().split()))
+        assert len(children) == 2
+        assert set(memory.descendants(parent.pid)) == children
+        assert {parent.pid, *children} <= set(memory.descendants(os.getpid()))
+    assert memory.descendants(2**22 + 1) == []
 
 
 def test_what_is_left_is_no_more_than_the_own_limit_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

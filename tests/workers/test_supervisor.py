@@ -236,8 +236,8 @@ def test_a_stage_over_its_time_limit_fails(service: Service, store: LocalStore, 
     assert job.problem is not None
     assert "limit of 1 seconds" in job.problem["detail"]
     assert job.problem["stage"] == "score"
-    assert job.stages[0].attempt == 1
-    assert [stage.state for stage in job.stages[1:]] == [State.CANCELLED] * 4
+    assert job.stages[1].attempt == 1
+    assert [stage.state for stage in job.stages[2:]] == [State.CANCELLED] * 4
 
 
 # fault 15: no space left
@@ -322,7 +322,7 @@ def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, 
     for job_id in (first, second):
         service.settled(job_id)
     assert [service.started(first, name) for name in STAGES] == [1] * len(STAGES)
-    assert [service.started(second, name) for name in STAGES] == [0, 0, 0, 1, 1]  # measurements are never shared
+    assert [service.started(second, name) for name in STAGES] == [1, 0, 0, 0, 1, 1]  # checks and measurements are not
     assert len(service.logged(second, f"taken over from job {first}")) == 3
     # the files of the one outlive the other
     with unit_of_work(service.sessions) as session:

@@ -65,8 +65,8 @@ def choose_device(name: str) -> torch.device:
     if kind == "auto" and not there and any(words in reason.lower() for words in _NO_GPU):
         return torch.device("cpu")
     raise DeviceFailed(
-        f'The worker\'s SECATEUR_DEVICE is "{name}", and torch {torch.__version__} cannot use the GPU: {reason} '
-        + ("To compute on the CPU all the same, set SECATEUR_DEVICE=cpu on the worker." if kind == "auto" else "")
+        f'The worker\'s SECATEUR_DEVICE is "{name}", and torch {torch.__version__} cannot use the GPU: {reason}'
+        + (" To compute on the CPU all the same, set SECATEUR_DEVICE=cpu on the worker." if kind == "auto" else "")
     )
 
 
