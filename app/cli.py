@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from app.commands import datasets, jobs, results, service, settings_list, submit, watch
+from app.masking import mask_errors
 
 SERVICE = "Service"
 WORK = "Jobs"
@@ -72,4 +73,5 @@ app.command(rich_help_panel=RESULTS)(results.download)
 
 def main() -> None:
     """The entry point of the console script."""
+    mask_errors()
     app()

@@ -10,9 +10,11 @@ Pure, and without imports of the service, so that stages can use it too.
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 HIDDEN = "***"
@@ -107,3 +109,23 @@ def redact_all(value: Any) -> Any:
             return [redact_all(item) for item in value]
         case _:
             return value
+
+
+class MaskedStream:
+    """A text stream through which no secret goes: for processes that print, tracebacks above all."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def write(self, text: str) -> int:
+        self._inner.write(redact(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def mask_errors() -> None:
+    """Mask what this process writes to standard error from now on, and learn the secrets of its environment."""
+    learn_environment(os.environ)
+    sys.stderr = MaskedStream(sys.stderr)  # type: ignore[assignment]  # it is one in all but name

@@ -289,6 +289,7 @@ def _main() -> None:
     parser.add_argument("--entry", required=True, help="module:function that runs a stage")
     parser.add_argument("preload", nargs="*", help="modules to import first")
     arguments = parser.parse_args()
+    masking.mask_errors()  # of the stages too, which are forks
     gc.disable()  # imports make next to no garbage, and looking for it takes a tenth of their time
     with _without(_STARTS_DRIVER):
         for name in arguments.preload:

@@ -111,7 +111,6 @@ def main(spec_path: Path, event_fd: int | None = None) -> int:
         event_fd: where events go; standard output if absent, which then carries nothing else.
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    masking.learn_environment(os.environ)
     pipe = EventPipe(_own_stdout() if event_fd is None else event_fd)
     try:
         with _quiet_libraries(pipe):
@@ -200,6 +199,7 @@ def _cli() -> int:
     parser.add_argument("spec", type=Path, help="JSON file with a StageSpec (app/domain/protocol.py)")
     parser.add_argument("--event-fd", type=int, default=None, help="descriptor for events; default: standard output")
     arguments = parser.parse_args()
+    masking.mask_errors()
     return main(arguments.spec, arguments.event_fd)
 
 

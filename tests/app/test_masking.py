@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from app import masking
@@ -87,3 +91,17 @@ def test_short_values_and_names_do_not_blacken_the_log() -> None:
     learn(["abc", "8000", ""])
     learn_url("postgresql://secateur:secateur@db/secateur")
     assert redact("abc on 8000 of secateur") == "abc on 8000 of secateur"
+
+
+def test_what_a_command_prints_of_an_error_is_masked() -> None:
+    program = (
+        "import sys; from app import cli\n"
+        "def broken(): raise RuntimeError('no answer from http://me:hunter2@host with key s3cret-of-mine')\n"
+        "cli.app = broken\n"
+        "cli.main()\n"
+    )
+    environment = {**os.environ, "SECATEUR_API_KEY": "s3cret-of-mine"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "RuntimeError: no answer from http://me:***@host with key ***" in done.stderr
+    assert "hunter2" not in done.stderr
