@@ -128,4 +128,4 @@ class MaskedStream:
 def mask_errors() -> None:
     """Mask what this process writes to standard error from now on, and learn the secrets of its environment."""
     learn_environment(os.environ)
-    sys.stderr = MaskedStream(sys.stderr)  # type: ignore[assignment]  # it is one in all but name
+    sys.stderr = MaskedStream(sys.stderr)
