@@ -26,7 +26,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from app.domain.explain import shown
 from app.errors import InvalidInput
-from workers.engine.encoding import first_line
+from workers.engine.blame import words_of
 
 RENDER_SECONDS = 20.0  # for one chat; they take milliseconds
 MEMORY_BYTES = 512 * 2**20  # beyond what this process has
@@ -177,11 +177,11 @@ def _rendered(asked: bytes, template: str, special: Mapping[str, str], *, tracke
     except MemoryError:
         return {"fault": "memory"}
     except TemplateSyntaxError as error:
-        return {"fault": "syntax", "words": f"line {error.lineno}: {first_line(error)}"}
+        return {"fault": "syntax", "words": f"line {error.lineno}: {words_of(error)}"}
     except RecursionError:
         return {"fault": "words", "words": "it calls itself without end"}
     except Exception as error:  # a template can raise whatever Python can
-        return {"fault": "words", "words": first_line(error)}
+        return {"fault": "words", "words": words_of(error)}
     if len(texts[0]) > MAX_TEXT:
         return {"fault": "length"}
     return {"text": texts[0], "answers": answers[0] if answers else []}

@@ -5,13 +5,14 @@ Ids are held against the rows of the model's embedding: a token that was added t
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from app.domain.explain import shown
 from app.errors import InvalidInput
+from workers.engine.blame import words_of
 
 
 def encode(
@@ -36,7 +37,7 @@ def encode(
             raise
         raise InvalidInput.field(
             pointer,
-            f"The model's tokenizer cannot take this text: {first_line(error)}",
+            f"The model's tokenizer cannot take this text: {words_of(error)}",
             value=shown(text),
             expected="text that the tokenizer has tokens for",
         ) from error
@@ -46,7 +47,7 @@ def encode(
 def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer itself puts a beginning-of-text token at the start of a text."""
     bos = tokenizer.bos_token_id
-    return isinstance(bos, int) and cast(list[int], tokenizer("")["input_ids"])[:1] == [bos]
+    return isinstance(bos, int) and encode(tokenizer, "", pointer="/model", special=True)["input_ids"][:1] == [bos]
 
 
 def refuse_ids_without_row(
@@ -77,8 +78,3 @@ def refuse_ids_without_row(
 def is_fault(error: BaseException) -> bool:
     """Whether it is a library's failure: an Exception, or a panic of one that is written in Rust."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what a library says, or its class where it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]

@@ -107,7 +107,7 @@ def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenize
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer("a")
+        tokenizer("a", verbose=False)
     except MemoryError:
         raise
     except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none

@@ -13,7 +13,8 @@ from typing import Any
 
 from app.domain.explain import shown
 from app.errors import InvalidInput
-from workers.engine.encoding import first_line, is_fault
+from workers.engine.blame import words_of
+from workers.engine.encoding import is_fault
 
 MAX_BYTES = 256 * 2**20  # of one file; those of the largest vocabularies have some 40 MB
 EXPECTED = "tokenizer files beside the weights, as transformers writes them, or text that the model generates itself"
@@ -33,7 +34,7 @@ def tokenizer_fault(folder: Path, error: BaseException, *, pointer: str) -> Inva
         return InvalidInput.field(pointer, detail, value=name, expected=EXPECTED)
     if not any(file for pattern in _ANY for file in folder.glob(pattern)):
         return InvalidInput.field(pointer, "The model has no tokenizer.", expected=EXPECTED)
-    detail = f"The model has no tokenizer that can be loaded: {first_line(error)}"
+    detail = f"The model has no tokenizer that can be loaded: {words_of(error)}"
     return InvalidInput.field(pointer, detail, expected=EXPECTED)
 
 
@@ -116,7 +117,7 @@ def _unknown_to_the_library(file: Path) -> str | None:
         if not is_fault(error):
             raise
         known = f"tokenizers {tokenizers.__version__}"
-        return f"holds what {known} does not know, such as a newer version writes: {first_line(error)}"
+        return f"holds what {known} does not know, such as a newer version writes: {words_of(error)}"
     return None
 
 

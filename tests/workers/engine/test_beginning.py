@@ -169,5 +169,5 @@ class Adding:
         self._tokenizer = tokenizer
         self.bos_token_id = tokenizer.bos_token_id
 
-    def __call__(self, text: str) -> Any:
+    def __call__(self, text: str, **_: Any) -> Any:
         return {"input_ids": [self.bos_token_id]}
