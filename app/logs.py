@@ -24,6 +24,8 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 logger = logging.getLogger("app")
 
+_TALKATIVE = ("alembic", "aiobotocore", "botocore", "httpx")  # a line and more for each question whether all is well
+
 
 class Redacting(logging.Formatter):
     """Time, level, logger, the request if there is one, message, traceback; with secrets hidden in all of it."""
@@ -50,6 +52,8 @@ def set_up(level: str, *, secrets: Iterable[str] = (), urls: Iterable[str | None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Redacting())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

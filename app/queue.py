@@ -34,6 +34,7 @@ from app.settings import Settings, get_settings
 
 TELL_DEVICE = "secateur_device"  # what a worker answers with the problem of its device, or None
 SEND_TIMEOUT_SECONDS = 2.0
+BROKER_ERRORS = (KombuError, RedisError, OSError)  # Redis's own come through where kombu reads from it itself
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def send_stages(stage_ids: Sequence[UUID], *, celery: Celery | None = None) -> b
     app = celery or get_celery()
     try:
         _connection(app).default_channel.client.lpush(QUEUE, *map(wake_up, stage_ids))
-    except (KombuError, RedisError, OSError) as error:
+    except BROKER_ERRORS as error:
         names = ", ".join(map(str, stage_ids[:3])) + (" …" if len(stage_ids) > 3 else "")
         logger.warning("the broker took no message for stage %s (%s); it will be sent again", names, error)
         return False
@@ -117,7 +118,7 @@ def depth(*, celery: Celery | None = None) -> int | None:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=SEND_TIMEOUT_SECONDS)
             return int(connection.default_channel.client.llen(QUEUE))
-    except (KombuError, OSError):
+    except BROKER_ERRORS:
         return None
 
 
@@ -130,7 +131,7 @@ def idle_workers(*, celery: Celery | None = None, patience: float = 1.0) -> list
     app = celery or get_celery()
     try:
         answers = app.control.broadcast(TELL_DEVICE, reply=True, timeout=patience)
-    except (KombuError, OSError):
+    except BROKER_ERRORS:
         return []
     told = [answer for answers_of in answers or [] for answer in answers_of.values()]
     return [answer["problem"] for answer in told if isinstance(answer, dict) and answer.get("problem")]

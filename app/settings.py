@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         default=7.0, gt=0, description="How long the scratch of a stage that did not succeed is kept for a retry."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level of a worker's log lines."
+        default="info", description="Least level of the log lines of API and workers."
     )
 
     @field_validator("model_roots", "data_roots", mode="before")

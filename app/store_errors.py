@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 5
-READ_SECONDS = 30  # without a byte
-TRIES = 2
+READ_SECONDS = 15  # without a byte
+TRIES = 3
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_CODES = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"})
 _LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp", "s3fs", "fsspec"})
@@ -36,7 +36,7 @@ def s3_filesystem() -> Any:
     retries = {"mode": "standard", "total_max_attempts": TRIES}
     config = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": retries}
     filesystem = fsspec.filesystem("s3", config_kwargs=config)
-    filesystem.retries = TRIES  # s3fs tries again around botocore's own tries
+    filesystem.retries = 1  # of s3fs itself, around botocore's tries
     return filesystem
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -225,13 +225,14 @@ def _idle() -> str | None:
 def _await_worker(process: ManagedProcess, stopped: threading.Event) -> None:
     """Wait until the worker answers a ping through the broker; Unavailable if it ends first, or does not."""
     from app.errors import Unavailable
-    from app.queue import make_celery
+    from app.queue import BROKER_ERRORS, make_celery
 
     celery = make_celery(settings_of_environment())
     deadline = time.monotonic() + WORKER_SECONDS
     while not stopped.is_set():
-        if celery.control.ping(timeout=0.3):
-            return
+        with suppress(*BROKER_ERRORS):
+            if celery.control.ping(timeout=0.3):
+                return
         if not process.running:
             raise Unavailable(f"the worker ended with status {process.exit_code()}; its log is {process.log}")
         if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -13,7 +14,7 @@ import redis
 
 from app.errors import Unavailable
 from app.messages import QUEUE, RUN_STAGE, stage_of
-from app.queue import depth, make_celery, send_stage, send_stages
+from app.queue import depth, idle_workers, make_celery, send_stage, send_stages
 from app.settings import Settings
 from tests.fixtures.servers import TestServers
 
@@ -61,6 +62,18 @@ def test_a_broker_that_does_not_answer_is_not_waited_for(redis_url: str, servers
     finally:
         os.kill(pid, signal.SIGCONT)
     assert time.monotonic() - begun < 30  # not the minutes of a TCP time-out
+
+
+def test_a_broker_that_goes_while_workers_are_asked_is_no_error(redis_url: str, servers: TestServers) -> None:
+    celery = make_celery(Settings(redis_url=redis_url))
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(idle_workers, celery=celery, patience=5.0)
+        time.sleep(1.0)
+        servers.valkey.kill()
+        try:
+            assert asked.result(60) == []
+        finally:
+            servers.valkey.start()
 
 
 def test_without_a_broker_it_says_what_to_set() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,17 @@ def test_readiness_does_not_wait_for_what_hangs(
     assert failed == {"store": "no answer within 1 s"}
 
 
+def s3_environment(port: int) -> dict[str, str]:
+    """For a bucket at this port of this machine."""
+    return {
+        **os.environ,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
 def test_an_s3_that_is_stopped_is_told_within_seconds() -> None:
     """In a process of its own: s3fs keeps its connections for the process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -171,16 +184,62 @@ def test_an_s3_that_is_stopped_is_told_within_seconds() -> None:
         "try: open_store('s3://bucket/x').ready()\n"
         "except StoreFailed as error: print('told', error)\n"
     )
-    import os
-
-    environment = {
-        **os.environ,
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], env=s3_environment(port), capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.startswith("told ")
+
+
+class FullBucket(BaseHTTPRequestHandler):
+    """What MinIO answers when its disks are full."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._answer(507, b"<Error><Code>XMinioStorageFull</Code><Message>no room</Message></Error>")
+
+    def do_GET(self) -> None:
+        self._answer(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
+
+    do_POST = do_PUT
+    do_HEAD = do_DELETE = do_GET
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def test_a_full_bucket_is_told_over_the_wire(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(b"x" * 100)
+    code = (
+        "import sys, pathlib\n"
+        "from app.storage import open_store\n"
+        "from app.store_errors import StoreFailed, is_full\n"
+        "try: open_store('s3://bucket/x').put_folder(pathlib.Path(sys.argv[1]), 'datasets/a/b', check=lambda: None)\n"
+        "except StoreFailed as error: print('full' if is_full(error) else error)\n"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), FullBucket) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", code, str(tmp_path / "folder")],
+                env=s3_environment(server.server_port),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+        finally:
+            server.shutdown()
+            serving.join()
+    assert done.stdout == "full\n", done.stderr
