@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from app.domain.jobs import StageName
 from app.domain.results import Checked
@@ -141,3 +143,43 @@ def test_the_result_is_left_for_the_stages_that_follow(check: Check, tmp_path: P
     checked = check()
     written = tmp_path / "models" / "work" / "check" / "out" / "checked.json"
     assert json.loads(written.read_text())["model"]["fingerprint"] == checked.model.fingerprint
+
+
+def test_a_norm_after_the_mlp_is_seen_before_anything_is_walked(check: Check, tmp_path: Path) -> None:
+    sizes: Any = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 8, "num_attention_heads": 4}
+    more: Any = {"num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "vocab_size": 259}
+    Gemma2ForCausalLM(Gemma2Config(**sizes, **more)).save_pretrained(model_folder(tmp_path))
+    healing = {"kind": "healing", "text": TEXT, "tokens": 32}
+    assert pointers(check, recovery=healing, quantise=[]) == ["/recovery/kind"]
+    training = {**SPEC["recovery"], "heal": True}
+    assert pointers(check, recovery=training, quantise=[]) == ["/recovery/heal"]
+    assert check(quantise=[])  # healing is left out where it does not hold and was not asked for
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("rows", ("[259, ", "[328, ")),
+        ("nan", ("'model.layers.3.mlp.up_proj.weight'", "NaN")),
+        ("lfs", ("Git LFS pointer",)),
+        ("layers", ("1000000000",)),
+    ],
+)
+def test_files_that_are_not_those_of_a_model(check: Check, tmp_path: Path, fault: str, words: tuple[str, ...]) -> None:
+    folder = model_folder(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    if fault == "nan":
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.layers.3.mlp.up_proj.weight"][0, 0] = float("nan")
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    elif fault == "lfs":
+        (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    else:
+        changes = {"vocab_size": 328} if fault == "rows" else {"num_hidden_layers": 10**9}
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    for pruning in ({"kind": "depth", "blocks": 2}, {"kind": "depth", "drop": [1]}):
+        with pytest.raises(BadCheckpoint) as caught:
+            check(pruning=pruning)
+        told = json.dumps(caught.value.to_problem())
+        assert all(word in told for word in words)
+        assert "float32" not in told

@@ -79,16 +79,14 @@ def check_fit(checkpoint: Checkpoint) -> None:
 
 
 def _check_forward(model: PreTrainedModel) -> None:
-    """Run the model without weights on three tokens: shapes that do not go together and values of a wrong type show."""
+    """Run the model without weights on three tokens, as far as that goes: settings of a wrong kind show."""
     ids = torch.zeros((1, 3), dtype=torch.long, device="meta")
     try:
         with torch.no_grad():
             model.train(False)(input_ids=ids)
-    except NotImplementedError:  # mixtures of experts look at the values of their routers, and there are none
+    except RuntimeError:  # it looks at a value, and there are none
         return
     except Exception as error:
-        if "meta" in str(error).lower():
-            return
         _refuse(
             f"A {model.config.model_type} model with this config.json cannot be run: {one_line(error)}",
             model.config.model_type,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from app.domain.options import DepthPruning
+from workers.engine.architectures.config import as_config
+from workers.engine.pruning.depth import blocks_to_keep
+from workers.engine.recovery.healable import refuse_unhealable
+from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import check_optimizer
 from workers.stages.checks.subject import Subject
 
@@ -12,4 +17,15 @@ def look(subject: Subject) -> str | None:
     if options.kind == "none":
         return None
     check_optimizer(options)
+    if options.kind == "healing" or getattr(options, "heal", None):
+        pointer = "/recovery/kind" if options.kind == "healing" else "/recovery/heal"
+        refuse_unhealable(as_config(subject.config), pointer=pointer, before=_before_cuts(subject))
     return str(options.kind)
+
+
+def _before_cuts(subject: Subject) -> list[int] | None:
+    """The blocks that stand before a cut, where the spec names the blocks that go."""
+    pruning, blocks = subject.spec.pruning, subject.original.info.blocks
+    if not isinstance(pruning, DepthPruning) or pruning.drop is None:
+        return None
+    return sorted(cut_ends(blocks_to_keep(blocks, pruning.drop), blocks))

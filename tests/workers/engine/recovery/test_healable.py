@@ -1,0 +1,33 @@
+"""Whether healing holds, from the config alone, is what the walk over real states finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from app.errors import UnsupportedModel
+from workers.engine.blocks import BlockModel
+from workers.engine.recovery.healable import refuse_unhealable
+from workers.engine.recovery.healing_maps import without_mlp
+
+
+def test_each_block_of_every_family_is_judged_as_by_the_walk(
+    family: str, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    model = make_model(family)
+    view = BlockModel.from_model(model)
+    state = view.embed(make_ids(2, 6))
+    for block in view.blocks():
+        try:
+            without_mlp(block, state)
+        except UnsupportedModel:
+            with pytest.raises(UnsupportedModel, match="Healing does not hold") as caught:
+                refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
+            assert caught.value.errors[0].pointer == "/recovery/kind"
+            with pytest.raises(UnsupportedModel):
+                refuse_unhealable(model.config, pointer="/recovery/kind")
+        else:
+            refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
