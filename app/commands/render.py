@@ -60,6 +60,11 @@ def _summary(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     model, pruned = report.model, report.pruned
     table.add_row("[bold]Model", escape(model.id) + (f" at {model.revision}" if model.revision else ""))
+    if model.file is not None:
+        table.add_row("[bold]Came as", f"a GGUF file of {size(model.file.bytes)}, {escape(model.file.type)}")
+    for file, stage in ((pruned.gguf, "prune"), (report.recovered.gguf if report.recovered else None, "recover")):
+        if file is not None:
+            table.add_row("[bold]Goes as", escape(f"{stage}/{file.path}, {size(file.bytes_after)}"))
     if pruned.units:
         table.add_row("[bold]Removed", f"{len(pruned.units)} halves of blocks: {', '.join(pruned.units)}")
     if pruned.dropped or not pruned.units:

@@ -33,6 +33,13 @@ class Environment(Result):
     versions: dict[str, str]  # package → version: secateur, torch, transformers, peft …
 
 
+class SourceFile(Result):
+    """The GGUF file that a model came in. The checkpoint that is made of it is larger: its weights are unpacked."""
+
+    bytes: int  # of the whole file
+    type: str  # of most of its weights: "Q4_1"
+
+
 class ModelInfo(Result):
     """The original model, as the job found it."""
 
@@ -42,7 +49,8 @@ class ModelInfo(Result):
     family: str  # "llama"
     blocks: int
     parameters: int
-    bytes_on_disk: int
+    bytes_on_disk: int  # of the checkpoint's tensors
+    file: SourceFile | None = None  # where the model came as one
 
 
 class Check(Result):
@@ -125,7 +133,7 @@ class UnitScores(Result):
 
 
 class PrunedFile(Result):
-    """A GGUF file that was pruned as it was, still quantised."""
+    """What is handed out beside the checkpoint as a GGUF file, where the model came as one."""
 
     path: str  # relative to the stage's folder
     bytes_before: int  # of the whole file
@@ -185,6 +193,7 @@ class Recovered(Result):
     curve: list[LossPoint]
     resumed_from: list[int] = Field(default_factory=list)  # steps at which a killed run went on
     healing: list[HealedCut] = Field(default_factory=list)  # of `healing`, or before the training
+    gguf: PrunedFile | None = None  # the recovered model as it came, where it came as a GGUF file
     seconds: float
     environment: Environment
     notes: list[str] = Field(default_factory=list)

@@ -81,8 +81,18 @@ def tiles(report: Report) -> list[Tile]:
     found.append(
         Tile("Parameters", count(final.parameters), f"{count(original.parameters)} before, {smaller:.1%} fewer")
     )
-    found.append(Tile("On disk", size(final.bytes_on_disk), f"{size(original.bytes_on_disk)} before"))
+    found.append(_on_disk(report, original, final))
     return [tile for tile in found if tile is not None]
+
+
+def _on_disk(report: Report, original: Measurement, final: Measurement) -> Tile:
+    """The size of the files: of GGUF files where the model came as one and goes as one."""
+    files = {"pruned": report.pruned.gguf, "recovered": report.recovered.gguf if report.recovered else None}
+    file = files.get(final.variant)
+    if report.model.file is not None and file is not None:
+        return Tile("GGUF file", size(file.bytes_after), f"{size(report.model.file.bytes)} before")
+    came = f", out of a GGUF file of {size(report.model.file.bytes)}" if report.model.file else ""
+    return Tile("On disk", size(final.bytes_on_disk), f"{size(original.bytes_on_disk)} before{came}")
 
 
 def _speedup(final: Measurement) -> Tile | None:

@@ -28,6 +28,7 @@ from workers.reporting.summary import (
     groups,
     headlines,
     quantised_in_words,
+    recovered_file_in_words,
     text_amount,
     units_in_words,
     widths_in_words,
@@ -122,6 +123,8 @@ def _work(report: Report) -> list[tuple[str, str]]:
     rows += _search(pruned)
     if pruned.gguf:
         rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))
+    if recovered and recovered.gguf:
+        rows.append(("Recovered GGUF file", recovered_file_in_words(recovered.gguf)))
     if pruned.widths:
         rows.append(("Left", widths_in_words(pruned)))
     if scores:

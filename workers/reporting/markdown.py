@@ -20,6 +20,7 @@ from workers.reporting.summary import (
     groups,
     headlines,
     quantised_in_words,
+    recovered_file_in_words,
     units_in_words,
     widths_in_words,
 )
@@ -116,6 +117,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
     if report.pruned.gguf:
         lines.append(f"- Pruned GGUF file: {escape(gguf_in_words(report.pruned.gguf))}")
+    if report.recovered and report.recovered.gguf:
+        lines.append(f"- Recovered GGUF file: {escape(recovered_file_in_words(report.recovered.gguf))}")
     if report.pruned.widths:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
     for variant in report.quantised.variants if report.quantised else []:

@@ -71,7 +71,7 @@ class Headline:
 def groups(report: Report) -> list[Group]:
     """All figures of the report; what was not measured on any variant is left out."""
     variants = report.benchmarks.variants
-    return [_size(variants), *_speed(variants), *_memory(variants), *_quality(variants), *_tasks(variants)]
+    return [_size(report), *_speed(variants), *_memory(variants), *_quality(variants), *_tasks(variants)]
 
 
 def headlines(report: Report) -> list[Headline]:
@@ -182,7 +182,8 @@ def text_amount(text: TextInfo) -> str:
     return f"{text.samples:,} × {text.tokens:,} tokens"
 
 
-def _size(variants: list[Measurement]) -> Group:
+def _size(report: Report) -> Group:
+    variants = report.benchmarks.variants
     first = variants[0]
     parameters = [
         Cell(n.count(m.parameters), "" if m is first else n.change(m.parameters, first.parameters)) for m in variants
@@ -194,9 +195,31 @@ def _size(variants: list[Measurement]) -> Group:
     rows = (
         Row("Parameters", "tied weights counted once", tuple(parameters), key=True),
         Row("Blocks", "", tuple(Cell(n.count(m.blocks)) for m in variants)),
-        Row("Weights on disk", "", tuple(disk), key=True),
+        *_files(report),
+        Row("Weights on disk", "unpacked" if report.model.file else "", tuple(disk), key=not report.model.file),
     )
     return Group("Size", "", "counted in the checkpoint's files; 1 MB is 10⁶ bytes", rows)
+
+
+def _files(report: Report) -> list[Row]:
+    """The file that the model came in, and what is handed out of its kind."""
+    came = report.model.file
+    if came is None:
+        return []
+    made = {"pruned": report.pruned.gguf, "recovered": report.recovered.gguf if report.recovered else None}
+    cells = [Cell(n.size(came.bytes), "")]
+    for variant in report.benchmarks.variants[1:]:
+        file = made.get(variant.variant)
+        cells.append(Cell(n.size(file.bytes_after), n.change(file.bytes_after, came.bytes)) if file else Cell("", ""))
+    return [Row("GGUF file", f"came in {came.type}", tuple(cells), key=True)]
+
+
+def recovered_file_in_words(file: PrunedFile) -> str:
+    """The recovered model as it came: "recover/gguf/m-recovered.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
+    sizes = (
+        f"{n.size(file.bytes_before)} → {n.size(file.bytes_after)} ({n.change(file.bytes_after, file.bytes_before)})"
+    )
+    return f"recover/{one_line(file.path)}, {sizes}, quantised anew after recovery"
 
 
 def _speed(variants: list[Measurement]) -> Iterator[Group]:

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from app.domain.jobs import StageName
 from app.domain.options import Calibration
-from app.domain.results import Checked, ModelInfo, Pruned, Scores, TextInfo
+from app.domain.results import Checked, ModelInfo, Pruned, Scores, SourceFile, TextInfo
 from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
 from workers.engine.calibration import TextSource, token_batch
 from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_under, resolve
 from workers.engine.models import load_model
@@ -72,6 +73,7 @@ def open_original(context: StageContext) -> Original:
         blocks=len(count.per_block),
         parameters=count.total,
         bytes_on_disk=checkpoint.total_bytes,
+        file=_came_in(context),
     )
     return Original(found.path, info)
 
@@ -85,6 +87,15 @@ def _known(context: StageContext) -> ModelInfo | None:
     if context.has(StageName.SCORE):
         return context.read(StageName.SCORE, Scores).model
     return None
+
+
+def _came_in(context: StageContext) -> SourceFile | None:
+    """What the report says of the file that the model came in, if it came in one."""
+    file = source_gguf(context)
+    if file is None:
+        return None
+    header = read_gguf_header(file)
+    return SourceFile(bytes=header.file_bytes, type=header.main_type)
 
 
 def source_gguf(context: StageContext) -> Path | None:

@@ -14,6 +14,7 @@ from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_opti
 from workers.engine.recovery.ranks import Ranks
 from workers.engine.runtime import environment
 from workers.reporting import model_card
+from workers.stages.as_it_came import write_as_it_came
 from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext
 from workers.stages.original import open_original, prepare_machine, text_source
@@ -43,6 +44,7 @@ def run(context: StageContext) -> Recovered:
         job, outcome = _recover(context, Ranks(count=processes.count, others=others))
     training = outcome.training
     before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
+    file, said = write_as_it_came(context, context.out / "checkpoint")
     recovered = Recovered(
         kind=options.kind,
         options=job.options,
@@ -55,7 +57,8 @@ def run(context: StageContext) -> Recovered:
         healing=outcome.healing,
         seconds=time.monotonic() - began + before,
         environment=environment(job.machine),
-        notes=[*outcome.notes, *processes.notes],
+        gguf=file,
+        notes=[*outcome.notes, *processes.notes, *said],
     )
     pruned = context.read(StageName.PRUNE, Pruned)
     scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None

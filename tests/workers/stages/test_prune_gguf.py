@@ -9,6 +9,8 @@ from uuid import UUID
 import gguf
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
 from app.domain.jobs import StageName
 from app.domain.results import Pruned
@@ -16,6 +18,7 @@ from app.errors import InvalidInput, UnsupportedModel
 from app.storage import LocalStore, output_of
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import run_job, tiny_llama
+from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.stages import prune
 
 SPEC: dict[str, Any] = {
@@ -105,3 +108,38 @@ def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.Monk
     with pytest.raises(UnsupportedModel) as caught:
         prune_job(root, {"drop": [1], "gguf": True})
     assert caught.value.errors[0].pointer == "/pruning/gguf"
+
+
+def test_a_recovered_model_goes_as_it_came(root: Path) -> None:
+    recovery = {"kind": "healing", "samples": 8, "tokens": 16}
+    results, folders = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
+    recovered = results[StageName.RECOVER]
+    assert recovered.gguf is not None, recovered.notes
+    target = folders[StageName.RECOVER] / recovered.gguf.path
+    assert recovered.gguf.path == "gguf/tiny.Q8_0-recovered.gguf"
+    assert recovered.gguf.bytes_before == (root / "tiny.Q8_0.gguf").stat().st_size
+    assert recovered.gguf.bytes_after == target.stat().st_size < recovered.gguf.bytes_before
+    import_gguf(target, root / "back")
+    back: Any = AutoModelForCausalLM.from_pretrained(root / "back")
+    made: Any = AutoModelForCausalLM.from_pretrained(folders[StageName.RECOVER] / "checkpoint", dtype=torch.float32)
+    ids = torch.arange(10, 30)[None]
+    with torch.no_grad():
+        assert torch.allclose(back(ids).logits, made(ids).logits, atol=0.1)
+    report = results[StageName.REPORT]
+    assert report.model.file.bytes == recovered.gguf.bytes_before
+    assert report.model.file.type == "Q8_0"
+    page = (folders[StageName.REPORT] / "report.html").read_text()
+    assert "recover/gguf/tiny.Q8_0-recovered.gguf" in page
+    assert "came in Q8_0" in page
+    page = (folders[StageName.REPORT] / "report.md").read_text()
+    assert "| GGUF file |" in page
+    assert "recover/gguf/tiny" in page
+
+
+def test_a_type_that_is_not_written_is_told(root: Path) -> None:
+    model = tiny_llama(vocab_size=288, hidden_size=64, intermediate_size=96)
+    write_tiny_gguf(root / "whole.gguf", model)
+    recovery = {"kind": "healing", "samples": 8, "tokens": 16}
+    spec = {**SPEC, "model": {"source": "local", "path": "whole.gguf"}}
+    results, _ = run_job(root, {**spec, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
+    assert any("came in F32" in note and "is F16" in note for note in results[StageName.RECOVER].notes)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,15 @@ class GgufHeader:
         if found is None or not isinstance(found.value, str) or not found.value:
             raise BadCheckpoint(f"{self.path.name}: the key 'general.architecture' is missing or no string.")
         return found.value
+
+    @property
+    def main_type(self) -> str:
+        """The type that most bytes of the blocks' matrices have; embedding and head are often finer."""
+        sizes: Counter[str] = Counter()
+        for tensor in self.tensors:
+            if len(tensor.shape) > 1 and tensor.name.startswith("blk."):
+                sizes[tensor.type_name] += tensor.nbytes
+        return sizes.most_common(1)[0][0] if sizes else "F32"
 
     def number(self, key: str) -> int | None:
         """The whole number under `{architecture}.{key}`, or None."""

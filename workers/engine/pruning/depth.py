@@ -66,6 +66,7 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
     architecture = architecture_of(checkpoint.config)
     prefix, count = stack_of(checkpoint, architecture)
     keep = blocks_to_keep(count, drop)
+    before = count_parameters(checkpoint.config).total
     with new_folder(target) as folder, ThreadPoolExecutor(1) as executor:
         # The kernel copies without the interpreter's lock, so the new config is made and checked meanwhile.
         config = executor.submit(keep_blocks, checkpoint.config, keep, architecture, tensors=checkpoint.names())
@@ -79,11 +80,12 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
         renumber_quantizer_files(folder, checkpoint, architecture, keep)
         write_json(folder / CONFIG_FILE, config.result())
         pruned = Checkpoint.open(folder)
+        after = count_parameters(pruned.config).total  # while the folder can still be taken back
     return DepthPruned(
         kept=keep,
         dropped=sorted(set(range(count)) - set(keep)),
-        parameters_before=count_parameters(checkpoint.config).total,
-        parameters_after=count_parameters(pruned.config).total,
+        parameters_before=before,
+        parameters_after=after,
         bytes_before=checkpoint.total_bytes,
         bytes_after=pruned.total_bytes,
     )

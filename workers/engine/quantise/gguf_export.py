@@ -49,6 +49,7 @@ FLOAT32 = 6  # value type
 Kind: Any = gguf.GGMLQuantizationType  # an enum whose members are numbers
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}  # model type → llama.cpp's
 _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}  # general.file_type
+TYPES = frozenset(_FILE_TYPES)  # that a file may be written in
 _QWEN3_HEAD = 128  # of every published model; transformers' reader looks at no other
 _FINE = frozenset({"token_embd.weight", "output.weight"})
 _COARSE_TYPES = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1"})

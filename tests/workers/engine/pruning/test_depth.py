@@ -215,6 +215,15 @@ def test_a_refused_config_leaves_nothing(make_model: Make, save_model: Save, tmp
     assert leftovers(tmp_path, "checkpoint") == []
 
 
+def test_a_size_that_is_none_leaves_nothing(make_model: Make, save_model: Save, tmp_path: Path) -> None:
+    path = save_model(make_model("llama"))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "intermediate_size": -1}))
+    with pytest.raises(BadCheckpoint, match="intermediate_size"):
+        prune_depth(path, tmp_path / "out", drop=[1])
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_existing_target_is_kept(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     source = save_model(make_model("llama"))
     (tmp_path / "pruned").mkdir()
