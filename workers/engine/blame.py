@@ -36,10 +36,20 @@ def blamed_on(
     """
     try:
         yield
-    except Exception as error:
-        if isinstance(error, ServiceError) or is_of_the_machine(error):
+    except BaseException as error:
+        if not is_over_input(error):
             raise
         raise kind.field(pointer, f"{what}: {words_of(error)}", value=value, expected=expected) from error
+
+
+def is_over_input(error: BaseException) -> bool:
+    """Whether it is a library's error that says something of the input.
+
+    A panic of a library in Rust (tokenizers, safetensors) is no `Exception`, and as good as one.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        return False
+    return not isinstance(error, ServiceError) and not is_of_the_machine(error)
 
 
 def is_of_the_machine(error: BaseException) -> bool:

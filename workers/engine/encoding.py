@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from app.domain.explain import shown
 from app.errors import InvalidInput
-from workers.engine.blame import words_of
+from workers.engine.blame import blamed_on
 
 
 def encode(
@@ -23,24 +23,14 @@ def encode(
     Raises:
         InvalidInput: the tokenizer broke on it, at `pointer`.
     """
-    try:
+    what, expected = "The model's tokenizer cannot take this text", "text that the tokenizer has tokens for"
+    with blamed_on(pointer, what, value=shown(text), expected=expected):
         found = tokenizer(
             text, add_special_tokens=special, return_attention_mask=False, return_offsets_mapping=offsets, verbose=False
         )
         ids = list(found["input_ids"])
         if not all(isinstance(token, int) for token in ids):
             raise ValueError("it has no token for a part of the text, and none that stands for unknown ones")
-    except MemoryError:
-        raise
-    except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
-        if not is_fault(error):
-            raise
-        raise InvalidInput.field(
-            pointer,
-            f"The model's tokenizer cannot take this text: {words_of(error)}",
-            value=shown(text),
-            expected="text that the tokenizer has tokens for",
-        ) from error
     return {**found, "input_ids": ids}
 
 
@@ -73,8 +63,3 @@ def refuse_ids_without_row(
         value=highest,
         expected=f"ids below {rows:,}: a text without this token, or a model whose embedding has a row for it",
     )
-
-
-def is_fault(error: BaseException) -> bool:
-    """Whether it is a library's failure: an Exception, or a panic of one that is written in Rust."""
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"

@@ -18,11 +18,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.errors import BadCheckpoint
-from workers.engine.blame import blamed_on
+from workers.engine.blame import blamed_on, is_over_input
 from workers.engine.checkpoints.bare_folder import bare_folder
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
-from workers.engine.encoding import is_fault
 from workers.engine.pruning import modeling_secateur
 from workers.engine.pruning.loader import needs_loader
 from workers.engine.tokenizer_files import check_ids, tokenizer_fault
@@ -108,10 +107,8 @@ def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenize
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         tokenizer("a", verbose=False)
-    except MemoryError:
-        raise
     except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
-        if not is_fault(error):
+        if not is_over_input(error):
             raise
         raise tokenizer_fault(path, error, pointer=pointer) from error
     check_ids(path, tokenizer, pointer=pointer)

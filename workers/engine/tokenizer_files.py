@@ -13,8 +13,7 @@ from typing import Any
 
 from app.domain.explain import shown
 from app.errors import InvalidInput
-from workers.engine.blame import words_of
-from workers.engine.encoding import is_fault
+from workers.engine.blame import is_over_input, words_of
 
 MAX_BYTES = 256 * 2**20  # of one file; those of the largest vocabularies have some 40 MB
 EXPECTED = "tokenizer files beside the weights, as transformers writes them, or text that the model generates itself"
@@ -114,7 +113,7 @@ def _unknown_to_the_library(file: Path) -> str | None:
     try:
         tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
     except BaseException as error:  # bare Exceptions, and panics
-        if not is_fault(error):
+        if not is_over_input(error):
             raise
         known = f"tokenizers {tokenizers.__version__}"
         return f"holds what {known} does not know, such as a newer version writes: {words_of(error)}"

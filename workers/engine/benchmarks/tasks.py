@@ -29,6 +29,7 @@ from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
 from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.benchmarks.task_scores import TaskRun
+from workers.engine.blame import is_of_the_machine
 from workers.engine.progress import Progress, no_progress
 from workers.hub_token import fetching
 
@@ -204,25 +205,15 @@ def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
         raise
     except Exception as error:
         chain = list(_causes(error))
-        if any(_ran_out(cause) for cause in chain):
-            raise
         if any(isinstance(e, ConnectionError | TimeoutError) or type(e).__name__ in _UNREACHABLE for e in chain):
             raise Unavailable(
                 f"{what}: the hub cannot be reached for its data ({type(error).__name__}); retry later, or name a "
                 "folder of tasks with data files of their own."
             ) from error
+        if any(is_of_the_machine(cause) for cause in chain):
+            raise
         reason = f"{type(chain[-1]).__name__}: {_first_line(chain[-1])}"
         raise InvalidInput.field(pointer, f"{what}: {reason}", value=value, expected=_EXPECTED) from error
-
-
-def _ran_out(error: BaseException) -> bool:
-    """Whether it is memory or the disk that is to blame, which another machine has more of."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "not enough memory" in str(error)
-        or (isinstance(error, OSError) and error.errno == 28)
-    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
