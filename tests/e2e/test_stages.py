@@ -42,7 +42,7 @@ def test_a_cancel_takes_effect_within_three_seconds_and_leaves_no_process(steady
 
 
 def test_a_cancelled_job_can_be_retried_and_goes_on(steady: Service) -> None:
-    job_id = steady.submit(recover="train:10:0.1")
+    job_id = steady.submit(recover="train:60:0.1")
     steady.until(lambda: any(e.data.get("step") == 3 for e in steady.events(job_id)))
     steady.cancel(job_id)
     steady.cancel(job_id)  # asking twice is asking once
