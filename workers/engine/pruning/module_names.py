@@ -21,6 +21,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from app.errors import UnsupportedModel
+from workers.engine.checkpoints.block_names import block_stacks
 
 _GONE = object()  # the name of a module that was dropped
 _WORDS = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+)*")  # a rule of words alone treats all blocks alike
@@ -68,9 +69,11 @@ def module_names(tensors: Collection[str], prefixes: Sequence[str], numbers: Map
 
     Args:
         tensors: names on disk.
-        prefixes: of the stack of blocks: the one on disk first, then those that modules have in memory.
+        prefixes: of the stack of blocks, as modules have it in memory; that on disk is found among the tensors.
         numbers: as in `Modules`.
     """
+    on_file = next(iter(block_stacks(tensors)), "").removesuffix(".")
+    prefixes = tuple(dict.fromkeys([*([on_file] if on_file else []), *prefixes]))
     on_disk = {name.rpartition(".")[0] for name in tensors}
     modules = set(on_disk)
     for name in on_disk:

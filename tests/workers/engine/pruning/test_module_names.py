@@ -165,6 +165,25 @@ def test_what_cannot_be_written_for_the_new_numbers_is_refused(settings: dict[st
     assert caught.value.errors[0].pointer == "/model"
 
 
+@pytest.mark.parametrize("stack", ["transformer.h", "h", "gpt_neox.layers"])
+def test_the_stack_is_the_one_on_disk_whatever_modules_are_called(stack: str) -> None:
+    tensors = [f"{stack}.{block}.{part}.weight" for block in range(COUNT) for part in PARTS]
+    keep = [block for block in range(COUNT) if block not in (0, 2)]
+    modules = module_names(tensors, ("model.layers", "layers"), {old: new for new, old in enumerate(keep)})
+    for rule in (r"re:.*\.1\d\.mlp.*", r"re:.*\.5\.mlp.*", r"re:.*\.[0-9]\.self_attn\.q_proj"):
+        (new,) = renumber_module_names({"quant_method": "compressed-tensors", "ignore": [rule]}, modules)["ignore"]
+        assert new != rule
+        before = {name for name in tensors if compressed(rule, name.removesuffix(".weight"))}
+        after = {name for name in tensors if compressed(new, name.removesuffix(".weight"))}
+        numbers = {name: int(name.removeprefix(f"{stack}.").partition(".")[0]) for name in tensors}
+        expected = {
+            name.replace(f"{stack}.{numbers[name]}.", f"{stack}.{keep.index(numbers[name])}.")
+            for name in before
+            if numbers[name] in keep
+        }
+        assert after == expected
+
+
 def test_numbers_of_experts_are_not_those_of_blocks() -> None:
     tensors = [f"model.layers.{b}.mlp.experts.{e}.up_proj.weight" for b in range(8) for e in range(8)]
     modules = modules_without(1, tensors=tensors, count=8)
