@@ -14,6 +14,7 @@ from app.db import datasets
 from app.db.tables import Dataset
 from app.domain.datasets import DatasetKind
 from app.domain.depth import check_depth, not_gguf
+from app.domain.family_limits import check_family
 from app.domain.options import DepthPruning, LocalText, UploadText
 from app.domain.quantised import check_quantised
 from app.domain.spec import CompressionSpec, LocalModel
@@ -112,6 +113,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
         raise not_gguf()
     if info.config is not None:
         check_quantised(spec, info.config)
+        check_family(spec, info.config)
     if info.blocks is None:
         return
     if isinstance(spec.pruning, DepthPruning):

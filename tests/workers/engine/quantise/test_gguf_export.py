@@ -16,11 +16,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from app.domain.family_limits import GGUF_TYPES
 from app.errors import StageFailed, UnsupportedModel
 from workers.engine.checkpoints.gguf.cuts import QWEN2_WORDS
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.models import load_model
+from workers.engine.quantise import gguf_export
 from workers.engine.quantise.gguf_export import export_gguf, interleave, refuse_unsupported
 
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 300}
@@ -249,3 +251,7 @@ def test_the_head_is_that_of_the_files_whatever_the_config_says_of_it(
     back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         assert torch.allclose(back(make_ids()).logits, model(make_ids()).logits, atol=5e-3)
+
+
+def test_submission_knows_the_types_that_are_written() -> None:
+    assert set(GGUF_TYPES) == set(gguf_export._ARCHITECTURES)

@@ -8,6 +8,7 @@ import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from app.domain.family_limits import NO_HEALING
 from app.errors import UnsupportedModel
 from workers.engine.blocks import BlockModel
 from workers.engine.recovery.healable import refuse_unhealable
@@ -20,6 +21,7 @@ def test_each_block_of_every_family_is_judged_as_by_the_walk(
     model = make_model(family)
     view = BlockModel.from_model(model)
     state = view.embed(make_ids(2, 6))
+    holds = 0
     for block in view.blocks():
         try:
             without_mlp(block, state)
@@ -30,4 +32,6 @@ def test_each_block_of_every_family_is_judged_as_by_the_walk(
             with pytest.raises(UnsupportedModel):
                 refuse_unhealable(model.config, pointer="/recovery/kind")
         else:
+            holds += 1
             refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
+    assert (family in NO_HEALING) == (holds == 0)
