@@ -33,7 +33,7 @@ def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -
         if abs(value) > limit:
             raise BadCheckpoint.field(
                 pointer,
-                f"config.json: {path} is larger than any model has it.",
+                f"config.json: {_printable(path)} is larger than any model has it.",
                 value=value if abs(value) < 2**63 else str(value)[:50],
                 expected=f"at most {limit:,}",
             )
@@ -50,3 +50,8 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
             waiting += [(f"{path}.{name}".lstrip("."), str(name), item) for name, item in value.items()]
         elif isinstance(value, list):
             waiting += [(path, key, item) for item in value]
+
+
+def _printable(path: str) -> str:
+    """The name of an entry as part of a sentence."""
+    return "".join(letter if letter.isprintable() else "?" for letter in path[:100])

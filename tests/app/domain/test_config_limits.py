@@ -71,3 +71,10 @@ def test_json_that_is_nested_without_end_is_refused() -> None:
     for raw in (b'{"a":' + deep + b"}", b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
         with pytest.raises(BadCheckpoint, match=r"within each other|not valid JSON"):
             load_json_object(raw, "config.json")
+
+
+def test_an_entry_with_a_strange_name_is_told_in_one_line() -> None:
+    with pytest.raises(BadCheckpoint) as found:
+        check_config_limits({"\x1f\n" + "x" * 10_000: 2**41})
+    assert found.value.detail.isprintable()
+    assert len(found.value.detail) < 200
