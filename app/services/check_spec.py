@@ -16,6 +16,7 @@ from app.domain.datasets import DatasetKind
 from app.domain.depth import check_depth, not_gguf
 from app.domain.family_limits import check_family
 from app.domain.options import DepthPruning, LocalText, UploadText
+from app.domain.positions import positions_of, too_long
 from app.domain.quantised import check_quantised
 from app.domain.spec import CompressionSpec, LocalModel
 from app.domain.sub_block import SubBlockPruning, check_units
@@ -50,6 +51,10 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
             if what is not None:
                 errors.append(FieldError(pointer, f"the file {what}", text.path, "a UTF-8 text file"))
     try:
+        _check_task_folder(spec, settings)
+    except InvalidInput as error:
+        errors.extend(error.errors)
+    try:
         _check_model(spec, settings)
     except InvalidInput as error:
         if not errors:
@@ -68,6 +73,18 @@ def _not_text(path: Path) -> str | None:
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
     return not_text(head) if head else "is empty"
+
+
+def _check_task_folder(spec: CompressionSpec, settings: Settings) -> None:
+    tasks = spec.benchmark.tasks
+    if tasks is None or tasks.folder is None:
+        return
+    pointer = "/benchmark/tasks/folder"
+    real = find_under(
+        tasks.folder, settings.data_roots, pointer=pointer, what="task folder", setting="SECATEUR_DATA_ROOTS"
+    )
+    if not real.is_dir():
+        raise InvalidInput.field(pointer, "the path is no folder", value=tasks.folder, expected="a folder of tasks")
 
 
 def check_uploads(session: Session, spec: CompressionSpec) -> None:
@@ -114,6 +131,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if info.config is not None:
         check_quantised(spec, info.config)
         check_family(spec, info.config)
+        _refuse(too_long(spec, positions_of(info.config)))
     if info.blocks is None:
         return
     if isinstance(spec.pruning, DepthPruning):

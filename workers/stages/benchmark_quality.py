@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from app.domain.benchmark_options import PerplexityBenchmark
+from app.domain.positions import fitting_samples, positions_of
 from app.domain.results import Sample
 from app.errors import InvalidInput
 from workers.engine.benchmarks.fidelity import divergence, fidelity
@@ -106,7 +107,7 @@ def measure_quality(
                 group[0].tasks = _tasks(context, known.measure_anew, models, group[0], source, notes)
         if benchmark.samples is not None:
             try:
-                variant.samples = _samples(context, figures, models[variant.name], source)
+                variant.samples = _samples(context, figures, models[variant.name], source, notes)
             except InvalidInput as error:
                 notes.append(f"No samples were written. {error.detail}")
     return notes
@@ -150,9 +151,18 @@ def _tasks(
     return found
 
 
-def _samples(context: StageContext, figures: KnownFigures, model: PreTrainedModel, source: TextSource) -> list[Sample]:
-    options = context.stage.spec.benchmark.samples
-    assert options is not None, "the caller has looked"
+def _samples(
+    context: StageContext, figures: KnownFigures, model: PreTrainedModel, source: TextSource, notes: list[str]
+) -> list[Sample]:
+    asked = context.stage.spec.benchmark.samples
+    assert asked is not None, "the caller has looked"
+    positions = positions_of(source.config.to_dict())
+    options = fitting_samples(asked, positions)
+    if options != asked:
+        notes.append(
+            f"The model holds {positions:,} tokens, so samples have {options.max_new_tokens} new ones and not the "
+            f"usual {asked.max_new_tokens}."
+        )
 
     def measure() -> list[Sample]:
         return write_samples(

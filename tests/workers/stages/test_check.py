@@ -68,6 +68,7 @@ def test_what_was_seen_stands_in_the_result(check: Check) -> None:
         "recovery",
         "quantise",
         "latency",
+        "samples",
         "tokenizer",
         "calibration text",
         "training text",

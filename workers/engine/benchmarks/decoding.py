@@ -23,17 +23,19 @@ def decode(
 
     Args:
         step: what the tokens after the first go through, such as the compiled model; the model itself if absent.
+            It is never asked whether it is true: of a compiled model that is a question for its length.
         cache: an empty one to fill; by default the model makes one that grows.
 
     Returns:
         The cache, with the prompt and all but the last of the generated tokens.
     """
+    step = model if step is None else step
     clock.start()
     logits, filled = next_logits(model, prompt, cache)
     token = logits.argmax(-1, keepdim=True)
     clock.first()
     for _ in range(tokens - 1):
-        logits, filled = next_logits(step or model, token, filled)
+        logits, filled = next_logits(step, token, filled)
         token = logits.argmax(-1, keepdim=True)
     clock.stop()
     return filled

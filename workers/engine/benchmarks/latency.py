@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
 from app.domain.results import Interval, LatencyCell
 from workers.engine.benchmarks.clock import Timing, clock_for
-from workers.engine.benchmarks.compiling import PLAIN, Mode, Runner
+from workers.engine.benchmarks.compiling import PLAIN, Mode, NotCompiled, Runner, fresh_compiler, settle
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.statistics import half_width, median_interval, ratio_interval, widen
 from workers.engine.generation import derive_seed
@@ -53,26 +54,41 @@ def time_cell(
     Returns:
         `cell.runs` timings for each name, in pairs: the i-th of every name are of one round. The original's second
         times stand under AGAIN.
+
+    Raises:
+        NotCompiled: the mode asks for it, and not every step of every model that was timed ran compiled.
     """
     original = next(iter(models))
     entrants = [*models, AGAIN]
     timings: dict[str, list[Timing]] = {name: [] for name in entrants}
     capacity = cell.input_tokens + cell.output_tokens
-    runners = {name: Runner(model, cell.mode, capacity=capacity) for name, model in models.items()}
-    runners[AGAIN] = runners[original]
-    with _undisturbed():
-        if cell.mode.compiled and not cell.warmup:  # compiling is no part of what is timed
-            for runner in runners.values():
-                _time_one(runner, cell, seed=seed)
+    with _undisturbed(), fresh_compiler(len(models)) if cell.mode.compiled else nullcontext():
+        runners = {name: Runner(model, cell.mode, capacity=capacity) for name, model in models.items()}
+        if cell.mode.compiled:
+            _compile(runners, cell, seed=seed)
+        runners[AGAIN] = runners[original]
         for turn in range(cell.warmup + cell.runs):
             warm = turn < cell.warmup
             order = [name for name in entrants if not (warm and name == AGAIN)]
             for name in order if turn % 2 == 0 else reversed(order):
-                timing = _time_one(runners[name], cell, seed=derive_seed(seed, "latency", turn))
+                runner = runners[name]
+                graphs, calls = runner.graphs, runner.calls
+                timing = _time_one(runner, cell, seed=derive_seed(seed, "latency", turn))
+                if cell.mode.compiled and (runner.graphs, runner.calls - calls) != (graphs, cell.output_tokens - 1):
+                    raise NotCompiled(f"the {name} model: not every step that was timed ran compiled")
                 if not warm:
                     timings[name].append(timing)
             progress(turn + 1, cell.warmup + cell.runs, "rounds")
     return timings
+
+
+def _compile(runners: Mapping[str, Runner], cell: Cell, *, seed: int) -> None:
+    """Compile every model, before the warm-up and the timing."""
+    for name, runner in runners.items():
+        try:
+            settle(runner, partial(_time_one, runner, cell, seed=seed))
+        except NotCompiled as error:
+            raise NotCompiled(f"the {name} model: {error}") from error
 
 
 def cells_of(timings: Mapping[str, list[Timing]], cell: Cell) -> dict[str, LatencyCell]:

@@ -29,7 +29,7 @@ from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
 from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.benchmarks.task_scores import TaskRun
-from workers.engine.blame import is_of_the_machine
+from workers.engine.blame import is_of_the_machine, words_of
 from workers.engine.progress import Progress, no_progress
 from workers.hub_token import fetching
 
@@ -212,8 +212,7 @@ def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
             ) from error
         if any(is_of_the_machine(cause) for cause in chain):
             raise
-        reason = f"{type(chain[-1]).__name__}: {_first_line(chain[-1])}"
-        raise InvalidInput.field(pointer, f"{what}: {reason}", value=value, expected=_EXPECTED) from error
+        raise InvalidInput.field(pointer, f"{what}: {words_of(chain[-1])}", value=value, expected=_EXPECTED) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -222,7 +221,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "no reason given")[:500]

@@ -1,7 +1,9 @@
-"""Check of what is measured: this machine can compile where that is asked, and every task is there with its data."""
+"""Check of what is measured: lengths that the model holds, a compiler where one is asked for, tasks with their data."""
 
 from __future__ import annotations
 
+from app.domain.positions import fitting_samples, positions_of, too_long
+from app.errors import InvalidInput
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks
 from workers.engine.checkpoints.kernels import why_not_computable
@@ -13,9 +15,36 @@ def latency(subject: Subject) -> str | None:
     options = subject.spec.benchmark.latency
     if options is None:
         return None
+    _refuse_too_long(subject, "/benchmark/latency")
     if options.compile:
         refuse_uncompilable(str(subject.machine.device))
     return f"{len(set(options.batch_sizes)) * len(set(options.output_tokens))} cells"
+
+
+def samples(subject: Subject) -> str | None:
+    """The prompts and what is to follow them. Raises InvalidInput."""
+    asked = subject.spec.benchmark.samples
+    positions = positions_of(subject.texts.config.to_dict())
+    if asked is None or positions is None:
+        return None
+    _refuse_too_long(subject, "/benchmark/samples")
+    new = fitting_samples(asked, positions).max_new_tokens
+    for index, prompt in enumerate(asked.prompts):
+        tokens = len(subject.texts.tokenizer(prompt)["input_ids"])
+        if tokens + new > positions:
+            raise InvalidInput.field(
+                f"/benchmark/samples/prompts/{index}",
+                f"The prompt's {tokens:,} tokens and {new:,} new ones are more than the {positions:,} of the model.",
+                value=prompt[:200],
+                expected=f"at most {positions - new:,} tokens, or a lower `max_new_tokens`",
+            )
+    return f"{len(asked.prompts)} prompts"
+
+
+def _refuse_too_long(subject: Subject, pointer: str) -> None:
+    fields = too_long(subject.spec, positions_of(subject.texts.config.to_dict()))
+    if fields := [field for field in fields if field.pointer.startswith(pointer)]:
+        raise InvalidInput(fields[0].detail, errors=fields)
 
 
 def tasks(subject: Subject) -> str | None:

@@ -31,6 +31,7 @@ CHECKS: tuple[Row, ...] = (
     Row("recovery", recovery.look, "/recovery", "a recovery that holds for the model"),
     Row("quantise", quantise.look, "/quantise", "ways to quantise that hold for the model"),
     Row("latency", benchmark.latency, "/benchmark/latency", "what this worker can time"),
+    Row("samples", benchmark.samples, "/benchmark/samples", "prompts that the model's tokenizer can read"),
     Row("tasks", benchmark.tasks, "/benchmark/tasks", "tasks that lm-evaluation-harness can run"),
     Row("tokenizer", tokenizer.look, "/model", "tokenizer files that transformers can load"),
     Row("calibration text", texts.calibration, "/scoring/calibration", "a text that can be read"),

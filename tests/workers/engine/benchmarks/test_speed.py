@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.config as dynamo
 from transformers import PreTrainedModel
 
 from app.errors import InvalidInput
-from workers.engine.benchmarks import largest_batch, latency, memory
+from workers.engine.benchmarks import compiling, largest_batch, latency, memory
 from workers.engine.benchmarks.clock import ProcessorClock, Timing
-from workers.engine.benchmarks.compiling import Mode, Runner, refuse_uncompilable
+from workers.engine.benchmarks.compiling import Mode, NotCompiled, Runner, refuse_uncompilable
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.latency import AGAIN, Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import cache_bytes, measure_memory, weight_bytes
@@ -134,31 +136,87 @@ def test_cache_bytes_are_those_of_the_tensors(make_model: Callable[..., PreTrain
     assert cache_bytes(cache) == (5 + 4) * kv_bytes_per_token(model) // 2
 
 
-def fed_tokens(model: Any, mode: Mode) -> torch.Tensor:
-    """The tokens that a generation in this mode feeds, from a second one on the same runner."""
+def keys_after(model: Any, mode: Mode) -> torch.Tensor:
+    """What a generation in this mode leaves in the last block's cache, which every token fed has a part in.
+
+    It is the second one on the same runner, run as the benchmark runs it.
+    """
     runner = Runner(model, mode, capacity=5 + 8)
     prompt = random_prompt(model, sequences=2, tokens=5, seed=0)
-    fed: list[torch.Tensor] = []
-
-    def step(**inputs: Any) -> Any:
-        fed.append(inputs["input_ids"])
-        return runner.step(**inputs)
-
     for _ in range(2):
-        fed.clear()
-        decode(model, prompt, 8, ProcessorClock(), step=step, cache=runner.new_cache())
-    return torch.cat(fed, dim=1)
+        cache: Any = decode(model, prompt, 8, ProcessorClock(), step=runner.step, cache=runner.new_cache())
+    keys: torch.Tensor = cache.layers[-1].keys
+    return keys[:, :, :12]
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2"])  # the latter slides a window over half of its blocks
 def test_a_static_cache_changes_no_token(make_model: Callable[..., PreTrainedModel], model_type: str) -> None:
     model = make_model(model_type)
-    assert torch.equal(fed_tokens(model, Mode(static_cache=True)), fed_tokens(model, Mode()))
+    torch.testing.assert_close(keys_after(model, Mode(static_cache=True)), keys_after(model, Mode()))
 
 
+COMPILED = Mode(compiled=True, static_cache=True)
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+
+
+@needs_compiler
 def test_compiling_changes_no_token(make_model: Callable[..., PreTrainedModel]) -> None:
     model = make_model(num_hidden_layers=2)
-    assert torch.equal(fed_tokens(model, Mode(compiled=True, static_cache=True)), fed_tokens(model, Mode()))
+    torch.testing.assert_close(keys_after(model, COMPILED), keys_after(model, Mode()))
+
+
+@needs_compiler
+def test_what_is_timed_as_compiled_is(make_model: Callable[..., PreTrainedModel]) -> None:
+    models = {name: make_model(num_hidden_layers=2, seed=seed) for seed, name in enumerate(("original", "pruned"))}
+    cell = Cell(2, 5, 8, 0, 3, COMPILED)  # of the shapes above, which are compiled once
+    found = cells_of(time_cell(models, cell, seed=0), cell)
+    assert all(figures.compiled and figures.static_cache for figures in found.values())
+
+
+def test_every_step_runs_compiled_in_every_cell(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More models and cells than torch would compile one function for, of which one slides a window."""
+    graphs: list[Any] = []
+
+    def traced(graph: Any, inputs: list[Any]) -> Any:  # and not turned into C++, which takes minutes
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(compiling, "compile_graph", traced)
+    models = {"original": make_model("mistral", num_hidden_layers=1)}
+    models |= {f"pruned-{seed}": make_model(num_hidden_layers=1, seed=seed) for seed in (1, 2)}
+    for output in (4, 6):
+        graphs.clear()
+        cell = Cell(1, 5, output, 0, 3, COMPILED)
+        with dynamo.patch(recompile_limit=2):
+            found = cells_of(time_cell(models, cell, seed=0), cell)
+        assert all(figures.compiled for figures in found.values())
+        assert len(graphs) >= len(models)  # compiled anew in each cell
+
+
+def test_what_cannot_be_compiled_as_a_whole_is_not_timed_as_compiled(
+    make_model: Callable[..., PreTrainedModel],
+) -> None:
+    models = {"original": make_model("opt", num_hidden_layers=2), "pruned": make_model("opt", num_hidden_layers=1)}
+    with pytest.raises(NotCompiled, match=r"the original model: torch\.compile cannot compile it as a whole"):
+        time_cell(models, Cell(1, 5, 4, 0, 3, COMPILED), seed=0)
+
+
+@pytest.mark.parametrize("fault", ["a step beside the graph", "a graph while timed"])
+def test_a_step_that_did_not_run_compiled_is_found_out(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def played(runner: Runner, cell: Cell, *, seed: int) -> Timing:
+        runner.calls += cell.output_tokens - 1
+        if seed != 0:  # not while it is compiled
+            runner.calls -= fault == "a step beside the graph"
+            runner.graphs += fault == "a graph while timed"
+        return Timing(0.1, 0.2)
+
+    monkeypatch.setattr(latency, "_time_one", played)
+    with pytest.raises(NotCompiled, match="not every step"):
+        time_cell({"original": make_model()}, Cell(1, 5, 4, 0, 3, COMPILED), seed=0)
 
 
 def test_every_variant_is_run_in_the_mode_that_the_cell_says(make_model: Callable[..., PreTrainedModel]) -> None:
@@ -175,6 +233,11 @@ def test_a_worker_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert caught.value.errors[0].pointer == "/benchmark/latency/compile"
     monkeypatch.setenv("CXX", "sh")  # anything that is there
     refuse_uncompilable("cpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    refuse_uncompilable("cuda:0")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(InvalidInput, match="a C compiler"):
+        refuse_uncompilable("cuda:0")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="Triton"):
         refuse_uncompilable("cuda:0")

@@ -190,12 +190,12 @@ def test_prompts_that_were_cut_are_told(folder: Path, tiny_checkpoint: Callable[
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (('"The {{noun}} is"', '"{{ noun.__class__ }}"'), "SecurityError"),
+        (('"The {{noun}} is"', '"{{ noun.__class__ }}"'), "is unsafe"),
         (('"The {{noun}} is"', '"{{ absent }}"'), "'absent' is undefined"),
-        (('"The {{noun}} is"', '"{{ noun"'), "TemplateSyntaxError"),
+        (('"The {{noun}} is"', '"{{ noun"'), "unexpected end of template"),
         (('"The {{noun}} is"', '"{{ noun * 10 ** 12 }}"'), "memory"),
         (("doc_to_target: label", 'doc_to_target: "{{nowhere}}"'), "nowhere"),
-        (('"{{choices}}"', '"{{noun}}"'), "SyntaxError"),
+        (('"{{choices}}"', '"{{noun}}"'), "invalid syntax"),
         (("validation_split: validation", "validation_split: test"), "test"),
     ],
 )
@@ -266,7 +266,7 @@ def test_a_fault_in_any_step_is_told_by_its_field(
     error = caught.value.errors[0]
     assert error.pointer.startswith("/benchmark/tasks/tasks")
     assert error.expected
-    assert type(fault).__name__ in caught.value.detail
+    assert (str(fault) or type(fault).__name__) in caught.value.detail
 
 
 @pytest.mark.parametrize("fault", [MemoryError(), OSError(28, "No space left on device"), ConnectionError("refused")])

@@ -1,0 +1,139 @@
+"""A model of few positions: the default lengths are cut with a word, and others are refused by the check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.domain.jobs import StageName
+from app.domain.protocol import Runtime, StageSpec
+from app.domain.spec import CompressionSpec
+from app.errors import InvalidInput
+from workers.engine.benchmarks.compiling import NotCompiled
+from workers.engine.benchmarks.latency import time_cell
+from workers.stages import benchmark, benchmark_speed, check, prune
+from workers.stages.context import RESULT_FILES, StageContext
+
+TEXT = {"source": "local", "path": "words.txt"}
+SPEC: dict[str, Any] = {
+    "model": {"source": "local", "path": "tiny"},
+    "pruning": {"kind": "depth", "drop": [4]},
+    "recovery": {"kind": "none"},
+    "benchmark": {
+        "latency": {"warmup": 0, "runs": 3},
+        "perplexity": {"texts": [TEXT], "tokens": 16, "windows": 4},
+        "samples": {"prompts": ["The river"]},
+        "reuse_original": False,
+    },
+}
+STAGES: dict[StageName, ModuleType] = {
+    StageName.CHECK: check,
+    StageName.PRUNE: prune,
+    StageName.BENCHMARK: benchmark,
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., Any]:
+    """run(*stages, **benchmark) → the last one's result, on a model that holds 40 tokens."""
+    tiny_checkpoint(max_position_embeddings=40)
+
+    def stages(*names: StageName, **changes: Any) -> Any:
+        inputs: dict[StageName, Path] = {}
+        result: Any = None
+        for name in names:
+            stage = StageSpec(
+                job_id=UUID(int=1),
+                stage=name,
+                created_at=datetime(2026, 11, 24, tzinfo=UTC),
+                spec=CompressionSpec.model_validate({**SPEC, "benchmark": {**SPEC["benchmark"], **changes}}),
+                work=tmp_path / name,
+                inputs=dict(inputs),
+                runtime=Runtime(
+                    cache=tmp_path / "cache",
+                    model_roots=(tmp_path / "models",),
+                    data_roots=(text_file.parent,),
+                    device="cpu",
+                    threads=1,
+                ),
+            )
+            context = StageContext(stage, lambda event: None)
+            context.out.mkdir(parents=True, exist_ok=True)
+            result = STAGES[name].run(context)
+            (context.out / RESULT_FILES[name]).write_text(result.model_dump_json())
+            inputs[name] = context.out
+        return result
+
+    return stages
+
+
+def test_the_default_lengths_are_cut_and_a_note_says_so(run: Callable[..., Any]) -> None:
+    run(StageName.CHECK)
+    found = run(StageName.PRUNE, StageName.BENCHMARK)
+    (cell,) = found.variants[1].latency
+    assert (cell.input_tokens, cell.output_tokens) == (12, 28)
+    assert "The model holds 40 tokens, so 28 are generated" in " ".join(found.notes)
+    assert "so samples have 20 new ones and not the usual 48" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"latency": {"output_tokens": [8, 29]}}, "/benchmark/latency/output_tokens/1"),
+        ({"latency": {"input_tokens": 39, "output_tokens": [8]}}, "/benchmark/latency/input_tokens"),
+        ({"samples": {"max_new_tokens": 40}}, "/benchmark/samples/max_new_tokens"),
+        ({"samples": {"prompts": ["river", "river " * 60], "max_new_tokens": 4}}, "/benchmark/samples/prompts/1"),
+        ({"perplexity": {"texts": [TEXT], "tokens": 41}}, "/benchmark/perplexity/tokens"),
+    ],
+)
+def test_what_was_asked_for_is_refused_before_anything_is_measured(
+    run: Callable[..., Any], changes: dict[str, Any], pointer: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        run(StageName.CHECK, **changes)
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+
+
+def test_what_cannot_be_compiled_is_timed_as_it_is_and_said(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def refusing(models: Any, cell: Any, **more: Any) -> Any:
+        asked.append(cell.mode.compiled)
+        if cell.mode.compiled:
+            raise NotCompiled("the pruned model: no")
+        return time_cell(models, cell, **more)
+
+    monkeypatch.setattr(benchmark_speed, "time_cell", refusing)
+    latency = {"compile": True, "static_cache": True, "output_tokens": [4], "warmup": 0, "runs": 3}
+    found = run(
+        StageName.PRUNE,
+        StageName.BENCHMARK,
+        latency=latency,
+        samples=None,
+        perplexity=None,
+        fidelity={"enabled": False},
+    )
+    assert asked == [True, False]
+    assert not any(cell.compiled for variant in found.variants for cell in variant.latency)
+    assert "all models were timed without torch.compile. What stood against it, the pruned model: no." in found.notes[0]
+
+
+@pytest.mark.parametrize("place", ["measure_memory", "time_cell"])
+def test_what_a_library_raises_while_timing_is_put_to_the_latency(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise TypeError("no cache of that kind")
+
+    monkeypatch.setattr(benchmark_speed, place, broken)
+    with pytest.raises(InvalidInput, match="no cache of that kind") as caught:
+        run(StageName.PRUNE, StageName.BENCHMARK, samples=None)
+    assert caught.value.errors[0].pointer == "/benchmark/latency"
