@@ -49,6 +49,7 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
             output_loading_info=True,
         )
     model, report = loaded
+    model.name_or_path = model.config.name_or_path = str(path)  # where peft looks for the config that adapters are of
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadCheckpoint.field(
