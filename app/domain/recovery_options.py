@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.domain.options import BOS, Bos, Options, SelfText, Text
+from app.domain.recovery_steps import most_steps, never_ends, warmup_expected
 
 
 class NoRecovery(Options):
@@ -37,11 +38,18 @@ class TrainedRecovery(Options):
     batch_size: int = Field(default=64, ge=1, description="Samples per optimiser step.")
     micro_batch_size: int = Field(default=4, ge=1, description="Samples per forward pass.")
     epochs: float = Field(default=2, gt=0, le=1000, description="Passes over the training samples.")
-    warmup_steps: int = Field(default=100, ge=0, description="Steps of linear warm-up.")
+    warmup_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps of linear warm-up, fewer than all; absent: 100, but at most a tenth of all.",
+    )
+    usual_warmup: ClassVar[int] = 100
     max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps.")
     max_tokens: int | None = Field(default=None, ge=1, description="Stop after this many training tokens.")
     max_minutes: float | None = Field(
-        default=None, gt=0, description="Stop after so many minutes of training, those of killed attempts included."
+        default=None,
+        gt=0,
+        description="Stop after so many minutes, from the text on, those of killed attempts included.",
     )
     tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per training sample.")
     samples: int | None = Field(
@@ -91,6 +99,23 @@ class TrainedRecovery(Options):
                 "patience_without_validation",
                 "`patience` needs samples to be held out",
                 {"expected": "`validation` above 0, or no `patience`"},
+            )
+        most = most_steps(
+            self,
+            samples=self.samples,
+            tokens=self.tokens,
+            validation=self.validation,
+            generated=isinstance(self.text, SelfText),
+        )
+        if self.warmup_steps is not None and most is not None and self.warmup_steps >= most:
+            raise PydanticCustomError(
+                "warmup_without_end",
+                "{detail}",
+                {
+                    "detail": never_ends(self.warmup_steps, most),
+                    "field": "warmup_steps",
+                    "expected": warmup_expected(most),
+                },
             )
         return self
 
@@ -145,7 +170,12 @@ class DistillRecovery(TrainedRecovery):
     kind: Literal["distill"] = "distill"
     learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(default=8, ge=1, description="Samples per optimiser step.")
-    warmup_steps: int = Field(default=10, ge=0, description="Steps of linear warm-up.")
+    warmup_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps of linear warm-up, fewer than all; absent: 10, but at most a tenth of all.",
+    )
+    usual_warmup: ClassVar[int] = 10
     heal: bool | None = Field(
         default=None,
         description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",

@@ -168,6 +168,16 @@ class LossPoint(Result):
     validation_loss: float | None = None
 
 
+class Schedule(Result):
+    """The learning rate over a training, as it was."""
+
+    shape: Literal["linear", "cosine"]  # of its fall after the warm-up
+    steps: int  # that the schedule is made for; bounds of time may have ended the training before
+    warmup_steps: int
+    learning_rate: float  # at the end of the warm-up
+    reached: float  # the greatest that a step was taken with
+
+
 class HealedCut(Result):
     """A cut, and what the map that was fitted for it does on samples that it was not fitted on."""
 
@@ -191,6 +201,7 @@ class Recovered(Result):
     steps: int
     tokens: int  # trained on, all epochs
     curve: list[LossPoint]
+    schedule: Schedule | None = None  # None where nothing was trained
     resumed_from: list[int] = Field(default_factory=list)  # steps at which a killed run went on
     healing: list[HealedCut] = Field(default_factory=list)  # of `healing`, or before the training
     gguf: PrunedFile | None = None  # the recovered model as it came, where it came as a GGUF file

@@ -13,7 +13,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.domain.benchmark_options import (
@@ -54,17 +54,29 @@ class LocalModel(Options):
 ModelSource = Annotated[HubModel | LocalModel, Field(discriminator="source")]
 
 
-def _union(rows: Any, discriminator: str) -> Any:
-    """The tagged union of the options of a catalogue's table."""
+def _union(rows: Any, discriminator: str, *, usual: type[Options] | None = None) -> Any:
+    """The tagged union of the options of a catalogue's table.
+
+    Args:
+        usual: the method that is meant where an object names none, as it is where the object is absent.
+    """
     members: list[Row] = list(rows.values())
     if len(members) == 1:
         return members[0].options
-    return Annotated[reduce(or_, (row.options for row in members)), Field(discriminator=discriminator)]
+    union: Any = Annotated[reduce(or_, (row.options for row in members)), Field(discriminator=discriminator)]
+    if usual is None:
+        return union
+    name = usual.model_fields[discriminator].default
+
+    def named(given: Any) -> Any:
+        return {discriminator: name, **given} if isinstance(given, Mapping) else given
+
+    return Annotated[union, BeforeValidator(named)]
 
 
-Scoring: Any = _union(CRITERIA, "criterion")
+Scoring: Any = _union(CRITERIA, "criterion", usual=PerplexityScoring)
 Pruning: Any = _union(PRUNERS, "kind")
-Recovery: Any = _union(RECOVERIES, "kind")
+Recovery: Any = _union(RECOVERIES, "kind", usual=DistillRecovery)
 Quantisation: Any = _union(QUANTISATIONS, "kind")
 PresetName: Any = Literal[tuple(PRESETS)]
 

@@ -56,6 +56,9 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     assert recovered.steps == 12
     assert recovered.tokens == 12 * 4 * 32
     assert recovered.curve[-1].loss < recovered.curve[0].loss
+    assert recovered.schedule is not None
+    assert (recovered.schedule.steps, recovered.schedule.warmup_steps) == (12, 2)
+    assert recovered.schedule.reached == recovered.schedule.learning_rate == 0.005
     assert recovered.resumed_from == []
     files = {
         path.relative_to(runner.inputs["recover"]).as_posix() for path in Path(runner.inputs["recover"]).rglob("*")
@@ -89,7 +92,7 @@ def test_with_the_default_texts_no_data_set_is_needed(runner: Runner) -> None:
     spec = {
         **SPEC,
         "scoring": {"criterion": "taylor", "calibration": {"samples": 3, "tokens": 16}},
-        "recovery": {**SPEC["recovery"], "text": generated, "samples": 8, "max_steps": 2},
+        "recovery": {**SPEC["recovery"], "text": generated, "samples": 8, "warmup_steps": 0},
         "benchmark": {"latency": None, "perplexity": {"windows": 3, "tokens": 16}, "samples": None},
     }
     shas = []
@@ -188,6 +191,43 @@ def test_every_recovery_that_trains_survives_a_kill_with_the_same_bytes(
     assert (Path(runner.inputs["recover"]) / weights).read_bytes() == expected
     assert resumed["resumed_from"]
     assert (resumed["tokens"], resumed["curve"]) == (whole["tokens"], whole["curve"])
+
+
+def test_minutes_bound_the_whole_recovery_and_not_the_training_alone(runner: Runner) -> None:
+    """By so few that a part of the text is written, no map is fitted, a part has predictions, and a step is taken."""
+    recovery = {"kind": "distill", "tokens": 64, "batch_size": 4, "micro_batch_size": 2, "train": "lora"}
+    spec = {**SPEC, "recovery": {**recovery, "max_minutes": 0.001}, "pruning": {"kind": "depth", "drop": [4, 6]}}
+    runner.run("prune", spec)
+    events = runner.run("recover", spec=spec)
+    found = Recovered.model_validate(events[-1].data)
+    assert found.text is not None
+    assert found.text.samples < 512
+    assert found.steps == 1
+    assert found.healing == []
+    assert "more than 25% of `max_minutes`" in found.notes[0]
+    said = [event.message for event in events if event.type == "log"]
+    assert any("A part of `max_minutes` has passed with the text" in message for message in said)
+    assert any("are stored: " in message and "MB of disk" in message for message in said)
+
+
+@pytest.mark.parametrize("length", ["whole", "cut"])
+def test_a_warm_up_that_does_not_end_is_refused_before_anything_is_computed(
+    runner: Runner, text_file: Path, length: str
+) -> None:
+    """Where the text's length decides, as soon as that is known."""
+    recovery = {"batch_size": 4, "micro_batch_size": 2, "tokens": 32, "epochs": 1, "text": TEXT}
+    spec = {**SPEC, "recovery": {**recovery, "warmup_steps": 50}, "pruning": {"kind": "depth", "drop": [4, 6]}}
+    if length == "cut":
+        text_file.write_text(text_file.read_text()[:3000])
+    runner.run("prune", spec)
+    events = runner.run("recover", spec=spec)
+    if length == "whole":
+        assert events[-1].data["schedule"]["warmup_steps"] == 50
+        return
+    (error,) = events[-1].problem["errors"]
+    assert (error["pointer"], error["value"]) == ("/recovery/warmup_steps", 50)
+    assert "does not end in a training of" in error["detail"]
+    assert not any(event.type == "progress" for event in events)
 
 
 def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner) -> None:

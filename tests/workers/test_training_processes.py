@@ -121,7 +121,7 @@ def test_a_training_by_three_killed_with_sigkill_ends_with_the_same_bytes(runner
     assert (resumed["tokens"], resumed["curve"]) == (whole["tokens"], whole["curve"])
 
     runner.runtime["training_processes"] = 2  # whose snapshots these are not
-    again = runner.result("recover", spec=spec_of({**DROPOUT, "max_steps": 1}), work="killed")
+    again = runner.result("recover", spec=spec_of({**DROPOUT, "max_steps": 1, "warmup_steps": 0}), work="killed")
     assert again["resumed_from"] == []
 
 
@@ -146,12 +146,12 @@ def test_a_stage_that_is_cancelled_leaves_no_process(runner: Runner) -> None:
 
 
 def test_a_batch_that_cannot_be_divided_is_trained_by_fewer(runner: Runner) -> None:
-    recovered, _ = recover(runner, {**DROPOUT, "micro_batch_size": 2, "max_steps": 1}, processes=4)
+    recovered, _ = recover(runner, {**DROPOUT, "micro_batch_size": 2, "max_steps": 1, "warmup_steps": 0}, processes=4)
     assert recovered["notes"][-2:] == [
         "The training ran in 3 of 4 possible processes: a batch of 6 samples, 2 at a time, cannot be divided evenly "
         "among more.",
         "The training ran in 3 processes side by side, on the CPU.",
     ]
     runner.runtime["training_processes"] = "auto"  # as many as there are GPUs: there is none
-    recovered = runner.result("recover", spec=spec_of({**DROPOUT, "max_steps": 1}), work="auto")
+    recovered = runner.result("recover", spec=spec_of({**DROPOUT, "max_steps": 1, "warmup_steps": 0}), work="auto")
     assert not any("processes" in note for note in recovered["notes"])

@@ -145,6 +145,11 @@ class BlockModel:
         return self._source.loader.checkpoint.bytes_read if isinstance(self._source, Streamed) else 0
 
     @property
+    def streamed(self) -> bool:
+        """Whether each walk reads the blocks from disk."""
+        return isinstance(self._source, Streamed)
+
+    @property
     def head_worth(self) -> float:
         """About how many blocks the head costs as much time as, by their numbers of weights."""
         head = sum(weight.numel() for module in self._heads() for weight in module.parameters())

@@ -31,3 +31,7 @@ class Meter:
         """Count a part that is done."""
         self._done += cost
         self._progress(min(round(self._done), self._total), self._total, self._unit)
+
+    def finish(self) -> None:
+        """The rest needs no work."""
+        self.add(max(0.0, self._total - self._done))

@@ -29,6 +29,7 @@ from workers.reporting.summary import (
     headlines,
     quantised_in_words,
     recovered_file_in_words,
+    schedule_in_words,
     text_amount,
     units_in_words,
     widths_in_words,
@@ -148,6 +149,8 @@ def _work(report: Report) -> list[tuple[str, str]]:
                 f"parameters, {n.duration(recovered.seconds)}",
             )
         )
+        if recovered.schedule:
+            rows.append(("Learning rate", schedule_in_words(recovered.schedule)))
         rows += [(f"Healing after block {cut.block}", cut_in_words(cut)) for cut in recovered.healing]
         rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))

@@ -18,6 +18,7 @@ from app.domain.results import (
     PrunedFile,
     QuantisedVariant,
     Report,
+    Schedule,
     TaskScore,
     TextInfo,
 )
@@ -106,6 +107,14 @@ def change_in_words(report: Report) -> str:
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def schedule_in_words(schedule: Schedule) -> str:
+    """What the learning rate did: "up to 0.0002 in 10 of 128 steps, then a cosine fall"."""
+    fall = f"then a {schedule.shape} fall"
+    if schedule.reached < schedule.learning_rate:
+        fall = f"of which {schedule.reached:.3g} was reached"
+    return f"up to {schedule.learning_rate:g} in {schedule.warmup_steps:,} of {plural(schedule.steps, 'step')}, {fall}"
 
 
 def cut_in_words(cut: HealedCut) -> str:

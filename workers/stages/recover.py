@@ -53,6 +53,7 @@ def run(context: StageContext) -> Recovered:
         steps=training.steps if training else 0,
         tokens=training.tokens if training else 0,
         curve=training.curve if training else [],
+        schedule=outcome.schedule,
         resumed_from=training.resumed_from if training else [],
         healing=outcome.healing,
         seconds=time.monotonic() - began + before,
@@ -90,5 +91,6 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         streamed=must_stream(machine, original.info.parameters),
         progress=context.progress,
         on_point=on_point,
+        log=context.log,
     )
     return job, RECOVERIES[options.kind](job, options)

@@ -11,6 +11,7 @@ from app.commands.spec_flags import merge
 from app.domain.options import PerplexityScoring, TaylorScoring
 from app.domain.presets import PRESETS, Preset, fill_in
 from app.domain.recovery_options import DistillRecovery, LoraRecovery
+from app.domain.recovery_steps import total_steps, warmup_of
 from app.domain.spec import CompressionSpec
 
 MODEL = {"source": "hub", "id": "some/model"}
@@ -34,7 +35,8 @@ def test_the_papers_recipe_is_what_the_paper_says() -> None:
     assert isinstance(recovery, LoraRecovery)
     assert (recovery.rank, recovery.alpha, recovery.dropout, recovery.learning_rate) == (8, 16, 0.05, 1e-4)
     assert (recovery.batch_size, recovery.micro_batch_size, recovery.epochs) == (64, 4, 2)
-    assert recovery.warmup_steps == 100
+    alpaca = total_steps(49_759, 256, recovery)  # the paper's text: 51,760 rows, 2,001 of them held out
+    assert warmup_of(recovery.warmup_steps, alpaca, usual=recovery.usual_warmup) == 100
 
 
 def test_what_the_spec_says_stands_and_the_rest_is_the_presets() -> None:

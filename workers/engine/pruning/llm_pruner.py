@@ -19,7 +19,7 @@ from torch import Tensor
 
 from app.errors import InvalidInput
 from workers.engine.blocks import Block, BlockModel
-from workers.engine.progress import Progress
+from workers.engine.progress import Meter, Progress
 from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import strongest, uniform_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
@@ -96,7 +96,7 @@ def score_blocks(
     Args:
         ids: (samples, tokens).
     """
-    steps = 2 * model.n_blocks
+    meter = Meter(progress, 4 * model.n_blocks + 3 * model.head_worth, "block passes")  # a gradient is worth two
     ids = model.check_ids(ids)
     inputs: list[Tensor] = []  # the state before each block, on the CPU
     with torch.no_grad():
@@ -104,15 +104,19 @@ def score_blocks(
         for block in model.blocks():
             inputs.append(hidden.cpu())
             hidden = torch.cat([block(hidden[s : s + 1]) for s in range(len(hidden))])
-            progress(block.index + 1, steps, "block passes")
-    upstream = torch.cat([_head_gradient(model, hidden[s : s + 1], ids[s : s + 1]) for s in range(len(ids))])
+            meter.add(1)
+    slopes: list[Tensor] = []
+    for sample in range(len(ids)):
+        slopes.append(_head_gradient(model, hidden[sample : sample + 1], ids[sample : sample + 1]))
+        meter.add(3 * model.head_worth / len(ids))
+    upstream = torch.cat(slopes)
     found: list[tuple[Tensor, Tensor]] = []
     for block in model.blocks(range(model.n_blocks - 1, -1, -1)):
         names = [cut.name for cut in layout.cuts if block.module.get_parameter(cut.name).dim() == 2]
         gradients, fishers, upstream = _backward(block, inputs.pop().to(model.device), upstream, names)
         weights = {name: block.module.get_parameter(name).detach().float() for name in names}
         found.append(block_scores(layout, weights, gradients, fishers, importance=importance))
-        progress(steps - block.index, steps, "block passes")
+        meter.add(3)
     return found[::-1]
 
 

@@ -16,6 +16,7 @@ from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
     run_training,
+    schedule_of,
     settings_of,
     trainable_parameters,
     training_notes,
@@ -34,18 +35,21 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         StageFailed: a loss is not finite.
     """
     ids, text = training_tokens(job, options, mapped=True)
-    start = healed_start(job, options, ids)
-    model = job.load(start.path, whole=True)
-    train_all(model)
-    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
     settings = settings_of(
         options,
+        samples=len(ids),
         schedule="cosine",
         weight_decay=options.weight_decay,
         gradient_checkpointing=options.gradient_checkpointing,
         autocast=job.machine.dtype is not torch.float32,
     )
+    start = healed_start(job, options, ids)
+    model = job.load(start.path, whole=True)
+    train_all(model)
+    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
     write_weights(model, start.path, job.out / "checkpoint")
     notes = [*start.notes, *training_notes(settings, outcome)]
-    return RecoveryOutcome(text, trainable_parameters(model), outcome, notes, healing=start.cuts)
+    return RecoveryOutcome(
+        text, trainable_parameters(model), outcome, notes, start.cuts, schedule_of(settings, outcome)
+    )

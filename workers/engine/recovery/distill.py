@@ -2,7 +2,7 @@
 
 Forward KL divergence between the two next-token distributions (Hinton et al. 2015, arXiv 1503.02531; Minitron,
 arXiv 2407.14679, heals pruned models so). Next-token loss pulls towards the training text, and this pulls towards the
-original, whatever the text. The original's top predictions are computed once and stored (`teacher.py`).
+original, whatever the text. The original's top predictions are computed once and stored on disk (`teacher.py`).
 
 With `hidden_weight`, the states that enter each kept block are held to those of the original too: the mean over
 blocks of the squared distance over the original's mean square. The original then runs at every step, beside the
@@ -15,7 +15,9 @@ embedding and the head, and trains the blocks from the one before the cut on.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
     run_training,
+    schedule_of,
     settings_of,
     trainable_parameters,
     training_notes,
@@ -45,9 +48,7 @@ from workers.engine.recovery.teacher import (
     IDS,
     LOGPROBS,
     kl_to_predictions,
-    load_predictions,
-    save_predictions,
-    top_predictions,
+    stored_predictions,
 )
 from workers.engine.recovery.training import Sequences, train_all
 from workers.engine.recovery.weights import check_writable, write_weights
@@ -56,6 +57,7 @@ from workers.engine.runtime import available_memory
 # Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
 TRAINING_BYTES = {"adamw": 16, "adamw_8bit": 10}
 BUCKET_BYTES = 4  # where several processes train together: the gradient again, on its way to the others
+PREDICTIONS_SHARE = 0.25  # of the minutes that are left when they begin
 MEMORY_SHARE = 0.6  # of the free memory; the rest is for states and logits
 
 
@@ -67,13 +69,14 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         UnsupportedModel: the checkpoint's form does not take trained weights.
         StageFailed: a loss is not finite.
     """
-    ids, text = training_tokens(job, options)
+    ids, text = training_tokens(job, options, mapped=True)
+    settings = settings_of(options, samples=len(ids), schedule="cosine")
     start = healed_start(job, options, ids)
     identity = job.identity(text=text.sha256)
-    data = Sequences(ids, predictions(job, options, ids, identity=identity))
+    data = with_predictions(job, options, ids, identity=identity)
     model, whole, about = trainee(job, options, start.path)
     notes = [*start.notes, *about]
-    settings = settings_of(options, schedule="cosine", autocast=whole and job.machine.dtype is not torch.float32)
+    settings = replace(settings, autocast=whole and job.machine.dtype is not torch.float32)
     loss = DistillationLoss(job, options)
     with quick_adapters(model):
         outcome = run_training(job, options, model, data, settings, identity=identity, loss=loss)
@@ -84,7 +87,7 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         save_adapter(model, job.out / "adapter")
         write_merged(model, start.path, job.out / "checkpoint", machine=job.machine)
     notes += training_notes(settings, outcome)
-    return RecoveryOutcome(text, trained, outcome, notes, healing=start.cuts)
+    return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
 
 def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[Any, bool, list[str]]:
@@ -160,21 +163,32 @@ def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tu
     return enough, why
 
 
-def predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, identity: str) -> dict[str, Tensor]:
-    """The teacher's top predictions on the training text, from an earlier attempt where there was one."""
-    file = job.scratch / f"teacher-{identity[:16]}.safetensors"
-    found = load_predictions(file, len(ids))
-    if found is None:
-        teacher = job.original_blocks()
-        save_predictions(
-            top_predictions(teacher, ids, top_k=options.top_k, temperature=options.temperature, progress=job.progress),
-            file,
+def with_predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, identity: str) -> Sequences:
+    """The training text with the original's top predictions on it, from an earlier attempt where there was one.
+
+    Where minutes are bounded, a part of them is for the predictions: a step costs some three times what they do, so the
+    training then comes about as far as they go. The samples are taken in random order, as the training takes them.
+
+    Raises:
+        InvalidInput: the disk has no room for the predictions.
+    """
+    if job.clock.limit is not None:
+        ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(job.machine.seed))]
+    folder = job.scratch / f"teacher-{identity[:16]}"
+    with job.clock.part("predictions", job.progress, units=()) as progress:
+        most, began = PREDICTIONS_SHARE * (job.clock.left() or 0.0), time.monotonic()
+        found = stored_predictions(
+            folder,
+            job.original_blocks,
+            ids,
+            top_k=options.top_k,
+            temperature=options.temperature,
+            enough=lambda: job.clock.limit is not None and time.monotonic() - began >= most,
+            progress=progress,
+            log=job.log,
         )
-        del teacher
-        free_memory()
-        found = load_predictions(file, len(ids))
-        assert found is not None, "it was written just now"
-    return found
+    free_memory()
+    return Sequences(ids[: found.samples], found.columns)
 
 
 class DistillationLoss:

@@ -35,12 +35,16 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 from workers.engine.models import free_memory
+from workers.engine.progress import Progress
+from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.healing_maps import CutMap, down_path, fit_maps
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.streaming import empty_model
 
 HEAL_SAMPLES = 256  # of a training text, where healing comes before the training,
 HEAL_TOKENS = 65_536  # but no more than hold so many tokens
+TIME_SHARE = 0.25  # of the minutes that the whole recovery has
+NO_TIME = "no-time-to-heal.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
         UnsupportedModel: the method does not hold for the model.
     """
     ids, text = fitting_tokens(job, options)
-    cuts = _heal(job, ids, options.ridge, job.out / "checkpoint")
+    cuts = _heal(job, ids, options.ridge, job.out / "checkpoint", job.progress)
     return RecoveryOutcome(text, 0, None, healing_notes(cuts, job.kept), healing=cuts)
 
 
@@ -93,32 +97,39 @@ def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> Sta
     if options.heal is False or (options.heal is None and not job.whole_blocks):
         return Start(job.pruned, [], [])
     try:
-        return _healed_once(job, ids)
+        if job.recall(NO_TIME) is None:
+            with job.clock.part("healing", job.progress, share=TIME_SHARE) as progress:
+                return _healed_once(job, ids, progress)
     except UnsupportedModel as error:
         if options.heal:
             raise
         return Start(job.pruned, [], [f"No healing came before the training. {error.detail}"])
+    except TimeUp:
+        job.remembered(NO_TIME, lambda: True)  # the next attempt starts as this one
+    free_memory()
+    note = f"No healing came before the training: it would have taken more than {TIME_SHARE:.0%} of `max_minutes`."
+    return Start(job.pruned, [], [note])
 
 
-def _healed_once(job: RecoveryJob, ids: Tensor) -> Start:
+def _healed_once(job: RecoveryJob, ids: Tensor, progress: Progress) -> Start:
     ids = ids[: min(HEAL_SAMPLES, max(1, HEAL_TOKENS // ids.shape[1]))].long()
     key = job.identity(ids=hashlib.sha256(ids.numpy().tobytes()).hexdigest())
     target, record = job.scratch / f"healed-{key[:16]}", f"healed-{key[:16]}.json"
     if not target.is_dir():
         (job.scratch / record).unlink(missing_ok=True)
-    found = job.remembered(record, lambda: [cut.model_dump() for cut in _heal(job, ids, None, target)])
+    found = job.remembered(record, lambda: [cut.model_dump() for cut in _heal(job, ids, None, target, progress)])
     cuts = [HealedCut.model_validate(cut) for cut in found]
     return Start(target, cuts, healing_notes(cuts, job.kept))
 
 
-def _heal(job: RecoveryJob, ids: Tensor, ridge: float | None, target: Path) -> list[HealedCut]:
+def _heal(job: RecoveryJob, ids: Tensor, ridge: float | None, target: Path, progress: Progress) -> list[HealedCut]:
     """Fit the maps, and write the pruned checkpoint with those that help folded in.
 
     Raises:
         UnsupportedModel: the method does not hold for the model, or there is no cut with a block before it.
     """
     model = job.original_blocks()
-    found = fit_maps(model, job.kept, ids, ridge=ridge, progress=job.progress)
+    found = fit_maps(model, job.kept, ids, ridge=ridge, progress=progress)
     del model
     free_memory()
     if not found:

@@ -30,7 +30,7 @@ from workers.engine.blocks import Block, BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 from workers.engine.recovery.least_squares import fit_map, sums
 
-HELD_OUT = 5  # one of so many samples: the ridge is chosen on it, and the map is judged on it,
+HELD_OUT = 5  # one of so many samples, the last ones: the ridge is chosen on them, and the map is judged,
 HELD_TOKENS = 4096  # but no more samples than hold so many tokens
 
 
@@ -181,7 +181,10 @@ def fit_maps(
 
 
 def hold_out(ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples to fit maps on, and samples to judge them on, evenly spread; a single sample is cut in two for it.
+    """Samples to fit maps on, and the last ones to judge them on; a single sample is cut in two for it.
+
+    Samples come in the order of their text, so the last are of other documents than the rest. Samples from between
+    would share theirs, and a map that holds for these documents alone would pass.
 
     >>> [len(part) for part in hold_out(torch.zeros((64, 128)))], [len(part) for part in hold_out(torch.zeros((1, 9)))]
     ([52, 12], [1, 1])
@@ -190,9 +193,7 @@ def hold_out(ids: Tensor) -> tuple[Tensor, Tensor]:
         half = ids.shape[1] // 2
         ids = ids[:, : 2 * half].view(2, half)
     count = max(1, min(len(ids) // HELD_OUT, HELD_TOKENS // ids.shape[1]))
-    held = torch.zeros(len(ids), dtype=torch.bool)
-    held[torch.arange(count) * len(ids) // count + len(ids) // (2 * count)] = True
-    return ids[~held], ids[held]
+    return ids[:-count], ids[-count:]
 
 
 def cut_ends(kept: Sequence[int], n_blocks: int) -> dict[int, int]:

@@ -7,7 +7,8 @@ import importlib.util
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from transformers import PreTrainedModel
 
 from app.domain.options import HubText, Text
 from app.domain.recovery_options import TrainedRecovery
-from app.domain.results import HealedCut, LossPoint, TextInfo
+from app.domain.recovery_steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
+from app.domain.results import HealedCut, LossPoint, Schedule, TextInfo
 from app.errors import InvalidInput
 from workers.engine.blocks import BlockModel
 from workers.engine.calibration import TextSource, token_batch
 from workers.engine.files import write_atomically
 from workers.engine.models import load_model
 from workers.engine.progress import Progress, no_progress
+from workers.engine.recovery.clock import Clock, TimeUp
 from workers.engine.recovery.ranks import ALONE, Ranks
 from workers.engine.recovery.trainer import Loss
 from workers.engine.recovery.training import Sequences, TrainingOutcome, train
@@ -31,7 +34,8 @@ from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine
 from workers.engine.texts import hub_revision
 
-GENERATED_SAMPLES = 512  # of self-generated training text, where the spec names no number
+SAMPLES_IN_TIME = "samples-in-time.json"  # how many there was time for, where minutes are bounded
+TEXT_SHARE = 0.15  # of the minutes that are given to the whole
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class RecoveryJob:
     streamed: bool = False  # whether the original is walked from disk, because memory does not hold it
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
+    log: Callable[[str], None] = lambda message: None
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Of the minutes that the options give to the whole."""
+        minutes = self.options.get("max_minutes")
+        if minutes is None or not self.ranks.first:  # the others do what the first found time for
+            return Clock(self.scratch / "seconds.json", None)
+        return Clock(self.scratch / "seconds.json", 60 * minutes)
 
     def load(self, path: Path, *, whole: bool = False) -> PreTrainedModel:
         """A checkpoint in memory; `whole` weights that will be trained are fp32, whatever is computed in."""
@@ -62,6 +75,11 @@ class RecoveryJob:
         if self.streamed:
             return BlockModel.from_checkpoint(self.original, device=self.machine.device, dtype=self.machine.dtype)
         return BlockModel.from_model(self.load(self.original))
+
+    def recall(self, name: str) -> Any:
+        """What `remembered` keeps under this name; None where nothing is."""
+        file = self.scratch / name
+        return json.loads(file.read_bytes()) if file.is_file() else None
 
     def remembered(self, name: str, find: Callable[[], Any]) -> Any:
         """What `find` gave to the first attempt of this stage that got so far, as JSON: later ones get the same."""
@@ -96,6 +114,7 @@ class RecoveryOutcome:
     training: TrainingOutcome | None  # None where nothing was trained
     notes: list[str] = field(default_factory=list)
     healing: list[HealedCut] = field(default_factory=list)  # the cuts that a map was fitted for
+    schedule: Schedule | None = None  # of the learning rate, where something was trained
 
 
 def check_optimizer(options: Any) -> None:
@@ -124,24 +143,35 @@ def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool 
     Raises:
         InvalidInput: the text is too short or cannot be read.
     """
-    samples = most_samples(options)
-    if samples is None and options.text.source == "self":
-        samples = GENERATED_SAMPLES
-    elif options.samples is None and options.text.source == "self":
-        samples = min(samples or GENERATED_SAMPLES, GENERATED_SAMPLES)
-    return token_batch(
-        job.texts,
-        pinned(job, options.text),
-        purpose="training",
-        samples=samples,
-        tokens=options.tokens,
-        bos=options.bos,
-        exact=False,
-        mapped=mapped,
-        pointer="/recovery",
-        text_pointer="/recovery/text",
-        progress=job.progress,
-    )
+    samples = samples_asked(options)
+    text = pinned(job, options.text)
+
+    def read(samples: int | None, progress: Progress) -> tuple[Tensor, TextInfo]:
+        return token_batch(
+            job.texts,
+            text,
+            purpose="training",
+            samples=samples,
+            tokens=options.tokens,
+            bos=options.bos,
+            exact=False,
+            mapped=mapped,
+            pointer="/recovery",
+            text_pointer="/recovery/text",
+            progress=progress,
+        )
+
+    fewer = job.recall(SAMPLES_IN_TIME)
+    if fewer is None:
+        try:
+            with job.clock.part("text", job.progress, share=TEXT_SHARE, units=("tokens",)) as progress:
+                return read(samples, progress)
+        except TimeUp as up:
+            found = max(1, up.done // options.tokens)
+            fewer = job.remembered(SAMPLES_IN_TIME, lambda: found)
+            job.log(f"A part of `max_minutes` has passed with the text, so it has {fewer:,} samples.")
+    with job.clock.part("text", job.progress):
+        return read(fewer, job.progress)
 
 
 def pinned(job: RecoveryJob, text: Text) -> Text:
@@ -170,14 +200,27 @@ def most_samples(options: TrainedRecovery) -> int | None:
     return min(bounds, default=None)
 
 
-def settings_of(options: TrainedRecovery, **more: Any) -> TrainingSettings:
-    """The options that all trainings share, as `train` takes them."""
+def samples_asked(options: TrainedRecovery) -> int | None:
+    """How many samples of its text a training asks for; None: all that there are."""
+    most = most_samples(options)
+    if options.samples is None and options.text.source == "self":
+        return min(most or GENERATED_SAMPLES, GENERATED_SAMPLES)
+    return most
+
+
+def settings_of(options: TrainedRecovery, *, samples: int, **more: Any) -> TrainingSettings:
+    """The options that all trainings share, as `train` takes them, for a text of so many samples.
+
+    Raises:
+        InvalidInput: the warm-up does not end.
+    """
+    steps = total_steps(samples - held_out(samples, options.validation), options.tokens, options)
     return TrainingSettings(
         learning_rate=options.learning_rate,
         batch_size=options.batch_size,
         micro_batch_size=options.micro_batch_size,
         epochs=options.epochs,
-        warmup_steps=options.warmup_steps,
+        warmup_steps=warmup_of(options.warmup_steps, steps, usual=options.usual_warmup),
         checkpoint_steps=options.checkpoint_steps,
         max_steps=options.max_steps,
         max_tokens=options.max_tokens,
@@ -212,6 +255,9 @@ def run_training(
             expected="0, or a text with more samples",
         )
     trained, held = data.split(options.validation, seed=job.machine.seed)
+    left = job.clock.left()
+    if left is not None:
+        settings = replace(settings, max_minutes=left / 60)
     return train(
         model,
         trained,
@@ -232,15 +278,26 @@ def trainable_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def schedule_of(settings: TrainingSettings, outcome: TrainingOutcome) -> Schedule:
+    """What the learning rate really did: the first step of a warm-up has none, and step w the whole (transformers)."""
+    peak, warmup, last = settings.learning_rate, settings.warmup_steps, outcome.steps - 1
+    return Schedule(
+        shape=settings.schedule,
+        steps=outcome.planned,
+        warmup_steps=warmup,
+        learning_rate=peak,
+        reached=peak if last >= warmup else peak * last / warmup,
+    )
+
+
 def training_notes(settings: TrainingSettings, outcome: TrainingOutcome) -> list[str]:
     """What the report should say of how the training went, in words."""
     notes = []
     if outcome.steps <= settings.warmup_steps:
-        reached = settings.learning_rate * outcome.steps / settings.warmup_steps
+        reached = schedule_of(settings, outcome).reached
         notes.append(
-            f"The training had {outcome.steps} steps, no more than its warm-up of {settings.warmup_steps}: the "
-            f"learning rate rose to {reached:.3g} and never reached {settings.learning_rate:g}. Set `warmup_steps` "
-            "lower for short trainings."
+            f"The training ended after {outcome.steps} steps, within its warm-up of {settings.warmup_steps}: the "
+            f"learning rate rose to {reached:.3g} and never reached {settings.learning_rate:g}."
         )
     if outcome.steps < outcome.planned:
         notes.append(f"The training ended after {outcome.steps} of {outcome.planned} steps, at one of its bounds.")

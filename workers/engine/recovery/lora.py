@@ -34,6 +34,7 @@ from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
     run_training,
+    schedule_of,
     settings_of,
     trainable_parameters,
     training_notes,
@@ -102,18 +103,18 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
         StageFailed: a loss is not finite.
     """
     data, text = training_data(job, options)
+    settings = settings_of(options, samples=len(data))
     start = healed_start(job, options, data.ids)
     model = job.load(start.path)
     notes = [*start.notes, *notes_on(model)]
     adapted = add_adapters(model, options, seed=job.machine.seed)
-    settings = settings_of(options)
     with quick_adapters(adapted):
         outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
     trained = trainable_parameters(adapted)
     save_adapter(adapted, job.out / "adapter")
     write_merged(adapted, start.path, job.out / "checkpoint", machine=job.machine)
     notes += training_notes(settings, outcome)
-    return RecoveryOutcome(text, trained, outcome, notes, healing=start.cuts)
+    return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
 
 def save_adapter(model: PeftModel, target: Path) -> None:

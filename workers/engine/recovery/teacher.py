@@ -4,67 +4,190 @@ A vocabulary of 50,000 makes whole distributions too large to keep, and running 
 memory and a third of the time again. Nearly all probability is on a few tokens, so the log-probabilities of the
 top k are kept, and what is left is one bucket of known size. The KL divergence over k + 1 outcomes is then exact for
 that partition, and never above the whole one.
+
+They lie on disk, in files that are mapped, so that memory holds only what a batch looks at; a long text has gigabytes
+of them. Room for all is taken before the first is computed. They are written from the first sample on, and a killed
+attempt goes on after the last that is whole.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from workers.engine.benchmarks.windows import batches, last_states
+from app.errors import InvalidInput, StageFailed
+from workers.engine.benchmarks.windows import TOKENS_AT_ONCE, batches
 from workers.engine.blocks import BlockModel
-from workers.engine.progress import Progress, no_progress
+from workers.engine.files import write_atomically
+from workers.engine.progress import Meter, Progress, no_progress
+from workers.engine.runtime import available_memory
 
 IDS, LOGPROBS = "teacher_ids", "teacher_logprobs"
+ENTRY_BYTES = 8  # of one of the top k at one position: its number and its log-probability
+STATES_SHARE = 0.1  # of the free memory: states of a model that is streamed, which is read once for so many
+_FILES = {IDS: np.dtype("<i4"), LOGPROBS: np.dtype("<f4")}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The top k after each token of the first samples of a text."""
+
+    columns: dict[str, Tensor]  # IDS int32 and LOGPROBS fp32, (samples, tokens, k), mapped from disk
+    samples: int  # fewer than the text has where time was up
+
+
+def prediction_bytes(samples: int, tokens: int, top_k: int) -> int:
+    """What they take on disk."""
+    return samples * tokens * top_k * ENTRY_BYTES
+
+
+def stored_predictions(
+    folder: Path,
+    load: Callable[[], BlockModel],
+    ids: Tensor,
+    *,
+    top_k: int,
+    temperature: float,
+    enough: Callable[[], bool] = lambda: False,
+    progress: Progress = no_progress,
+    log: Callable[[str], None] = lambda message: None,
+) -> Predictions:
+    """The top k of softmax(logits / temperature) after every token, computed as far as `folder` lacks them.
+
+    Args:
+        folder: belongs to these ids, this model and these settings alone.
+        load: brings the model; called where anything is to be computed.
+        ids: (samples, tokens).
+        enough: asked after each part; True ends it with what there is.
+        log: told what they will take on disk.
+
+    Raises:
+        InvalidInput: the disk has no room for them.
+    """
+    state = _state(folder, ids)
+    if state is None or not state["whole"]:
+        model = load()
+        k = min(top_k, model.vocab_size)
+        if state is None:
+            size = prediction_bytes(len(ids), ids.shape[1], k)
+            log(f"{_told(len(ids), ids.shape[1])} are stored: {size / 1e6:,.1f} MB of disk.")
+            _make_room(folder, ids, k)
+            state = {"shape": [*ids.shape, k], "done": 0, "whole": False}
+        columns = _mapped(folder, state["shape"], "r+")
+        meter = Meter(progress, len(ids), "samples")
+        meter.add(state["done"])
+        for start, rows in _top(model, ids, state["done"], k=k, temperature=temperature, meter=meter):
+            for name, values in rows.items():
+                columns[name][start : start + len(values)] = values.numpy()
+                columns[name].flush()
+            state["done"] = start + len(rows[IDS])
+            state["whole"] = state["done"] == len(ids) or enough()
+            write_atomically(folder / "state.json", json.dumps(state).encode())
+            if state["whole"]:
+                break
+    done = int(state["done"])
+    mapped = {name: torch.from_numpy(values[:done]) for name, values in _mapped(folder, state["shape"], "c").items()}
+    return Predictions(mapped, done)
 
 
 @torch.no_grad()
-def top_predictions(
-    model: BlockModel, ids: Tensor, *, top_k: int, temperature: float, progress: Progress = no_progress
-) -> dict[str, Tensor]:
-    """The top k of softmax(logits / temperature) after every token.
-
-    Args:
-        ids: (samples, tokens).
-
-    Returns:
-        IDS: (samples, tokens, k) int32, LOGPROBS: the same shape, fp32; on the CPU.
-    """
+def top_predictions(model: BlockModel, ids: Tensor, *, top_k: int, temperature: float) -> dict[str, Tensor]:
+    """The same in memory: IDS and LOGPROBS, (samples, tokens, k), on the CPU."""
     k = min(top_k, model.vocab_size)
-    found_ids = torch.empty((*ids.shape, k), dtype=torch.int32)
-    found = torch.empty((*ids.shape, k), dtype=torch.float32)
+    meter = Meter(no_progress, len(ids), "samples")
+    parts = [rows for _, rows in _top(model, ids, 0, k=k, temperature=temperature, meter=meter)]
+    return {name: torch.cat([part[name] for part in parts]) for name in _FILES}
+
+
+@torch.no_grad()
+def _top(
+    model: BlockModel, ids: Tensor, start: int, *, k: int, temperature: float, meter: Meter
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """The first sample's number and the columns, a group of samples at a time, from sample `start` on."""
+    tokens = ids.shape[1]
+    at_once = TOKENS_AT_ONCE
+    if model.streamed:
+        state_bytes = model.hidden_size * model.dtype.itemsize
+        at_once = max(at_once, int(STATES_SHARE * available_memory(model.device)) // state_bytes)
+    group = max(1, at_once // tokens)
+    share = 1 / (model.n_blocks + model.head_worth)  # of a sample's time that one block takes
     with model.packed_head():
-        for start, piece in batches(ids):
-            rows = piece.numel()
-            piece_ids, piece_logs = torch.empty((rows, k), dtype=torch.int32), torch.empty((rows, k))
-            for span, logits in model.head_chunks(last_states(model, piece)):
-                logs, tokens = (logits.float() / temperature).log_softmax(-1).topk(k)
-                piece_ids[span], piece_logs[span] = tokens.int().cpu(), logs.cpu()
-            found_ids[start : start + len(piece)] = piece_ids.view(*piece.shape, k)
-            found[start : start + len(piece)] = piece_logs.view(*piece.shape, k)
-            progress(start + len(piece), len(ids), "samples")
-    return {IDS: found_ids, LOGPROBS: found}
+        while start < len(ids):
+            pieces = [piece for _, piece in batches(ids[start : start + group].long())]
+            states = [model.embed(piece) for piece in pieces]
+            for block in model.blocks():
+                states = [block(state) for state in states]
+                meter.add(share * sum(map(len, pieces)))
+            for piece, state in zip(pieces, states, strict=True):
+                rows = piece.numel()
+                found_ids, found = torch.empty((rows, k), dtype=torch.int32), torch.empty((rows, k))
+                for span, logits in model.head_chunks(state):
+                    logs, top = (logits.float() / temperature).log_softmax(-1).topk(k)
+                    found_ids[span], found[span] = top.int().cpu(), logs.cpu()
+                meter.add(share * model.head_worth * len(piece))
+                yield start, {IDS: found_ids.view(*piece.shape, k), LOGPROBS: found.view(*piece.shape, k)}
+                start += len(piece)
 
 
-def load_predictions(file: Path, samples: int) -> dict[str, Tensor] | None:
-    """What an earlier attempt stored, mapped from disk; None where there is nothing whole."""
+def refuse_without_room(folder: Path, samples: int, tokens: int, top_k: int) -> None:
+    """Check that the disk of `folder` has room for the predictions.
+
+    Raises:
+        InvalidInput: it has not.
+    """
+    needed, free = prediction_bytes(samples, tokens, top_k), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InvalidInput.field(
+            "/recovery/top_k",
+            f"{_told(samples, tokens)} take {needed / 1e9:,.1f} GB of disk, {top_k} of {ENTRY_BYTES} bytes each for a "
+            f"token, and the worker has {free / 1e9:,.1f} GB free.",
+            value=top_k,
+            expected=f"a smaller `top_k`, or by `samples` or `max_steps` fewer samples: "
+            f"{free // prediction_bytes(1, tokens, top_k):,} would fit",
+        )
+
+
+def _told(samples: int, tokens: int) -> str:
+    return f"The original's predictions on {samples:,} samples of {tokens:,} tokens"
+
+
+def _make_room(folder: Path, ids: Tensor, k: int) -> None:
+    """Make the files in their whole size; what fills the disk later cannot break them then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    refuse_without_room(folder.parent, *ids.shape, k)
+    folder.mkdir()
     try:
-        found = load_file(file)
-    except (OSError, SafetensorError):
+        for name, kind in _FILES.items():
+            with (folder / name).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, ids.numel() * k * kind.itemsize)
+    except OSError as error:  # a quota, or others were quicker
+        shutil.rmtree(folder)
+        raise StageFailed(f"{_told(*ids.shape)} found no room on the worker's disk: {error.strerror}.") from error
+
+
+def _state(folder: Path, ids: Tensor) -> dict[str, Any] | None:
+    """How far an earlier attempt came; None where there is nothing of it, or not its whole files."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+        samples, tokens, k = state["shape"]
+        sizes = [(folder / name).stat().st_size == ids.numel() * k * kind.itemsize for name, kind in _FILES.items()]
+    except (OSError, ValueError, KeyError):
         return None
-    return found if set(found) == {IDS, LOGPROBS} and len(found[IDS]) == samples else None
+    return state if [samples, tokens] == list(ids.shape) and all(sizes) else None
 
 
-def save_predictions(predictions: dict[str, Tensor], file: Path) -> None:
-    """Store them for this attempt's epochs and the next attempt."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    save_file(predictions, part)
-    part.replace(file)
+def _mapped(folder: Path, shape: list[int], mode: Any) -> dict[str, Any]:
+    return {name: np.memmap(folder / name, dtype=kind, mode=mode, shape=tuple(shape)) for name, kind in _FILES.items()}
 
 
 def kl_to_predictions(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperature: float) -> Tensor:

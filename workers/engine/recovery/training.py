@@ -9,7 +9,6 @@ the snapshot, and the arithmetic is deterministic (`runtime.py`).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import default_data_collator
 
+from app.domain.recovery_steps import held_out, total_steps
 from app.domain.results import LossPoint
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery import snapshots
@@ -48,42 +48,40 @@ class Sequences(Dataset[dict[str, Tensor]]):
     Labels are the tokens themselves unless `columns` has others; the model shifts them.
     """
 
-    def __init__(self, ids: Tensor, columns: Mapping[str, Tensor] | None = None) -> None:
-        """`ids` is (samples, tokens); `columns` holds tensors with the same first dimension."""
+    def __init__(self, ids: Tensor, columns: Mapping[str, Tensor] | None = None, *, rows: Tensor | None = None) -> None:
+        """`ids` is (samples, tokens); `columns` holds tensors with the same first dimension.
+
+        Args:
+            rows: which of them these are; None: all. What is mapped from a file stays there.
+        """
         self.ids = ids
         self.columns = dict(columns or {})
+        self._rows = rows
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids if self._rows is None else self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        ids = self.ids[index].long()  # those of a long text are mapped from a file, in fewer bytes
+        at = index if self._rows is None else int(self._rows[index])
+        ids = self.ids[at].long()  # those of a long text are mapped from a file, in fewer bytes
         row = {
             "input_ids": ids,
             "labels": ids,
             REAL_TOKENS: torch.tensor(self.ids.shape[1]),
         }
-        return {**row, **{name: values[index] for name, values in self.columns.items()}}
+        return {**row, **{name: values[at] for name, values in self.columns.items()}}
 
     def take(self, rows: Tensor) -> Sequences:
         """These rows alone."""
-        return Sequences(self.ids[rows], {name: values[rows] for name, values in self.columns.items()})
+        return Sequences(self.ids, self.columns, rows=rows if self._rows is None else self._rows[rows])
 
     def split(self, fraction: float, *, seed: int) -> tuple[Sequences, Sequences | None]:
         """Samples to train on, and samples held out at random (None where the fraction is 0)."""
         if not fraction:
             return self, None
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        held = min(max(1, round(fraction * len(self))), len(self) - 1)
+        held = held_out(len(self), fraction)
         return self.take(order[held:].sort().values), self.take(order[:held].sort().values)
-
-
-def total_steps(samples: int, tokens: int, settings: TrainingSettings) -> int:
-    """Optimizer steps of the whole training: the epochs', or fewer where `max_steps` or `max_tokens` say so."""
-    steps = max(1, math.ceil(settings.epochs * math.ceil(samples / settings.batch_size)))
-    if settings.max_tokens is not None:
-        steps = min(steps, max(1, settings.max_tokens // (settings.batch_size * tokens)))
-    return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
 def train(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.blocks import BlockModel
-from workers.engine.progress import Progress
+from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores, check_numbers
 from workers.engine.scoring.settings import count_and_protected, require_ids
 from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups, states_at_once, walk
@@ -55,8 +55,7 @@ def score(
             losses, passes = _race(model, tokens, count, protected, progress)
     else:
         wanted = [INTACT, *(frozenset({block}) for block in range(model.n_blocks))]
-        total = passes_needed(model.n_blocks, wanted) * len(tokens)
-        found, passes = losses_without(model, tokens, wanted, progress=progress, done=0, total=total)
+        found, passes = losses_without(model, tokens, wanted, meter=_meter(model, tokens, wanted, progress))
         losses = {removal: nll.mean(1) for removal, nll in found.items()}
     values, errors = zip(*(_perplexity(losses.get(frozenset({block}))) for block in range(model.n_blocks)), strict=True)
     details: dict[str, Any] = {
@@ -73,18 +72,18 @@ def score(
 
 
 def losses_without(
-    model: BlockModel, ids: Tensor, removals: Sequence[Removal], *, progress: Progress, done: int, total: int
+    model: BlockModel, ids: Tensor, removals: Sequence[Removal], *, meter: Meter
 ) -> tuple[dict[Removal, Tensor], int]:
     """Next-token losses of the model without each of `removals`, (samples, tokens - 1) in nats, fp64 on the CPU.
 
-    Also returns how many times a block was applied to a sample; `progress` counts on from `done`.
+    Also returns how many times a block was applied to a sample; `meter` counts that, and the head as what it costs.
     """
     passes = 0
 
     def count() -> None:
         nonlocal passes
         passes += samples
-        progress(done + passes, total, "block passes")
+        meter.add(samples)
 
     parts: dict[Removal, list[Tensor]] = {removal: [] for removal in removals}
     with model.packed_head():
@@ -92,7 +91,14 @@ def losses_without(
             samples = len(ids[group])
             for removal, hidden in walk(model, ids[group], removals, on_pass=count):
                 parts[removal].append(model.head_nll(hidden, ids[group]).double().cpu())
+                meter.add(model.head_worth * samples)
     return {removal: torch.cat(nll) for removal, nll in parts.items()}, passes
+
+
+def _meter(model: BlockModel, ids: Tensor, removals: Sequence[Removal], progress: Progress) -> Meter:
+    """Of a walk over `removals` and the head of each."""
+    passes = passes_needed(model.n_blocks, removals) + model.head_worth * len(removals)
+    return Meter(progress, passes * len(ids), "block passes")
 
 
 def _perplexity(losses: Tensor | None) -> tuple[float | None, float | None]:
@@ -110,18 +116,16 @@ def _race(
 ) -> tuple[dict[Removal, Tensor], int]:
     """Mean loss per sample of each removal, as many samples as it was given; protected blocks do not run."""
     racing = [frozenset({block}) for block in range(model.n_blocks) if block not in protected]
-    total = passes_needed(model.n_blocks, [INTACT, *racing]) * len(ids)
+    meter = _meter(model, ids, [INTACT, *racing], progress)
     seen: dict[Removal, list[Tensor]] = {INTACT: [], **{removal: [] for removal in racing}}
     passes = 0
     for samples in _rounds(ids.shape[0]):
-        found, more = losses_without(
-            model, ids[samples], [INTACT, *racing], progress=progress, done=passes, total=total
-        )
+        found, more = losses_without(model, ids[samples], [INTACT, *racing], meter=meter)
         passes += more
         for removal, nll in found.items():
             seen[removal].append(nll)
         racing = _survivors({removal: torch.cat(seen[removal]) for removal in racing}, count)
-    progress(total, total, "block passes")
+    meter.finish()
     return {removal: torch.cat(nll).mean(1) for removal, nll in seen.items() if nll}, passes
 
 

@@ -86,6 +86,7 @@ class _Rounds:
 
     def __init__(self, model: BlockModel, ids: Tensor, units: Units) -> None:
         self.sample_passes = 0  # applications of a block to one sample
+        self._work = 0.0  # these, and the head as so many of them as it costs
         self._model = model
         self._ids = ids
         self._units = units
@@ -97,18 +98,19 @@ class _Rounds:
         self._caches = [StateCache(limit, stride=stride) for limit in limits]
 
     def losses(
-        self, removed: Removal, candidates: list[int], progress: Callable[[int, int], None]
+        self, removed: Removal, candidates: list[int], progress: Callable[[float, float], None]
     ) -> dict[int, Tensor]:
         """Mean next-token loss without `removed` and each candidate, of each sample that the candidate ran."""
         removals = [removed | {unit} for unit in candidates]
-        most = passes_needed(self._model.n_blocks, removals, units=self._units) * self._ids.shape[0]
-        before = self.sample_passes
+        passes = passes_needed(self._model.n_blocks, removals, units=self._units)
+        most = (passes + self._model.head_worth * len(removals)) * self._ids.shape[0]
+        before = self._work
 
         def run(group: int, some: list[int]) -> None:
             wanted = [removed | {unit} for unit in some]
             for unit, found in self._run(group, removed, wanted):
                 parts[unit].append(found)
-                progress(min(self.sample_passes - before, most), most)
+                progress(min(self._work - before, most), most)
 
         parts: dict[int, list[Tensor]] = {unit: [] for unit in candidates}
         for group in range(self._opening):
@@ -131,12 +133,15 @@ class _Rounds:
 
         def count() -> None:
             self.sample_passes += len(ids)
+            self._work += len(ids)
 
         for removal, hidden in walk(
             self._model, ids, wanted, units=self._units, cache=self._caches[group], on_pass=count
         ):
             (unit,) = removal - removed
-            yield unit, self._model.head_nll(hidden, ids).double().mean(1).cpu()
+            found = self._model.head_nll(hidden, ids).double().mean(1).cpu()
+            self._work += self._model.head_worth * len(ids)
+            yield unit, found
 
     def blocks_left(self, removed: Removal) -> int:
         """Blocks that still run, in whole or in part, without `removed`."""
@@ -169,10 +174,10 @@ def _total(parts: list[Tensor]) -> float:
     return sum(float(part.sum()) for part in parts)
 
 
-def _part(progress: Progress, number: int, count: int) -> Callable[[int, int], None]:
+def _part(progress: Progress, number: int, count: int) -> Callable[[float, float], None]:
     """Progress within round `number` of `count`, as thousandths of the whole search."""
 
-    def report(done: int, most: int) -> None:
-        progress(number * 1000 + 1000 * done // most, count * 1000, "thousandths of rounds")
+    def report(done: float, most: float) -> None:
+        progress(number * 1000 + round(1000 * done / most), count * 1000, "thousandths of rounds")
 
     return report

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.engine.blocks import Block, BlockModel
-from workers.engine.progress import Progress
+from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.settings import require_ids
 from workers.engine.scoring.stream import rows_at_once, stream
@@ -36,22 +36,22 @@ def score(
         options, seed: unused.
     """
     tokens = model.check_ids(require_ids(ids))
-    steps = 2 * model.n_blocks
+    meter = Meter(progress, 4 * model.n_blocks + 3 * model.head_worth, "block passes")  # a gradient is worth two
     inputs: list[Tensor] = []  # the state before each block, (samples, tokens, hidden), on the CPU
     for depth, hidden in stream(model, tokens):
         if depth < model.n_blocks:
             inputs.append(hidden.cpu())
-        progress(depth, steps, "block passes")
-    loss, gradient = _head_gradient(model, hidden, tokens)
+        meter.add(depth > 0)
+    loss, gradient = _head_gradient(model, hidden, tokens, meter)
     del hidden
     values: list[float | None] = [None] * model.n_blocks
     for block in model.blocks(range(model.n_blocks - 1, -1, -1)):
         values[block.index], gradient = _backward(block, inputs.pop().to(model.device), gradient)
-        progress(steps - block.index, steps, "block passes")
+        meter.add(3)
     return BlockScores.lowest_first(values, details={"loss": loss})
 
 
-def _head_gradient(model: BlockModel, hidden: Tensor, ids: Tensor) -> tuple[float, Tensor]:
+def _head_gradient(model: BlockModel, hidden: Tensor, ids: Tensor, meter: Meter) -> tuple[float, Tensor]:
     """Mean next-token loss, and its gradient by the state that leaves the last block, piece by piece."""
     targets = ids[:, 1:].reshape(-1)
     scored = hidden[:, :-1]
@@ -64,6 +64,7 @@ def _head_gradient(model: BlockModel, hidden: Tensor, ids: Tensor) -> tuple[floa
             part = F.cross_entropy(logits.float(), targets[rows], reduction="sum") / targets.numel()
         slopes[rows] = torch.autograd.grad(part, leaf)[0].flatten(0, 1)
         loss += float(part.detach())
+        meter.add(3 * model.head_worth * (rows.stop - rows.start) / targets.numel())
     return loss, F.pad(slopes.view_as(scored), (0, 0, 0, 1))  # the last token predicts nothing
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from app.domain.benchmark_options import PerplexityBenchmark
 from app.domain.jobs import StageName, stages_of
 from app.domain.options import Calibration, SelfText
-from app.domain.recovery_options import HealingRecovery, LoraRecovery, TrainedRecovery
+from app.domain.recovery_options import DistillRecovery, HealingRecovery, LoraRecovery, TrainedRecovery
 from app.domain.texts import texts_of
 from workers.engine.calibration import check_positions
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.healing import fitting_tokens
-from workers.engine.recovery.job import RecoveryJob, training_tokens
+from workers.engine.recovery.job import RecoveryJob, samples_asked, settings_of, training_tokens
+from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
 from workers.stages.original import calibration_tokens
@@ -47,16 +48,33 @@ def training(subject: Subject) -> str | None:
     check_positions(subject.texts.config, options.tokens, "/recovery")
     if isinstance(options.text, SelfText):
         subject.texts.beginning(options.text, options.bos, pointer="/recovery")
-        return None
+        if isinstance(options, HealingRecovery):
+            return None
+        return _bounded(subject, options, samples_asked(options) or 1).removeprefix("; ") or None
     job = _job(subject)
     if isinstance(options, LoraRecovery):
         data, info = training_data(job, options)
-        return f"{len(data)} samples of {info.description}"
+        return f"{len(data)} samples of {info.description}" + _bounded(subject, options, len(data))
     if isinstance(options, HealingRecovery):
         ids, info = fitting_tokens(job, options)
-    else:
-        ids, info = training_tokens(job, options, mapped=True)
-    return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}"
+        return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}"
+    ids, info = training_tokens(job, options, mapped=True)
+    return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}" + _bounded(subject, options, len(ids))
+
+
+def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
+    """What a training on so many samples takes: its warm-up ends, and the disk holds what distillation stores.
+
+    Raises:
+        InvalidInput: one of them does not hold.
+    """
+    settings_of(options, samples=samples)
+    if not isinstance(options, DistillRecovery):
+        return ""
+    top_k = min(options.top_k, int(subject.texts.config.vocab_size))
+    refuse_without_room(subject.context.scratch, samples, options.tokens, top_k)
+    size = prediction_bytes(samples, options.tokens, top_k)
+    return f"; the original's predictions on {samples:,} samples take {size / 1e6:,.1f} MB of disk"
 
 
 def measuring(subject: Subject) -> str | None:

@@ -18,14 +18,7 @@ from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
 from workers.engine.recovery.job import RecoveryJob, trainable_parameters
 from workers.engine.recovery.ranks import ALONE, Ranks
-from workers.engine.recovery.teacher import (
-    IDS,
-    LOGPROBS,
-    kl_to_predictions,
-    load_predictions,
-    save_predictions,
-    top_predictions,
-)
+from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions
 from workers.engine.runtime import Machine
 
 
@@ -83,16 +76,6 @@ def test_a_teacher_that_is_sure_gives_finite_gradients() -> None:
     loss.backward()  # type: ignore[no-untyped-call]  # no annotations upstream
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
-
-
-def test_predictions_are_stored_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "teacher.safetensors"
-    assert load_predictions(file, 2) is None
-    save_predictions({IDS: torch.zeros((2, 3, 1), dtype=torch.int32), LOGPROBS: torch.zeros((2, 3, 1))}, file)
-    assert load_predictions(file, 2) is not None
-    assert load_predictions(file, 3) is None
-    file.write_bytes(file.read_bytes()[:50])
-    assert load_predictions(file, 2) is None
 
 
 def test_states_are_compared_with_those_that_the_original_gives_the_same_blocks() -> None:

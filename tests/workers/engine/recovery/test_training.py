@@ -22,7 +22,7 @@ from app.errors import InvalidInput, StageFailed
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, load_optimizer, save_optimizer, step_of
-from workers.engine.recovery.training import Sequences, TrainingOutcome, total_steps, train, train_all
+from workers.engine.recovery.training import Sequences, TrainingOutcome, train, train_all
 from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine
 
@@ -64,14 +64,6 @@ def run(
         return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}, outcome
 
     return start
-
-
-def test_steps_are_those_of_the_epochs_or_of_a_bound() -> None:
-    assert total_steps(22, 12, SETTINGS) == 12  # six batches an epoch, the last one of two samples
-    assert total_steps(22, 12, replace(SETTINGS, max_steps=5)) == 5
-    assert total_steps(22, 12, replace(SETTINGS, max_tokens=4 * 12 * 3 + 1)) == 3
-    assert total_steps(22, 12, replace(SETTINGS, max_tokens=1)) == 1
-    assert total_steps(3, 12, replace(SETTINGS, epochs=0.1)) == 1
 
 
 def test_loss_falls_and_the_curve_tells_it(run: Callable[..., Any]) -> None:
@@ -262,7 +254,8 @@ def test_samples_are_held_out_at_random_and_disjoint(make_ids: Callable[..., Ten
     trained, held = data.split(0.2, seed=1)
     assert held is not None
     assert (len(trained), len(held)) == (16, 4)
-    assert sorted([*trained.columns["labels"].tolist(), *held.columns["labels"].tolist()]) == list(range(20))
+    labels = [[int(part[row]["labels"]) for row in range(len(part))] for part in (trained, held)]
+    assert sorted([*labels[0], *labels[1]]) == list(range(20))
     assert data.split(0.0, seed=1) == (data, None)
 
 
