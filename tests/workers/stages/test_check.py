@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,23 @@ def test_text_that_the_model_writes_is_held_to_its_context(check: Check) -> None
     assert pointers(check, benchmark={"perplexity": {"texts": [own], "tokens": 300}, "latency": None}) == [
         "/benchmark/perplexity/tokens"
     ]
+
+
+def test_what_distillation_stores_is_told_and_refused_without_room(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {"kind": "distill", "tokens": 32, "batch_size": 8, "max_steps": 2, "top_k": 10}
+    for text, samples in ((TEXT, 17), ({"source": "self"}, 17)):
+        seen = {row.name: row.seen for row in check(recovery={**stored, "text": text}).checks}
+        assert f"the original's predictions on {samples} samples take 0.0 MB of disk" in seen["training text"]
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 10**9, 0))
+    assert pointers(check, recovery={**stored, "text": TEXT}) == ["/recovery/top_k"]
+
+
+def test_a_warm_up_that_the_text_is_too_short_for_is_refused(check: Check) -> None:
+    recovery = {"kind": "distill", "tokens": 64, "text": TEXT, "batch_size": 64, "warmup_steps": 500}
+    assert pointers(check, recovery=recovery) == ["/recovery/warmup_steps"]
 
 
 def test_what_no_stage_uses_is_not_looked_at(check: Check) -> None:

@@ -164,7 +164,7 @@ def _make_room(folder: Path, ids: Tensor, k: int) -> None:
     """Make the files in their whole size; what fills the disk later cannot break them then."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    refuse_without_room(folder.parent, *ids.shape, k)
+    refuse_without_room(folder.parent, len(ids), ids.shape[1], k)
     folder.mkdir()
     try:
         for name, kind in _FILES.items():
