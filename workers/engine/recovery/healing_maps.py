@@ -155,9 +155,6 @@ def fit_maps(
     ends = cut_ends(kept, model.n_blocks)
     if not ends:
         return []
-    look = torch.randn((1, 48, model.hidden_size), generator=torch.Generator().manual_seed(0))
-    for block in model.blocks(sorted(ends)):  # before the walk, not in the midst of it
-        without_mlp(block, look.to(model.device, model.dtype))
     for_fit, for_judging = hold_out(ids)
     fitted, held = _Stream.of(model, for_fit), _Stream.of(model, for_judging)
     meter = _meter(model, kept, ends, pieces=(len(fitted.whole), len(held.whole)), progress=progress)
