@@ -75,8 +75,7 @@ def _shared_text(report: Report) -> Iterator[str]:
 
 
 def _self_text(report: Report) -> Iterator[str]:
-    measured = [text for text in _measured_texts(report) if text.source == "self"]
-    if measured:
+    if any(p.text.source == "self" for variant in report.benchmarks.variants for p in variant.perplexity):
         yield (
             "Perplexity was measured on text that the original wrote itself. That text is the likeliest one under the "
             "original, so the ratio of the two perplexities tells how far the variant has moved from it, and says "

@@ -11,7 +11,7 @@ from app.domain.spec import CompressionSpec
 
 def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]:
     """Where the recovered model has seen what it is measured on."""
-    if trained is None:
+    if trained is None or (spec.benchmark.perplexity is None and not spec.benchmark.fidelity.enabled):
         return []
     options = spec.benchmark.perplexity or PerplexityBenchmark()
     training = getattr(spec.recovery, "text", None)

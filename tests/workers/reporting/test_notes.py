@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from app.domain.results import Interval, Measurement, Report, TextInfo
+from app.domain.spec import CompressionSpec
+from workers.stages.benchmark_notes import notes_on_texts
 
 MakeReport = Callable[..., Report]
 
@@ -94,3 +96,29 @@ def test_notes_of_stages_come_along_once(make_report: MakeReport, report: Report
     assert has(changed, "modeling_secateur.py")
     assert has(changed, "at step 20 and 40")
     assert has(changed, "Width pruning leaves the number of blocks")
+
+
+def test_of_perplexity_that_was_not_measured_nothing_is_said(make_report: MakeReport, report: Report) -> None:
+    own = report.benchmarks.variants[-1].fidelity[0].text.model_copy(update={"source": "self"})
+    variants = [
+        variant.model_copy(
+            update={"perplexity": [], "fidelity": [f.model_copy(update={"text": own}) for f in variant.fidelity[:1]]}
+        )
+        for variant in report.benchmarks.variants
+    ]
+    changed = make_report(benchmarks=report.benchmarks.model_copy(update={"variants": variants}))
+    assert not has(changed, "Perplexity was measured")
+
+
+def test_nothing_was_seen_of_text_that_is_not_measured_on() -> None:
+    text = {"source": "local", "path": "news.txt"}
+    trained = TextInfo(description="news.txt", source="local", identity="news.txt", samples=1, tokens=8, sha256="0")
+    spec: dict[str, Any] = {
+        "model": {"source": "local", "path": "m"},
+        "pruning": {"kind": "depth", "blocks": 1},
+        "recovery": {"kind": "lora", "text": text},
+        "benchmark": {"perplexity": {"texts": [text]}},
+    }
+    assert "overlap in news.txt" in notes_on_texts(CompressionSpec.model_validate(spec), trained)[0]
+    spec["benchmark"] = {"perplexity": None, "fidelity": {"enabled": False}}
+    assert notes_on_texts(CompressionSpec.model_validate(spec), trained) == []
