@@ -30,7 +30,8 @@ from app.domain.spec import Recovery
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
-from workers.engine.benchmarks.tasks import TaskRun, run_tasks, scores_of
+from workers.engine.benchmarks.task_scores import TaskRun, scores_of
+from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.blocks import BlockModel
 from workers.engine.calibration import TextSource, token_batch
@@ -329,7 +330,7 @@ class Bench:
         (folder / "piqa.yaml").write_text(PIQA_TASK)
         shutil.copyfile(self.settings.piqa, folder / "items.jsonl")
         options = TasksBenchmark(tasks=("piqa_file",), folder="piqa", limit=self.settings.items)
-        runs = run_tasks(model, self.source.tokenizer, options, roots=[self.out.resolve()])
+        runs, _ = run_tasks(model, self.source.tokenizer, options, roots=[self.out.resolve()])
         kept = self.out / "piqa-original.json"
         first = not kept.exists()
         if first:
