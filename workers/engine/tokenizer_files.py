@@ -51,12 +51,13 @@ def check_ids(folder: Path, tokenizer: Any, *, pointer: str) -> None:
     for token in given:
         content, number = token["content"], token["id"]
         other = holders.setdefault(number, content)
-        detail = None
+        detail: str | None = None
         if other != content:
             detail = f'gives the tokens "{other[:100]}" and "{content[:100]}" the one id {number:,}'
         elif (read := tokenizer.convert_tokens_to_ids(content)) != number:
             detail = f'gives the token "{content[:100]}" the id {number:,}, which is read as {read}'
         if detail is not None:
+            detail = "".join(letter if letter.isprintable() else "?" for letter in detail)  # it quotes tokens
             raise InvalidInput.field(
                 pointer,
                 f"The model's tokenizer cannot be used: {_SERIALISED} {detail}.",
