@@ -12,6 +12,8 @@ from app.client import Client
 from app.client_errors import ClientError, InvalidRequest
 from app.schemas.events import Event
 
+GATE_FAILED = 10  # as `secateur gate` has it
+
 
 def tell(event: Event) -> None:
     """One line per event."""
@@ -36,7 +38,7 @@ def main(model: str, blocks: int, folder: Path) -> int:
             print("passed" if gate.passed else "FAILED", gate.message)
         for path in client.download(job.id, folder, prefix="prune/checkpoint/"):
             print(path)
-    return 0
+    return GATE_FAILED if job.verdict == "failed" else 0
 
 
 if __name__ == "__main__":
