@@ -31,6 +31,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from app.shown import shown
+
 PROBLEM_BASE = "https://secateur.dev/problems/"
 
 
@@ -46,7 +48,7 @@ class FieldError:
     line: int | None = None  # of an uploaded file, from 1: the line of a text, the row of a table
 
     def to_dict(self) -> dict[str, Any]:
-        entry = {"pointer": self.pointer, "detail": self.detail, "value": self.value, "expected": self.expected}
+        entry = {"pointer": self.pointer, "detail": self.detail, "value": shown(self.value), "expected": self.expected}
         more = {"parameter": self.parameter, "line": self.line}
         return entry | {name: value for name, value in more.items() if value is not None}
 

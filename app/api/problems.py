@@ -23,7 +23,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from app.db.session import is_disconnect, what_broke
-from app.domain.explain import explain, shown
+from app.domain.explain import explain
 from app.errors import (
     PROBLEM_BASE,
     BadRequest,
@@ -36,6 +36,7 @@ from app.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from app.shown import shown
 from app.store_errors import StoreFailed, is_full
 
 logger = logging.getLogger("app.http")

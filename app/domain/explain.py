@@ -7,8 +7,6 @@ pointer into what was sent, the class that rejected a field, and so the names th
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +19,7 @@ from pydantic.fields import FieldInfo
 
 from app.domain.catalog import near_name
 from app.errors import FieldError
-
-SHOWN_CHARACTERS = 200  # how much of a wrong value is repeated in an error
+from app.shown import SHOWN_CHARACTERS, shown
 
 Errors = Iterable[Mapping[str, Any]]  # as ValidationError.errors() lists them
 
@@ -43,26 +40,6 @@ def explain(model: type[BaseModel], errors: Errors) -> list[FieldError]:
 def pointer_of(parts: Iterable[str | int]) -> str:
     """The JSON pointer (RFC 6901) of a path: `["a/b", 0]` → "/a~1b/0"."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
-def shown(value: Any) -> Any:
-    """`value` as an error repeats it: JSON, and no longer than a line."""
-    if value is None or isinstance(value, bool | int):
-        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:SHOWN_CHARACTERS]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "replace").decode("utf-8")
-        return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
-    if isinstance(value, Mapping | list | tuple):
-        try:
-            text = json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError):
-            text = " " * (SHOWN_CHARACTERS + 1)
-        if len(text) <= SHOWN_CHARACTERS and "\\ud" not in text:
-            return value
-        return f"an object of {len(value)} fields" if isinstance(value, Mapping) else f"an array of {len(value)} items"
-    return str(value)[:SHOWN_CHARACTERS]
 
 
 def _knock_on(error: Mapping[str, Any]) -> bool:

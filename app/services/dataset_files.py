@@ -20,9 +20,9 @@ from app.domain.datasets import (
     kind_of,
     row_error,
 )
-from app.domain.explain import shown
 from app.domain.json_rows import BadRow, json_rows, unit_of
 from app.errors import FieldError, InvalidInput, PayloadTooLarge
+from app.shown import shown
 
 POINTER = "/file"
 _CHUNK = 1 << 20

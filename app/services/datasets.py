@@ -17,12 +17,12 @@ from app.db.datasets import DatasetPage, NewDataset
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Dataset, new_id
 from app.domain.datasets import SUFFIXES, DatasetFormat
-from app.domain.explain import shown
 from app.errors import InvalidInput, Unavailable
 from app.services.cursor import decode
 from app.services.dataset_check import check_file
 from app.services.multipart import ReceivedForm
 from app.services.work import Work
+from app.shown import shown
 from app.storage import ArtifactStore, StoredFile, dataset_output
 
 SETTING = "SECATEUR_MAX_DATASET_BYTES"

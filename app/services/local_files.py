@@ -16,6 +16,7 @@ from app.domain.config_limits import check_config_limits
 from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object
 from app.domain.gguf import cannot_be_imported
 from app.domain.lfs import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
+from app.domain.plain_files import PLAIN_EXPECTED, special_detail, special_file
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
@@ -76,6 +77,8 @@ def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/pa
         if blocks is not None and blocks < 1:
             raise _bad(pointer, f"config.json declares {blocks} blocks", path)
         return LocalModelInfo(real, blocks, config)
+    if not real.is_file():
+        raise _bad(pointer, special_detail(real.name), path)
     if real.suffix.lower() in PICKLED:
         raise _bad(pointer, f"{real.name} is a pickled file, which could run code when it is read", path)
     _refuse_lfs_pointer(real, path, pointer)
@@ -103,6 +106,10 @@ def _bad(pointer: str, detail: str, path: str) -> BadCheckpoint:
 
 
 def _check_weights(folder: Path, roots: Sequence[Path], path: str, pointer: str) -> None:
+    special = special_file(folder)
+    if special is not None:
+        detail = special_detail(special)
+        raise BadCheckpoint(detail, errors=[FieldError(pointer, detail, path, PLAIN_EXPECTED)])
     names = sorted(entry.name for entry in folder.iterdir())
     weights = [name for name in names if name.endswith(".safetensors")]
     pickled = [name for name in names if Path(name).suffix.lower() in PICKLED]

@@ -24,8 +24,8 @@ from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from app.domain.explain import shown
 from app.errors import InvalidInput
+from app.shown import shown
 from workers.engine.blame import words_of
 
 RENDER_SECONDS = 20.0  # for one chat; they take milliseconds

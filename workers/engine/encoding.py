@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.explain import shown
 from app.errors import InvalidInput
+from app.shown import shown
 from workers.engine.blame import blamed_on
 
 

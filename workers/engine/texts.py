@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from app.domain.datasets import SUFFIXES, DatasetFormat, DatasetKind, row_error
-from app.domain.explain import shown
 from app.domain.json_rows import BadRow, is_array, json_rows
 from app.domain.options import HubText, LocalText, UploadText
 from app.domain.texts import HEAD_BYTES, not_text
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from app.shown import shown
 from workers.engine.blame import is_of_the_machine
 from workers.hub_token import fetching
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.domain.explain import shown
 from app.errors import InvalidInput
+from app.shown import shown
 from workers.engine.blame import is_over_input, words_of
 
 MAX_BYTES = 256 * 2**20  # of one file; those of the largest vocabularies have some 40 MB

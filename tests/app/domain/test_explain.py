@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.domain.explain import SHOWN_CHARACTERS, explain, pointer_of, shown
+from app.domain.explain import explain, pointer_of
 from app.domain.spec import CompressionSpec
 from app.errors import FieldError
+from app.shown import SHOWN_CHARACTERS, shown
 
 
 class Inner(BaseModel):

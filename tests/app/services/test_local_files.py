@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -111,3 +112,21 @@ def test_configs_that_claim_or_nest_too_much(tmp_path: Path, config: str, words:
     with pytest.raises(BadCheckpoint, match=words) as found:
         inspect_model("m", [tmp_path])
     assert found.value.errors[0].pointer == "/model/path"
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "x.safetensors", "tokenizer_config.json", "README", "additional_chat_templates/a.jinja"]
+)
+def test_a_named_pipe_in_a_model_is_told_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(bytes(8))
+    os.mkfifo(folder / name)
+    with pytest.raises(BadCheckpoint, match=f"{Path(name).name} is a named pipe"):
+        inspect_model("model", [tmp_path])
+
+
+def test_a_named_pipe_in_place_of_a_gguf_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(BadCheckpoint, match=r"m\.gguf is a named pipe"):
+        inspect_model("m.gguf", [tmp_path])

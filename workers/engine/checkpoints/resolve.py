@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from app.domain.lfs import LFS_HEAD
+from app.domain.plain_files import special_detail, special_file
 from app.domain.spec import HubModel, LocalModel
 from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES, Checkpoint, check_inside
@@ -67,9 +68,12 @@ def resolve(
         real = find_under(model.path, roots)
         name, path, origin = model.path, real, "checkpoint"
         allowed = [root.resolve() for root in roots]
-        if real.is_file():
+        if not real.is_dir():
             path, origin = _imported(real, cache, progress), "gguf"
             allowed = [cache]
+    special = special_file(path)
+    if special is not None:
+        raise BadCheckpoint(f"{special_detail(special)}.")
     Checkpoint.open(path, roots=allowed)
     for file in side_files(path):
         check_inside(path / file, allowed)
@@ -105,6 +109,8 @@ def find_under(path: str, roots: Sequence[Path]) -> Path:
 
 def _imported(file: Path, cache: Path, progress: Progress) -> Path:
     """The checkpoint folder of a GGUF file: made by the first who asks, used by all."""
+    if not file.is_file():
+        raise BadCheckpoint(f"{special_detail(file.name)}.")
     if file.suffix.lower() in PICKLED_SUFFIXES:
         raise BadCheckpoint(f"{file.name} is pickled; weights must be safetensors or GGUF, so convert them first.")
     with file.open("rb") as opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -338,4 +339,18 @@ def test_a_git_lfs_pointer_is_called_that(name: str, single: Path, tmp_path: Pat
 def test_a_gguf_file_that_is_a_pointer(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
     with pytest.raises(BadCheckpoint, match="Git LFS pointer"):
+        resolve(LocalModel(source="local", path="m.gguf"), cache=tmp_path / "cache", roots=[tmp_path])
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
+def test_a_named_pipe_is_told_and_not_waited_for(name: str, single: Path, tmp_path: Path) -> None:
+    (single / name).unlink(missing_ok=True)
+    os.mkfifo(single / name)
+    with pytest.raises(BadCheckpoint, match=f"{name} is a named pipe"):
+        resolve(LocalModel(source="local", path="single"), cache=tmp_path / "cache", roots=[tmp_path])
+
+
+def test_a_named_pipe_in_place_of_a_gguf_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.gguf")
+    with pytest.raises(BadCheckpoint, match=r"m\.gguf is a named pipe"):
         resolve(LocalModel(source="local", path="m.gguf"), cache=tmp_path / "cache", roots=[tmp_path])

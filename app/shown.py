@@ -1,0 +1,30 @@
+"""What an error repeats of a wrong value: JSON, and no longer than a line, whatever the value is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN_CHARACTERS = 200  # how much of a wrong value is repeated in an error
+
+
+def shown(value: Any) -> Any:
+    """`value` as an error repeats it: JSON, and no longer than a line."""
+    if value is None or isinstance(value, bool | int):
+        return value if not isinstance(value, int) or abs(value) < 2**63 else str(value)[:SHOWN_CHARACTERS]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        value = value.encode("utf-8", "replace").decode("utf-8")
+        return value if len(value) <= SHOWN_CHARACTERS else value[:SHOWN_CHARACTERS] + "…"
+    if isinstance(value, Mapping | list | tuple):
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            text = " " * (SHOWN_CHARACTERS + 1)
+        if len(text) <= SHOWN_CHARACTERS and "\\ud" not in text:
+            return value
+        return f"an object of {len(value)} fields" if isinstance(value, Mapping) else f"an array of {len(value)} items"
+    return str(value)[:SHOWN_CHARACTERS]
