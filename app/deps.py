@@ -30,13 +30,6 @@ POOL_SIZE = 10  # database connections of one API process; as many requests work
 ANONYMOUS = "local"  # the caller where no keys are set
 SESSION_COOKIE = "secateur_session"
 
-_bearer = HTTPBearer(
-    auto_error=False,
-    scheme_name="apiKey",
-    description="An API key of this service. None is needed where none is configured, which only loopback allows.",
-)
-
-
 # What does not wait is `async`: for a plain function the framework would change threads, which costs more than it does.
 
 
@@ -78,11 +71,19 @@ def caller_of_session(settings: Settings, cookie: str) -> str | None:
     return None if key is None else caller_of(settings, key)
 
 
-async def get_caller(
-    request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
-    """Who calls: the name of the key, never the key. A browser that has the dashboard open sends its cookie."""
+class _ApiKey(HTTPBearer):
+    """Who calls: the name of the key, never the key. A browser that has the dashboard open sends its cookie.
+
+    It is the scheme that OpenAPI tells of and the operation's argument in one: each thing that an operation depends on
+    costs every request some time.
+    """
+
+    async def __call__(self, request: Request) -> str:  # type: ignore[override]  # what the scheme finds, looked up
+        return await get_caller(request, await super().__call__(request))
+
+
+async def get_caller(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str:
+    """The name of the key that came with a request, or that its cookie stands for. Unauthorized where there is none."""
     settings: Settings = request.app.state.settings
     cookie = request.cookies.get(SESSION_COOKIE) if settings.api_keys else None
     if credentials is None and cookie is not None:  # which the database is asked about
@@ -92,7 +93,12 @@ async def get_caller(
     return caller_of(settings, credentials.credentials if credentials else None)
 
 
-Caller = Annotated[str, Depends(get_caller)]
+_api_key = _ApiKey(
+    auto_error=False,
+    scheme_name="apiKey",
+    description="An API key of this service. None is needed where none is configured, which only loopback allows.",
+)
+Caller = Annotated[str, Depends(_api_key)]
 
 
 async def get_factory(settings: SettingsDep) -> SessionFactory:

@@ -6,7 +6,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, answer, example, problems
@@ -15,13 +15,13 @@ from app.deps import Caller, SettingsDep, WorkDep
 from app.domain.jobs import State, Verdict
 from app.domain.spec import CompressionSpec
 from app.errors import FieldError, InvalidInput
-from app.schemas.jobs import Job, JobSummary, Stage, summaries
-from app.schemas.page import Page
+from app.schemas.jobs import Job, JobSummary
+from app.schemas.page import Page, page_of
 from app.services import cursor as cursors
 from app.services import jobs as service
 from app.services.deadline import EXPECTED as DURATION
 from app.services.deadline import parse_duration
-from app.services.submit import Submitted, submit
+from app.services.submit import submit
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -48,7 +48,6 @@ NO_NUL = r"^[^\x00]*$"
     },
 )
 def submit_job(
-    request: Request,
     spec: Annotated[CompressionSpec, Body(openapi_examples=example_specs.SUBMIT)],
     work: WorkDep,
     settings: SettingsDep,
@@ -81,30 +80,10 @@ def submit_job(
         cancel_after=parse_duration(cancel_after) if cancel_after is not None else None,
     )
     work.commit()
-    headers = {"Location": request.app.url_path_for("get_job", job_id=str(submitted.id))}
+    headers = {"Location": f"/jobs/{submitted.id}"}
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
-    return answer(_as_submitted(submitted), status=202, headers=headers)
-
-
-def _as_submitted(submitted: Submitted) -> Job:
-    """The job as it was when it was made, so that a replay repeats the first answer."""
-    job = Job.model_validate_json(submitted.text)
-    if not submitted.replayed:
-        return job
-    return job.model_copy(
-        update={
-            "state": State.QUEUED,
-            "verdict": Verdict.NONE,
-            "updated_at": job.created_at,
-            "started_at": None,
-            "finished_at": None,
-            "cancel_requested_at": None,
-            "problem": None,
-            "last_event_seq": 1,
-            "stages": [Stage(name=stage.name, state=State.QUEUED, attempt=0) for stage in job.stages],
-        }
-    )
+    return answer(submitted.text, status=202, headers=headers)
 
 
 @router.get(
@@ -147,9 +126,7 @@ def list_jobs(
         query = [(name, value) for name, value in kept.items() if value is not None]
         query += [("label", item) for item in label or []] + [("cursor", next_cursor)]
         headers["Link"] = f'</jobs?{urlencode(query)}>; rel="next"'
-    return answer(
-        Page[JobSummary](data=summaries(page.jobs), has_more=page.has_more, next_cursor=next_cursor), headers=headers
-    )
+    return answer(page_of(page.jobs, has_more=page.has_more, next_cursor=next_cursor), headers=headers)
 
 
 def _labels(pairs: list[str]) -> dict[str, str]:

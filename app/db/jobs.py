@@ -36,7 +36,7 @@ _INSERT = text(
     WITH job AS (
         INSERT INTO jobs (id, spec, model_id, state, verdict, labels, caller,
                           idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
-        VALUES (:id, :spec, :model_id, :state, :verdict, :labels, :caller,
+        VALUES (:id, CAST(:spec AS jsonb), :model_id, :state, :verdict, :labels, :caller,
                 :idempotency_key, :idempotency_fingerprint, :deadline_at, 1)
         ON CONFLICT (caller, idempotency_key) DO NOTHING
         RETURNING *
@@ -54,7 +54,7 @@ _INSERT = text(
     """
 ).bindparams(
     bindparam("id", type_=Job.id.type),
-    bindparam("spec", type_=Job.spec.type),
+    bindparam("spec", type_=Text()),
     bindparam("labels", type_=Job.labels.type),
     bindparam("idempotency_key", type_=Text()),
     bindparam("idempotency_fingerprint", type_=Text()),
@@ -73,10 +73,21 @@ _FOLD = text(
     SELECT state, sum(change) FROM old GROUP BY state HAVING sum(change) <> 0
     """
 )
+# As it was when it was made: a request that is sent again gets the first answer, to the letter.
+_STAGES_AS_MADE = """
+    (SELECT job_id, name, position, 'queued' AS state, 0 AS attempt, NULL::jsonb AS progress,
+            NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, NULL::jsonb AS problem FROM stages)
+"""
 _BY_KEY = text(
     f"""
-    SELECT job.id, job.idempotency_fingerprint, {job_json(spec=True)}
-    FROM jobs AS job WHERE caller = :caller AND idempotency_key = :key
+    SELECT job.id, job.idempotency_fingerprint, {job_json(stages=_STAGES_AS_MADE, spec=True)}
+    FROM (
+        SELECT id, idempotency_fingerprint, model_id, labels, spec, deadline_at, created_at, created_at AS updated_at,
+               'queued' AS state, 'none' AS verdict, 1 AS last_event_seq, NULL::jsonb AS problem,
+               NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at,
+               NULL::timestamptz AS cancel_requested_at
+        FROM jobs WHERE caller = :caller AND idempotency_key = :key
+    ) AS job
     """
 )
 
@@ -102,7 +113,7 @@ def insert(
         _INSERT,
         {
             "id": job_id,
-            "spec": spec.model_dump(mode="json"),
+            "spec": spec.model_dump_json(),
             "model_id": getattr(spec.model, "id", None) or getattr(spec.model, "path", ""),
             "state": State.QUEUED.value,
             "verdict": Verdict.NONE.value,
@@ -141,7 +152,7 @@ def _found(job: Job | None, job_id: UUID) -> Job:
 
 @dataclass(frozen=True)
 class EarlierJob:
-    """The job that an idempotency key has made, as it stands now."""
+    """The job that an idempotency key has made, as it was then."""
 
     id: UUID
     fingerprint: str

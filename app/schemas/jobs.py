@@ -58,14 +58,9 @@ class Job(JobSummary):
     spec: dict[str, Any]
 
 
-_SUMMARIES, _JOBS = TypeAdapter(list[JobSummary]), TypeAdapter(list[Job])
-
-
-def summaries(texts: Sequence[str]) -> list[JobSummary]:
-    """Jobs of a page, from the JSON texts of `app.db.job_pages`."""
-    return _SUMMARIES.validate_json(f"[{','.join(texts)}]")
+_JOBS = TypeAdapter(list[Job])
 
 
 def with_specs(texts: Sequence[str]) -> list[Job]:
-    """The same, where the page was read with specs."""
+    """Jobs of a page that was read with specs, from the JSON texts of `app.db.job_pages`."""
     return _JOBS.validate_json(f"[{','.join(texts)}]")

@@ -6,6 +6,7 @@ leaves local files to the stages too, which check everything again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -87,15 +88,14 @@ def _check_task_folder(spec: CompressionSpec, settings: Settings) -> None:
         raise InvalidInput.field(pointer, "the path is no folder", value=tasks.folder, expected="a folder of tasks")
 
 
-def check_uploads(session: Session, spec: CompressionSpec) -> None:
-    """Refuse data sets that there are not, or that hold what the place cannot use.
+def check_uploads(session: Session, spec: CompressionSpec, named: Sequence[tuple[str, UploadText]]) -> None:
+    """Refuse data sets that there are not, or that hold what the place cannot use, among those that the spec names.
 
-    Those that are named cannot be deleted until the transaction ends.
+    They cannot be deleted until the transaction ends.
 
     Raises:
         InvalidInput: names every such text.
     """
-    named = list(texts_of(spec, UploadText))
     found = datasets.hold(session, {text.id for _, text in named})
     errors = [error for place, text in named if (error := _upload_error(spec, place, text, found.get(text.id)))]
     _refuse(errors)

@@ -25,7 +25,7 @@ class Submitted:
     """The job of a submission."""
 
     id: UUID
-    text: str  # the job as it stands: see `app.db.job_json`
+    text: str  # the job as it was made: see `app.db.job_json`
     replayed: bool  # an earlier request with the same idempotency key had made it
 
 
@@ -55,7 +55,8 @@ def submit(
         InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
-    if next(texts_of(spec, UploadText), None) is None:  # else the data sets are held until the job is there
+    uploads = list(texts_of(spec, UploadText))
+    if not uploads:  # else the data sets are held until the job is there
         work.one_statement()
     digest = fingerprint(spec) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(work, caller, idempotency_key, digest)):
@@ -63,7 +64,7 @@ def submit(
     if "\\u0000" in spec.model_dump_json():
         _refuse_nul(spec.model_dump(mode="json"))
     check_spec(spec, settings)
-    check_uploads(work.session, spec)
+    check_uploads(work.session, spec, uploads)
     job = jobs.insert(
         work.session,
         spec=spec,
