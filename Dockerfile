@@ -50,5 +50,5 @@ CMD ["secateur", "api"]
 FROM runtime AS worker
 COPY --from=build-worker /opt/secateur /opt/secateur
 HEALTHCHECK --interval=60s --timeout=30s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "celery --app workers.celery_app inspect ping --destination celery@$(hostname) --timeout 10"]
+    CMD ["python", "-P", "-m", "workers.alive"]
 CMD ["secateur", "worker"]

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from app.domain.recovery_options import DistillRecovery, LoraRecovery
 from workers.engine.blocks import BlockModel
+from workers.engine.encoding import BoundedEncoder
 from workers.engine.models import free_memory, load_model, load_tokenizer
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import alpaca, pack, pad_each
@@ -64,10 +65,11 @@ def speed(settings: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(settings.model)
     lines = settings.examples_file.read_text(encoding="utf-8").splitlines()[: settings.examples]
     rows = [json.loads(line) for line in lines]
-    examples = [
-        Example(example.ids[: settings.tokens], example.answer[: settings.tokens])
-        for example in (alpaca(tokenizer, row) for row in rows)
-    ]
+    with BoundedEncoder(tokenizer, pointer="/recovery/text") as encoder:
+        examples = [
+            Example(example.ids[: settings.tokens], example.answer[: settings.tokens])
+            for example in (alpaca(encoder, row) for row in rows)
+        ]
     pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
     shape: dict[str, Any] = {"tokens": settings.tokens, "pad": pad, "mask_prompt": False}
     held, trained = pad_each(examples[:HELD], **shape), examples[HELD:]

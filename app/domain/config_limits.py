@@ -13,12 +13,12 @@ from typing import Any
 
 from app.errors import BadCheckpoint
 
-MAX_COUNT = 16_384  # layers, heads, experts; real models stay under 1,000
+MAX_COUNT = 16_384  # layers, heads, experts, labels; real models stay under 1,000
 MAX_NUMBER = 2**40  # any whole number: sizes, positions, ids
 
 # "num_hidden_layers", "n_layer", "num_local_experts", "mtp_num_layers", "decoder_layers", but not "block_size"
 _COUNT = re.compile(
-    r"(^|_)(n|num|number)(_of)?_(\w+_)?(layers?|blocks?|experts?|heads?|groups?)$|^((en|de)coder_)?layers$|^depth$"
+    r"(^|_)(n|num|number)(_of)?_(\w+_)?(layers?|blocks?|experts?|heads?|groups?|labels?)$|^((en|de)coder_)?layers$|^depth$"
 )
 
 

@@ -7,9 +7,9 @@ Dockerfile run is run here, in the same environment that the images install.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tomllib
@@ -160,17 +160,22 @@ def test_migrate_and_api_run_with_the_settings_of_the_compose_file(
         assert subprocess.run([sys.executable, *code], check=False).returncode == 0
 
 
-def test_the_workers_health_check_is_a_command_of_celery(dockerfile: list[list[str]], redis_url: str) -> None:
-    shell = next(words for name, words in dockerfile if name == "HEALTHCHECK" and "celery" in words)
-    command = json.loads(shell[shell.index("[") :])[2]
+def test_the_workers_health_check_runs_and_runs_nothing_of_the_current_folder(
+    dockerfile: list[list[str]], redis_url: str, tmp_path: Path
+) -> None:
+    check = next(words for name, words in dockerfile if name == "HEALTHCHECK" and "workers" in words)
+    executable, *arguments = json.loads(check[check.index("[") :])
+    assert executable == "python"
+    for name in ("app", "workers", "celery"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("import sys; sys.exit('a stranger ran')")
     environment = secateur_environment(
         SECATEUR_REDIS_URL=redis_url, SECATEUR_DATABASE_URL="postgresql://postgres@127.0.0.1:1/x"
     )
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    short = command.replace("--timeout 10", "--timeout 1")
-    done = subprocess.run(["sh", "-c", short], env=environment, capture_output=True, text=True, check=False)
-    assert "No nodes replied" in done.stderr + done.stdout  # there is no worker: the check fails, and says why
-    assert done.returncode != 0
+    command = [sys.executable, *arguments, "--seconds", "0.5"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert f"celery@{socket.gethostname()} does not answer" in done.stderr  # there is no worker
+    assert done.returncode == 1
 
 
 def plain(environment: dict[str, str]) -> dict[str, str]:

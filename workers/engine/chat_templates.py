@@ -2,23 +2,18 @@
 
 transformers runs it in Jinja's immutable sandbox: it reaches no attribute that begins with an underscore, calls nothing
 that is unsafe and changes nothing that it is given. The sandbox bounds neither time nor memory: two loops of 100,000
-turns, or ten characters repeated a milliard times, are allowed. So templates are rendered in a process of their own,
-which has little memory, and which is ended where it takes too long. It is a fork of this one: it has all that it needs
-in memory and starts in no time.
+turns, or ten characters repeated a milliard times, are allowed. So templates are rendered in a process of their own
+(`bounded_child.py`), which has little memory, and which is ended where it takes too long.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import resource
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import Any, NoReturn, Self, cast
+from functools import partial
+from typing import Any, Self, cast
 
 from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
@@ -27,6 +22,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from app.errors import InvalidInput
 from app.shown import shown
 from workers.engine.blame import words_of
+from workers.engine.bounded_child import BoundedChild, ChildEnded, OutOfMemory, OutOfTime
 
 RENDER_SECONDS = 20.0  # for one chat; they take milliseconds
 MEMORY_BYTES = 512 * 2**20  # beyond what this process has
@@ -81,16 +77,17 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises InvalidInput: the model has no chat template."""
-        self._template = chat_template_of(tokenizer)
-        self._special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-        self._pid: int | None = None
-        self._pipe: Connection | None = None
+        template = chat_template_of(tokenizer)
+        special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        tracked = _GENERATION.search(template) is not None
+        answer = partial(_answered, template=template, special=special, tracked=tracked)
+        self._child = BoundedChild(answer, memory=MEMORY_BYTES)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._child.close()
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> Rendered:
         """The chat in the template's words.
@@ -103,37 +100,19 @@ class ChatRenderer:
             InvalidInput: the template is no template, or takes more time, memory or text than any chat needs.
         """
         asked = [{name: value for name, value in message.items() if value is not None} for message in messages]
-        if self._pipe is None:
-            self._start()
-        assert self._pipe is not None, "it was started just now"
-        answer: dict[str, Any] = {"fault": "memory"}  # of a process that ended without a word
+        question = json.dumps([asked, prompt], default=str).encode()
         try:
-            self._pipe.send_bytes(json.dumps([asked, prompt], default=str).encode())
-            answer = json.loads(self._pipe.recv_bytes()) if self._pipe.poll(RENDER_SECONDS) else {"fault": "time"}
-        except (EOFError, OSError):
-            pass
+            answer: dict[str, Any] = json.loads(self._child.ask(question, seconds=RENDER_SECONDS))
+        except OutOfTime:
+            detail = f"The model's chat template took more than {RENDER_SECONDS:g} s for one chat."
+            raise _of_model(detail, value=None) from None
+        except OutOfMemory:
+            raise _of_model("The model's chat template took more memory than any chat needs.", value=None) from None
+        except ChildEnded as error:
+            raise _of_model(f"The process that renders the model's chat template {error}.", value=None) from None
         if "text" in answer:
             return Rendered(answer["text"], tuple((start, end) for start, end in answer["answers"]))
-        if answer["fault"] in ("memory", "time"):
-            self._end()
         raise _fault(answer)
-
-    def _start(self) -> None:
-        ours, theirs = Pipe()
-        pid = os.fork()
-        if pid == 0:
-            ours.close()
-            _serve(theirs, self._template, self._special)
-        theirs.close()
-        self._pid, self._pipe = pid, ours
-
-    def _end(self) -> None:
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        if self._pipe is not None:
-            self._pipe.close()
-        self._pid = self._pipe = None
 
 
 def _fault(answer: Mapping[str, Any]) -> Exception:
@@ -141,10 +120,6 @@ def _fault(answer: Mapping[str, Any]) -> Exception:
         case "syntax":
             detail = f"The model's chat template is no Jinja template: {answer['words']}"
             return _of_model(detail, value=answer["words"])
-        case "time":
-            return _of_model(f"The model's chat template took more than {RENDER_SECONDS:g} s for one chat.", value=None)
-        case "memory":
-            return _of_model("The model's chat template took more memory than any chat needs.", value=None)
         case "length":
             return _of_model(f"The model's chat template wrote more than {MAX_TEXT:,} characters.", value=None)
     return TemplateFault(f"the model's chat template says: {answer['words']}")
@@ -155,17 +130,9 @@ def _of_model(detail: str, *, value: Any) -> InvalidInput:
     return InvalidInput.field("/model", detail, value=shown(value), expected=expected)
 
 
-def _serve(pipe: Connection, template: str, special: Mapping[str, str]) -> NoReturn:
-    """The process that renders, from its fork to its end."""
-    try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _limit_memory()
-        tracked = _GENERATION.search(template) is not None
-        while True:
-            pipe.send_bytes(json.dumps(_rendered(pipe.recv_bytes(), template, special, tracked=tracked)).encode())
-    except BaseException:
-        os._exit(1)  # nobody asks any more, or there was no memory to answer
-    os._exit(0)
+def _answered(asked: bytes, *, template: str, special: Mapping[str, str], tracked: bool) -> bytes:
+    """In the process that renders."""
+    return json.dumps(_rendered(asked, template, special, tracked=tracked)).encode()
 
 
 def _rendered(asked: bytes, template: str, special: Mapping[str, str], *, tracked: bool) -> dict[str, Any]:
@@ -175,7 +142,7 @@ def _rendered(asked: bytes, template: str, special: Mapping[str, str], *, tracke
     try:
         texts, answers = cast(Any, render_jinja_template)([messages], chat_template=template, **given)
     except MemoryError:
-        return {"fault": "memory"}
+        raise
     except TemplateSyntaxError as error:
         return {"fault": "syntax", "words": f"line {error.lineno}: {words_of(error)}"}
     except RecursionError:
@@ -185,13 +152,3 @@ def _rendered(asked: bytes, template: str, special: Mapping[str, str], *, tracke
     if len(texts[0]) > MAX_TEXT:
         return {"fault": "length"}
     return {"text": texts[0], "answers": answers[0] if answers else []}
-
-
-def _limit_memory() -> None:
-    """Let this process have so much more address space than it has been born with."""
-    try:
-        with open("/proc/self/statm") as file:  # noqa: PTH123 - one line of the kernel's
-            born = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (born + MEMORY_BYTES, born + MEMORY_BYTES))
-    except (OSError, ValueError):  # no such file outside Linux
-        return

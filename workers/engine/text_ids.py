@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from app.domain.datasets import DatasetFormat
 from app.domain.options import HubText, LocalText, NamedText, UploadText
 from app.domain.protocol import UploadedFile
-from workers.engine.encoding import encode
+from workers.engine.encoding import BoundedEncoder
 from workers.engine.kept import TokenIds, kept_ids
 from workers.engine.named_texts import NamedSource
 from workers.engine.progress import Progress, no_progress
@@ -248,14 +248,15 @@ def tokenize(
         InvalidInput: the tokenizer broke on the text.
     """
     total = 0
-    for piece in pieces:
-        ids = np.array(encode(tokenizer, piece, pointer=pointer)["input_ids"], dtype=np.int32)
-        total += len(ids)
-        yield ids
-        if stop_after is not None:
-            progress(min(total, stop_after), stop_after, "tokens")
-            if total >= stop_after:
-                return
+    with BoundedEncoder(tokenizer, pointer=pointer) as encoder:
+        for piece in pieces:
+            ids = encoder.ids(piece).astype(np.int32)
+            total += len(ids)
+            yield ids
+            if stop_after is not None:
+                progress(min(total, stop_after), stop_after, "tokens")
+                if total >= stop_after:
+                    return
 
 
 def _joined(rows: Iterator[str], *, between: str = "\n\n") -> Iterator[str]:

@@ -31,6 +31,7 @@ LLAMA: dict[str, Any] = {
         {"num_attention_heads": 10**9},
         {"mtp_num_layers": 10**7},
         {"num_nextn_predict_layers": 10**7},
+        {"num_labels": 10**9},
         {"decoder_layers": 10**7},
         {"vision_config": {"num_hidden_layers": 10**9}},
         {"layers_by_kind": [{"num_layers": 10**9}]},

@@ -169,9 +169,9 @@ def test_examples_are_tokenised_and_packed_once(
     encoded: list[Any] = []
     alpaca = examples.alpaca
 
-    def counted(tokenizer: Any, row: Any, **more: Any) -> Any:
+    def counted(encoder: Any, row: Any, **more: Any) -> Any:
         encoded.append(row)
-        return alpaca(tokenizer, row, **more)
+        return alpaca(encoder, row, **more)
 
     monkeypatch.setattr(examples, "alpaca", counted)
     rows = [{"instruction": f"Say {number}.", "output": "ok"} for number in range(7)]

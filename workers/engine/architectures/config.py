@@ -7,7 +7,9 @@ here, from the config alone, with the reason: a sentence now is better than a wr
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -21,8 +23,13 @@ from transformers.models.auto.modeling_auto import (
 from app.domain.config_limits import check_config_limits
 from app.errors import BadCheckpoint, FieldError, UnsupportedModel
 from workers.engine.architectures.deferred_activations import defer_activations
+from workers.engine.bounded_child import BoundedChild, ChildEnded
 
 defer_activations()  # before the first config class is imported, which `as_config` does by name
+
+CONFIG_SECONDS = 30.0  # to build a config, which takes milliseconds; its class may have to be imported
+CONFIG_MEMORY = 512 * 2**20  # bytes beyond what the process has
+_SUSPECTS = 4  # entries that are tried, where a config takes more
 
 _EXPECTED = "a decoder-only Transformer, such as Llama, Mistral, Qwen, Gemma, Phi, GPT-2 or OPT"
 
@@ -113,6 +120,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
         )
     check_config_limits(config)
     entries = {key: value for key, value in model_entries(config).items() if key != "model_type"}
+    _refuse_bursting(model_type, json.dumps(entries, default=repr))
     try:
         return _loaded(model_type, entries)
     except Exception as error:  # each config class validates in its own way and raises its own kind
@@ -124,6 +132,59 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
             value=model_type if key is None else entries[key],
             expected=f"values that the {model_type} config of transformers takes",
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _refuse_bursting(model_type: str, entries: str) -> None:
+    """Build a config in a process with little memory first: classes make lists and tables of numbers that it claims.
+
+    `check_config_limits` bounds those numbers that are known to be counted with; no list of names is complete.
+
+    Raises:
+        BadCheckpoint: it takes more memory or time than any config.
+    """
+
+    def answer(left_out: bytes) -> bytes:
+        try:
+            _loaded(model_type, {key: value for key, value in given.items() if key != left_out.decode()})
+        except Exception as error:
+            cause: BaseException | None = error
+            while cause is not None:  # validators wrap what they meet
+                if isinstance(cause, MemoryError):
+                    raise MemoryError from None
+                cause = cause.__cause__ or cause.__context__
+        return b""  # what else is wrong is found again by who builds it for good
+
+    given: dict[str, Any] = json.loads(entries)
+    with BoundedChild(answer, memory=CONFIG_MEMORY) as child:
+        try:
+            child.ask(b"", seconds=CONFIG_SECONDS)
+            return
+        except ChildEnded as error:
+            words = str(error)
+        for key in sorted(given, key=lambda key: _largest(given[key]), reverse=True)[:_SUSPECTS]:
+            try:
+                child.ask(key.encode(), seconds=CONFIG_SECONDS / _SUSPECTS)
+            except ChildEnded:
+                continue
+            break
+        else:
+            key = ""
+    which = f": its entry {one_line(key)} claims too much" if key else ""
+    raise BadCheckpoint.field(
+        "/model",
+        f"config.json cannot be used{which}. The process that built a {model_type} config of it {words}.",
+        value=given[key] if key else model_type,
+        expected="numbers that a model has",
+    )
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value of JSON."""
+    if isinstance(value, int | float):
+        return abs(value)
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return max(map(_largest, held), default=0)
 
 
 def _loaded(model_type: str, entries: Mapping[str, Any]) -> PretrainedConfig:
@@ -143,7 +204,7 @@ def _culprit(model_type: str, entries: Mapping[str, Any]) -> str | None:
     return None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception | str) -> str:
     """The text of another library's error, which may run over several lines, as part of a sentence."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -26,6 +26,7 @@ from app.domain.lfs import LFS_EXPECTED, is_lfs_pointer, lfs_detail
 from app.errors import BadCheckpoint
 
 MAX_HEADER_BYTES = 100_000_000
+MAX_DIMENSIONS = 64  # of a tensor, as in torch
 LENGTH_BYTES = 8  # the header's own length, u64 little-endian, comes first
 ALIGNMENT = 8  # writers pad the header with spaces so that the data starts aligned
 PAGE = 4096  # of memory
@@ -169,6 +170,8 @@ def _entry(name: str, value: object, path: Path, data_start: int, file_bytes: in
         raise BadCheckpoint(f"{where} has the unknown dtype {quoted(str(dtype))}.")
     if not _is_naturals(shape):
         raise BadCheckpoint(f"{where} has a shape that is not a list of whole numbers.")
+    if len(shape) > MAX_DIMENSIONS:
+        raise BadCheckpoint(f"{where} has {len(shape):,} dimensions; at most {MAX_DIMENSIONS} are read.")
     if not _is_naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise BadCheckpoint(f"{where} has data_offsets that are not a range of bytes.")
     start, end = data_start + offsets[0], data_start + offsets[1]

@@ -12,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from app.domain.datasets import DatasetKind
 from app.domain.options import Bos
 from workers.engine.chat_templates import ChatRenderer, Message, TemplateFault
-from workers.engine.encoding import encode
+from workers.engine.encoding import BoundedEncoder
 from workers.engine.recovery.example import Example, check_row
 
 ASSISTANT = "assistant"
@@ -29,19 +27,18 @@ Span = tuple[int, int]
 
 
 class Chats:
-    """Encodes rows of `messages`; the renderer is the caller's to close."""
+    """Encodes rows of `messages`; encoder and renderer are the caller's to close."""
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        encoder: BoundedEncoder,
         renderer: ChatRenderer,
         *,
-        pointer: str,
         asked: Bos = "auto",
         bos: int = -1,
     ) -> None:
         """`asked` is where the token `bos` is to stand: before each chat, or nowhere; else as the template has it."""
-        self._tokenizer, self._renderer, self._pointer = tokenizer, renderer, pointer
+        self._encoder, self._tokenizer, self._renderer = encoder, encoder.tokenizer, renderer
         self._asked, self._bos = asked, bos
         self._prompt: str | None = None  # what begins an answer, once a chat has shown it
         self.roles: set[str] = set()  # seen so far
@@ -72,15 +69,14 @@ class Chats:
 
     def _encoded(self, text: str, spans: Sequence[Span]) -> Example:
         if self._tokenizer.is_fast:
-            found = encode(self._tokenizer, text, pointer=self._pointer, offsets=True)
-            offsets = found["offset_mapping"]
-            return Example(found["input_ids"], [_meets(offset, spans) for offset in offsets])
+            found = self._encoder.ids_and_offsets(text).tolist()
+            return Example([token for token, _, _ in found], [_meets((start, end), spans) for _, start, end in found])
         ids: list[int] = []  # without offsets it is cut where answers begin and end
         answer: list[bool] = []
         at = 0
         for start, end in [*spans, (len(text), len(text))]:
             for piece, is_answer in ((text[at:start], False), (text[start:end], True)):
-                new = encode(self._tokenizer, piece, pointer=self._pointer)["input_ids"] if piece else []
+                new = self._encoder.ids(piece).tolist() if piece else []
                 ids += new
                 answer += [is_answer] * len(new)
             at = end

@@ -25,7 +25,7 @@ from app.domain.results import TextInfo
 from app.errors import InvalidInput
 from workers.engine.calibration import describe_batch
 from workers.engine.chat_templates import ChatRenderer
-from workers.engine.encoding import encode, refuse_ids_without_row
+from workers.engine.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.engine.kept import kept_tensors
 from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row
@@ -125,12 +125,12 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
 
 
 def _encoder(job: RecoveryJob, options: LoraRecovery, stack: ExitStack) -> Callable[[Any], Example]:
-    tokenizer = job.texts.tokenizer
     start = job.texts.beginning(options.text, options.bos, pointer="/recovery")
+    encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer, pointer="/recovery/text"))
     if options.format == "alpaca":
-        return partial(alpaca, tokenizer, first=start.token if start.where != "none" else None)
-    renderer = stack.enter_context(ChatRenderer(tokenizer))
-    return Chats(tokenizer, renderer, bos=start.token, asked=options.bos, pointer="/recovery/text")
+        return partial(alpaca, encoder, first=start.token if start.where != "none" else None)
+    renderer = stack.enter_context(ChatRenderer(encoder.tokenizer))
+    return Chats(encoder, renderer, bos=start.token, asked=options.bos)
 
 
 def _nothing_to_learn(options: LoraRecovery, *, any_answer: bool, roles: Collection[str]) -> InvalidInput:
@@ -150,15 +150,15 @@ def _nothing_to_learn(options: LoraRecovery, *, any_answer: bool, roles: Collect
     )
 
 
-def alpaca(tokenizer: PreTrainedTokenizerBase, row: Any, *, first: int | None = None) -> Example:
+def alpaca(encoder: BoundedEncoder, row: Any, *, first: int | None = None) -> Example:
     """`instruction`, `input` (may be empty or absent) and `output`; `first` is the beginning-of-text token, if any."""
     check_row(row, DatasetKind.ALPACA)
     prompt = (_WITH_INPUT if row.get("input") else _WITHOUT_INPUT).format(
         instruction=row["instruction"], input=row.get("input")
     )
-    last = [int(tokenizer.eos_token_id)] if isinstance(tokenizer.eos_token_id, int) else []
-    asked = ([] if first is None else [first]) + _tokens(tokenizer, prompt)
-    answered = _tokens(tokenizer, row["output"]) + last
+    end = encoder.tokenizer.eos_token_id
+    asked: list[int] = ([] if first is None else [first]) + encoder.ids(prompt).tolist()
+    answered: list[int] = encoder.ids(row["output"]).tolist() + ([end] if isinstance(end, int) else [])
     return Example(asked + answered, [False] * len(asked) + [True] * len(answered))
 
 
@@ -267,8 +267,3 @@ def _encoded(encode: Callable[[Any], Example], row: Any, number: int) -> Example
         detail = f"Row {number} of the training data cannot be used: {error}"
         expected = "rows in the format that was named"
         raise InvalidInput.field("/recovery/text", detail, value=number, expected=expected) from error
-
-
-def _tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    found: list[int] = encode(tokenizer, text, pointer="/recovery/text")["input_ids"]
-    return found

@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from workers.engine.chat_templates import ChatRenderer
+from workers.engine.encoding import BoundedEncoder
 from workers.engine.recovery.chats import Chats
 
 HEADER = "{% for m in messages %}({{ m['role'] }}) "
@@ -62,8 +63,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextmanager
 def chats(tokenizer: Any, template: Any, **more: Any) -> Iterator[Chats]:
     tokenizer.chat_template = template
-    with ChatRenderer(tokenizer) as renderer:
-        yield Chats(tokenizer, renderer, pointer="/recovery/text", **more)
+    with ChatRenderer(tokenizer) as renderer, BoundedEncoder(tokenizer, pointer="/recovery/text") as encoder:
+        yield Chats(encoder, renderer, **more)
 
 
 def messages_of(*turns: tuple[str, str]) -> list[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from workers.engine.encoding import BoundedEncoder
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import IGNORED, alpaca, pack, pad_each
 from workers.engine.recovery.trainer import REAL_TOKENS
@@ -22,18 +23,24 @@ def tokenizer(tiny_checkpoint: Callable[..., Path]) -> Any:
     return found
 
 
+@pytest.fixture
+def encoder(tokenizer: Any) -> Iterator[BoundedEncoder]:
+    with BoundedEncoder(tokenizer, pointer="/recovery/text") as found:
+        yield found
+
+
 def text_of(tokenizer: Any, example: Example, *, answer: bool) -> str:
     chosen = [token for token, is_answer in zip(example.ids, example.answer, strict=True) if is_answer is answer]
     return str(tokenizer.decode(chosen))
 
 
-def test_alpacas_fields_become_prompt_and_answer(tokenizer: Any) -> None:
-    example = alpaca(tokenizer, {"instruction": "Add.", "input": "1 and 2", "output": "3"})
+def test_alpacas_fields_become_prompt_and_answer(tokenizer: Any, encoder: BoundedEncoder) -> None:
+    example = alpaca(encoder, {"instruction": "Add.", "input": "1 and 2", "output": "3"})
     assert text_of(tokenizer, example, answer=False).endswith(
         "### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\n"
     )
     assert text_of(tokenizer, example, answer=True) == "3</s>"
-    without = alpaca(tokenizer, {"instruction": "Greet.", "output": "Hello"})
+    without = alpaca(encoder, {"instruction": "Greet.", "output": "Hello"})
     assert "### Input" not in tokenizer.decode(without.ids)
 
 
@@ -48,9 +55,9 @@ def test_alpacas_fields_become_prompt_and_answer(tokenizer: Any) -> None:
         ("Add.", "is not a JSON object"),
     ],
 )
-def test_rows_of_another_shape_are_refused(tokenizer: Any, row: Any, says: str) -> None:
+def test_rows_of_another_shape_are_refused(encoder: BoundedEncoder, row: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        alpaca(tokenizer, row)
+        alpaca(encoder, row)
 
 
 def examples() -> list[Example]:
