@@ -151,7 +151,7 @@ async def get_work(request: Request) -> AsyncIterator[Work]:
     finally:
         if session.in_transaction():
             await _in_thread(session.rollback)
-        session.close()
+        work.close()
 
 
 async def _in_thread(step: Callable[[], None]) -> None:

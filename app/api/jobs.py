@@ -114,9 +114,14 @@ def list_jobs(
     ] = None,
 ) -> Response:
     """A page of jobs. It stays right while jobs arrive: no job comes twice, and none is missed."""
-    work.one_statement()
     page = service.list_jobs(
-        work, cursor=cursor, limit=limit, state=status, verdict=verdict, model=model, labels=_labels(label or [])
+        work.one_statement(),
+        cursor=cursor,
+        limit=limit,
+        state=status,
+        verdict=verdict,
+        model=model,
+        labels=_labels(label or []),
     )
     work.commit()
     next_cursor = cursors.encode(page.last) if page.has_more and page.last else None

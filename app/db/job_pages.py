@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.orm import Session
 
 from app.db.job_json import job_json
+from app.db.session import Database
 from app.db.tables import Job
 from app.domain.jobs import State, Verdict
 
@@ -54,7 +54,7 @@ def _statement(conditions: tuple[str, ...], specs: bool) -> TextClause:
 
 
 def list_page(
-    session: Session,
+    database: Database,
     *,
     after: UUID | None = None,
     limit: int = 20,
@@ -71,6 +71,6 @@ def list_page(
         "labels": dict(filters.labels) or None,
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    rows = session.execute(_statement(tuple(given), specs), {**given, "limit": limit + 1}).all()
+    rows = database.execute(_statement(tuple(given), specs), {**given, "limit": limit + 1}).all()
     shown = rows[:limit]
     return JobPage([job for _, job in shown], shown[-1][0] if shown else None, len(rows) > limit)

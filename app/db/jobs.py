@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import events
 from app.db.job_json import job_json
+from app.db.session import Database
 from app.db.tables import Event, Job, Stage, job_counts, new_id
 from app.db.transitions import move_job, move_stage
 from app.domain.jobs import State, Verdict, stages_of
@@ -93,7 +94,7 @@ _BY_KEY = text(
 
 
 def insert(
-    session: Session,
+    database: Database,
     *,
     spec: CompressionSpec,
     caller: str,
@@ -109,7 +110,7 @@ def insert(
     names = stages_of(spec)
     job_id, stage_ids = new_id(), tuple(new_id() for _ in names)
     told = events.job_state(State.QUEUED)
-    row = session.execute(
+    row = database.execute(
         _INSERT,
         {
             "id": job_id,
@@ -159,9 +160,9 @@ class EarlierJob:
     text: str  # see `app.db.job_json`
 
 
-def by_idempotency_key(session: Session, *, caller: str, key: str) -> EarlierJob | None:
+def by_idempotency_key(database: Database, *, caller: str, key: str) -> EarlierJob | None:
     """The job that this caller made with this key."""
-    row = session.execute(_BY_KEY, {"caller": caller, "key": key}).one_or_none()
+    row = database.execute(_BY_KEY, {"caller": caller, "key": key}).one_or_none()
     return None if row is None else EarlierJob(*row)
 
 

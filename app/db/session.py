@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -37,6 +37,7 @@ POOL_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 15
 
 SessionFactory = sessionmaker[Session]
+Database = Session | Connection  # for statements that are written out, and need no mapper
 
 
 def sqlalchemy_url(database_url: str) -> URL:

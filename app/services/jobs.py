@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from app.db import job_pages, jobs, stages
+from app.db.session import Database
 from app.db.tables import Job
 from app.domain.jobs import State, Verdict
 from app.services.cursor import decode
@@ -14,7 +15,7 @@ from app.services.work import Work
 
 
 def list_jobs(
-    work: Work,
+    database: Database,
     *,
     cursor: str | None,
     limit: int,
@@ -27,7 +28,7 @@ def list_jobs(
     """A page of jobs, newest first. Raises InvalidInput for a cursor of somebody else's."""
     filters = job_pages.JobFilters(state=state, verdict=verdict, model=model, labels=labels)
     after = decode(cursor) if cursor is not None else None
-    return job_pages.list_page(work.session, after=after, limit=limit, filters=filters, specs=specs)
+    return job_pages.list_page(database, after=after, limit=limit, filters=filters, specs=specs)
 
 
 def cancel(work: Work, job_id: UUID) -> Job:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from app.db import jobs
+from app.db.session import Database
 from app.domain.explain import pointer_of
 from app.domain.options import UploadText
 from app.domain.spec import CompressionSpec
@@ -56,17 +57,16 @@ def submit(
         BadCheckpoint, UnsupportedModel: of a local model.
     """
     uploads = list(texts_of(spec, UploadText))
-    if not uploads:  # else the data sets are held until the job is there
-        work.one_statement()
+    database = work.session if uploads else work.one_statement()  # data sets are held until the job is there
     digest = fingerprint(spec) if idempotency_key is not None else None
-    if idempotency_key is not None and (earlier := _earlier(work, caller, idempotency_key, digest)):
+    if idempotency_key is not None and (earlier := _earlier(database, caller, idempotency_key, digest)):
         return Submitted(earlier.id, earlier.text, replayed=True)
     if "\\u0000" in spec.model_dump_json():
         _refuse_nul(spec.model_dump(mode="json"))
     check_spec(spec, settings)
     check_uploads(work.session, spec, uploads)
     job = jobs.insert(
-        work.session,
+        database,
         spec=spec,
         caller=caller,
         idempotency_key=idempotency_key,
@@ -75,7 +75,7 @@ def submit(
     )
     if job is None:  # somebody with the same key was faster, and has committed by now
         assert idempotency_key is not None
-        earlier = _earlier(work, caller, idempotency_key, digest)
+        earlier = _earlier(database, caller, idempotency_key, digest)
         assert earlier is not None
         return Submitted(earlier.id, earlier.text, replayed=True)
     send(work, job.stage_ids[0])
@@ -87,8 +87,8 @@ def send(work: Work, stage_id: UUID) -> None:
     work.after_commit(f"sending stage {stage_id}", lambda: work.send_stage(stage_id))
 
 
-def _earlier(work: Work, caller: str, key: str, digest: str | None) -> jobs.EarlierJob | None:
-    job = jobs.by_idempotency_key(work.session, caller=caller, key=key)
+def _earlier(database: Database, caller: str, key: str, digest: str | None) -> jobs.EarlierJob | None:
+    job = jobs.by_idempotency_key(database, caller=caller, key=key)
     if job is not None and job.fingerprint != digest:
         detail = f"this Idempotency-Key has made job {job.id} from another body"
         field = FieldError("", detail, key, "a new key for a new body", "header Idempotency-Key")

@@ -148,7 +148,7 @@ def jobs_page(
 ) -> HTMLResponse:
     """Jobs, newest first; as a `fragment`, the rows alone, with which the page renews itself."""
     page = service.list_jobs(
-        work, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={}, specs=True
+        work.session, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={}, specs=True
     )
     return _page(
         "_job_rows.html" if fragment else "jobs.html",
