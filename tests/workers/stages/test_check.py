@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from app.domain.jobs import StageName
 from app.domain.results import Checked
@@ -173,6 +173,19 @@ def test_a_norm_after_the_mlp_is_seen_before_anything_is_walked(check: Check, tm
     training = {**SPEC["recovery"], "heal": True}
     assert pointers(check, recovery=training, quantise=[]) == ["/recovery/heal"]
     assert check(quantise=[])  # healing is left out where it does not hold and was not asked for
+
+
+def test_weights_that_cannot_be_written_back_are_told_before_they_are_trained(check: Check, tmp_path: Path) -> None:
+    sizes: Any = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 8, "num_attention_heads": 4}
+    more: Any = {"num_key_value_heads": 2, "num_local_experts": 4, "max_position_embeddings": 256, "vocab_size": 259}
+    MixtralForCausalLM(MixtralConfig(**sizes, **more)).save_pretrained(model_folder(tmp_path))
+    text = {"text": TEXT, "tokens": 32, "max_steps": 2}
+    assert pointers(check, recovery={"kind": "continued", **text}, quantise=[]) == ["/recovery/kind"]
+    for train in ("all", "after_cut"):
+        assert pointers(check, recovery={"train": train, **text}, quantise=[]) == ["/recovery/train"]
+    dropped = {"kind": "depth", "drop": [2]}
+    assert pointers(check, recovery={"train": "after_cut", **text}, pruning=dropped, quantise=[]) == ["/recovery/train"]
+    assert check(recovery=text, quantise=[])  # adapters are trained
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from app.errors import InvalidInput, UnsupportedModel
 from workers.engine.architectures.config import as_config
@@ -78,6 +79,7 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
             f'The blocks of a "{architecture.family}" model have no plain linear layers that could be quantised.',
             expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
         )
+    _refuse_unloadable(model, inside, architecture.family, pointer=pointer)
     names = names_on_disk(model, source)
     tensors = {}
     for module in inside:
@@ -99,6 +101,27 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
             )
         tensors[name] = module
     return Targets(tensors, [name for name in linear if name not in inside])
+
+
+def _refuse_unloadable(model: PreTrainedModel, packed: list[str], family: str, *, pointer: str) -> None:
+    """Refuse a family whose class sets up the weights of its layers by name, which packed ones no longer have.
+
+    transformers has the class initialise modules when it loads a checkpoint; on the meta device that costs nothing.
+    """
+    weights = {name: model.get_submodule(name)._parameters.pop("weight") for name in packed}
+    try:
+        for name, module in model.named_modules():
+            if name not in weights:
+                model._init_weights(module)
+    except AttributeError as error:
+        raise UnsupportedModel.field(
+            pointer,
+            f'transformers cannot load a "{family}" model whose linear layers are packed: {error}.',
+            expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
+        ) from error
+    finally:
+        for name, weight in weights.items():
+            model.get_submodule(name)._parameters["weight"] = weight
 
 
 def quantise_linear(

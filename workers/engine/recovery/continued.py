@@ -46,7 +46,9 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
     start = healed_start(job, options, ids)
     model = job.load(start.path, whole=True)
     train_all(model)
-    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
+    check_writable(
+        model, Checkpoint.open(start.path), pointer="/recovery/kind"
+    )  # refused before the training, not after
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
     write_weights(model, start.path, job.out / "checkpoint")
     notes = [*start.notes, *training_notes(settings, outcome)]

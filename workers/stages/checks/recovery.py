@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from app.domain.options import DepthPruning
+from app.domain.quantised import quantised_by
 from workers.engine.architectures.config import as_config
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.healable import refuse_unhealable
 from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import check_optimizer
+from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
 
 
@@ -20,7 +22,21 @@ def look(subject: Subject) -> str | None:
     if options.kind == "healing" or getattr(options, "heal", None):
         pointer = "/recovery/kind" if options.kind == "healing" else "/recovery/heal"
         refuse_unhealable(as_config(subject.config), pointer=pointer, before=_before_cuts(subject))
+    if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
+        return str(options.kind)
+    if options.kind == "continued":
+        refuse_unwritable(subject.checkpoint, pointer="/recovery/kind")
+    elif getattr(options, "train", None) in ("all", "after_cut"):
+        blocks = None if options.train == "all" else _after_cut(subject)
+        refuse_unwritable(subject.checkpoint, pointer="/recovery/train", blocks=blocks)
     return str(options.kind)
+
+
+def _after_cut(subject: Subject) -> list[int]:
+    """The last of the blocks that stay, which is trained whatever the cut; all, where scores choose which stay."""
+    blocks = subject.original.info.blocks
+    drop = getattr(subject.spec.pruning, "drop", None)
+    return list(range(blocks)) if drop is None else blocks_to_keep(blocks, drop)[-1:]
 
 
 def _before_cuts(subject: Subject) -> list[int] | None:

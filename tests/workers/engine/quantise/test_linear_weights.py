@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPTBigCodeConfig, GPTBigCodeForCausalLM, PreTrainedModel
 
 from app.errors import InvalidInput, UnsupportedModel
 from workers.engine.blocks import BlockModel
@@ -93,3 +93,14 @@ def test_what_cannot_be_quantised_is_refused_before_anything_is_written(
     with pytest.raises(UnsupportedModel, match="quantised already"):
         targets_of(Checkpoint.open(tmp_path / "once"), group_size=None, pointer="/quantise/0")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_family_whose_class_cannot_load_packed_layers_is_refused(
+    save_model: Callable[..., Path],
+) -> None:
+    """GPT-BigCode's class sets up the projections of each block by name, and the packed ones have no weight."""
+    config = GPTBigCodeConfig(vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64)
+    source = Checkpoint.open(save_model(GPTBigCodeForCausalLM(config)))
+    with pytest.raises(UnsupportedModel, match="packed") as caught:
+        targets_of(source, group_size=None, pointer="/quantise/1")
+    assert caught.value.errors[0].pointer == "/quantise/1"
