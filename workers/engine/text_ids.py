@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from app.domain.datasets import DatasetFormat
 from app.domain.options import HubText, LocalText, NamedText, UploadText
 from app.domain.protocol import UploadedFile
+from app.errors import InvalidInput
 from workers.engine.encoding import BoundedEncoder
 from workers.engine.kept import TokenIds, kept_ids
 from workers.engine.named_texts import NamedSource
@@ -245,18 +246,24 @@ def tokenize(
         (tokens,), int32: half the memory of torch's integers.
 
     Raises:
-        InvalidInput: the tokenizer broke on the text.
+        InvalidInput: the tokenizer broke on the text, or there is nothing in it.
     """
     total = 0
+    blank: str | None = None  # the text's beginning, as long as there is nothing to read in it
     with BoundedEncoder(tokenizer, pointer=pointer) as encoder:
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            if number == 0 or blank is not None:
+                blank = None if piece.strip() else piece[:20]
             ids = encoder.ids(piece).astype(np.int32)
             total += len(ids)
             yield ids
             if stop_after is not None:
                 progress(min(total, stop_after), stop_after, "tokens")
                 if total >= stop_after:
-                    return
+                    break
+    if blank:
+        detail = "The text holds nothing but white space, as far as it is read."
+        raise InvalidInput.field(pointer, detail, value=blank, expected="a text with words in it")
 
 
 def _joined(rows: Iterator[str], *, between: str = "\n\n") -> Iterator[str]:

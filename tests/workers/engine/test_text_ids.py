@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from app.domain.options import HubText, LocalText
 from app.domain.recovery_options import ContinuedRecovery, LoraRecovery
-from app.errors import StageFailed, Unavailable
+from app.errors import InvalidInput, StageFailed, Unavailable
 from workers.engine import calibration, text_ids, texts
 from workers.engine.calibration import TextSource, token_batch
 from workers.engine.recovery import examples, job
@@ -338,3 +338,18 @@ def test_examples_are_read_as_far_as_the_training_can_go(
         data, _ = training_data(recovery_job(source, tmp_path), options)
         assert len(data) >= 6 * 2
         assert len(read) <= most
+
+
+@pytest.mark.parametrize("name", ["blank.txt", "blank.jsonl"])
+def test_a_text_of_nothing_but_white_space_is_refused(source: TextSource, text_file: Path, name: str) -> None:
+    rows = '{"text": ""}\n' * 200
+    (text_file.parent / name).write_text(rows if name.endswith("jsonl") else " \n\t\r" * 400)
+    asked: dict[str, Any] = {"samples": 2, "tokens": 16, "pointer": "/x", "text_pointer": "/x/text"}
+    for purpose in ("calibration", "measuring"):
+        with pytest.raises(InvalidInput, match="white space") as caught:
+            token_batch(source, LocalText(source="local", path=name), purpose=purpose, **asked)  # type: ignore[arg-type]
+        assert caught.value.errors[0].pointer == "/x/text"
+    (text_file.parent / name).write_text(
+        rows + '{"text": "one word"}' if name.endswith("jsonl") else " " * 400 + "word"
+    )
+    token_batch(source, LocalText(source="local", path=name), purpose="calibration", **asked)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from app.errors import InvalidInput, UnsupportedModel
 from workers.engine.architectures.config import as_config
@@ -103,7 +102,7 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
     return Targets(tensors, [name for name in linear if name not in inside])
 
 
-def _refuse_unloadable(model: PreTrainedModel, packed: list[str], family: str, *, pointer: str) -> None:
+def _refuse_unloadable(model: Any, packed: list[str], family: str, *, pointer: str) -> None:
     """Refuse a family whose class sets up the weights of its layers by name, which packed ones no longer have.
 
     transformers has the class initialise modules when it loads a checkpoint; on the meta device that costs nothing.
