@@ -28,6 +28,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.options import Bos, SelfText
+from app.domain.positions import positions_of
 from app.domain.protocol import UploadedFile
 from app.domain.results import TextInfo
 from app.errors import InvalidInput
@@ -321,8 +322,8 @@ def describe_batch(
 
 def check_positions(config: PretrainedConfig, tokens: int, pointer: str) -> None:
     """Raise InvalidInput, at `pointer`/tokens, if the model cannot hold so many tokens."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if isinstance(limit, int) and tokens > limit:
+    limit = positions_of(config.to_dict())
+    if limit is not None and tokens > limit:
         raise InvalidInput.field(
             f"{pointer}/tokens",
             f"Samples of {tokens:,} tokens are longer than the model's context of {limit:,}.",

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 from app.domain.options import HubText, LocalText, SelfText
 from app.errors import InvalidInput
 from workers.engine import text_ids
-from workers.engine.calibration import TextSource, choose_windows, token_batch
+from workers.engine.calibration import TextSource, check_positions, choose_windows, token_batch
 from workers.engine.models import load_model
 from workers.engine.runtime import Machine
 
@@ -141,3 +141,14 @@ def test_windows_are_chosen_ascending() -> None:
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     assert choose_windows(100, 3, seed=None).tolist() == [0, 1, 2]
     assert choose_windows(4, 10, seed=3).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("family", "key"), [("llama", "max_position_embeddings"), ("gpt2", "n_positions"), ("mpt", "max_seq_len")]
+)
+def test_samples_that_a_family_cannot_hold_are_refused_under_whatever_name_it_counts(family: str, key: str) -> None:
+    config = AutoConfig.for_model(family, **{key: 64})
+    check_positions(config, 64, "/recovery")
+    with pytest.raises(InvalidInput, match="longer than the model's context of 64") as caught:
+        check_positions(config, 65, "/recovery")
+    assert caught.value.errors[0].pointer == "/recovery/tokens"

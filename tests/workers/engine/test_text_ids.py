@@ -347,7 +347,7 @@ def test_a_text_of_nothing_but_white_space_is_refused(source: TextSource, text_f
     asked: dict[str, Any] = {"samples": 2, "tokens": 16, "pointer": "/x", "text_pointer": "/x/text"}
     for purpose in ("calibration", "measuring"):
         with pytest.raises(InvalidInput, match="white space") as caught:
-            token_batch(source, LocalText(source="local", path=name), purpose=purpose, **asked)  # type: ignore[arg-type]
+            token_batch(source, LocalText(source="local", path=name), purpose=purpose, **asked)
         assert caught.value.errors[0].pointer == "/x/text"
     (text_file.parent / name).write_text(
         rows + '{"text": "one word"}' if name.endswith("jsonl") else " " * 400 + "word"
