@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -18,10 +19,13 @@ import pytest
 import yaml
 
 from app.cli import app as secateur
+from app.client import Client
 from app.commands.service import up
 from app.commands.settings_list import page
 from examples.demo_files import CACHE, MODEL, fetch
-from tests.fixtures.processes import SECATEUR, free_port, running_api, secateur_environment
+from tests.fixtures.processes import SECATEUR, free_port, running_api, running_worker, secateur_environment
+from tests.fixtures.tiny_gguf import write_tiny_gguf
+from tests.fixtures.whole_job import tiny_llama
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,18 +50,29 @@ def models() -> Path:
 
 
 @pytest.fixture
-def service(empty_database_url: str, redis_url: str, models: Path, tmp_path: Path) -> Iterator[str]:
-    """An API with the demo's folder as model root, and no worker: jobs stay queued."""
-    settings = {
+def settings(empty_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """Of a service in a folder of its own, but for its model roots."""
+    return {
         "SECATEUR_DATABASE_URL": empty_database_url,
         "SECATEUR_REDIS_URL": redis_url,
-        "SECATEUR_DATA_DIR": str(tmp_path),
-        "SECATEUR_MODEL_ROOTS": str(models),
+        "SECATEUR_DATA_DIR": str(tmp_path / "service"),
         "SECATEUR_HOST": "127.0.0.1",
         "SECATEUR_PORT": str(free_port()),
     }
+
+
+@contextmanager
+def serving(settings: dict[str, str]) -> Iterator[str]:
+    """Its API, and no worker: jobs stay queued."""
     subprocess.run([SECATEUR, "migrate"], env=secateur_environment(**settings), check=True, capture_output=True)
     with running_api(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def service(settings: dict[str, str], models: Path) -> Iterator[str]:
+    """An API with the demo's folder as model root."""
+    with serving({**settings, "SECATEUR_MODEL_ROOTS": str(models)}) as url:
         yield url
 
 
@@ -86,6 +101,40 @@ def test_jobs_by_curl_and_by_command(service: str) -> None:
             assert job["spec"]["recovery"]["max_steps"] == 20
         if " submit " in command:
             assert UUID(done.stdout.strip())
+
+
+def test_its_jobs_are_done_by_a_worker(settings: dict[str, str], tmp_path: Path) -> None:
+    """To their end, as they stand there, with a tiny model under the name of the demo's."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    roots = tmp_path / "models"
+    roots.mkdir()
+    sizes = {"num_hidden_layers": 12, "hidden_size": 16, "intermediate_size": 16, "vocab_size": 262}
+    write_tiny_gguf(roots / MODEL.name, tiny_llama(spread=0.05, max_position_embeddings=512, **sizes))
+    settings = {**settings, "SECATEUR_MODEL_ROOTS": str(roots), "SECATEUR_DEVICE": "cpu", "SECATEUR_THREADS": "1"}
+    jobs = [command for command in RUN_HERE if command.startswith("curl") or " submit " in command]
+    assert len(jobs) == 2
+    with serving(settings) as url, running_worker(settings):
+        ids = []
+        for command in jobs:
+            done = shell(command, url)
+            assert done.returncode == 0, done.stderr
+            ids.append(json.loads(done.stdout)["id"] if command.startswith("curl") else done.stdout.strip())
+        with Client(url) as client:
+            for job_id in ids:
+                job = client.wait(job_id, timeout=1800)
+                assert job.state == "succeeded", job
+                report = client.report(job_id)
+                assert len(report.pruned.dropped) == 6
+                recovered = report.recovered
+                assert recovered is not None
+                schedule = recovered.schedule
+                assert schedule is not None
+                asked = report.spec["recovery"]["max_steps"]
+                assert recovered.steps == schedule.steps == (asked or 128)
+                assert schedule.warmup_steps <= schedule.steps / 10
+                assert schedule.reached == schedule.learning_rate == report.spec["recovery"]["learning_rate"]
+                assert max(point.learning_rate for point in recovered.curve) == pytest.approx(schedule.reached)
 
 
 def test_up_takes_the_options_that_the_readme_gives() -> None:
