@@ -115,6 +115,7 @@ class Settings(BaseSettings):
             "torch",
             "transformers",
             "peft",
+            "workers.stages.check",
             "workers.stages.score",
             "workers.stages.prune",
             "workers.stages.recover",

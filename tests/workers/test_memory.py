@@ -51,11 +51,11 @@ def test_a_container_may_have_less_than_its_machine(
 
 
 def test_the_kernels_kills_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = memory.oom_kills()
-    (tmp_path / "memory.events").write_text("low 0\noom 7\noom_kill 3\noom_group_kill 0\n")
     (tmp_path / "self").write_text("0::/\n")
     monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
     monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "self")
+    before = memory.oom_kills()  # of the machine, which may have had some
+    (tmp_path / "memory.events").write_text("low 0\noom 7\noom_kill 3\noom_group_kill 0\n")
     assert memory.oom_kills() == before + 3
 
 
