@@ -49,6 +49,7 @@ def test_known_forms(text: str, expected: str) -> None:
         "pad_token: <pad>, eos token: </s>, tokens=128, max_tokens: 5",
         "step 3 of 8, loss 2.31, key: model.layers.0.weight",
         "the tokenizer's special token = 5",
+        "x.yaml has `metric_list.0.hf_evaluate`, which is not taken",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:

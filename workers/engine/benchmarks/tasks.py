@@ -13,7 +13,7 @@ and what the harness said. What runs out of memory or does not reach the hub is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ PAPER_METRICS = {
     "winogrande": "acc",
 }
 _PREFERRED = ("acc_norm", "acc", "exact_match")
+MOST_TRIED = 1000  # items of a task whose requests are written out before the job computes anything
+_NEW_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_HARNESS_NEW_TOKENS = 256  # where a task says nothing
+_FEW_SHOT_SEED = 1234  # the harness's
 _POINTER = "/benchmark/tasks/tasks"
 _EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
 _UNREACHABLE = frozenset(
@@ -95,6 +99,42 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
                 _check_metrics(task)
                 found.setdefault(task_name, task)
     return found
+
+
+def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions: int | None) -> None:
+    """Write out what the model is to be asked, without a model: templates break here and not after a recovery.
+
+    Args:
+        tasks: as `load_tasks` gave them; they hold the requests afterwards.
+        positions: that the model holds, where that is bounded.
+
+    Raises:
+        InvalidInput: a template breaks on an item, or more tokens are to be written than the model holds.
+    """
+    most = min(options.limit or MOST_TRIED, MOST_TRIED)
+    for name, task in tasks.items():
+        pointer = f"{_POINTER}/{options.tasks.index(name)}" if name in options.tasks else _POINTER
+        new = _new_tokens(task)
+        if positions is not None and new is not None and new >= positions:
+            raise InvalidInput.field(
+                pointer,
+                f'The task "{name}" has the model write {new:,} tokens, and the model holds {positions:,}.',
+                value=name,
+                expected=f"a task with `max_gen_toks` below {positions:,} in its `generation_kwargs`",
+            )
+        with _told(pointer, f'The task "{name}" cannot be run', name):
+            if options.few_shot is not None or task.config.num_fewshot is None:
+                task.set_config(key="num_fewshot", value=options.few_shot or 0)
+            task.set_fewshot_seed(seed=_FEW_SHOT_SEED)
+            task.build_all_requests(limit=most)
+
+
+def _new_tokens(task: Any) -> int | None:
+    """How many tokens an item's answer may have; None where the model only judges given ones."""
+    if task.OUTPUT_TYPE != "generate_until":
+        return None
+    asked = task.config.generation_kwargs or {}
+    return next((int(asked[key]) for key in _NEW_TOKENS if isinstance(asked.get(key), int)), _HARNESS_NEW_TOKENS)
 
 
 def run_tasks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.domain.positions import fitting_samples, positions_of, too_long
 from app.errors import InvalidInput
 from workers.engine.benchmarks.compiling import refuse_uncompilable
-from workers.engine.benchmarks.tasks import load_tasks
+from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.stages.checks.subject import Subject
 
@@ -54,4 +54,6 @@ def tasks(subject: Subject) -> str | None:
         return None
     if why_not_computable(subject.config) is not None:
         return None  # then sizes alone are told
-    return ", ".join(load_tasks(options, roots=subject.context.stage.runtime.data_roots))
+    found = load_tasks(options, roots=subject.context.stage.runtime.data_roots)
+    try_requests(found, options, positions=positions_of(subject.texts.config.to_dict()))
+    return ", ".join(found)

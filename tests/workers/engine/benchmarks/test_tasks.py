@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from app.domain.benchmark_options import TasksBenchmark
 from app.errors import InvalidInput, Unavailable
 from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
-from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks
+from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
 from workers.engine.models import load_model
 
 CPU = torch.device("cpu")
@@ -216,6 +216,58 @@ def test_data_that_cannot_be_read_are_told(folder: Path, content: str) -> None:
     with pytest.raises(InvalidInput, match='The task "choose_word" cannot be loaded') as caught:
         load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent])
     assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/0"
+
+
+@pytest.mark.parametrize(("line", "options", "says"), [
+    ('description: "{{ noun.nothing }}"', {}, "has no attribute 'nothing'"),
+    ('gen_prefix: "{{ nobody }}"', {}, "'nobody' is undefined"),
+    ('fewshot_split: test\nfewshot_config: {doc_to_text: "{{ nobody }}"}', {"few_shot": 2}, "'nobody' is undefined"),
+    ("generation_kwargs: {max_gen_toks: 64}", {}, "has the model write 64 tokens, and the model holds 64"),
+])  # fmt: skip
+def test_what_breaks_on_an_item_is_told_before_a_model_is_needed(
+    folder: Path, line: str, options: dict[str, Any], says: str
+) -> None:
+    kept = [kept for kept in GENERATED.splitlines() if not kept.startswith(line.partition(":")[0])]
+    (folder / "say.yaml").write_text("\n".join([*kept, line]))
+    asked = TasksBenchmark(tasks=("say_word",), folder="tasks", limit=3, **options)
+    tasks = load_tasks(asked, roots=[folder.parent])
+    with pytest.raises(InvalidInput) as caught:
+        try_requests(tasks, asked, positions=64)
+    assert says in caught.value.detail
+    assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/0"
+
+
+def test_a_row_far_down_that_a_template_breaks_on_is_found(folder: Path) -> None:
+    (folder / "choose.yaml").write_text(DEFINITION.replace("The {{noun}} is", "{{ 6 // (27 - noun[6:] | int) }}"))
+    asked = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks")
+    tasks = load_tasks(asked, roots=[folder.parent])
+    with pytest.raises(InvalidInput, match=r'"choose_word" cannot be run: .*division'):
+        try_requests(tasks, asked, positions=None)
+    few = asked.model_copy(update={"limit": 20})
+    try_requests(load_tasks(few, roots=[folder.parent]), few, positions=None)
+
+
+FOR_EVER = "(.|.)*(.|.)*(.|.)*no such end"
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        GENERATED.replace('"nothing is so (\\\\d+)"', f'"{FOR_EVER}"'),
+        GENERATED.replace("ignore_case: true", f'regexes_to_ignore: ["{FOR_EVER}"]').partition("filter_list")[0],
+    ],
+)
+def test_a_pattern_that_matches_for_ever_is_told(
+    folder: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, definition: str
+) -> None:
+    monkeypatch.setattr("workers.engine.benchmarks.sandbox.MOST_SECONDS", 0.3)
+    assert FOR_EVER in definition
+    (folder / "say.yaml").write_text(definition.replace("max_gen_toks: 6", "max_gen_toks: 40").replace('["."]', "[]"))
+    path = tiny_checkpoint(num_hidden_layers=2)
+    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    options = TasksBenchmark(tasks=("say_word",), folder="tasks", limit=2)
+    with pytest.raises(InvalidInput, match="a regular expression takes longer than"):
+        run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
 
 
 def test_metrics_that_are_scripts_are_not_run() -> None:
