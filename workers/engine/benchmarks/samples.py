@@ -64,4 +64,5 @@ def _continue(model: PreTrainedModel, ids: Tensor, most: int, temperature: float
 def _stop_tokens(model: PreTrainedModel) -> set[int]:
     settings = model.generation_config
     stops = settings.eos_token_id if settings is not None else model.config.eos_token_id
-    return set() if stops is None else set(stops) if isinstance(stops, list | tuple) else {int(stops)}
+    given = stops if isinstance(stops, list | tuple) else [stops]
+    return {token for token in given if type(token) is int}  # a stranger's file may hold anything

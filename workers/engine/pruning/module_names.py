@@ -28,6 +28,8 @@ _WORDS = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+)*")  # a rule of words alone treat
 _EXPRESSION = re.compile(r"^(re:|[-+]:)")
 _META = re.compile(r"[\\*+?\[\](){}|^$]")
 _BY_NUMBER = re.compile(r"layer|block")
+_GROUPS = "config_groups"  # of compressed-tensors: entries of any name, which pick out modules by their targets
+_CHOICE = re.compile(r"(?<![A-Za-z0-9_{,-])(?!\[0-9\])(?:\(\?:|\(|\[)?[0-9]")  # of numbers: 18, (3|5) or [12]
 _GLOBBING = ("modelopt", "quark")  # their loaders match by `*`
 
 Way = Callable[[str, str], bool]  # a rule and a module's name → whether the rule picks it out
@@ -57,6 +59,12 @@ class Modules:
                 if number.isdecimal():
                     return prefix, int(number), dot + rest
         return None
+
+    @cached_property
+    def count(self) -> int:
+        """How many blocks there are before any goes."""
+        found = (parts[1] for name in self.names if (parts := self.parts(name)))
+        return 1 + max(found, default=-1)
 
     @cached_property
     def after(self) -> dict[str, str]:
@@ -102,14 +110,14 @@ def renumber_module_names(settings: Any, modules: Modules) -> Any:
 
 def _renumber(value: Any, rules: _Rules, key: str) -> Any:
     if isinstance(value, list):
-        if _BY_NUMBER.search(key) and "size" not in key and value and rules.are_blocks(value):
+        if "size" not in key and rules.are_by_block(value, named=_BY_NUMBER.search(key) is not None):
             raise rules.refused(key)
         items: list[Any] = []
         for item in value:
             items += rules.new(item) if isinstance(item, str) else [_renumber(item, rules, key)]
         return items
     if isinstance(value, dict):
-        if _BY_NUMBER.search(key) and value and all(name.isdecimal() for name in value):
+        if key != _GROUPS and value and all(name.isdecimal() for name in value):
             raise rules.refused(key)
         result = {}
         for name, item in value.items():
@@ -163,14 +171,35 @@ class _Rules:
             chosen = re.search(rf"(?:^|[^A-Za-z0-9_])(?:{self._stack})\\*\.([\[(\\].*)", rule)
             if chosen and re.search(r"\d", re.sub(r"\[0-9\]|\[\\d\]|\\d", "", chosen[1]).split(".")[0]):
                 raise self.refused(rule)
+            if not chosen and self._chooses_blocks(rule):
+                raise self.refused(rule)
             return rule
         new = self._modules.numbers.get(int(found[1]))
         return None if new is None else rule[: found.start(1)] + str(new) + rule[found.end(1) :]
 
-    def are_blocks(self, values: Sequence[Any]) -> bool:
-        """Whether a list could be one of block numbers."""
-        count = 1 + max(self._modules.numbers, default=0)
-        return all(type(value) is int and 0 <= value < count for value in values)
+    def _chooses_blocks(self, rule: str) -> bool:
+        """Whether an expression that picks out no module has numbers where a block's would stand.
+
+        Servers fuse modules, and rules name those that they make: `.*\\.18\\..*qkv_proj` is of no file.
+        """
+        if not _EXPRESSION.match(rule):
+            return False
+        text = _EXPRESSION.sub("", rule)
+        heads = [text[: found.start()] for found in _CHOICE.finditer(text)]
+        return any(_search(rf"(?:{head})\Z", f"{prefix}.") for head in heads for prefix in self._modules.prefixes)
+
+    def are_by_block(self, values: Sequence[Any], *, named: bool) -> bool:
+        """Whether a list could have a value for each block, or where it is `named` after blocks, their numbers."""
+        count = self._modules.count
+        if not values or any(isinstance(value, Mapping | list) for value in values):
+            return False
+        if named and all(type(value) is int and 0 <= value < count for value in values):
+            return True
+        names = [value for value in values if isinstance(value, str)]
+        return len(values) == count and not any("." in name or self._picks(name) for name in names)
+
+    def _picks(self, rule: str) -> bool:
+        return any(way(rule, name) for way in _ways(rule, self._method) for name in self._modules.names)
 
     def refused(self, rule: str) -> UnsupportedModel:
         return UnsupportedModel.field(

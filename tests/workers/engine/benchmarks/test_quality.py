@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from app.domain.results import TextInfo
 from app.errors import StageFailed
+from tests.workers.conftest import byte_tokenizer
 from workers.engine import blocks
 from workers.engine.beginning import cut
 from workers.engine.benchmarks import windows
@@ -205,3 +206,15 @@ def test_an_empty_prompt_without_a_first_token_is_left_empty(with_tokenizer: tup
     model, tokenizer = with_tokenizer
     (sample,) = write_samples(model, tokenizer, [""], max_new_tokens=4, temperature=0, seed=0)
     assert sample.text == ""
+
+
+def test_end_tokens_that_are_no_ids_end_nothing(make_model: Callable[..., PreTrainedModel], tmp_path: Path) -> None:
+    model: Any = make_model("llama", vocab_size=259)
+    byte_tokenizer().save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    texts = set()
+    for ends in (None, "x", ["x", None], 1.5):
+        model.generation_config.eos_token_id = ends
+        (sample,) = write_samples(model, tokenizer, ["The"], max_new_tokens=6, temperature=1, seed=0)
+        texts.add(sample.text)
+    assert len(texts) == 1

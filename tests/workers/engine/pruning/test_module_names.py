@@ -157,12 +157,37 @@ def test_what_picked_out_dropped_blocks_alone_goes() -> None:
         {"layers_to_skip": [3, 5]},
         {"blocks": {"3": {"bits": 8}}},
         {"ignore": [r"re:.*layers\.(1|2)\.unknown\..*"]},
+        {"dynamic": {r"-:.*\.18\.self_attn\.qkv_proj": {}}},  # modules that a server fuses stand in no file
+        {"ignore": [r"re:.*\.(3|5)\.self_attn\.qkv_proj"]},
+        {"bits": {"0": 4, "1": 8}},
+        {"bits_per_layer": [4, 8, 16, 32] * 6},
+        {"bits": [4.5, 8.0] * 12},
+        {"dtypes": ["fp8", "bf16"] * 12},
     ],
 )
 def test_what_cannot_be_written_for_the_new_numbers_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedModel, match="cannot be written for the new numbers") as caught:
         renumber_module_names(settings, MODULES)
     assert caught.value.errors[0].pointer == "/model"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"weight_block_size": [128, 128], "modules_in_block_to_quantize": [["self_attn.q_proj"], ["mlp.up_proj"]]},
+        {"config_groups": {"0": {"targets": ["Linear"], "weights": {"num_bits": 4, "actorder": None}}}},
+        {
+            "ignore": [
+                "lm_head",
+                r"re:visual\.blocks\..*",
+                r"re:.*layers\.1\.self_attn\.qkv_proj".replace("1", "[0-9]+"),
+            ]
+        },
+        {"ignore": [f"visual.blocks.{block}.attn" for block in range(COUNT)]},
+    ],
+)
+def test_what_has_nothing_to_do_with_the_numbers_of_blocks_stays(settings: dict[str, Any]) -> None:
+    assert renumber_module_names(settings, MODULES) == settings
 
 
 @pytest.mark.parametrize("stack", ["transformer.h", "h", "gpt_neox.layers"])
