@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from app.domain.jobs import StageName
 from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
 from tests.fixtures.whole_job import Job
+from workers.engine.models import load_model
 from workers.stages.failure import describe_failure
 
 CHAT = {"source": "local", "path": "chat.jsonl"}
@@ -47,7 +49,7 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., 
     (text_file.parent / "chat.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
     (text_file.parent / "rows.jsonl").write_text(json.dumps({"text": "words " * 400}) + "\n")
 
-    def check(text: dict[str, Any], recovery: dict[str, Any] | None = None) -> ServiceError:
+    def check(text: dict[str, Any], recovery: dict[str, Any] | None = None, *, tasks: Any = None) -> ServiceError:
         calibration = {"text": text, "samples": 2, "tokens": 16}
         spec = {
             "model": {"source": "local", "path": "tiny"},
@@ -56,6 +58,8 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., 
             "recovery": recovery or {"kind": "none"},
             "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
         }
+        if tasks is not None:
+            spec["benchmark"]["tasks"] = {"tasks": tasks}  # type: ignore[index]
         if recovery is not None:
             spec["scoring"]["calibration"] = {"samples": 2, "tokens": 16}  # type: ignore[index]
         job = Job(root, CompressionSpec.model_validate(spec), data_roots=(text_file.parent,))
@@ -128,6 +132,29 @@ def test_a_tokenizer_that_breaks_on_a_text(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "loader",
+    [
+        "transformers.AutoConfig.for_model",
+        "transformers.AutoModelForCausalLM.from_config",
+        "workers.stages.original.check_fit",
+        "workers.stages.original.Checkpoint.open",
+    ],
+)
+def test_a_loader_that_breaks(
+    job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str, loader: str
+) -> None:
+    monkeypatch.setattr(loader, raising(fault))
+    told(job(WORDS), "/model")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_task_that_breaks(job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    monkeypatch.setattr("lm_eval.tasks.TaskManager.__init__", raising(fault))
+    told(job(WORDS, tasks=["piqa"]), "/benchmark/tasks")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_template_that_breaks(job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
     monkeypatch.setattr("workers.engine.chat_templates.render_jinja_template", raising(fault))
     told(job(WORDS, {"kind": "lora", "format": "chat", "text": CHAT}), "/recovery/text", "/model")
@@ -158,3 +185,13 @@ def test_a_text_that_may_not_be_read(job: Callable[..., ServiceError], monkeypat
     error = job(WORDS)
     told(error, "/scoring/calibration/text/path")
     assert error.detail == '"words.txt" cannot be opened: Permission denied.'
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_model_that_breaks_when_a_later_stage_loads_it(
+    tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr("workers.engine.models.AutoModelForCausalLM.from_pretrained", raising(fault))
+    with pytest.raises(InvalidInput) as caught:
+        load_model(tiny_checkpoint(num_hidden_layers=1), device=torch.device("cpu"), dtype=torch.float32)
+    told(caught.value, "/model")
