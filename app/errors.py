@@ -31,7 +31,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from app.shown import shown
+from app.shown import printable, shown
 
 PROBLEM_BASE = "https://secateur.dev/problems/"
 
@@ -46,6 +46,9 @@ class FieldError:
     expected: str | None = None  # what would be right
     parameter: str | None = None  # what stands outside the body: "query limit", "header Cancel-After"
     line: int | None = None  # of an uploaded file, from 1: the line of a text, the row of a table
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", printable(self.detail))
 
     def to_dict(self) -> dict[str, Any]:
         entry = {"pointer": self.pointer, "detail": self.detail, "value": shown(self.value), "expected": self.expected}
@@ -63,8 +66,8 @@ class ServiceError(Exception):
     def __init__(
         self, detail: str, *, errors: list[FieldError] | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.detail = printable(detail)
+        super().__init__(self.detail)
         self.errors = errors or []
         self.headers = dict(headers or {})  # of the HTTP response, such as Retry-After
 

@@ -1,4 +1,4 @@
-"""What an error repeats of a wrong value: JSON, and no longer than a line, whatever the value is."""
+"""What an error repeats of a user's input: values as JSON, no longer than a line, and words that can be printed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 SHOWN_CHARACTERS = 200  # how much of a wrong value is repeated in an error
+
+
+def printable(text: str) -> str:
+    """`text` as one line that a terminal, a log and a page can show: it may quote names and bytes of a user's file."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
 def shown(value: Any) -> Any:
