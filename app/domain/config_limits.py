@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.errors import BadCheckpoint
+from app.shown import printable
 
 MAX_COUNT = 16_384  # layers, heads, experts, labels; real models stay under 1,000
 MAX_NUMBER = 2**40  # any whole number: sizes, positions, ids
@@ -54,4 +55,4 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
 
 def _printable(path: str) -> str:
     """The name of an entry as part of a sentence."""
-    return "".join(letter if letter.isprintable() else "?" for letter in path[:100])
+    return printable(path[:100])

@@ -165,7 +165,6 @@ def _check_causal(config: dict[str, Any], path: str, pointer: str) -> None:
     elif names and not any(name.endswith(CAUSAL) for name in names):
         detail = f"the model is not a causal language model ({', '.join(names)})"
     if detail:
-        detail = "".join(letter if letter.isprintable() else "?" for letter in detail)  # it quotes names
         error = FieldError(pointer, detail, path, "a decoder-only causal language model")
         raise UnsupportedModel(detail, errors=[error])
 

@@ -17,6 +17,7 @@ import pyarrow.compute as compute
 from pyarrow import parquet
 
 from app.domain.datasets import EXPECTED, FIELDS, MAX_LINE_BYTES, DatasetKind, kind_of
+from app.shown import printable
 
 BATCH = 64  # rows that are decoded at a time
 MAX_LEVELS = 8  # of lists and structs in a column; a chat has two
@@ -67,7 +68,7 @@ def parquet_rows(path: Path, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
         raise MemoryError from error
     except (arrow.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        reason = "".join(letter if letter.isprintable() else "?" for letter in said)  # it may quote the file's bytes
+        reason = printable(said)  # it may quote the file's bytes
         raise BadTable(f"the file cannot be read as Parquet: {reason}", "a whole Parquet file") from error
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from app.errors import InvalidInput, ServiceError
+from app.shown import printable
 
 _OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 MAX_WORDS = 300  # characters of another library's message
@@ -64,8 +65,7 @@ def is_of_the_machine(error: BaseException) -> bool:
 
 def words_of(error: BaseException) -> str:
     """A library's message as part of a sentence: its kind where it is no sentence by itself, in one printable line."""
-    text = " ".join(str(error).split())
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = printable(" ".join(str(error).split()))
     if isinstance(error, KeyError | IndexError | AttributeError | TypeError | RecursionError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"

@@ -57,7 +57,6 @@ def check_ids(folder: Path, tokenizer: Any, *, pointer: str) -> None:
         elif (read := tokenizer.convert_tokens_to_ids(content)) != number:
             detail = f'gives the token "{content[:100]}" the id {number:,}, which is read as {read}'
         if detail is not None:
-            detail = "".join(letter if letter.isprintable() else "?" for letter in detail)  # it quotes tokens
             raise InvalidInput.field(
                 pointer,
                 f"The model's tokenizer cannot be used: {_SERIALISED} {detail}.",

@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
 
 from app.domain.config_limits import check_config_limits
 from app.errors import BadCheckpoint, FieldError, UnsupportedModel
+from app.shown import printable
 from workers.engine.architectures.deferred_activations import defer_activations
 from workers.engine.bounded_child import BoundedChild, ChildEnded
 
@@ -206,8 +207,7 @@ def _culprit(model_type: str, entries: Mapping[str, Any]) -> str | None:
 
 def one_line(error: Exception | str) -> str:
     """The text of another library's error, which may run over several lines, as part of a sentence."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    text = printable(" ".join(str(error).split()) or type(error).__name__)
     return text if len(text) <= 300 else text[:297] + "..."
 
 
