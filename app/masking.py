@@ -36,8 +36,8 @@ _FORMS = (
     (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(secateur_session=)[^;\s,'\"]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)\b(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s'\"]+"), rf"\1{HIDDEN}"),
-    # the hub's tokens; a name such as hf_evaluate has no digit and no capital
-    (re.compile(r"\bhf_(?=[a-z]*[0-9A-Z])[A-Za-z0-9]{8,}"), HIDDEN),
+    # the hub's tokens; a name such as hf_evaluate has no digit and no capital, and is shorter than any token
+    (re.compile(r"\bhf_(?:(?=[a-z]*[0-9A-Z])[A-Za-z0-9]{8,}|[a-z]{12,}(?![A-Za-z0-9_]))"), HIDDEN),
     (re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|glpat-[\w-]{16,}|sk-[\w-]{20,})"), HIDDEN),
     (re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"), HIDDEN),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"), HIDDEN),  # signed web tokens

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.commands.parts import LONGEST_WAIT_SECONDS, QUIET_SECONDS, Part, Watch
-from app.errors import Unavailable
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Played:
     def start(self) -> None:
         self.starts.append(self.now)
         if self.fails:
-            raise Unavailable("no room\nand more lines")
+            raise OSError("no room\nand more lines")
         self.code = None
 
     def watch(self, *more: Part) -> Watch:
