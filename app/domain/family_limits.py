@@ -14,7 +14,15 @@ from app.errors import FieldError, UnsupportedModel
 
 # A norm stands after the MLP, or a mixture of experts in its place.
 NO_HEALING = frozenset({"gemma2", "gemma3_text", "mixtral", "olmo2"})
-GGUF_TYPES = ("llama", "mistral", "qwen2", "qwen3")  # those that are written as GGUF
+GGUF_TYPES = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+)  # those that are written as GGUF
 
 
 def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:

@@ -1,0 +1,109 @@
+"""What a config says and a GGUF file can say comes back from it; what it cannot say is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from app.domain.family_limits import GGUF_TYPES
+from app.errors import UnsupportedModel
+from tests.fixtures.gguf_models import tiny_model
+from tests.workers.engine.quantise.test_gguf_export import QWEN2_CUT, byte_level
+from workers.engine.checkpoints.gguf_import import import_gguf
+from workers.engine.models import load_model
+from workers.engine.quantise.gguf_config import ARCHITECTURES
+from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
+
+IDS = torch.randint(3, 259, (2, 24), generator=torch.Generator().manual_seed(0))
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+# Name → type and settings of a model; `llama.cpp` is asked of the same ones in `test_gguf_against_llama_cpp.py`.
+SAID: dict[str, tuple[str, dict[str, Any]]] = {
+    "biases of attention": ("llama", {"attention_bias": True}),
+    "biases of the MLP": ("llama", {"mlp_bias": True}),
+    "all biases, more heads of keys": ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 4}),
+    "heads of their own size": ("qwen3", {"head_dim": 24}),
+    "linear": ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    "linear of qwen2": ("qwen2", {"rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    "yarn": ("llama", {"rope_parameters": YARN}),
+    "yarn of qwen3": ("qwen3", {"rope_parameters": YARN}),
+    "yarn with a factor": ("llama", {"rope_parameters": {**YARN, "attention_factor": 0.8}}),
+    "yarn with two scales": ("llama", {"rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.5}}),
+    "yarn with its ends": ("llama", {"rope_parameters": {**YARN, "beta_fast": 8.0, "beta_slow": 2.0}}),
+    "llama3": ("llama", {"rope_parameters": LLAMA3, "head_dim": 16}),
+    "experts": ("mixtral", {}),
+    "experts, scaled": ("mixtral", {"rope_parameters": YARN, "head_dim": 8}),
+    "experts beside a shared one": ("qwen2_moe", {}),
+    "experts of qwen3": ("qwen3_moe", {}),
+}
+
+
+def make(name: str, folder: Path) -> PreTrainedModel:
+    """The model, and its checkpoint in `folder`."""
+    model_type, settings = SAID[name]
+    if "rope_parameters" in settings:
+        settings = {**settings, "rope_parameters": {"rope_theta": 10000.0, **settings["rope_parameters"]}}
+    model = tiny_model(model_type, **settings)
+    model.save_pretrained(folder)
+    # transformers reads the tokenizer of every qwen2 model as Qwen's
+    byte_level(cut=QWEN2_CUT if model_type == "qwen2" else None, begins=False).save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_the_file_means_the_same_model(name: str, tmp_path: Path) -> None:
+    model: Any = make(name, tmp_path / "model")
+    refuse_unsupported(tmp_path / "model", tokenizer_from=None, pointer="/quantise/0")
+    export_gguf(tmp_path / "model", tmp_path / "out" / "model.gguf", type_name="F16")
+    import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
+    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        before, after = model(IDS).logits.log_softmax(-1), back(IDS).logits.log_softmax(-1)
+    kl = (before.exp() * (before - after)).sum(-1)
+    # float16 rounds, which may send a token to another expert; without the biases, scalings or experts it is 0.01 to 3
+    assert float(kl.median()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("model_type", "settings", "reason"),
+    [
+        ("gemma2", {}, "not written as GGUF"),
+        ("mistral", {"sliding_window": 5}, "sliding window"),
+        ("qwen3", {"attention_bias": True}, "biases"),
+        ("llama", {"hidden_act": "gelu"}, "activation"),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, 'scaled \\("dynamic"\\)'),
+        ("qwen2", {"rope_parameters": LLAMA3}, 'scaled \\("llama3"\\), which is not written as GGUF for this type'),
+        ("llama", {"rope_parameters": {**YARN, "truncate": False}}, "whole dimensions"),
+        ("llama", {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "part of each head"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob is False"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, "no mixture"),
+    ],
+)
+def test_models_that_would_be_read_as_others_are_refused(
+    model_type: str, settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "model"
+    tiny_model("llama").save_pretrained(source)
+    config = json.loads((source / "config.json").read_text())
+    if "rope_parameters" in settings:
+        settings = {**settings, "rope_parameters": {"rope_theta": 10000.0, **settings["rope_parameters"]}}
+    (source / "config.json").write_text(json.dumps({**config, "model_type": model_type, **settings}))
+    with pytest.raises(UnsupportedModel, match=reason) as caught:
+        export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0", pointer="/quantise/1")
+    assert caught.value.errors[0].pointer == "/quantise/1"
+    assert not (tmp_path / "out").exists()
+
+
+def test_submission_knows_the_types_that_are_written() -> None:
+    assert set(GGUF_TYPES) == set(ARCHITECTURES)

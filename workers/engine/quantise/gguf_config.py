@@ -1,0 +1,177 @@
+"""What a GGUF file says of a model's config, and which configs it cannot say.
+
+The keys are llama.cpp's. A config is refused where its keys would be read as another model: by llama.cpp, or by this
+project's own reader, which the benchmarks rely on. A rotary embedding that is scaled has keys of its own; Llama 3.1's
+rule has none, and is written as what it gives, a divisor for each frequency.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gguf
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from app.errors import InvalidInput, UnsupportedModel
+from workers.engine.architectures.config import as_config
+from workers.engine.checkpoints.gguf_file import STRING, encode_value
+from workers.engine.pruning.loader import needs_loader
+from workers.engine.quantise.gguf_tokenizer import UINT32
+
+FLOAT32 = 6  # value type
+# model type → llama.cpp's
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "qwen2": "qwen2",
+    "qwen2_moe": "qwen2moe",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+}
+_SCALED = {"llama": ("linear", "yarn", "llama3")}  # by architecture; the others have the first two
+# Whether the weights of the chosen experts are made to sum to 1, which llama.cpp knows of a type and no key says.
+_SHARES = {"qwen2_moe": False, "qwen3_moe": True}
+
+
+def supported(written: Mapping[str, Any], pointer: str) -> PretrainedConfig:
+    """The config of a model that the file can say everything about.
+
+    Args:
+        written: config.json.
+        pointer: of the spec's object, for errors.
+
+    Raises:
+        UnsupportedModel: with the reason.
+    """
+
+    def refuse(reason: str) -> InvalidInput:
+        return UnsupportedModel.field(pointer, reason, expected=expected)
+
+    expected = f"a plain model of one of the types {', '.join(sorted(ARCHITECTURES))}"
+    if needs_loader(written):
+        raise refuse("Blocks that differ from each other cannot be said in a GGUF file.")
+    if written.get("quantization_config") is not None:
+        raise refuse("The model's weights are quantised already.")
+    config: Any = as_config(dict(written))
+    if config.model_type not in ARCHITECTURES:
+        raise refuse(f'Models of the type "{config.model_type}" are not written as GGUF here.')
+    if reason := _rope_reason(config):
+        raise refuse(reason)
+    window = getattr(config, "sliding_window", None)
+    if window and window < config.max_position_embeddings and getattr(config, "use_sliding_window", True):
+        raise refuse("The attention has a sliding window, which llama.cpp would not keep for this type.")
+    if config.model_type not in ("llama", "qwen2", "qwen2_moe") and getattr(config, "attention_bias", False):
+        raise refuse("The projections have biases that this type has not in a GGUF file.")
+    if getattr(config, "mlp_only_layers", None) or getattr(config, "decoder_sparse_step", 1) != 1:
+        raise refuse("Some blocks are no mixture of experts, which a GGUF file cannot say.")
+    if config.model_type in _SHARES and config.norm_topk_prob is not _SHARES[config.model_type]:
+        raise refuse(f"norm_topk_prob is {config.norm_topk_prob}, and this type has the other in a GGUF file.")
+    if config.hidden_act != "silu":
+        raise refuse(f'The activation is "{config.hidden_act}", and this type has silu in a GGUF file.')
+    return config  # type: ignore[no-any-return]  # Any, for its family's fields
+
+
+def _rope_reason(config: Any) -> str | None:
+    """Why the rotary embedding cannot be written; None if it can."""
+    rope = config.rope_parameters or {}
+    kind = rope.get("rope_type", "default")
+    if kind not in ("default", *_SCALED.get(ARCHITECTURES[config.model_type], ("linear", "yarn"))):
+        return f'The rotary embedding is scaled ("{kind}"), which is not written as GGUF for this type.'
+    if rope.get("partial_rotary_factor", 1.0) != 1:
+        return "A part of each head is rotated, and this type has the whole in a GGUF file."
+    if kind == "yarn" and rope.get("truncate", True) is not True:
+        return "YaRN's range is not rounded to whole dimensions, as llama.cpp does."
+    return None
+
+
+def config_keys(config: Any, name: str, file_type: int) -> Iterator[bytes]:
+    """Keys of the model itself.
+
+    Args:
+        config: as `supported` gives it.
+        name: the model's.
+        file_type: llama.cpp's number of the type in which most tensors are.
+    """
+    architecture = ARCHITECTURES[config.model_type]
+    yield encode_value("general.architecture", STRING, architecture)
+    yield encode_value("general.name", STRING, name)
+    yield encode_value("general.file_type", UINT32, file_type)
+    yield encode_value("general.quantization_version", UINT32, gguf.GGML_QUANT_VERSION)
+    size = head_size(config)
+    numbers: dict[str, int | None] = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.key_length": size,
+        "attention.value_length": size,
+        "rope.dimension_count": size,
+        "vocab_size": config.vocab_size,
+        "expert_count": getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None),
+        "expert_used_count": getattr(config, "num_experts_per_tok", None),
+        "expert_feed_forward_length": getattr(config, "moe_intermediate_size", None),
+        "expert_shared_feed_forward_length": getattr(config, "shared_expert_intermediate_size", None),
+    }
+    for key, number in numbers.items():
+        if number is not None:
+            yield encode_value(f"{architecture}.{key}", UINT32, int(number))
+    yield encode_value(f"{architecture}.attention.layer_norm_rms_epsilon", FLOAT32, float(config.rms_norm_eps))
+    for key, value in _rope_keys(config.rope_parameters or {}, config.max_position_embeddings).items():
+        kind = {str: STRING, int: UINT32, float: FLOAT32}[type(value)]
+        yield encode_value(f"{architecture}.rope.{key}", kind, value)
+
+
+def head_size(config: Any) -> int:
+    """Dimensions of a head."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _rope_keys(rope: Mapping[str, Any], context: int) -> dict[str, str | int | float]:
+    keys: dict[str, str | int | float] = {"freq_base": float(rope.get("rope_theta", 10000.0))}
+    kind = rope.get("rope_type", "default")
+    if kind == "linear":
+        keys |= {"scaling.type": kind, "scaling.factor": float(rope["factor"])}
+    elif kind == "yarn":
+        original = int(rope["original_max_position_embeddings"])
+        factor = float(rope.get("factor") or context / original)
+        keys |= {"scaling.type": kind, "scaling.factor": factor, "scaling.original_context_length": original}
+        # llama.cpp multiplies its own, which is the paper's, by the key's
+        if (attention := _yarn_attention(rope, factor)) is not None:
+            keys["scaling.attn_factor"] = attention / _magnitude(factor, 1.0)
+        for end in ("beta_fast", "beta_slow"):
+            if rope.get(end):
+                keys[f"scaling.yarn_{end}"] = float(rope[end])
+    return keys
+
+
+def _yarn_attention(rope: Mapping[str, Any], factor: float) -> float | None:
+    """By what cosine and sine are multiplied; None where it is the paper's."""
+    if rope.get("attention_factor") is not None:
+        return float(rope["attention_factor"])
+    if rope.get("mscale") and rope.get("mscale_all_dim"):
+        return _magnitude(factor, rope["mscale"]) / _magnitude(factor, rope["mscale_all_dim"])
+    return None
+
+
+def _magnitude(factor: float, scale: float) -> float:
+    """YaRN's rule for long contexts (Peng et al. 2023, arXiv 2309.00071)."""
+    return 0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def rope_divisors(config: Any) -> Tensor | None:
+    """What Llama 3.1's rule divides each frequency by, (head / 2); None for other rotary embeddings."""
+    rope = config.rope_parameters or {}
+    if rope.get("rope_type") != "llama3":
+        return None
+    size = head_size(config)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 1 / float(rope["rope_theta"]) ** (torch.arange(0, size, 2, dtype=torch.float64) / size)
+    return (plain / scaled.double()).float()

@@ -1,0 +1,146 @@
+"""Which tensors a GGUF file has, and how each is made of a checkpoint's.
+
+The names are llama.cpp's, which the `gguf` package lists by family, and so is the order of rotary dimensions: it pairs
+neighbours where transformers pairs the two halves of a head, so the rows of Llama's queries and keys are interleaved.
+The experts of a block, which checkpoints store one by one, are one tensor in the file.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gguf
+import torch
+from torch import Tensor
+
+from app.errors import UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufTensor
+from workers.engine.quantise.gguf_config import ARCHITECTURES, rope_divisors
+
+Kind: Any = gguf.GGMLQuantizationType  # an enum whose members are numbers
+_FINE = frozenset({"token_embd.weight", "output.weight"})
+_COARSE_TYPES = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1"})
+# One expert's matrix: Mixtral's names, and those of the others.
+_EXPERT = re.compile(r"\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
+_EXPERT_PARTS = {
+    **{"w1": "gate", "w2": "down", "w3": "up"},
+    **{"gate_proj": "gate", "down_proj": "down", "up_proj": "up"},
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor of the new file."""
+
+    tensor: GgufTensor  # name, shape (columns first) and type
+    make: Callable[[], Tensor]  # its values
+
+
+def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str, pointer: str) -> list[Planned]:
+    """What the file holds, in the order of the checkpoint.
+
+    Args:
+        config: as `gguf_config.supported` gives it.
+        type_name: of the matrices.
+        pointer: of the spec's object, for errors.
+
+    Raises:
+        UnsupportedModel: llama.cpp has no name for a tensor, or a block lacks some of its experts.
+    """
+    plan: list[Planned] = []
+    experts: dict[str, dict[int, str]] = {}  # name in the file → number → name in the checkpoint
+    for name, new in _names(checkpoint, config, pointer).items():
+        shape = checkpoint.shape(name)
+        if found := _EXPERT.search(name):
+            experts.setdefault(new, {})[int(found[2])] = name
+        else:
+            plan.append(_planned(new, _shape(new, shape), type_name, _reader(checkpoint, config, name, new)))
+    for new, parts in experts.items():
+        missing = sorted({*range(_expert_count(config))} ^ {*parts})
+        if missing or len({checkpoint.shape(name) for name in parts.values()}) != 1:
+            reason = f"The checkpoint has not {_expert_count(config)} experts of one size for {new}."
+            raise UnsupportedModel.field(pointer, reason, expected="a plain model of its type")
+        stored = [parts[number] for number in range(len(parts))]
+        shape = (len(stored), *checkpoint.shape(stored[0]))
+        plan.append(_planned(new, shape, type_name, _stack(checkpoint, stored)))
+    divisors = rope_divisors(config)
+    if divisors is not None:
+        plan.append(_planned("rope_freqs.weight", tuple(divisors.shape), type_name, lambda: divisors))
+    return plan
+
+
+def _names(checkpoint: Checkpoint, config: Any, pointer: str) -> dict[str, str]:
+    """By the checkpoint's name the file's; the tied head is left out."""
+    kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(kinds[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
+    stored = checkpoint.names()
+    found = {}
+    for name in stored:
+        if (expert := _EXPERT.search(name)) and expert[3] in _EXPERT_PARTS:
+            found[name] = f"blk.{expert[1]}.ffn_{_EXPERT_PARTS[expert[3]]}_exps.weight"
+            continue
+        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if new is None:
+            raise UnsupportedModel.field(
+                pointer, f"llama.cpp has no name for the tensor {name}.", expected="a plain model of its type"
+            )
+        if new == "output.weight" and config.tie_word_embeddings:
+            if any(names.get_name(other, try_suffixes=(".weight",)) == "token_embd.weight" for other in stored):
+                continue
+            new = "token_embd.weight"  # the tied matrix is stored under the head's name alone
+        found[name] = new
+    return found
+
+
+def _shape(new: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """As the file has it: the shared experts' gate, a map to one number, is a vector."""
+    return shape[1:] if new.endswith("ffn_gate_inp_shexp.weight") else shape
+
+
+def _planned(name: str, shape: tuple[int, ...], type_name: str, make: Callable[[], Tensor]) -> Planned:
+    kind = _kind(name, shape, type_name)
+    elements, block = BLOCK_SIZES[int(kind)]
+    columns_first = tuple(reversed(shape))
+    return Planned(GgufTensor(name, columns_first, int(kind), 0, math.prod(shape) // elements * block), make)
+
+
+def _kind(name: str, shape: tuple[int, ...], type_name: str) -> Any:
+    if len(shape) == 1 or name.endswith("ffn_gate_inp.weight"):  # routers are small, and choose
+        return Kind.F32
+    kind = Kind.Q8_0 if name in _FINE and type_name in _COARSE_TYPES else Kind[type_name]
+    return kind if shape[-1] % BLOCK_SIZES[int(kind)][0] == 0 else Kind.F16  # rows that blocks do not fill
+
+
+def _reader(checkpoint: Checkpoint, config: Any, name: str, new: str) -> Callable[[], Tensor]:
+    rotated = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    part = new.split(".")[2] if new.startswith("blk.") else ""
+    heads = rotated.get(part) if ARCHITECTURES[config.model_type] == "llama" else None
+
+    def read() -> Tensor:
+        tensor = checkpoint.read(name).float()
+        if heads is not None:
+            tensor = interleave(tensor, heads)
+        return tensor.reshape(_shape(new, tuple(tensor.shape)))
+
+    return read
+
+
+def _stack(checkpoint: Checkpoint, names: list[str]) -> Callable[[], Tensor]:
+    return lambda: torch.stack([checkpoint.read(name).float() for name in names])
+
+
+def _expert_count(config: Any) -> int:
+    return int(getattr(config, "num_local_experts", None) or config.num_experts)
+
+
+def interleave(weight: Tensor, heads: int) -> Tensor:
+    """Rows of queries or keys from transformers' order to llama.cpp's: the two halves of each head take turns.
+
+    (heads · size, …) → the same shape.
+    """
+    return weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
