@@ -117,17 +117,18 @@ class MaskedStream:
     """A text stream through which no secret goes: for processes that print, tracebacks above all."""
 
     def __init__(self, inner: TextIO) -> None:
-        self._inner = inner
+        self.inner = inner
 
     def write(self, text: str) -> int:
-        self._inner.write(redact(text))
+        self.inner.write(redact(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
 
 def mask_errors() -> None:
     """Mask what this process writes to standard error from now on, and learn the secrets of its environment."""
     learn_environment(os.environ)
-    sys.stderr = MaskedStream(sys.stderr)
+    if not isinstance(sys.stderr, MaskedStream):
+        sys.stderr = MaskedStream(sys.stderr)

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--fd", type=int, action="append", default=[], help="a socket that is bound; repeatable")
     arguments = parser.parse_args()
     settings = get_settings()
-    set_up(settings.log_level, secrets=settings.secrets, urls=settings.urls)
+    set_up(settings.log_level, form=settings.log_format, secrets=settings.secrets, urls=settings.urls)
     try:
         sockets = [socket.socket(fileno=fd) for fd in arguments.fd] or bind(settings.host, settings.port)
     except ServiceError as error:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.logs import LogFormat
+
 
 def default_data_dir() -> Path:
     """$XDG_DATA_HOME/secateur, or ~/.local/share/secateur."""
@@ -131,6 +133,10 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the log lines of API and workers."
+    )
+    log_format: LogFormat = Field(
+        default="auto",
+        description="How they are written: JSON, or console, which is for people; auto: console on a terminal.",
     )
 
     @field_validator("model_roots", "data_roots", mode="before")

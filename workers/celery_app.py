@@ -26,6 +26,7 @@ from app.storage import ArtifactStore, open_store
 from workers.device import ProbedDevice
 from workers.forkserver import ForkServer
 from workers.janitor import Janitor
+from workers.message_lines import name_stage
 from workers.messages import Messages
 from workers.supervisor import Supervisor
 from workers.tasks import make_run_stage
@@ -50,7 +51,10 @@ def store() -> ArtifactStore:
 
 @lru_cache(maxsize=1)
 def forkserver() -> ForkServer:
-    return ForkServer(get_settings().stage_entry, get_settings().stage_preload)
+    settings = get_settings()
+    return ForkServer(
+        settings.stage_entry, settings.stage_preload, log_level=settings.log_level, log_format=settings.log_format
+    )
 
 
 @lru_cache(maxsize=1)
@@ -73,7 +77,13 @@ def janitor() -> Janitor:
 def _set_up_logging(**_: Any) -> None:
     """In Celery's place: one line for each record, to standard error, with passwords and tokens hidden."""
     settings = get_settings()
-    set_up(settings.log_level, secrets=settings.secrets, urls=settings.urls)
+    set_up(
+        settings.log_level,
+        form=settings.log_format,
+        secrets=settings.secrets,
+        urls=settings.urls,
+        more=[name_stage],
+    )
 
 
 def _begin(sender: Any = None, **_: Any) -> None:

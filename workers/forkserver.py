@@ -32,11 +32,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import psutil
+from structlog.contextvars import bind_contextvars
 
-from app import masking
+from app import logs, masking
 from workers.guardian import Entry, Orders, guard
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("workers.fork_server")  # the program's own name is __main__
 
 _HEADER = struct.Struct("!I")  # the length of the request that follows; the descriptors come with it
 _ONE_THREAD = {
@@ -124,9 +125,12 @@ class StageProcess:
 class ForkServer:
     """The worker's handle on the server; threads may share it."""
 
-    def __init__(self, entry: str, preload: Sequence[str]) -> None:
+    def __init__(
+        self, entry: str, preload: Sequence[str], *, log_level: str = "info", log_format: logs.LogFormat = "auto"
+    ) -> None:
         """`entry` is `module:function`, called with the path of the spec and the descriptor of the events."""
         self._entry, self._preload = entry, tuple(preload)
+        self._logging = ("--log-level", log_level, "--log-format", log_format)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -151,12 +155,14 @@ class ForkServer:
         memory: int,
         function: str | None = None,
         hub_token: str | None = None,
+        about: Mapping[str, object] | None = None,
     ) -> StageProcess:
         """Start a stage that may use so many bytes. Returns at once; whether it began is seen by its `poll`.
 
         Args:
             function: of the entry's module, to run in the place of the entry's own.
             hub_token: for a stage that fetches from the hub.
+            about: what the lines that the process logs tell beside their words: the job, the stage, the attempt.
         """
         events, events_write = os.pipe()
         control_read, control = os.pipe()
@@ -167,6 +173,7 @@ class ForkServer:
         for descriptor in (events, status):
             os.set_blocking(descriptor, False)
         asked = {"spec": str(spec), "log": str(log), "until": until, "memory": memory, "function": function}
+        asked["about"] = dict(about or {})
         request = json.dumps(asked).encode()
         theirs = [events_write, control_read, status_write, token]
         try:
@@ -198,7 +205,7 @@ class ForkServer:
             ours, theirs = socket.socketpair()
             with theirs:
                 command = [sys.executable, "-P", "-m", "workers.forkserver", "--socket", str(theirs.fileno())]
-                command += ["--entry", self._entry, *self._preload]
+                command += [*self._logging, "--entry", self._entry, *self._preload]
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -278,6 +285,8 @@ def _guard(entry: Entry, request: dict[str, object], descriptors: Sequence[int])
     events, control, status, token = descriptors
     spec, log, until = Path(str(request["spec"])), Path(str(request["log"])), float(str(request["until"]))
     memory = int(str(request["memory"]))
+    about: dict[str, object] = request["about"]  # type: ignore[assignment]  # as `start` made it
+    bind_contextvars(**about)
     if request["function"] is not None:
         entry = getattr(sys.modules[entry.__module__], str(request["function"]))
     guard(entry, Orders(spec, log, until, memory, events=events, control=control, status=status, token=token))
@@ -287,25 +296,26 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.forkserver", description="Started by a worker.")
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--entry", required=True, help="module:function that runs a stage")
+    parser.add_argument("--log-level", required=True)
+    parser.add_argument("--log-format", required=True)
     parser.add_argument("preload", nargs="*", help="modules to import first")
     arguments = parser.parse_args()
-    masking.mask_errors()  # of the stages too, which are forks
+    logs.set_up(arguments.log_level, form=arguments.log_format)  # of the stages too, which are forks
     gc.disable()  # imports make next to no garbage, and looking for it takes a tenth of their time
     with _without(_STARTS_DRIVER):
         for name in arguments.preload:
             importlib.import_module(name)
     module, _, function = arguments.entry.partition(":")
     entry: Entry = getattr(importlib.import_module(module), function)
+    logs.take_over()
     gc.collect()
     gc.freeze()  # what was imported stays: a stage that collects does not look through it, nor write to its pages
     gc.enable()
     threads = psutil.Process().num_threads()
     if threads > 1:
-        print(f"fork server: {threads} threads after the imports; forks may hang", file=sys.stderr, flush=True)
+        logger.warning("fork server: %d threads after the imports; forks may hang", threads)
     if _loaded("libcuda.so"):
-        print(
-            "fork server: the GPU's driver was loaded by the imports; forks may not use it", file=sys.stderr, flush=True
-        )
+        logger.warning("fork server: the GPU's driver was loaded by the imports; forks may not use it")
     with socket.socket(fileno=arguments.socket) as connection:
         _serve(connection, entry)
 

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import select
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,8 +34,11 @@ from typing import NoReturn
 
 import psutil
 
+from app import logs
 from workers import hub_token
 from workers.memory import TreeMeter
+
+logger = logging.getLogger(__name__)
 
 Entry = Callable[[Path, int], int]
 
@@ -183,13 +186,14 @@ def _run(entry: Entry, orders: Orders, guardian: int) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         _redirect(orders.log)
+        logs.to_a_file()
         with os.fdopen(orders.token) as token:
             hub_token.keep(token.read())
         code = entry(orders.spec, orders.events)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
-        traceback.print_exc()
+        logger.critical("an error that the stage did not report", exc_info=True)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

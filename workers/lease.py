@@ -6,6 +6,7 @@ from when it was done, so the process is ended before the database lets anybody 
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -36,6 +37,7 @@ class LeaseKeeper(threading.Thread):
         self._process: StageProcess | None = None
         self._lock = threading.Lock()
         self._done = threading.Event()
+        self._context = contextvars.copy_context()  # what it logs is about the stage that its maker runs
 
     @staticmethod
     def first_until(settings: Settings, begun: float) -> float:
@@ -50,6 +52,9 @@ class LeaseKeeper(threading.Thread):
                 process.extend(self.until)
 
     def run(self) -> None:
+        self._context.run(self._keep)
+
+    def _keep(self) -> None:
         renewed = time.monotonic()
         poll = min(POLL_SECONDS, self._settings.heartbeat_seconds)
         while not self._done.wait(poll) and self.standing is not Standing.LOST:

@@ -23,7 +23,7 @@ def main(spec_path: Path, answer: int) -> int:
     from workers.engine.device import probe  # torch
 
     logging.captureWarnings(True)
-    logging.basicConfig(format="%(message)s")  # into the probe's log, which the worker shows
+    logging.basicConfig(format="%(message)s", force=True)  # into the probe's log, which the worker shows
     warnings.simplefilter("once")
     told: dict[str, object]
     try:

@@ -7,6 +7,7 @@ What PostgreSQL cannot hold (NUL, not-a-number) is replaced, and passwords are h
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -19,6 +20,8 @@ from app.db.claims import Claim
 from app.db.events import EventType, Level, NewEvent
 from app.domain.protocol import ErrorEvent, LogEvent, MetricsEvent, ProgressEvent, ResultEvent, stage_event
 from app.masking import redact, redact_all
+
+logger = logging.getLogger("workers.stage")  # what a stage's process says, in its worker's log
 
 PROGRESS_SECONDS = 0.5
 FLUSH_SECONDS = 0.25
@@ -92,8 +95,10 @@ class Relay:
         self._flushed = time.monotonic()
 
     def log(self, message: str, *, level: Level = "info") -> None:
-        """A line of the supervisor's own."""
-        self._add("log", {"message": redact(message)[:MAX_MESSAGE]}, level)
+        """A line of the stage, or of its supervisor's own: for the job's log, and for the worker's."""
+        message = redact(message)[:MAX_MESSAGE]
+        logger.log(logging.getLevelNamesMapping()[level.upper()], "%s", message)
+        self._add("log", {"message": message}, level)
 
     def _take(self, line: bytes) -> None:
         if not line.strip():

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from structlog.contextvars import get_contextvars
+
 from app import masking
 from app.db import claims
 from app.db.claims import Claim, Standing
@@ -115,6 +117,7 @@ class Run:
             until=self._keeper.until,
             memory=self._memory,
             hub_token=_hub_token() if self._fetches else None,
+            about=get_contextvars(),
         )
         relay = Relay(self._claim, process.events)
         self._keeper.watch(process)

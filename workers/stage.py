@@ -27,7 +27,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from app import masking
+from app import logs, masking
 from app.domain.jobs import StageName
 from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
@@ -101,7 +101,10 @@ class _EventHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level: Literal["warning", "error"] = "error" if record.levelno >= logging.ERROR else "warning"
-        self._pipe.emit(LogEvent(level=level, message=f"{record.name}: {record.getMessage()}"[:MAX_MESSAGE]))
+        message = f"{record.name}: {record.getMessage()}"
+        if record.exc_info:
+            message += "\n" + "".join(traceback.format_exception(*record.exc_info))
+        self._pipe.emit(LogEvent(level=level, message=message[:MAX_MESSAGE]))
 
 
 def main(spec_path: Path, event_fd: int | None = None) -> int:
@@ -168,6 +171,7 @@ def _quiet_libraries(pipe: EventPipe) -> Iterator[None]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     handler = _EventHandler(pipe)
     loggers = [logging.getLogger()]
+    printing = [own for own in loggers[0].handlers if logs.is_own(own)]  # what goes to the pipe is not printed as well
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
@@ -186,9 +190,13 @@ def _quiet_libraries(pipe: EventPipe) -> Iterator[None]:
         loggers += [library for library in libraries if not library.propagate]
     for logger in loggers:
         logger.addHandler(handler)
+    for own in printing:
+        loggers[0].removeHandler(own)
     try:
         yield
     finally:
+        for own in printing:
+            loggers[0].addHandler(own)
         for logger in loggers:
             logger.removeHandler(handler)
         warnings.showwarning = shown_before
@@ -199,7 +207,7 @@ def _cli() -> int:
     parser.add_argument("spec", type=Path, help="JSON file with a StageSpec (app/domain/protocol.py)")
     parser.add_argument("--event-fd", type=int, default=None, help="descriptor for events; default: standard output")
     arguments = parser.parse_args()
-    masking.mask_errors()
+    logs.set_up("info")
     return main(arguments.spec, arguments.event_fd)
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy.orm import Session
+from structlog.contextvars import bind_contextvars
 
 from app.db import claims
 from app.db.claims import Claim, Ended, Standing
@@ -99,6 +100,9 @@ class Supervisor:
         if claim is None:
             logger.debug("no stage waits for a worker")
             return
+        bind_contextvars(
+            stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.name.value, attempt=claim.attempt
+        )
         logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
         keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
         keeper.start()
@@ -231,6 +235,7 @@ class _Attempt:
         return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
 
     def _fail(self, problem: dict[str, Any]) -> Ended:
+        logger.warning("%s of job %s failed: %s", self._claim.name, self._claim.job_id, problem.get("detail"))
         return self._persist(lambda session: claims.fail(session, self._claim, problem=problem))
 
     def _crash(self, error: StageFailed) -> Ended:

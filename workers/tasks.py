@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from structlog.contextvars import bind_contextvars, clear_contextvars
+
 from workers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -15,7 +17,9 @@ def make_run_stage(supervisor: Callable[[], Supervisor]) -> Callable[[str], None
 
     def run_stage(stage_id: str) -> None:
         """Run the stage whose turn it is, be it this one or another: a message only says that there is work."""
-        logger.debug("woken up for stage %s", stage_id)
+        clear_contextvars()  # of the stage that this thread ran before; it stood in Celery's last line about it, too
+        bind_contextvars(stage_id=stage_id)
+        logger.debug("woken up")
         supervisor().run_next()
 
     return run_stage

@@ -14,8 +14,8 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
-from app import logs
 from app.api.hosts import Hosts
 from app.api.problems import error_response
 from app.errors import BadRequest, PayloadTooLarge, ServiceError
@@ -53,8 +53,11 @@ class EdgeMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        with bound_contextvars(request_id=request_id):
+            await self._answer(scope, receive, send, headers, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str) -> None:
         started, began = False, time.perf_counter()
-        of_this_request = logs.request_id.set(request_id)
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
@@ -62,7 +65,7 @@ class EdgeMiddleware:
                 started = True
                 MutableHeaders(scope=message)["x-request-id"] = request_id
                 MutableHeaders(scope=message).setdefault("X-Content-Type-Options", "nosniff")
-                self._log(scope, message["status"], time.perf_counter() - began, request_id)
+                self._log(scope, message["status"], time.perf_counter() - began)
             await send(message)
 
         try:
@@ -75,13 +78,11 @@ class EdgeMiddleware:
                 raise
             await error_response(scope, error)(scope, receive, send_with_id)
         except Exception:
-            logger.exception("unhandled error", extra={"request_id": request_id})
+            logger.exception("unhandled error")
             if started:
                 raise  # the server cuts the connection: the client must not take the part for the whole
             defect = ServiceError("something broke in the service; its log has the details under this request_id")
             await error_response(scope, defect)(scope, receive, send_with_id)
-        finally:
-            logs.request_id.reset(of_this_request)
 
     def _refuse(self, scope: Scope, headers: Headers) -> ServiceError | None:
         length = headers.get("content-length")
@@ -98,12 +99,14 @@ class EdgeMiddleware:
             return self.max_upload_bytes, "SECATEUR_MAX_DATASET_BYTES"
         return self.max_body_bytes, "SECATEUR_MAX_BODY_BYTES"
 
-    def _log(self, scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    def _log(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "(none)"
         self.observe(scope["method"], route, status, seconds)
         # as it was sent: a decoded path could hold a line of its own
         path = scope.get("raw_path", b"").decode("ascii", "replace")
-        logger.info("%s %s %d %.1f ms", scope["method"], path, status, seconds * 1e3, extra={"request_id": request_id})
+        method, milliseconds = scope["method"], round(seconds * 1e3, 1)
+        figures = {"method": method, "path": path, "status": status, "milliseconds": milliseconds}
+        logger.info("%s %s %d %s ms", method, path, status, milliseconds, extra=figures)
 
 
 class _Limited:

@@ -80,7 +80,7 @@ def register(app: FastAPI) -> None:
 def _service_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, ServiceError)
     if exc.status >= 500:
-        logger.warning("%s: %s", type(exc).__name__, exc.detail, extra={"request_id": request_id_of(request.scope)})
+        logger.warning("%s: %s", type(exc).__name__, exc.detail)
     return error_response(request.scope, exc)
 
 
@@ -169,7 +169,7 @@ def _file_error(request: Request, exc: Exception) -> Response:
         )
     else:
         raise exc
-    logger.warning("store: %s", exc, extra={"request_id": request_id_of(request.scope)})
+    logger.warning("store: %s", exc)
     return error_response(request.scope, error)
 
 
@@ -178,6 +178,6 @@ def _database_error(request: Request, exc: Exception) -> Response:
     if not is_disconnect(exc):
         raise exc
     assert isinstance(exc, SQLAlchemyError)
-    logger.warning("%s", what_broke(exc), extra={"request_id": request_id_of(request.scope)})
+    logger.warning("%s", what_broke(exc))
     error = Unavailable("the database does not answer", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return error_response(request.scope, error)

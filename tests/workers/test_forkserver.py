@@ -319,7 +319,7 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
 def test_the_real_imports() -> None:
     """One thread and no device, which makes forking safe; and hardly anything is left for a stage to import."""
     program = (
-        "import importlib, sys, psutil\n"
+        "import importlib, sys, psutil, workers.forkserver\n"
         "for name in sys.argv[1:]: importlib.import_module(name)\n"
         "import torch\n"
         "assert not torch.cuda.is_initialized()\n"

@@ -1,0 +1,101 @@
+"""Errors that hold secrets, in each process of the service: what is printed has none, and tells whose error it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.domain.jobs import State
+from tests.fixtures.service import Service
+from tests.fixtures.stages import LEAK
+
+KEY, PASSWORD, TOKEN = "key-of-a-pipeline", "hunter2", "hf_AbCdEf12345678"
+MASKED = "no answer from postgresql://secateur:***@db/secateur with api_key=*** and ***"
+BROKEN_API = f"""
+import app.serve as serve
+make = serve.create_app
+def broken():
+    raise RuntimeError({LEAK!r})
+def create_app(settings):
+    application = make(settings)
+    application.add_api_route("/broken", broken)
+    return application
+serve.create_app = create_app
+serve.main()
+"""
+BROKEN_WORKER = f"""
+import workers.run
+def broken(self):
+    raise RuntimeError({LEAK!r})
+workers.run.Run.run = broken
+"""
+
+
+@pytest.fixture(autouse=True)
+def _a_secret_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_API_KEYS", KEY)
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """What a process has said; all of it is masked, and every line of it is an object with a time."""
+    text = log.read_text()
+    assert not re.search("|".join((KEY, PASSWORD, TOKEN)), text)
+    found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert all(line["time"].endswith("Z") and line["level"] and line["logger"] for line in found)
+    return found
+
+
+def test_the_api(tmp_path: Path) -> None:
+    log = tmp_path / "api.log"
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/broken"
+        command = [sys.executable, "-P", "-c", BROKEN_API, "--fd", str(listener.fileno())]
+        environment = {**os.environ, "SECATEUR_DATA_DIR": str(tmp_path)}
+        api = subprocess.Popen(command, env=environment, stderr=output, pass_fds=[listener.fileno()])
+        try:
+            answer = httpx.get(address, timeout=60.0)
+        finally:
+            api.terminate()
+            api.wait()
+    assert answer.status_code == 500
+    defect = next(line for line in lines(log) if "exception" in line)
+    assert defect["request_id"] == answer.json()["request_id"]
+    assert MASKED in defect["exception"]
+
+
+def test_the_worker(service: Service) -> None:
+    worker = service.worker(before=BROKEN_WORKER, max_attempts="1")
+    job = service.settled(service.submit(), State.FAILED)
+    assert job.problem is not None
+    assert MASKED in job.problem["detail"]
+    give_up = time.monotonic() + 60
+    while not any("succeeded" in line["message"] for line in lines(worker.log)):  # Celery's own, when it is through
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    told = lines(worker.log)
+    defect = next(line for line in told if MASKED in line.get("exception", ""))
+    assert (defect["job_id"], defect["stage"], defect["attempt"]) == (str(job.id), "check", 1)
+    received, succeeded = (line for line in told if line["logger"].startswith("celery.") and "stage_id" in line)
+    assert received["stage_id"] == succeeded["stage_id"] == str(job.stages[0].id)
+    assert (succeeded["job_id"], succeeded["attempt"]) == (str(job.id), 1)
+
+
+def test_a_stage(service: Service) -> None:
+    worker = service.worker(max_attempts="1")
+    job = service.settled(service.submit(check="leak"), State.FAILED)
+    printed = next(line for line in lines(worker.log) if "the process printed" in line["message"])
+    assert MASKED in printed["message"]
+    assert (printed["job_id"], printed["stage"], printed["attempt"]) == (str(job.id), "check", 1)
+    # the line itself, for whoever reads the job's log
+    assert service.logged(job.id, rf"\[critical *\] .* attempt=1 job_id={job.id} stage=check")
+    assert service.logged(job.id, re.escape(MASKED))
