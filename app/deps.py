@@ -15,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
+from app.db.origin import Origin
 from app.db.session import SessionFactory, session_factory, unit_of_work
 from app.errors import Unauthorized
 from app.sender import Sender
@@ -143,7 +144,7 @@ async def get_work(request: Request) -> AsyncIterator[Work]:
     """
     settings: Settings = request.app.state.settings
     session = session_factory(settings, pool_size=POOL_SIZE)()
-    work = Work(session, sender_for(settings).send)
+    work = Work(session, sender_for(settings).send, Origin(getattr(request.state, "request_id", None)))
     try:
         yield work
         if work.open:

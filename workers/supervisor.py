@@ -103,6 +103,8 @@ class Supervisor:
         bind_contextvars(
             stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.name.value, attempt=claim.attempt
         )
+        if claim.origin.request_id is not None:
+            bind_contextvars(request_id=claim.origin.request_id)
         logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
         keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
         keeper.start()

@@ -10,6 +10,8 @@ from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
 from app.domain.estimates import EstimateRequest, estimate
 from app.version import VERSION
 
+REQUEST_ID = "ci-4711/submit"  # a caller's own, such as a pipeline's; the service makes one where none is sent
+
 # The config of SmolLM2-135M-Instruct, as far as sizes need it.
 SMOLLM2_CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -50,6 +52,7 @@ def _job(state: str, stages: list[dict[str, Any]], **more: Any) -> dict[str, Any
         "verdict": "none",
         "model": "SmolLM2-135M-Instruct.Q4_1.gguf",
         "labels": {},
+        "request_id": REQUEST_ID,
         "created_at": "2026-11-24T18:30:00.104000Z",
         "updated_at": "2026-11-24T18:30:00.104000Z",
         "started_at": None,
@@ -124,6 +127,7 @@ _EVENTS: list[dict[str, Any]] = [
         "level": "info",
         "stage": None,
         "attempt": None,
+        "request_id": REQUEST_ID,
         "data": {"state": "queued"},
     },
     {
@@ -133,6 +137,7 @@ _EVENTS: list[dict[str, Any]] = [
         "level": "info",
         "stage": "score",
         "attempt": 1,
+        "request_id": REQUEST_ID,
         "data": {"state": "running", "stage": "score"},
     },
     {
@@ -142,6 +147,7 @@ _EVENTS: list[dict[str, Any]] = [
         "level": "info",
         "stage": "score",
         "attempt": 1,
+        "request_id": REQUEST_ID,
         "data": {"done": 12, "total": 30, "unit": "blocks"},
     },
 ]
@@ -152,7 +158,7 @@ EVENT_STREAM = (
     "retry: 2000\n\n"
     "event: progress\n"
     'data: {"seq":3,"created_at":"2026-11-24T18:30:03.002000Z","type":"progress","level":"info","stage":"score",'
-    '"attempt":1,"data":{"done":12,"total":30,"unit":"blocks"}}\n'
+    '"attempt":1,"request_id":"ci-4711/submit","data":{"done":12,"total":30,"unit":"blocks"}}\n'
     "id: 3\n\n"
 )
 
@@ -166,6 +172,7 @@ LOG_PAGE = {
             "level": "info",
             "stage": "score",
             "attempt": 1,
+            "request_id": REQUEST_ID,
             "message": "30 blocks, magnitude of the linear and norm weights",
         }
     ],

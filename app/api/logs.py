@@ -73,6 +73,7 @@ def _line(row: EventRow) -> LogLine:
         level=row.level,  # type: ignore[arg-type]  # the table's CHECK has the same four values
         stage=row.stage,
         attempt=row.attempt,
+        request_id=row.request_id,
         message=str(row.data.get("message", "")),
     )
 

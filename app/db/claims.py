@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from app.db import artifacts, events, jobs, reports
 from app.db.artifacts import NewArtifact
+from app.db.origin import UNKNOWN, Origin
 from app.db.stages import next_waiting, waiting_id
 from app.db.tables import Job, Stage
 from app.db.transitions import move_job, move_stage
@@ -41,6 +42,7 @@ class Claim:
     name: StageName
     attempt: int
     token: int
+    origin: Origin = UNKNOWN  # of the job
 
 
 class Standing(Enum):
@@ -89,8 +91,9 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
     except NotFound:
         return None
     stage = next(s for s in job.stages if s.id == stage_id)
+    origin = Origin(job.request_id, job.traceparent)
     if stage.state in HELD and stage.worker == worker:
-        return Claim(stage_id, job_id, stage.name, stage.attempt, stage.token)
+        return Claim(stage_id, job_id, stage.name, stage.attempt, stage.token, origin)
     taken = (
         update(Stage)
         .where(
@@ -128,7 +131,7 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
         told.insert(0, move_job(job, State.RUNNING))
         session.flush()
     events.append(session, job_id, told)
-    return Claim(stage_id, job_id, row.name, row.attempt, row.token)
+    return Claim(stage_id, job_id, row.name, row.attempt, row.token, origin)
 
 
 def look(session: Session, claim: Claim) -> tuple[Standing, bool]:

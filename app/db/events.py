@@ -55,27 +55,30 @@ def log(message: str, *, level: Level = "info", stage: StageName | None = None, 
     return NewEvent("log", {"message": message}, level=level, stage=stage, attempt=attempt)
 
 
-def append(session: Session, job_id: UUID, events: Sequence[NewEvent]) -> int:
-    """Number and write `events`; the last number of the job. Takes the job's row lock. Raises NotFound."""
+def append(session: Session, job_id: UUID, events: Sequence[NewEvent], *, request_id: str | None = None) -> int:
+    """Number and write `events`; the last number of the job. Takes the job's row lock. Raises NotFound.
+
+    They belong to the request `request_id`, or to the one that made the job.
+    """
     counted = (
         update(Job)
         .where(Job.id == job_id)
         .values(last_event_seq=Job.last_event_seq + len(events), updated_at=func.now())
-        .returning(Job.last_event_seq, func.now())
+        .returning(Job.last_event_seq, func.now(), func.coalesce(request_id, Job.request_id))
         .execution_options(synchronize_session=False)
     )
     row = session.execute(counted).one_or_none()
     if row is None:
         raise NotFound(f"there is no job {job_id}")
-    last, now = row
+    last, now, request = row
     if events:
         first = last - len(events) + 1
-        session.execute(insert(Event), [_row(job_id, first + i, event, now) for i, event in enumerate(events)])
+        session.execute(insert(Event), [_row(job_id, first + i, event, now, request) for i, event in enumerate(events)])
         session.execute(select(func.pg_notify(CHANNEL, str(job_id))))
     return last
 
 
-def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime) -> dict[str, Any]:
+def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime, request_id: str | None) -> dict[str, Any]:
     return {
         "job_id": job_id,
         "seq": seq,
@@ -84,6 +87,7 @@ def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime) -> dict[str, An
         "attempt": event.attempt,
         "type": event.type,
         "level": event.level,
+        "request_id": request_id,
         "data": event.data,
     }
 

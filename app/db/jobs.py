@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import events
 from app.db.job_json import job_json
+from app.db.origin import UNKNOWN, Origin
 from app.db.session import Database
 from app.db.tables import Event, Job, Stage, job_counts, new_id
 from app.db.transitions import move_job, move_stage
@@ -35,9 +36,9 @@ class NewJob:
 _INSERT = text(
     f"""
     WITH job AS (
-        INSERT INTO jobs (id, spec, model_id, state, verdict, labels, caller,
+        INSERT INTO jobs (id, spec, model_id, state, verdict, labels, caller, request_id, traceparent,
                           idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
-        VALUES (:id, CAST(:spec AS jsonb), :model_id, :state, :verdict, :labels, :caller,
+        VALUES (:id, CAST(:spec AS jsonb), :model_id, :state, :verdict, :labels, :caller, :request_id, :traceparent,
                 :idempotency_key, :idempotency_fingerprint, :deadline_at, 1)
         ON CONFLICT (caller, idempotency_key) DO NOTHING
         RETURNING *
@@ -48,8 +49,8 @@ _INSERT = text(
         FROM job, unnest(:stage_ids, :stage_names) WITH ORDINALITY AS given (id, name, place)
         RETURNING *
     ), event AS (
-        INSERT INTO events (job_id, seq, type, level, data)
-        SELECT id, 1, :event_type, :event_level, :event_data FROM job
+        INSERT INTO events (job_id, seq, type, level, request_id, data)
+        SELECT id, 1, :event_type, :event_level, request_id, :event_data FROM job
     )
     SELECT {job_json(stages="stage", spec=True)}, pg_notify(:channel, job.id::text) FROM job
     """
@@ -57,6 +58,8 @@ _INSERT = text(
     bindparam("id", type_=Job.id.type),
     bindparam("spec", type_=Text()),
     bindparam("labels", type_=Job.labels.type),
+    bindparam("request_id", type_=Text()),
+    bindparam("traceparent", type_=Text()),
     bindparam("idempotency_key", type_=Text()),
     bindparam("idempotency_fingerprint", type_=Text()),
     bindparam("deadline_at", type_=DateTime(timezone=True)),
@@ -83,7 +86,8 @@ _BY_KEY = text(
     f"""
     SELECT job.id, job.idempotency_fingerprint, {job_json(stages=_STAGES_AS_MADE, spec=True)}
     FROM (
-        SELECT id, idempotency_fingerprint, model_id, labels, spec, deadline_at, created_at, created_at AS updated_at,
+        SELECT id, idempotency_fingerprint, model_id, labels, spec, request_id, deadline_at, created_at,
+               created_at AS updated_at,
                'queued' AS state, 'none' AS verdict, 1 AS last_event_seq, NULL::jsonb AS problem,
                NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at,
                NULL::timestamptz AS cancel_requested_at
@@ -101,6 +105,7 @@ def insert(
     idempotency_key: str | None = None,
     idempotency_fingerprint: str | None = None,
     deadline_at: datetime | None = None,
+    origin: Origin = UNKNOWN,
 ) -> NewJob | None:
     """A new job with its stages, the first one's turn marked: send it after commit.
 
@@ -120,6 +125,8 @@ def insert(
             "verdict": Verdict.NONE.value,
             "labels": spec.labels,
             "caller": caller,
+            "request_id": origin.request_id,
+            "traceparent": origin.traceparent,
             "idempotency_key": idempotency_key,
             "idempotency_fingerprint": idempotency_fingerprint,
             "deadline_at": deadline_at,
@@ -179,7 +186,7 @@ def fold_counts(session: Session, *, most: int = 1000) -> None:
         session.execute(_FOLD)
 
 
-def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None) -> Job:
+def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None, origin: Origin = UNKNOWN) -> Job:
     """Ask for the job to end. What no worker holds is cancelled at once; a running stage, when its process is gone.
 
     Asking again changes nothing, nor does asking for a job that is over. Raises NotFound.
@@ -201,7 +208,7 @@ def request_cancel(session: Session, job_id: UUID, *, reason: str | None = None)
     if not held:
         told.append(move_job(job, State.CANCELLED))
     session.flush()
-    events.append(session, job_id, told)
+    events.append(session, job_id, told, request_id=origin.request_id)
     return get(session, job_id)
 
 
@@ -216,7 +223,7 @@ def cancel_if_overdue(session: Session, job_id: UUID) -> None:
         request_cancel(session, job_id, reason="The job's deadline has passed.")
 
 
-def retry(session: Session, job_id: UUID) -> Job:
+def retry(session: Session, job_id: UUID, *, origin: Origin = UNKNOWN) -> Job:
     """Queue a failed or cancelled job again, from its first stage that has not succeeded.
 
     What succeeded is kept, and the stage goes on from its last checkpoint where its scratch is still there. A
@@ -227,6 +234,7 @@ def retry(session: Session, job_id: UUID) -> Job:
     if job.state not in {State.FAILED, State.CANCELLED}:
         raise Conflict(f"job {job_id} is {job.state.value}; only a failed or cancelled job can be retried")
     job.cancel_requested_at = job.deadline_at = None
+    job.traceparent = origin.traceparent
     told = [move_job(job, State.QUEUED)]
     turn = True
     for stage in job.stages:
@@ -235,7 +243,7 @@ def retry(session: Session, job_id: UUID) -> Job:
             told.append(move_stage(stage, State.QUEUED, turn=turn))
             turn = False
     session.flush()
-    events.append(session, job_id, told)
+    events.append(session, job_id, told, request_id=origin.request_id)
     return get(session, job_id)
 
 

@@ -126,6 +126,10 @@ class Job(Base):
     problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
     caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
+    request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request that made the job.")
+    traceparent: Mapped[str | None] = mapped_column(
+        comment="W3C trace context of the request that made or last retried the job: its attempts belong there."
+    )
     idempotency_key: Mapped[str | None]
     idempotency_fingerprint: Mapped[str | None] = mapped_column(comment="sha256 of the body that the key came with.")
     cancel_requested_at: Mapped[datetime | None]
@@ -256,6 +260,7 @@ class Event(Base):
     attempt: Mapped[int | None]
     type: Mapped[str]
     level: Mapped[str] = mapped_column(default="info")
+    request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request behind it; else of the job's.")
     data: Mapped[dict[str, Any]]
 
 

@@ -12,6 +12,8 @@ from app.schemas.base import Body, Timestamp
 EventType = Literal["state", "progress", "log", "metrics", "verdict"]
 Level = Literal["debug", "info", "warning", "error"]
 
+BEHIND = "Of the request behind it: the retry or cancel that it tells of, else the request that made the job."
+
 
 class Event(Body):
     """Something that happened to a job; `seq` counts from 1 without a gap, and is the id of the server-sent event."""
@@ -22,6 +24,7 @@ class Event(Body):
     level: Level
     stage: StageName | None = Field(default=None, description="Null for an event of the job itself.")
     attempt: int | None = None
+    request_id: str | None = Field(default=None, description=BEHIND)
     data: dict[str, Any] = Field(
         description="state: {state, …}; progress: {done, total, unit}; log: {message}; metrics: figures; "
         "verdict: {verdict, gates}."
@@ -44,6 +47,7 @@ class LogLine(Body):
     level: Level
     stage: StageName | None = None
     attempt: int | None = None
+    request_id: str | None = Field(default=None, description=BEHIND)
     message: str
 
 

@@ -41,6 +41,9 @@ class JobSummary(Body):
     verdict: Verdict = Field(description="What the gates say; apart from the state.")
     model: str = Field(description="The model's hub id or path.", validation_alias=AliasChoices("model", "model_id"))
     labels: dict[str, str]
+    request_id: str | None = Field(
+        default=None, description="Of the request that made the job: its `X-Request-Id`. Logs have it in every line."
+    )
     created_at: Timestamp
     updated_at: Timestamp
     started_at: Timestamp | None = None

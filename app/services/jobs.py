@@ -33,12 +33,12 @@ def list_jobs(
 
 def cancel(work: Work, job_id: UUID) -> Job:
     """Ask for the job to end; asking again, or for a job that is over, changes nothing. Raises NotFound."""
-    return jobs.request_cancel(work.session, job_id)
+    return jobs.request_cancel(work.session, job_id, origin=work.origin)
 
 
 def retry(work: Work, job_id: UUID) -> Job:
     """Queue a failed or cancelled job again from where it stopped. Raises NotFound, Conflict."""
-    job = jobs.retry(work.session, job_id)
+    job = jobs.retry(work.session, job_id, origin=work.origin)
     if (waiting := stages.waiting_id(job)) is not None:
         send(work, waiting)
     return job

@@ -72,6 +72,7 @@ def submit(
         idempotency_key=idempotency_key,
         idempotency_fingerprint=digest,
         deadline_at=datetime.now(UTC) + cancel_after if cancel_after else None,
+        origin=work.origin,
     )
     if job is None:  # somebody with the same key was faster, and has committed by now
         assert idempotency_key is not None

@@ -10,6 +10,8 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from app.db.origin import UNKNOWN, Origin
+
 logger = logging.getLogger("app.work")
 
 
@@ -24,6 +26,7 @@ class Work:
 
     session: Session
     send_stage: Callable[[UUID], object]  # wake a worker for a stage
+    origin: Origin = UNKNOWN
     _single: Connection | None = None
     _after: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
 

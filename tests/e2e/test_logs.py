@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.db.origin import Origin
 from app.domain.jobs import State
 from tests.fixtures.service import Service
 from tests.fixtures.stages import LEAK
@@ -92,10 +93,11 @@ def test_the_worker(service: Service) -> None:
 
 def test_a_stage(service: Service) -> None:
     worker = service.worker(max_attempts="1")
-    job = service.settled(service.submit(check="leak"), State.FAILED)
+    job = service.settled(service.submit(check="leak", origin=Origin("ci/1")), State.FAILED)
     printed = next(line for line in lines(worker.log) if "the process printed" in line["message"])
     assert MASKED in printed["message"]
     assert (printed["job_id"], printed["stage"], printed["attempt"]) == (str(job.id), "check", 1)
+    assert printed["request_id"] == "ci/1"
     # the line itself, for whoever reads the job's log
-    assert service.logged(job.id, rf"\[critical *\] .* attempt=1 job_id={job.id} stage=check")
+    assert service.logged(job.id, rf"\[critical *\] .* attempt=1 job_id={job.id} request_id=ci/1 stage=check")
     assert service.logged(job.id, re.escape(MASKED))
