@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.stage_kinds import STAGE_KINDS
 from app.logs import LogFormat
 
 
@@ -117,13 +118,7 @@ class Settings(BaseSettings):
             "torch",
             "transformers",
             "peft",
-            "workers.stages.check",
-            "workers.stages.score",
-            "workers.stages.prune",
-            "workers.stages.recover",
-            "workers.stages.quantise",
-            "workers.stages.benchmark",
-            "workers.stages.report",
+            *(kind.module for kind in STAGE_KINDS.values()),
         ),
         description="Modules that the fork server imports before it forks stages, separated by commas.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,26 +16,17 @@ from app.db import artifacts, claims, datasets, jobs, sharing
 from app.db.artifacts import NewArtifact
 from app.db.claims import Claim, Ended
 from app.db.tables import Dataset
-from app.domain.jobs import StageName, State
+from app.domain.jobs import State
 from app.domain.options import UploadText
 from app.domain.protocol import Runtime, StageSpec, UploadedFile, WorkingDevice
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import STAGE_KINDS
 from app.domain.texts import texts_of
 from app.errors import InvalidInput, NotFound, StageFailed
 from app.settings import Settings
 from app.storage import ArtifactStore, StoredFile
 from workers.dedupe import dedupe_key, sources
 from workers.memory import stage_limit
-
-# stage → the sections of the spec whose texts it reads
-_READS: Mapping[StageName, tuple[str, ...]] = {
-    StageName.CHECK: ("scoring", "pruning", "recovery", "quantise", "benchmark"),
-    StageName.SCORE: ("scoring",),
-    StageName.PRUNE: ("pruning",),
-    StageName.RECOVER: ("recovery",),
-    StageName.QUANTISE: ("quantise",),
-    StageName.BENCHMARK: ("benchmark",),
-}
 
 _ON_HUB = {"hub", "named"}
 
@@ -56,7 +47,7 @@ class Assignment:
     created_at: datetime
     asked: CompressionSpec
     fingerprint: str | None  # the model's, if an earlier stage has looked at it
-    inputs: dict[StageName, Input]
+    inputs: dict[str, Input]
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
     def spec(
@@ -96,13 +87,11 @@ class Assignment:
     @property
     def fetches(self) -> bool:
         """Whether the stage may ask the hub for a model, a text or the data of tasks."""
-        sections = _READS.get(self.claim.name)
-        if sections is None:
-            return False
-        asked = self.asked.model_dump(mode="json", include={"model", *sections})
+        kind = STAGE_KINDS[self.claim.name]
+        asked = self.asked.model_dump(mode="json", include={*kind.texts, *(["model"] if kind.opens_model else [])})
         if any(source["source"] in _ON_HUB for source in sources(asked)):
             return True
-        tasks = self.asked.benchmark.tasks if "benchmark" in sections else None
+        tasks = self.asked.benchmark.tasks if "benchmark" in kind.texts else None
         return tasks is not None and tasks.folder is None  # the data of a user's own definitions is beside them
 
     def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
@@ -125,7 +114,7 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     inputs, fingerprint = {}, None
     for stage in job.stages:
         if stage.position < own.position and stage.state is State.SUCCEEDED and stage.output is not None:
-            prefix = f"{stage.name.value}/"
+            prefix = f"{stage.name}/"
             files = [
                 StoredFile(row.path.removeprefix(prefix), row.key, row.size, row.sha256, row.content_type)
                 for row in artifacts.of_stage(session, job.id, stage.name)
@@ -136,11 +125,11 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.name))
 
 
-def _uploads(session: Session, asked: CompressionSpec, stage: StageName) -> dict[UUID, Dataset]:
+def _uploads(session: Session, asked: CompressionSpec, stage: str) -> dict[UUID, Dataset]:
     """The data sets that this stage reads."""
     named = {
         place: text.id
-        for section in _READS.get(stage, ())
+        for section in STAGE_KINDS[stage].texts
         for place, text in texts_of(getattr(asked, section), UploadText, (section,))
     }
     found = datasets.find(session, set(named.values()))
@@ -171,7 +160,7 @@ def share(session: Session, claim: Claim, key: str) -> Ended | None:
     if shared is None:
         return None
     note = (
-        f"The result was taken over from job {shared.job_id}, whose {claim.name.value} stage had the same model, "
+        f"The result was taken over from job {shared.job_id}, whose {claim.name} stage had the same model, "
         "options, inputs and engine version; nothing was computed again."
     )
     return claims.succeed(

@@ -18,17 +18,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from app.domain.jobs import StageName
 from app.domain.named_texts import NAMED_TEXTS
 from app.domain.protocol import StageSpec, WorkingDevice
+from app.domain.stage_kinds import STAGE_KINDS
 
-# stage → what of the spec has no part in its result
-_IRRELEVANT: Mapping[StageName, frozenset[str]] = {
-    StageName.SCORE: frozenset({"labels", "gates", "benchmark", "quantise", "recovery"}),
-    StageName.PRUNE: frozenset({"labels", "gates", "benchmark", "recovery"}),  # which refuses what cannot be quantised
-    StageName.RECOVER: frozenset({"labels", "gates", "benchmark", "quantise"}),
-    StageName.QUANTISE: frozenset({"labels", "gates", "benchmark"}),
-}
 _LIBRARIES = (
     "secateur",
     "torch",
@@ -51,7 +44,7 @@ def dedupe_key(
     *,
     device: WorkingDevice,
     fingerprint: str | None,
-    inputs: Mapping[StageName, Sequence[tuple[str, str]]],
+    inputs: Mapping[str, Sequence[tuple[str, str]]],
 ) -> str | None:
     """The key, or None where the result must not be shared.
 
@@ -60,25 +53,24 @@ def dedupe_key(
         fingerprint: the model's, as an earlier stage of the job has reported it.
         inputs: of each stage before, the path and sha256 of every file.
     """
-    irrelevant = _IRRELEVANT.get(spec.stage)
-    if irrelevant is None:
+    if spec.kind.decides is None:
         return None
-    asked = spec.spec.model_dump(mode="json", exclude=set(irrelevant))
+    asked = spec.spec.model_dump(mode="json", include={"model", "seed", "dtype"})
     if asked["dtype"] == "auto":
         asked["dtype"] = device.dtype
-    named = [source for name, part in asked.items() if name != "model" for source in sources(part)]
+    own = spec.kind.decides(spec.spec)
     model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
-    texts = [_identity(source, spec.runtime.data_roots) for source in named]
+    texts = [_identity(source, spec.runtime.data_roots) for source in sources(own)]
     if model is None or None in texts:
         return None
     decides = {
         "code": engine_version(),
-        "stage": spec.stage.value,
-        "asked": asked,
+        "stage": spec.stage,
+        "asked": asked | own,
         "model": model,
         "texts": texts,
         "device": device.kind,
-        "inputs": {stage.value: sorted(files) for stage, files in inputs.items() if stage is not StageName.CHECK},
+        "inputs": {stage: sorted(files) for stage, files in inputs.items() if STAGE_KINDS[stage].decides is not None},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -28,27 +28,15 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from app import logs, masking
-from app.domain.jobs import StageName
 from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from workers import memory
 from workers.engine.files import write_atomically
 from workers.probe import main as probe
-from workers.stages.context import RESULT_FILES, StageContext
+from workers.stages.context import StageContext
 from workers.stages.failure import describe_failure
 
 __all__ = ["main", "probe"]  # what a worker has its fork server run
-
-# Imported by name when the stage runs: the report needs no torch, and nothing needs all of them.
-_MODULES: dict[StageName, str] = {
-    StageName.CHECK: "workers.stages.check",
-    StageName.SCORE: "workers.stages.score",
-    StageName.PRUNE: "workers.stages.prune",
-    StageName.RECOVER: "workers.stages.recover",
-    StageName.QUANTISE: "workers.stages.quantise",
-    StageName.BENCHMARK: "workers.stages.benchmark",
-    StageName.REPORT: "workers.stages.report",
-}
 
 PROGRESS_SECONDS = 0.2  # progress closer together than this is dropped, except the last
 MAX_MESSAGE = 20_000  # characters of a log event
@@ -147,9 +135,9 @@ def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
     context = StageContext(stage, pipe.emit)
     shutil.rmtree(context.out, ignore_errors=True)  # half-written output of a killed attempt
     context.out.mkdir(parents=True)
-    module = importlib.import_module(_MODULES[stage.stage])
+    module = importlib.import_module(stage.kind.module)  # nothing needs all of them
     result: BaseModel = module.run(context)
-    write_atomically(context.out / RESULT_FILES[stage.stage], result.model_dump_json(indent=2).encode())
+    write_atomically(context.out / stage.kind.file, result.model_dump_json(indent=2).encode())
     return result
 
 

@@ -26,7 +26,7 @@ from structlog.contextvars import bind_contextvars
 from app.db import claims
 from app.db.claims import Claim, Ended, Standing
 from app.db.session import SessionFactory
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
 from app.domain.protocol import StageSpec, WorkingDevice
 from app.errors import PROBLEM_BASE, DeviceFailed, ServiceError, StageFailed
 from app.masking import redact
@@ -101,7 +101,7 @@ class Supervisor:
             logger.debug("no stage waits for a worker")
             return
         bind_contextvars(
-            stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.name.value, attempt=claim.attempt
+            stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.name, attempt=claim.attempt
         )
         if claim.origin.request_id is not None:
             bind_contextvars(request_id=claim.origin.request_id)
@@ -176,7 +176,7 @@ class _Attempt:
                     return self._fail(problem)
                 case Failed(problem=problem):
                     return self._device_failed(problem)
-                case Crashed(error=error) if self._device.setting == "cpu":
+                case Crashed(error=error) if self._device.setting == "cpu" or not spec.kind.device:
                     return self._crash(error)
                 case Crashed(error=error):
                     return self._device_failed(error.to_problem())
@@ -198,7 +198,7 @@ class _Attempt:
 
     def _publish(self, assignment: Assignment, spec: StageSpec, result: dict[str, Any], key: str | None) -> Ended:
         """Put the files into the store, then commit everything at once."""
-        if spec.stage is StageName.REPORT and result.get("verdict") not in set(Verdict):
+        if spec.kind.concludes and result.get("verdict") not in set(Verdict):
             raise StageFailed("The report has no verdict.")
         store, output = self._supervisor.store, output_of(self._claim.stage_id, self._claim.token)
         self._scratch.out.mkdir(parents=True, exist_ok=True)

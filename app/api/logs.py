@@ -83,7 +83,7 @@ def _text(factory: SessionFactory, job_id: UUID, batch: service.EventBatch) -> I
     while True:
         for row in batch.events:
             line = _line(row)
-            place = f"{line.stage.value}#{line.attempt}" if line.stage else "job"
+            place = f"{line.stage}#{line.attempt}" if line.stage else "job"
             stamp = line.created_at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
             yield f"{stamp} {line.level.upper():7} {place:12} {line.message}\n"
         if not batch.has_more:

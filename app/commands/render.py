@@ -9,12 +9,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from app.domain.stage_kinds import doing
+
 if TYPE_CHECKING:
     from app.domain.results import Interval, Measurement, Report
     from app.schemas.artifacts import Artifact
     from app.schemas.catalog import Catalog
     from app.schemas.datasets import Dataset
-    from app.schemas.jobs import JobSummary
+    from app.schemas.jobs import JobSummary, Stage
 
 _STYLES = {
     "succeeded": "green",
@@ -136,11 +138,15 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
     for name in ("Job", "Created", "State", "Verdict", "Stage", "Model"):
         table.add_column(name, no_wrap=name != "Model", overflow="fold")
     for job in jobs:
-        current = next((stage.name.value for stage in job.stages if stage.state in ("running", "failed")), "")
+        current = next((_standing(stage) for stage in job.stages if stage.state in ("running", "failed")), "")
         created = f"{job.created_at.astimezone():%Y-%m-%d %H:%M}"
         verdict = styled(job.verdict.value) if job.verdict != "none" else ""
         table.add_row(str(job.id), created, styled(job.state.value), verdict, current, escape(job.model))
     return table
+
+
+def _standing(stage: Stage) -> str:
+    return doing(stage.name) if stage.state == "running" else stage.name
 
 
 def artifact_table(artifacts: Iterable[Artifact]) -> Table:

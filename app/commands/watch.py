@@ -55,14 +55,14 @@ class JobView:
     """The state of a job as its events tell it, drawn as a table of bars."""
 
     def __init__(self, job: Job, *, plain: bool) -> None:
-        self.stages = {stage.name.value: StageView() for stage in job.stages}
+        self.stages = {stage.name: StageView() for stage in job.stages}
         self.plain = plain
 
     def take(self, event: Event) -> None:
         """Bring the view up to this event."""
         if event.level == "debug":
             return
-        stage = self.stages.get(event.stage.value) if event.stage else None
+        stage = self.stages.get(event.stage) if event.stage else None
         if stage is None:
             if event.type == "log" and self.plain:
                 err.print(escape(str(event.data.get("message", ""))), highlight=False)
@@ -77,7 +77,7 @@ class JobView:
         elif event.type == "metrics":
             stage.note = figures(event.data)
         if self.plain:
-            self._print(str(event.stage.value if event.stage else ""), stage, event)
+            self._print(str(event.stage if event.stage else ""), stage, event)
 
     def _state(self, stage: StageView, event: Event) -> None:
         stage.state = str(event.data.get("state", stage.state))

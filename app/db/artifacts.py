@@ -10,7 +10,6 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Artifact
-from app.domain.jobs import StageName
 from app.errors import NotFound
 
 
@@ -30,7 +29,7 @@ def list_for(session: Session, job_id: UUID) -> list[Artifact]:
     return list(session.scalars(select(Artifact).where(Artifact.job_id == job_id).order_by(Artifact.path)))
 
 
-def of_stage(session: Session, job_id: UUID, stage: StageName) -> list[Artifact]:
+def of_stage(session: Session, job_id: UUID, stage: str) -> list[Artifact]:
     """Those of one stage, by path."""
     query = select(Artifact).where(Artifact.job_id == job_id, Artifact.stage == stage)
     return list(session.scalars(query.order_by(Artifact.path)))
@@ -44,14 +43,14 @@ def get(session: Session, job_id: UUID, path: str) -> Artifact:
     return found
 
 
-def replace(session: Session, job_id: UUID, stage: StageName, files: Sequence[NewArtifact]) -> None:
+def replace(session: Session, job_id: UUID, stage: str, files: Sequence[NewArtifact]) -> None:
     """Make `files` the artifacts of this stage."""
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.stage == stage))
     rows = [
         {
             "job_id": job_id,
             "stage": stage,
-            "path": f"{stage.value}/{file.path}",
+            "path": f"{stage}/{file.path}",
             "key": file.key,
             "size": file.size,
             "sha256": file.sha256,

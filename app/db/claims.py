@@ -27,7 +27,8 @@ from app.db.origin import UNKNOWN, Origin
 from app.db.stages import next_waiting, waiting_id
 from app.db.tables import Job, Stage
 from app.db.transitions import move_job, move_stage
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
+from app.domain.stage_kinds import STAGE_KINDS
 from app.errors import NotFound
 
 HELD = (State.RUNNING, State.CANCELLING)
@@ -39,7 +40,7 @@ class Claim:
 
     stage_id: UUID
     job_id: UUID
-    name: StageName
+    name: str
     attempt: int
     token: int
     origin: Origin = UNKNOWN  # of the job
@@ -289,7 +290,7 @@ def _succeed(
     artifacts.replace(session, job.id, stage.name, files)
     told = [events.log(note, stage=stage.name, attempt=stage.attempt)] if note else []
     told.append(move_stage(stage, State.SUCCEEDED))
-    if stage.name is StageName.REPORT:
+    if STAGE_KINDS[stage.name].concludes:
         job.verdict = Verdict(result["verdict"])
         reports.put(session, job.id, result, job.verdict)
         told.append(events.NewEvent("verdict", {"verdict": job.verdict.value, "gates": result.get("gates", [])}))
@@ -304,7 +305,7 @@ def _succeed(
 
 
 def _fail(session: Session, job: Job, stage: Stage, problem: dict[str, Any]) -> Ended:
-    problem = {**problem, "stage": stage.name.value}
+    problem = {**problem, "stage": stage.name}
     told = [move_stage(stage, State.FAILED, problem=problem)]
     told += [move_stage(later, State.CANCELLED) for later in job.stages if later.state is State.QUEUED]
     told.append(move_job(job, State.FAILED, problem=problem))

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.db.arrays import among
 from app.db.tables import Event, Job
-from app.domain.jobs import StageName, State
+from app.domain.jobs import State
 from app.errors import NotFound
 
 CHANNEL = "secateur_events"
@@ -34,7 +34,7 @@ class NewEvent:
     type: EventType
     data: dict[str, Any] = field(default_factory=dict)
     level: Level = "info"
-    stage: StageName | None = None  # None: of the job as a whole
+    stage: str | None = None  # None: of the job as a whole
     attempt: int | None = None
     created_at: datetime | None = None  # None: the time of the transaction
 
@@ -44,13 +44,13 @@ def job_state(state: State, **more: Any) -> NewEvent:
     return NewEvent("state", {"state": state.value, **more}, level="error" if state is State.FAILED else "info")
 
 
-def stage_state(stage: StageName, attempt: int, state: State, **more: Any) -> NewEvent:
+def stage_state(stage: str, attempt: int, state: State, **more: Any) -> NewEvent:
     """The stage has come into this state."""
-    data = {"state": state.value, "stage": stage.value, **more}
+    data = {"state": state.value, "stage": stage, **more}
     return NewEvent("state", data, level="error" if state is State.FAILED else "info", stage=stage, attempt=attempt)
 
 
-def log(message: str, *, level: Level = "info", stage: StageName | None = None, attempt: int | None = None) -> NewEvent:
+def log(message: str, *, level: Level = "info", stage: str | None = None, attempt: int | None = None) -> NewEvent:
     """A line for people."""
     return NewEvent("log", {"message": message}, level=level, stage=stage, attempt=attempt)
 

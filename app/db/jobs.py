@@ -17,8 +17,9 @@ from app.db.origin import UNKNOWN, Origin
 from app.db.session import Database
 from app.db.tables import Event, Job, Stage, job_counts, new_id
 from app.db.transitions import move_job, move_stage
-from app.domain.jobs import State, Verdict, stages_of
+from app.domain.jobs import State, Verdict
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import kinds_of
 from app.errors import Conflict, NotFound
 
 
@@ -112,7 +113,7 @@ def insert(
     None if this caller has used the idempotency key before; the job is `by_idempotency_key` then. Where another
     transaction is just using it, this one waits for the other to end.
     """
-    names = stages_of(spec)
+    names = kinds_of(spec)
     job_id, stage_ids = new_id(), tuple(new_id() for _ in names)
     told = events.job_state(State.QUEUED)
     row = database.execute(
@@ -131,7 +132,7 @@ def insert(
             "idempotency_fingerprint": idempotency_fingerprint,
             "deadline_at": deadline_at,
             "stage_ids": stage_ids,
-            "stage_names": [name.value for name in names],
+            "stage_names": list(names),
             "event_type": told.type,
             "event_level": told.level,
             "event_data": told.data,

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import artifacts
 from app.db.artifacts import NewArtifact
 from app.db.tables import Stage
-from app.domain.jobs import StageName, State
+from app.domain.jobs import State
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SharedResult:
     files: list[NewArtifact]
 
 
-def find(session: Session, name: StageName, dedupe_key: str) -> SharedResult | None:
+def find(session: Session, name: str, dedupe_key: str) -> SharedResult | None:
     """The newest result under this key. Its job cannot be deleted until the transaction ends."""
     query = (
         select(Stage)
@@ -37,7 +37,7 @@ def find(session: Session, name: StageName, dedupe_key: str) -> SharedResult | N
     stage = session.scalars(query).one_or_none()
     if stage is None or stage.result is None or stage.output is None:
         return None
-    prefix = f"{name.value}/"
+    prefix = f"{name}/"
     files = [
         NewArtifact(row.path.removeprefix(prefix), row.key, row.size, row.sha256, row.content_type)
         for row in artifacts.of_stage(session, stage.job_id, name)

@@ -40,7 +40,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
 from app.domain.datasets import DatasetFormat, DatasetKind
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -196,7 +196,7 @@ class Stage(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    name: Mapped[StageName] = mapped_column(_enum(StageName, "name"))
+    name: Mapped[str] = mapped_column(comment="The kind.")
     position: Mapped[int] = mapped_column(Integer, comment="Order within the job, from 0.")
     state: Mapped[State] = mapped_column(
         _enum(State, "state"),
@@ -229,9 +229,7 @@ class Stage(Base):
     relayed: Mapped[int] = mapped_column(
         default=0, comment="Events of this attempt that are committed: a batch whose commit was cut is not doubled."
     )
-    result: Mapped[dict[str, Any] | None] = mapped_column(
-        comment="Checked, Scores, Pruned, Recovered, Quantised, Benchmarks or Report."
-    )
+    result: Mapped[dict[str, Any] | None] = mapped_column(comment="As its kind says.")
     output: Mapped[str | None] = mapped_column(
         comment="Folder of the published files in the store; another stage's where the result was shared."
     )
@@ -256,7 +254,7 @@ class Event(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="1, 2, 3 … within the job, without gaps.")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    stage: Mapped[StageName | None] = mapped_column(_enum(StageName, "stage"), comment="NULL: of the job as a whole.")
+    stage: Mapped[str | None] = mapped_column(comment="NULL: of the job as a whole.")
     attempt: Mapped[int | None]
     type: Mapped[str]
     level: Mapped[str] = mapped_column(default="info")
@@ -272,7 +270,7 @@ class Artifact(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    stage: Mapped[StageName] = mapped_column(_enum(StageName, "stage"))
+    stage: Mapped[str]
     path: Mapped[str] = mapped_column(comment="As users see it: recover/checkpoint/model.safetensors.")
     key: Mapped[str] = mapped_column(comment="As the store knows it.")
     size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")

@@ -35,7 +35,7 @@ def move_stage(
     Into `running` leads only a claim (`app.db.claims.claim`), which is one conditional UPDATE.
     """
     if state is State.RUNNING or not may_follow(stage.state, state):
-        raise Conflict(f"stage {stage.name.value} is {stage.state.value} and cannot become {state.value}")
+        raise Conflict(f"stage {stage.name} is {stage.state.value} and cannot become {state.value}")
     stage.state = state
     stage.problem = problem
     stage.finished_at = func.now() if state.terminal else None

@@ -1,12 +1,9 @@
-"""States of jobs and stages, the transitions allowed between them, and which stages a job has."""
+"""States of jobs and stages, and the transitions allowed between them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-
-from app.domain.options import DepthPruning
-from app.domain.spec import CompressionSpec
 
 
 class State(StrEnum):
@@ -45,38 +42,9 @@ def may_follow(before: State, after: State) -> bool:
     return after in TRANSITIONS[before]
 
 
-class StageName(StrEnum):
-    """The steps of a job, in their order."""
-
-    CHECK = "check"
-    SCORE = "score"
-    PRUNE = "prune"
-    RECOVER = "recover"
-    QUANTISE = "quantise"
-    BENCHMARK = "benchmark"
-    REPORT = "report"
-
-
 class Verdict(StrEnum):
     """What the gates say; apart from the state, since a job that fails its gates has succeeded in its work."""
 
     PASSED = "passed"
     FAILED = "failed"
     NONE = "none"  # no gate was set, or there is no report yet
-
-
-def stages_of(spec: CompressionSpec) -> tuple[StageName, ...]:
-    """The stages that this job needs, in order.
-
-    Every job is checked first: what cannot work is told in seconds, and not after hours. Nothing is scored where the
-    blocks are named, or where pruning is not of whole blocks (other methods judge heads, neurons or halves of blocks,
-    and do so while they prune), and nothing is recovered or quantised where that was not asked.
-    """
-    skipped = set()
-    if not isinstance(spec.pruning, DepthPruning) or spec.pruning.drop is not None:
-        skipped.add(StageName.SCORE)
-    if spec.recovery.kind == "none":
-        skipped.add(StageName.RECOVER)
-    if not spec.quantise:
-        skipped.add(StageName.QUANTISE)
-    return tuple(name for name in StageName if name not in skipped)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.domain.benchmark_options import LatencyBenchmark, PerplexityBenchmark, SamplesBenchmark
-from app.domain.jobs import StageName, stages_of
 from app.domain.options import Calibration
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import SCORE
 from app.domain.texts import texts_of
 from app.errors import FieldError
 
@@ -49,7 +49,7 @@ def too_long(spec: CompressionSpec, positions: int | None) -> list[FieldError]:
 
 
 def _too_long(spec: CompressionSpec, positions: int) -> Iterator[FieldError]:
-    unused: tuple[str, ...] = () if StageName.SCORE in stages_of(spec) else ("/scoring",)
+    unused: tuple[str, ...] = () if SCORE.asked(spec) else ("/scoring",)
     if getattr(spec.pruning, "drop", None) is not None:  # then nothing is judged
         unused += ("/pruning",)
     for pointer, calibration in texts_of(spec, Calibration):

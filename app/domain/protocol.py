@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.datasets import DatasetFormat, DatasetKind
-from app.domain.jobs import StageName
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import STAGE_KINDS, StageKind
+
+
+def _known(name: str) -> str:
+    if name not in STAGE_KINDS:
+        raise ValueError(f"there is no stage {name!r}: expected one of {', '.join(STAGE_KINDS)}")
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_known)]
 
 
 class Message(BaseModel):
@@ -63,12 +72,16 @@ class StageSpec(Message):
     """One stage to run."""
 
     job_id: UUID
-    stage: StageName
+    stage: KindName
     created_at: datetime  # of the job, for the report
     spec: CompressionSpec
     work: Path
-    inputs: dict[StageName, Path] = Field(default_factory=dict)
+    inputs: dict[KindName, Path] = Field(default_factory=dict)
     runtime: Runtime
+
+    @property
+    def kind(self) -> StageKind[Any]:
+        return STAGE_KINDS[self.stage]
 
 
 class ProgressEvent(Message):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from app.domain.jobs import StageName
 from app.schemas.base import Body, Timestamp
 
 
@@ -12,7 +11,7 @@ class Artifact(Body):
     """One file; `path` stands after `/jobs/{job_id}/artifacts/`."""
 
     path: str = Field(description="Stage and path within it, such as recover/checkpoint/model.safetensors.")
-    stage: StageName
+    stage: str
     size: int = Field(description="Bytes.")
     sha256: str = Field(description="Of the whole file, in hexadecimal; its ETag too.")
     content_type: str

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.domain.jobs import StageName
 from app.schemas.base import Body, Timestamp
 
 EventType = Literal["state", "progress", "log", "metrics", "verdict"]
@@ -22,7 +21,7 @@ class Event(Body):
     created_at: Timestamp
     type: EventType
     level: Level
-    stage: StageName | None = Field(default=None, description="Null for an event of the job itself.")
+    stage: str | None = Field(default=None, description="Null for an event of the job itself.")
     attempt: int | None = None
     request_id: str | None = Field(default=None, description=BEHIND)
     data: dict[str, Any] = Field(
@@ -45,7 +44,7 @@ class LogLine(Body):
     seq: int
     created_at: Timestamp
     level: Level
-    stage: StageName | None = None
+    stage: str | None = None
     attempt: int | None = None
     request_id: str | None = Field(default=None, description=BEHIND)
     message: str

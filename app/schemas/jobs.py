@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import AliasChoices, Field, TypeAdapter
 
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
 from app.schemas.base import Body, Timestamp
 from app.schemas.problem import Problem
 
@@ -24,7 +24,7 @@ class StageProgress(Body):
 class Stage(Body):
     """One step of a job."""
 
-    name: StageName
+    name: str
     state: State
     attempt: int = Field(description="How often it was started; 0 before the first time.")
     progress: StageProgress | None = None

@@ -8,15 +8,16 @@ from sqlalchemy.orm import Session
 
 from app.db import jobs, reports
 from app.db.tables import Job
-from app.domain.jobs import StageName, State
+from app.domain.jobs import State
 from app.domain.results import Report, Scores
+from app.domain.stage_kinds import SCORE
 from app.errors import NotFound
 
 
 def scores(session: Session, job_id: UUID) -> Scores:
     """The scores of a job whose score stage has succeeded. Raises NotFound."""
     job = jobs.get(session, job_id)
-    stage = next((stage for stage in job.stages if stage.name is StageName.SCORE), None)
+    stage = next((stage for stage in job.stages if stage.name == SCORE.name), None)
     if stage is None:
         raise NotFound(f"job {job_id} names its blocks itself, so nothing was scored")
     if stage.state is not State.SUCCEEDED or stage.result is None:

@@ -22,8 +22,9 @@ from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.tables import Job
 from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
 from app.domain.results import Report, Scores
+from app.domain.stage_kinds import SCORE, STAGE_KINDS, doing
 from app.errors import NotFound, Unauthorized
 from app.schemas.jobs import with_specs
 from app.services import cursor as cursors
@@ -51,6 +52,8 @@ templates.globals.update(
     duration=views.duration,
     progress=views.progress,
     what=views.what,
+    doing=doing,
+    kinds=STAGE_KINDS,
     states=[state.value for state in State],
     verdicts=[verdict.value for verdict in Verdict],
 )
@@ -218,7 +221,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
 
 
 def _scores(job: Job) -> Scores | None:
-    stage = next((stage for stage in job.stages if stage.name is StageName.SCORE), None)
+    stage = next((stage for stage in job.stages if stage.name == SCORE.name), None)
     if stage is None or stage.state is not State.SUCCEEDED or stage.result is None:
         return None
     return Scores.model_validate(stage.result)

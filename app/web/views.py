@@ -9,6 +9,7 @@ from typing import Any
 from app.db.tables import Job
 from app.domain.jobs import State
 from app.domain.results import Measurement, Report, Scores
+from app.domain.stage_kinds import STAGE_KINDS
 from app.schemas.jobs import JobSummary
 
 LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
@@ -178,7 +179,7 @@ def what(spec: dict[str, Any]) -> str:
 
 def load_snippet(job: Job, paths: list[str]) -> str | None:
     """How to fetch the result and load it; None before there is a checkpoint."""
-    for stage in ("recover", "prune"):
+    for stage in [kind.name for kind in reversed([*STAGE_KINDS.values()]) if kind.checkpoint]:
         if any(path.startswith(f"{stage}/checkpoint/") for path in paths):
             if f"{stage}/checkpoint/{LOADER}" in paths:
                 return (

@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 import redis
 
-from app.domain.jobs import StageName
+from app.domain.stage_kinds import STAGE_KINDS
 from tests.fixtures.service import Service
 
-STAGES = [stage.value for stage in StageName if stage is not StageName.QUANTISE]  # those of a job without it
+STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
 
 
 @pytest.mark.parametrize("orderly", [False, True], ids=["killed", "restarted"])

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from app.db.claims import Claim
-from app.domain.jobs import StageName
 from app.domain.protocol import WorkingDevice
 from app.domain.spec import CompressionSpec
 from app.settings import Settings
@@ -38,7 +37,7 @@ TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
 )
 def test_a_stage_has_the_hubs_token_if_it_may_fetch(stage: str, more: dict[str, Any], expected: bool) -> None:
     asked = CompressionSpec.model_validate({"model": LOCAL, "pruning": {"kind": "depth", "blocks": 1}, **more})
-    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=StageName(stage), attempt=1, token=1)
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=stage, attempt=1, token=1)
     assert Assignment(claim, datetime.now(UTC), asked, None, {}, {}).fetches is expected
 
 
@@ -51,7 +50,7 @@ def test_a_stage_is_told_how_many_processes_may_train(
     asked = CompressionSpec.model_validate(
         {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
     )
-    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=StageName.RECOVER, attempt=1, token=1)
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name="recover", attempt=1, token=1)
     assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
     spec = assignment.spec(
         Settings(data_dir=tmp_path),

@@ -324,9 +324,8 @@ def test_the_real_imports() -> None:
         "import torch\n"
         "assert not torch.cuda.is_initialized()\n"
         "threads, before = psutil.Process().num_threads(), set(sys.modules)\n"
-        "from app.domain.jobs import StageName\n"
-        "from workers.stage import _MODULES\n"
-        "for name in StageName: importlib.import_module(_MODULES[name])\n"
+        "from app.domain.stage_kinds import STAGE_KINDS\n"
+        "for kind in STAGE_KINDS.values(): importlib.import_module(kind.module)\n"
         "print(threads, len(set(sys.modules) - before))\n"
     )
     command = [sys.executable, "-c", program, *Settings().stage_preload]

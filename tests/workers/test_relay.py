@@ -11,10 +11,9 @@ from uuid import uuid4
 import pytest
 
 from app.db.claims import Claim
-from app.domain.jobs import StageName
 from workers.relay import MAX_PENDING, Relay
 
-CLAIM = Claim(uuid4(), uuid4(), StageName.RECOVER, attempt=2, token=3)
+CLAIM = Claim(uuid4(), uuid4(), "recover", attempt=2, token=3)
 
 
 class Pipe:

@@ -11,6 +11,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.domain.jobs import StageName
 from app.domain.protocol import stage_event
 from app.domain.results import Benchmarks, Pruned, Recovered, Scores
+from app.domain.stage_kinds import PRUNE, STAGE_KINDS
 from tests.fixtures.stage_runner import SPEC, TEXT, Runner
 from workers import stage as stage_program
 from workers.forkserver import ForkServer
@@ -317,7 +318,7 @@ def test_what_nobody_foresaw_is_a_problem_without_a_traceback_and_a_log_with_one
         raise error
 
     monkeypatch.setitem(sys.modules, "stage_that_breaks", types.SimpleNamespace(run=run))
-    monkeypatch.setitem(stage_program._MODULES, StageName.PRUNE, "stage_that_breaks")
+    monkeypatch.setitem(STAGE_KINDS, "prune", replace(PRUNE, module="stage_that_breaks"))
     monkeypatch.setattr(stage_program, "_quiet_libraries", lambda pipe: contextlib.nullcontext())
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     runner = Runner(ForkServer("workers.stage:main", []), tmp_path, tmp_path, tmp_path)

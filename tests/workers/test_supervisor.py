@@ -19,7 +19,8 @@ from sqlalchemy import Engine, create_engine, select
 from app.db import artifacts, claims, jobs, stages
 from app.db.session import SessionFactory, make_session_factory, unit_of_work
 from app.db.tables import Stage
-from app.domain.jobs import StageName, State
+from app.domain.jobs import State
+from app.domain.stage_kinds import STAGE_KINDS
 from app.settings import Settings
 from app.storage import ArtifactStore, LocalStore, RemoteStore, memory_store
 from tests.fixtures.service import Service
@@ -28,7 +29,7 @@ from workers.forkserver import ForkServer
 from workers.janitor import Janitor
 from workers.supervisor import Supervisor
 
-STAGES = [stage.value for stage in StageName if stage is not StageName.QUANTISE]  # those of a job without it
+STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
 ENTRY = "tests.fixtures.stages:main"
 
 

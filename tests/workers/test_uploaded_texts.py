@@ -171,7 +171,7 @@ def test_from_the_upload_to_the_report(
         done = client.job(job.id)
         assert done.state is State.SUCCEEDED, done.problem
         report = client.report(job.id)
-    results = {stage.name.value: stage.result or {} for stage in service.job(job.id).stages}
+    results = {stage.name: stage.result or {} for stage in service.job(job.id).stages}
     scored = Scores.model_validate(results["score"]).calibration
     trained = Recovered.model_validate(results["recover"]).text
     measured = Benchmarks.model_validate(results["benchmark"]).variants[0].perplexity[0].text

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import time
 
-from app.domain.jobs import StageName
 from app.domain.positions import positions_of
 from app.domain.results import (
     Benchmarks,
-    Pruned,
-    Quantised,
-    Recovered,
 )
+from app.domain.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
@@ -45,15 +42,13 @@ def run(context: StageContext) -> Benchmarks:
     if spec.benchmark.latency is not None and spec.benchmark.latency.compile:
         refuse_uncompilable(str(machine.device))
     original = open_original(context)
-    pruned = context.read(StageName.PRUNE, Pruned)
+    pruned = context.read(PRUNE)
     variants = [
         open_variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
-        open_variant(
-            "pruned", context.input(StageName.PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)
-        ),
+        open_variant("pruned", context.input(PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)),
     ]
-    if context.has(StageName.RECOVER):
-        path = context.input(StageName.RECOVER) / "checkpoint"
+    if context.has(RECOVER):
+        path = context.input(RECOVER) / "checkpoint"
         variants.append(open_variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
     variants += quantised_variants(context, variants[-1])
     config = Checkpoint.open(original.path).config
@@ -89,13 +84,11 @@ def run(context: StageContext) -> Benchmarks:
         free_memory()
     variants[0].reused = known.reused
     notes += known.notes()
-    if context.has(StageName.RECOVER):
-        trained = context.read(StageName.RECOVER, Recovered).text
+    if context.has(RECOVER):
+        trained = context.read(RECOVER).text
         notes += notes_on_texts(spec, trained)
-    if context.has(StageName.QUANTISE):
-        notes += notes_on_quantised(
-            context.read(StageName.QUANTISE, Quantised), timed=spec.benchmark.latency is not None
-        )
+    if context.has(QUANTISE):
+        notes += notes_on_quantised(context.read(QUANTISE), timed=spec.benchmark.latency is not None)
     return Benchmarks(
         variants=[variant.measurement(variants[0]) for variant in variants],
         environment=environment(machine),

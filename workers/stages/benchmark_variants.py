@@ -7,17 +7,16 @@ from pathlib import Path
 
 from torch import Tensor
 
-from app.domain.jobs import StageName
 from app.domain.results import (
     Fidelity,
     LatencyCell,
     Measurement,
     Memory,
     Perplexity,
-    Quantised,
     ReusedFigure,
     Sample,
 )
+from app.domain.stage_kinds import QUANTISE
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -73,11 +72,11 @@ def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
     A GGUF file is measured by its values: unpacked into a checkpoint, as transformers does it. How fast llama.cpp is
     with it cannot be told that way, so neither speed nor memory is.
     """
-    if not context.has(StageName.QUANTISE):
+    if not context.has(QUANTISE):
         return []
-    folder = context.input(StageName.QUANTISE)
+    folder = context.input(QUANTISE)
     found = []
-    for made in context.read(StageName.QUANTISE, Quantised).variants:
+    for made in context.read(QUANTISE).variants:
         path = folder / made.path
         unpacked = path.is_file()
         if unpacked:

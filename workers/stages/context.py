@@ -12,24 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from app.domain.jobs import StageName
 from app.domain.protocol import LogEvent, MetricsEvent, ProgressEvent, StageEvent, StageSpec
+from app.domain.results import ModelInfo, Result
+from app.domain.stage_kinds import PRUNE, STAGE_KINDS, StageKind
 from app.errors import StageFailed
 
-R = TypeVar("R", bound=BaseModel)
-
-# The JSON file in which each stage leaves its result, beside whatever else it writes.
-RESULT_FILES: dict[StageName, str] = {
-    StageName.CHECK: "checked.json",
-    StageName.SCORE: "scores.json",
-    StageName.PRUNE: "pruned.json",
-    StageName.RECOVER: "recovered.json",
-    StageName.QUANTISE: "quantised.json",
-    StageName.BENCHMARK: "benchmarks.json",
-    StageName.REPORT: "report.json",
-}
+R = TypeVar("R", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -61,29 +51,44 @@ class StageContext:
     def metrics(self, **figures: Any) -> None:
         self.emit(MetricsEvent(data=figures))
 
-    def has(self, stage: StageName) -> bool:
+    def has(self, kind: StageKind[Any]) -> bool:
         """Whether the job ran this earlier stage."""
-        return stage in self.stage.inputs
+        return kind.name in self.stage.inputs
 
-    def input(self, stage: StageName) -> Path:
+    def input(self, kind: StageKind[Any]) -> Path:
         """The folder that an earlier stage left.
 
         Raises:
             StageFailed: the job has no such stage, or its folder is gone.
         """
-        path = self.stage.inputs.get(stage)
+        path = self.stage.inputs.get(kind.name)
         if path is None or not path.is_dir():
-            raise StageFailed(f"The {self.stage.stage} stage needs the files of the {stage} stage, which are missing.")
+            raise StageFailed(
+                f"The {self.stage.stage} stage needs the files of the {kind.name} stage, which are missing."
+            )
         return path
 
-    def read(self, stage: StageName, kind: type[R]) -> R:
+    def read(self, kind: StageKind[R]) -> R:
         """The result of an earlier stage.
 
         Raises:
             StageFailed: there is none, or it is not what that stage writes.
         """
-        file = self.input(stage) / RESULT_FILES[stage]
+        file = self.input(kind) / kind.file
         try:
-            return kind.model_validate_json(file.read_bytes())
+            return kind.result.model_validate_json(file.read_bytes())
         except (OSError, ValidationError) as error:
-            raise StageFailed(f"{file.name} of the {stage} stage cannot be read: {error}") from error
+            raise StageFailed(f"{file.name} of the {kind.name} stage cannot be read: {error}") from error
+
+    def known_model(self) -> ModelInfo | None:
+        """The original model as an earlier stage of the job found it."""
+        for kind in STAGE_KINDS.values():
+            if self.has(kind) and "model" in kind.result.model_fields:
+                model: ModelInfo = self.read(kind).model
+                return model
+        return None
+
+    def final_checkpoint(self) -> Path:
+        """The model as the stages before have left it. Raises StageFailed if there is none."""
+        left = [kind for kind in STAGE_KINDS.values() if kind.checkpoint and self.has(kind)]
+        return self.input(left[-1] if left else PRUNE) / "checkpoint"

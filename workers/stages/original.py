@@ -7,9 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from app.domain.jobs import StageName
 from app.domain.options import Calibration
-from app.domain.results import Checked, ModelInfo, Pruned, Scores, SourceFile, TextInfo
+from app.domain.results import ModelInfo, SourceFile, TextInfo
 from app.domain.spec import HubModel, LocalModel
 from app.errors import StageFailed
 from workers.engine.architectures.config import as_config
@@ -51,7 +50,7 @@ def open_original(context: StageContext) -> Original:
         StageFailed: the local files have changed since the job began.
     """
     runtime, model = context.stage.runtime, context.stage.spec.model
-    first = _known(context)
+    first = context.known_model()
     if isinstance(model, HubModel) and first is not None:
         model = model.model_copy(update={"revision": first.revision})
     found = resolve(model, cache=runtime.cache, roots=runtime.model_roots, progress=context.progress)
@@ -76,17 +75,6 @@ def open_original(context: StageContext) -> Original:
         file=_came_in(context),
     )
     return Original(found.path, info)
-
-
-def _known(context: StageContext) -> ModelInfo | None:
-    """The model as an earlier stage of this job found it."""
-    if context.has(StageName.CHECK):
-        return context.read(StageName.CHECK, Checked).model
-    if context.has(StageName.PRUNE):
-        return context.read(StageName.PRUNE, Pruned).model
-    if context.has(StageName.SCORE):
-        return context.read(StageName.SCORE, Scores).model
-    return None
 
 
 def _came_in(context: StageContext) -> SourceFile | None:

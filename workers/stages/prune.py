@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from app.domain.depth import not_gguf
-from app.domain.jobs import StageName
 from app.domain.quantised import check_quantised
-from app.domain.results import Pruned, PrunedFile, Scores
+from app.domain.results import Pruned, PrunedFile
+from app.domain.stage_kinds import SCORE
 from app.errors import FieldError, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
@@ -32,7 +32,7 @@ def prune_blocks(context: StageContext, original: Original) -> Pruned:
     """
     began = time.monotonic()
     named = context.stage.spec.pruning.drop
-    drop = list(named) if named is not None else context.read(StageName.SCORE, Scores).drop
+    drop = list(named) if named is not None else context.read(SCORE).drop
     file = source_gguf(context)
     if context.stage.spec.pruning.gguf and file is None:
         raise not_gguf()
@@ -92,6 +92,6 @@ def run(context: StageContext) -> Pruned:
     check_quantised(context.stage.spec, Checkpoint.open(original.path).config)
     pruned = PRUNERS[context.stage.spec.pruning.kind](context, original)
     refuse_unquantisable(context, context.out / "checkpoint")
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    scores = context.read(SCORE) if context.has(SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)
     return pruned

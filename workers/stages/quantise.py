@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.domain.jobs import StageName
-from app.domain.results import Pruned, Quantised, QuantisedVariant, Recovered, Scores, TextInfo
+from app.domain.results import Quantised, QuantisedVariant, TextInfo
+from app.domain.stage_kinds import PRUNE, RECOVER, SCORE
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.files import write_atomically
@@ -134,8 +134,7 @@ def run(context: StageContext) -> Quantised:
     """
     began = time.monotonic()
     ways = context.stage.spec.quantise
-    last = StageName.RECOVER if context.has(StageName.RECOVER) else StageName.PRUNE
-    source = context.input(last) / "checkpoint"
+    source = context.final_checkpoint()
     made = []
     for number, options in enumerate(ways):
         folder = context.scratch / options.variant
@@ -172,9 +171,9 @@ def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     if (folder := context.scratch / variant.path).is_dir():
         model_card.write(
             folder,
-            pruned=context.read(StageName.PRUNE, Pruned),
-            scores=context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None,
-            recovered=context.read(StageName.RECOVER, Recovered) if context.has(StageName.RECOVER) else None,
+            pruned=context.read(PRUNE),
+            scores=context.read(SCORE) if context.has(SCORE) else None,
+            recovered=context.read(RECOVER) if context.has(RECOVER) else None,
             quantised=variant,
         )
     return variant

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.domain.jobs import StageName
 from app.domain.options import DepthPruning
-from app.domain.results import LossPoint, Pruned, Recovered, Scores
+from app.domain.results import LossPoint, Recovered
+from app.domain.stage_kinds import PRUNE, SCORE
 from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
 from workers.engine.recovery.ranks import Ranks
@@ -61,8 +61,8 @@ def run(context: StageContext) -> Recovered:
         gguf=file,
         notes=[*outcome.notes, *processes.notes, *said],
     )
-    pruned = context.read(StageName.PRUNE, Pruned)
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
+    pruned = context.read(PRUNE)
+    scores = context.read(SCORE) if context.has(SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores, recovered=recovered)
     return recovered
 
@@ -70,7 +70,7 @@ def run(context: StageContext) -> Recovered:
 def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, RecoveryOutcome]:
     """The recovery itself, in each of the processes that train it together."""
     machine = prepare_machine(context)
-    pruned = context.read(StageName.PRUNE, Pruned)
+    pruned = context.read(PRUNE)
     original = open_original(context)
     options = context.stage.spec.recovery
 
@@ -78,7 +78,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         context.metrics(**point.model_dump(exclude_none=True))
 
     job = RecoveryJob(
-        pruned=context.input(StageName.PRUNE) / "checkpoint",
+        pruned=context.input(PRUNE) / "checkpoint",
         original=original.path,
         kept=tuple(pruned.kept),
         out=context.out,

@@ -7,8 +7,8 @@ what was measured; the one inside the checkpoint's folder was written before any
 
 from __future__ import annotations
 
-from app.domain.jobs import StageName
-from app.domain.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
+from app.domain.results import Report
+from app.domain.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
 from workers.engine.files import write_atomically
 from workers.reporting import html, junit, markdown, model_card
 from workers.reporting.assemble import assemble
@@ -22,9 +22,9 @@ def run(context: StageContext) -> Report:
         StageFailed: the result of an earlier stage is missing or cannot be read.
     """
     stage = context.stage
-    scores = context.read(StageName.SCORE, Scores) if context.has(StageName.SCORE) else None
-    pruned = context.read(StageName.PRUNE, Pruned)
-    recovered = context.read(StageName.RECOVER, Recovered) if context.has(StageName.RECOVER) else None
+    scores = context.read(SCORE) if context.has(SCORE) else None
+    pruned = context.read(PRUNE)
+    recovered = context.read(RECOVER) if context.has(RECOVER) else None
     report = assemble(
         job_id=stage.job_id,
         created_at=stage.created_at,
@@ -32,8 +32,8 @@ def run(context: StageContext) -> Report:
         scores=scores,
         pruned=pruned,
         recovered=recovered,
-        quantised=context.read(StageName.QUANTISE, Quantised) if context.has(StageName.QUANTISE) else None,
-        benchmarks=context.read(StageName.BENCHMARK, Benchmarks),
+        quantised=context.read(QUANTISE) if context.has(QUANTISE) else None,
+        benchmarks=context.read(BENCHMARK),
     )
     url = stage.runtime.public_url
     forms = {

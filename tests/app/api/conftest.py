@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 
 from app.api import example_results
 from app.db.session import SessionFactory
-from app.domain.jobs import StageName
 from app.main import create_app
 from app.settings import Settings
 from app.storage import open_store
@@ -88,11 +87,11 @@ def worker(sessions: SessionFactory, settings: Settings, tmp_path: Path) -> Play
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     results = {
-        StageName.CHECK: example_results.CHECKED,
-        StageName.SCORE: example_results.SCORES,
-        StageName.PRUNE: example_results.REPORT["pruned"],
-        StageName.BENCHMARK: example_results.REPORT["benchmarks"],
-        StageName.REPORT: example_results.REPORT,
+        "check": example_results.CHECKED,
+        "score": example_results.SCORES,
+        "prune": example_results.REPORT["pruned"],
+        "benchmark": example_results.REPORT["benchmarks"],
+        "report": example_results.REPORT,
     }
     return PlayedWorker(sessions, open_store(settings.store_url), scratch, results)
 

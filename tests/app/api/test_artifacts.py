@@ -13,7 +13,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.domain.jobs import StageName
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 
@@ -25,7 +24,7 @@ PATH = "prune/checkpoint/model.safetensors"
 @pytest.fixture
 def job_id(submit: Submit, worker: PlayedWorker) -> str:
     job = submit()["id"]
-    worker.succeed(worker.reach(job, StageName.SCORE), {"scores.json": b"{}"})
+    worker.succeed(worker.reach(job, "score"), {"scores.json": b"{}"})
     worker.succeed(worker.claim(job), {"checkpoint/model.safetensors": CONTENT, "empty.txt": b""})
     return str(job)
 
@@ -162,7 +161,7 @@ def test_a_large_file_is_streamed(application: FastAPI, spec: dict[str, Any], wo
     size = 256 * 2**20
     with serving(application) as url, httpx.Client(base_url=url, timeout=60) as client:
         job = client.post("/jobs", json=spec).json()["id"]
-        worker.succeed(worker.reach(job, StageName.SCORE), {"scores.json": b"{}"})
+        worker.succeed(worker.reach(job, "score"), {"scores.json": b"{}"})
         worker.succeed(worker.claim(job), {"checkpoint/model.safetensors": CONTENT})
         stored = next(path for path in worker.scratch.rglob("model.safetensors"))
         with stored.open("r+b") as file:  # the store's file is a hard link to it; sparse, so it takes no disk
@@ -193,7 +192,7 @@ def test_the_report_in_every_form(client: TestClient, job_id: str, worker: Playe
         "report.md": b"# report",
         "report.junit.xml": b"<testsuites/>",
     }
-    worker.finish(job_id, {StageName.REPORT: files})
+    worker.finish(job_id, {"report": files})
     report = client.get(path).json()
     assert report["verdict"] == "passed"
     assert client.get(f"{path}.json").json() == report
@@ -219,7 +218,7 @@ def test_scores_come_with_their_stage(client: TestClient, submit: Submit, worker
     early = client.get(f"/jobs/{job}/scores")
     assert early.status_code == 404
     assert "no scores yet" in early.json()["detail"]
-    worker.succeed(worker.reach(job, StageName.SCORE))
+    worker.succeed(worker.reach(job, "score"))
     assert client.get(f"/jobs/{job}/scores").json()["drop"] == [2]
 
 

@@ -16,7 +16,6 @@ from starlette.testclient import TestClient
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
 from app.deps import sender_for
-from app.domain.jobs import StageName
 from app.messages import QUEUE
 from tests.fixtures.played_worker import PlayedWorker
 
@@ -227,7 +226,7 @@ def test_cancelling_what_is_over_changes_nothing(client: TestClient, submit: Sub
 
 def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker: PlayedWorker, redis_url: str) -> None:
     job_id = submit()["id"]
-    claim = worker.reach(job_id, StageName.PRUNE)
+    claim = worker.reach(job_id, "prune")
     problem = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "out of memory"}
     worker.fail(claim, problem)
     failed = client.get(f"/jobs/{job_id}").json()
@@ -255,7 +254,7 @@ def test_only_a_failed_or_cancelled_job_is_retried(client: TestClient, submit: S
 def test_a_job_that_is_over_is_deleted_with_its_files(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
     job_id = submit()["id"]
     assert client.delete(f"/jobs/{job_id}").status_code == 409
-    worker.finish(job_id, {StageName.PRUNE: {"checkpoint/config.json": b"{}"}})
+    worker.finish(job_id, {"prune": {"checkpoint/config.json": b"{}"}})
     artifact = f"/jobs/{job_id}/artifacts/prune/checkpoint/config.json"
     assert client.get(artifact).status_code == 200
     response = client.delete(f"/jobs/{job_id}")

@@ -6,7 +6,6 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from app.domain.jobs import StageName
 from tests.fixtures.played_worker import PlayedWorker
 
 PROBLEM = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "out of memory"}
@@ -46,7 +45,7 @@ def test_one_that_is_sent_again_gets_the_first_id(client: TestClient, spec: dict
 
 def test_a_retry_and_a_cancel_have_their_own(client: TestClient, spec: dict[str, Any], worker: PlayedWorker) -> None:
     job_id = client.post("/jobs", json=spec, headers=by("ci/1")).json()["id"]
-    worker.fail(worker.reach(job_id, StageName.CHECK), PROBLEM)
+    worker.fail(worker.reach(job_id, "check"), PROBLEM)
     before = len(events(client, job_id))
     assert client.post(f"/jobs/{job_id}/retry", headers=by("ci/2")).json()["request_id"] == "ci/1"
     claim = worker.claim(job_id)

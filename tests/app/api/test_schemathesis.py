@@ -21,7 +21,6 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.api import example_results, example_specs
-from app.domain.jobs import StageName
 from app.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
@@ -60,11 +59,11 @@ def document(
         engine = make_engine(url)
         (folder / "scratch").mkdir()
         results = {
-            StageName.CHECK: example_results.CHECKED,
-            StageName.SCORE: example_results.SCORES,
-            StageName.PRUNE: example_results.REPORT["pruned"],
-            StageName.BENCHMARK: example_results.REPORT["benchmarks"],
-            StageName.REPORT: example_results.REPORT,
+            "check": example_results.CHECKED,
+            "score": example_results.SCORES,
+            "prune": example_results.REPORT["pruned"],
+            "benchmark": example_results.REPORT["benchmarks"],
+            "report": example_results.REPORT,
         }
         store = open_store(app.state.settings.store_url)
         worker = PlayedWorker(make_session_factory(engine), store, folder / "scratch", results)
@@ -74,7 +73,7 @@ def document(
                     "/jobs", json={**example_specs.EXPLICIT_DROP, "model": example_specs.HUB_WITH_GATES["model"]}
                 )
                 _jobs.append(job.json()["id"])
-                worker.finish(_jobs[-1], {StageName.PRUNE: {"a.txt": b"0123456789"}})
+                worker.finish(_jobs[-1], {"prune": {"a.txt": b"0123456789"}})
             loaded = schemathesis.openapi.from_url(f"{base}/openapi.json")
             loaded.hook(map_path_parameters)
             yield loaded

@@ -20,13 +20,14 @@ from app.db.claims import Claim, Standing
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
-from app.domain.jobs import StageName, State, Verdict
+from app.domain.jobs import State, Verdict
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import STAGE_KINDS
 from app.errors import Conflict, NotFound, StageFailed
 from app.schemas.jobs import Job as ShownJob
 from app.schemas.jobs import JobSummary, with_specs
 
-STAGES = [stage for stage in StageName if stage is not StageName.QUANTISE]  # those of a job without it
+STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
 PROBLEM = StageFailed("it broke.").to_problem()
 
 

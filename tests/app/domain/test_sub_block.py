@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from app.domain.explain import explain
-from app.domain.jobs import StageName, stages_of
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import kinds_of
 from app.domain.sub_block import SubBlockPruning, check_units, protected_units, unit_names, units_to_remove
 from app.errors import InvalidInput
 
@@ -87,12 +87,12 @@ def test_what_is_refused_without_a_model(fields: dict[str, Any], pointer: str) -
 
 def test_no_stage_scores_blocks() -> None:
     spec = CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "sub_block", "units": 3}})
-    assert stages_of(spec) == (
-        StageName.CHECK,
-        StageName.PRUNE,
-        StageName.RECOVER,
-        StageName.BENCHMARK,
-        StageName.REPORT,
+    assert kinds_of(spec) == (
+        "check",
+        "prune",
+        "recover",
+        "benchmark",
+        "report",
     )
 
 

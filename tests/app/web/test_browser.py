@@ -11,7 +11,6 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import events
-from app.domain.jobs import StageName
 from tests.fixtures.browser import MISSING, Browser, browsing
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
@@ -45,7 +44,7 @@ def quiet_console(browser: Browser, url: str) -> Iterator[None]:
 def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
     browser.open(f"{url}/ui/jobs/{job}")
-    claim = worker.reach(job, StageName.SCORE)
+    claim = worker.reach(job, "score")
     browser.until("return document.querySelector('[data-stage=score]').dataset.state === 'running'")
     data: dict[str, Any] = {"done": 12, "total": 30, "unit": "blocks"}
     progress = events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt)
@@ -56,7 +55,7 @@ def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, A
     browser.until("return document.getElementById('log').innerText.includes('a line with <b>markup</b>')")
     assert browser.text("#job-state") == "running"
     worker.succeed(claim)
-    worker.finish(job, {StageName.PRUNE: {"checkpoint/config.json": b"{}"}})
+    worker.finish(job, {"prune": {"checkpoint/config.json": b"{}"}})
     browser.until("return document.querySelector('.tiles') !== null")  # the page has renewed itself
     assert browser.text("#job-state") == "succeeded"
     assert "1.25×" in browser.text(".tiles")
@@ -182,7 +181,7 @@ def test_no_page_is_wider_than_the_window(
     url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, width: int
 ) -> None:
     job = httpx.post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
-    worker.finish(job, {StageName.PRUNE: {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
+    worker.finish(job, {"prune": {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
     browser.resize(width, 900)
     for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", "/login"):
         browser.open(url + path)

@@ -12,7 +12,6 @@ from starlette.testclient import TestClient
 
 from app.db import events
 from app.db.session import SessionFactory, unit_of_work
-from app.domain.jobs import StageName
 from app.main import create_app
 from app.settings import Settings
 from tests.fixtures.played_worker import PlayedWorker
@@ -20,8 +19,8 @@ from tests.fixtures.played_worker import PlayedWorker
 Submit = Callable[..., dict[str, Any]]
 REPORT = {"report.html": b"<!doctype html><p>report", "report.md": b"# r", "report.junit.xml": b"<testsuites/>"}
 FILES = {
-    StageName.PRUNE: {"checkpoint/config.json": b"{}", "checkpoint/model.safetensors": b"x" * 3000},
-    StageName.REPORT: REPORT,
+    "prune": {"checkpoint/config.json": b"{}", "checkpoint/model.safetensors": b"x" * 3000},
+    "report": REPORT,
 }
 
 
@@ -98,7 +97,7 @@ def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: Playe
         "detail": "NaN in block 3",
         "errors": [{"pointer": "/model", "detail": "not finite", "value": None, "expected": "finite weights"}],
     }
-    worker.fail(worker.reach(job, StageName.SCORE), problem)
+    worker.fail(worker.reach(job, "score"), problem)
     page = client.get(f"/ui/jobs/{job}").text
     for words in ("Checkpoint cannot be used", "in score", "NaN in block 3", "finite weights", 'data-action="retry"'):
         assert words in page

@@ -11,14 +11,14 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.jobs import StageName
 from app.domain.protocol import Runtime, StageSpec
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import STAGE_KINDS
 from app.errors import InvalidInput
 from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.latency import time_cell
 from workers.stages import benchmark, benchmark_speed, check, prune
-from workers.stages.context import RESULT_FILES, StageContext
+from workers.stages.context import StageContext
 
 TEXT = {"source": "local", "path": "words.txt"}
 SPEC: dict[str, Any] = {
@@ -32,10 +32,10 @@ SPEC: dict[str, Any] = {
         "reuse_original": False,
     },
 }
-STAGES: dict[StageName, ModuleType] = {
-    StageName.CHECK: check,
-    StageName.PRUNE: prune,
-    StageName.BENCHMARK: benchmark,
+STAGES: dict[str, ModuleType] = {
+    "check": check,
+    "prune": prune,
+    "benchmark": benchmark,
 }
 
 
@@ -44,8 +44,8 @@ def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -
     """run(*stages, **benchmark) → the last one's result, on a model that holds 40 tokens."""
     tiny_checkpoint(max_position_embeddings=40)
 
-    def stages(*names: StageName, **changes: Any) -> Any:
-        inputs: dict[StageName, Path] = {}
+    def stages(*names: str, **changes: Any) -> Any:
+        inputs: dict[str, Path] = {}
         result: Any = None
         for name in names:
             stage = StageSpec(
@@ -66,7 +66,7 @@ def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -
             context = StageContext(stage, lambda event: None)
             context.out.mkdir(parents=True, exist_ok=True)
             result = STAGES[name].run(context)
-            (context.out / RESULT_FILES[name]).write_text(result.model_dump_json())
+            (context.out / STAGE_KINDS[name].file).write_text(result.model_dump_json())
             inputs[name] = context.out
         return result
 
@@ -74,8 +74,8 @@ def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -
 
 
 def test_the_default_lengths_are_cut_and_a_note_says_so(run: Callable[..., Any]) -> None:
-    run(StageName.CHECK)
-    found = run(StageName.PRUNE, StageName.BENCHMARK)
+    run("check")
+    found = run("prune", "benchmark")
     (cell,) = found.variants[1].latency
     assert (cell.input_tokens, cell.output_tokens) == (12, 28)
     assert "The model holds 40 tokens, so 28 are generated" in " ".join(found.notes)
@@ -96,7 +96,7 @@ def test_what_was_asked_for_is_refused_before_anything_is_measured(
     run: Callable[..., Any], changes: dict[str, Any], pointer: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
-        run(StageName.CHECK, **changes)
+        run("check", **changes)
     assert [error.pointer for error in caught.value.errors] == [pointer]
 
 
@@ -114,8 +114,8 @@ def test_what_cannot_be_compiled_is_timed_as_it_is_and_said(
     monkeypatch.setattr(benchmark_speed, "time_cell", refusing)
     latency = {"compile": True, "static_cache": True, "output_tokens": [4], "warmup": 0, "runs": 3}
     found = run(
-        StageName.PRUNE,
-        StageName.BENCHMARK,
+        "prune",
+        "benchmark",
         latency=latency,
         samples=None,
         perplexity=None,
@@ -135,5 +135,5 @@ def test_what_a_library_raises_while_timing_is_put_to_the_latency(
 
     monkeypatch.setattr(benchmark_speed, place, broken)
     with pytest.raises(InvalidInput, match="no cache of that kind") as caught:
-        run(StageName.PRUNE, StageName.BENCHMARK, samples=None)
+        run("prune", "benchmark", samples=None)
     assert caught.value.errors[0].pointer == "/benchmark/latency"

@@ -12,7 +12,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from app.domain.jobs import StageName
 from app.domain.results import Checked
 from app.domain.spec import CompressionSpec
 from app.errors import BadCheckpoint, InvalidInput
@@ -40,7 +39,7 @@ def check(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Check:
     def run(**changes: Any) -> Checked:
         spec = CompressionSpec.model_validate({**SPEC, **changes})
         job = Job(root, spec, data_roots=(root, text_file.parent))
-        checked: Checked = job.run(StageName.CHECK)
+        checked: Checked = job.run("check")
         return checked
 
     return run

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from app.domain.jobs import StageName
 from app.domain.spec import CompressionSpec
 from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
 from tests.fixtures.whole_job import Job
@@ -64,7 +63,7 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., 
             spec["scoring"]["calibration"] = {"samples": 2, "tokens": 16}  # type: ignore[index]
         job = Job(root, CompressionSpec.model_validate(spec), data_roots=(text_file.parent,))
         with pytest.raises(BaseException) as caught:  # noqa: PT011 - what comes is looked at
-            job.run(StageName.CHECK)
+            job.run("check")
         error = caught.value
         assert isinstance(error, ServiceError), error
         return error

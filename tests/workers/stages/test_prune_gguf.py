@@ -12,7 +12,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.domain.jobs import StageName
 from app.domain.results import Pruned
 from app.errors import InvalidInput, UnsupportedModel
 from app.storage import LocalStore, output_of
@@ -37,16 +36,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prune_job(root: Path, pruning: dict[str, Any], **more: Any) -> tuple[dict[StageName, Any], dict[StageName, Path]]:
+def prune_job(root: Path, pruning: dict[str, Any], **more: Any) -> tuple[dict[str, Any], dict[str, Path]]:
     return run_job(root, {**SPEC, "pruning": {"kind": "depth", **pruning}, **more})
 
 
 def test_a_scored_job_writes_the_file_without_its_blocks(root: Path) -> None:
     results, folders = prune_job(root, {"blocks": 2})
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.gguf is not None
     assert pruned.gguf.path == "tiny.Q8_0-pruned.gguf"
-    target = folders[StageName.PRUNE] / pruned.gguf.path
+    target = folders["prune"] / pruned.gguf.path
     assert target.stat().st_size == pruned.gguf.bytes_after < pruned.gguf.bytes_before
     assert pruned.gguf.bytes_before == (root / "tiny.Q8_0.gguf").stat().st_size
     before, after = gguf.GGUFReader(root / "tiny.Q8_0.gguf"), gguf.GGUFReader(target)
@@ -58,26 +57,26 @@ def test_a_scored_job_writes_the_file_without_its_blocks(root: Path) -> None:
         name = f"blk.{pruned.kept[int(position)]}.{part}" if rest else tensor.name
         assert tensor.tensor_type == old[name].tensor_type
         assert np.array_equal(tensor.data, old[name].data)
-    page = (folders[StageName.REPORT] / "report.html").read_text()
+    page = (folders["report"] / "report.html").read_text()
     assert "prune/tiny.Q8_0-pruned.gguf" in page
     assert "still quantised as it was" in page
-    assert "tiny.Q8" in (folders[StageName.REPORT] / "report.md").read_text()
+    assert "tiny.Q8" in (folders["report"] / "report.md").read_text()
 
 
 def test_it_is_stored_as_bytes_under_its_name(root: Path) -> None:
     _, folders = prune_job(root, {"drop": [1]})
     output = output_of(UUID("0193a1b2-0000-7000-8000-000000000002"), 1)
-    stored_files = LocalStore(root / "artifacts").put_folder(folders[StageName.PRUNE], output, check=lambda: None)
+    stored_files = LocalStore(root / "artifacts").put_folder(folders["prune"], output, check=lambda: None)
     files = {file.path: file for file in stored_files}
     stored = files["tiny.Q8_0-pruned.gguf"]
     assert stored.content_type == "application/octet-stream"
-    assert stored.size == (folders[StageName.PRUNE] / stored.path).stat().st_size
+    assert stored.size == (folders["prune"] / stored.path).stat().st_size
 
 
 def test_it_can_be_left_out(root: Path) -> None:
     results, folders = prune_job(root, {"drop": [1], "gguf": False})
-    assert results[StageName.PRUNE].gguf is None
-    assert list(folders[StageName.PRUNE].glob("*.gguf")) == []
+    assert results["prune"].gguf is None
+    assert list(folders["prune"].glob("*.gguf")) == []
 
 
 def test_a_folder_has_no_such_file(root: Path) -> None:
@@ -87,7 +86,7 @@ def test_a_folder_has_no_such_file(root: Path) -> None:
     assert caught.value.errors[0].pointer == "/pruning/gguf"
     assert list((root / "work" / "prune" / "out").iterdir()) == []
     (root / "work" / "prune" / "out").rmdir()
-    assert prune_job(root, {"drop": [1]}, model=folder)[0][StageName.PRUNE].gguf is None
+    assert prune_job(root, {"drop": [1]}, model=folder)[0]["prune"].gguf is None
 
 
 def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +98,10 @@ def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(prune, "prune_gguf_depth", refuse)
     results, folders = prune_job(root, {"drop": [1]})
-    assert results[StageName.PRUNE].gguf is None
-    assert results[StageName.PRUNE].notes == [f"No GGUF file was written beside the checkpoint. {reason}"]
-    assert (folders[StageName.PRUNE] / "checkpoint" / "model.safetensors").is_file()
-    assert reason in (folders[StageName.REPORT] / "report.md").read_text()
+    assert results["prune"].gguf is None
+    assert results["prune"].notes == [f"No GGUF file was written beside the checkpoint. {reason}"]
+    assert (folders["prune"] / "checkpoint" / "model.safetensors").is_file()
+    assert reason in (folders["report"] / "report.md").read_text()
     for folder in folders.values():
         folder.rename(folder.with_name("before"))
     with pytest.raises(UnsupportedModel) as caught:
@@ -113,25 +112,25 @@ def test_what_the_format_cannot_say_is_said(root: Path, monkeypatch: pytest.Monk
 def test_a_recovered_model_goes_as_it_came(root: Path) -> None:
     recovery = {"kind": "healing", "samples": 8, "tokens": 16}
     results, folders = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
-    recovered = results[StageName.RECOVER]
+    recovered = results["recover"]
     assert recovered.gguf is not None, recovered.notes
-    target = folders[StageName.RECOVER] / recovered.gguf.path
+    target = folders["recover"] / recovered.gguf.path
     assert recovered.gguf.path == "gguf/tiny.Q8_0-recovered.gguf"
     assert recovered.gguf.bytes_before == (root / "tiny.Q8_0.gguf").stat().st_size
     assert recovered.gguf.bytes_after == target.stat().st_size < recovered.gguf.bytes_before
     import_gguf(target, root / "back")
     back: Any = AutoModelForCausalLM.from_pretrained(root / "back")
-    made: Any = AutoModelForCausalLM.from_pretrained(folders[StageName.RECOVER] / "checkpoint", dtype=torch.float32)
+    made: Any = AutoModelForCausalLM.from_pretrained(folders["recover"] / "checkpoint", dtype=torch.float32)
     ids = torch.arange(10, 30)[None]
     with torch.no_grad():
         assert torch.allclose(back(ids).logits, made(ids).logits, atol=0.1)
-    report = results[StageName.REPORT]
+    report = results["report"]
     assert report.model.file.bytes == recovered.gguf.bytes_before
     assert report.model.file.type == "Q8_0"
-    page = (folders[StageName.REPORT] / "report.html").read_text()
+    page = (folders["report"] / "report.html").read_text()
     assert "recover/gguf/tiny.Q8_0-recovered.gguf" in page
     assert "came in Q8_0" in page
-    page = (folders[StageName.REPORT] / "report.md").read_text()
+    page = (folders["report"] / "report.md").read_text()
     assert "| GGUF file |" in page
     assert "recover/gguf/tiny" in page
 
@@ -142,4 +141,4 @@ def test_a_type_that_is_not_written_is_told(root: Path) -> None:
     recovery = {"kind": "healing", "samples": 8, "tokens": 16}
     spec = {**SPEC, "model": {"source": "local", "path": "whole.gguf"}}
     results, _ = run_job(root, {**spec, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
-    assert any("came in F32" in note and "is F16" in note for note in results[StageName.RECOVER].notes)
+    assert any("came in F32" in note and "is F16" in note for note in results["recover"].notes)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from app.domain.jobs import StageName, stages_of
 from app.domain.results import Benchmarks, Pruned, Recovered
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import kinds_of
 from app.errors import InvalidInput
 from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
@@ -29,16 +29,16 @@ def root(tmp_path: Path) -> Path:
 def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}
     spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {**SHORT_SPEC["recovery"], "kind": recovery}}
-    assert stages_of(CompressionSpec.model_validate(spec)) == (
-        StageName.CHECK,
-        StageName.PRUNE,
-        StageName.RECOVER,
-        StageName.BENCHMARK,
-        StageName.REPORT,
+    assert kinds_of(CompressionSpec.model_validate(spec)) == (
+        "check",
+        "prune",
+        "recover",
+        "benchmark",
+        "report",
     )
     results, folders = run_job(root, spec)
 
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     scores = pruned.unit_scores
     assert scores is not None
     assert sorted(scores.order[:3]) == sorted(pruned.units)
@@ -54,24 +54,24 @@ def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     assert pruned.needs_loader
     assert len(pruned.kept) + len(pruned.dropped) == 6
 
-    recovered: Recovered = results[StageName.RECOVER]
+    recovered: Recovered = results["recover"]
     assert recovered.steps == 2
-    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    benchmarks: Benchmarks = results["benchmark"]
     assert [m.variant for m in benchmarks.variants] == ["original", "pruned", "recovered"]
     assert benchmarks.variants[1].parameters == pruned.parameters_after < pruned.parameters_before
     assert benchmarks.variants[1].fidelity[0].kl > 0
     assert benchmarks.variants[2].latency[0].speedup is not None
-    for name in (StageName.PRUNE, StageName.RECOVER):
+    for name in ("prune", "recover"):
         checkpoint = folders[name] / "checkpoint"
         assert (checkpoint / "modeling_secateur.py").is_file()
         card = (checkpoint / "README.md").read_text()
         assert "Plain transformers cannot load this checkpoint" in card
         assert "Sub-block pruning (Zhong et al. 2024, BlockPruner" in card
         assert "Halves of blocks removed: " in card
-    page = (folders[StageName.REPORT] / "report.html").read_text()
+    page = (folders["report"] / "report.html").read_text()
     assert "3 of 12 halves of blocks removed" in page
     assert ", ".join(scores.order) in page
-    markdown = (folders[StageName.REPORT] / "report.md").read_text()
+    markdown = (folders["report"] / "report.md").read_text()
     assert "Plain transformers cannot load this checkpoint" in markdown
 
 
@@ -81,8 +81,8 @@ def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
     files = []
     for name in "ab":
         results, folders = run_job(root, spec, work=name)
-        scores = results[StageName.PRUNE].unit_scores
-        weights = (folders[StageName.PRUNE] / "checkpoint" / "model.safetensors").read_bytes()
+        scores = results["prune"].unit_scores
+        weights = (folders["prune"] / "checkpoint" / "model.safetensors").read_bytes()
         files.append((weights, scores.units, scores.order, scores.details))
     assert files[0] == files[1]
     assert len(files[0][3]["rounds"]) == 3
@@ -92,12 +92,12 @@ def test_named_halves_need_no_search(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["5.mlp", "2.attention", "2.mlp"]}
     spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.units == ["2.attention", "2.mlp", "5.mlp"]
     assert (pruned.dropped, pruned.kept) == ([2], [0, 1, 3, 4, 5])
     assert pruned.unit_scores is None
     assert pruned.calibration is None
-    page = (folders[StageName.REPORT] / "report.html").read_text()
+    page = (folders["report"] / "report.html").read_text()
     assert "none: the halves were named in the job" in page
     assert "1 attention, 2 MLP, 1 block whole" in page
 
@@ -106,8 +106,8 @@ def test_whole_blocks_load_as_they_are(root: Path) -> None:
     pruning = {"kind": "sub_block", "drop": ["2.attention", "2.mlp"]}
     spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     results, folders = run_job(root, spec)
-    assert not results[StageName.PRUNE].needs_loader
-    checkpoint = folders[StageName.PRUNE] / "checkpoint"
+    assert not results["prune"].needs_loader
+    checkpoint = folders["prune"] / "checkpoint"
     assert AutoModelForCausalLM.from_pretrained(checkpoint).config.num_hidden_layers == 5
     assert "modeling_secateur" not in (checkpoint / "README.md").read_text()
 
@@ -128,7 +128,7 @@ def test_the_result_is_json(root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 1, "calibration": CALIBRATION}
     spec = {**SHORT_SPEC, "pruning": pruning, "recovery": {"kind": "none"}, "benchmark": OFF}
     _, folders = run_job(root, spec)
-    written = json.loads((folders[StageName.PRUNE] / "pruned.json").read_text())
+    written = json.loads((folders["prune"] / "pruned.json").read_text())
     assert written["calibration"]["sha256"]
     assert written["unit_scores"]["options"]["units"] == 1
     assert Pruned.model_validate(written).unit_scores is not None

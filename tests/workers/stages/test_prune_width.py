@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.jobs import StageName, stages_of
 from app.domain.results import Benchmarks, Pruned, Recovered
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}
@@ -24,16 +24,16 @@ def root(tmp_path: Path) -> Path:
 def test_a_job_of_uneven_widths(root: Path) -> None:
     pruning = {"kind": "flap", "ratio": 0.2, "uniform": False, "calibration": CALIBRATION}
     spec = {**SHORT_SPEC, "pruning": pruning}
-    assert stages_of(CompressionSpec.model_validate(spec)) == (
-        StageName.CHECK,
-        StageName.PRUNE,
-        StageName.RECOVER,
-        StageName.BENCHMARK,
-        StageName.REPORT,
+    assert kinds_of(CompressionSpec.model_validate(spec)) == (
+        "check",
+        "prune",
+        "recover",
+        "benchmark",
+        "report",
     )
     results, folders = run_job(root, spec)
 
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.kept == list(range(6))
     assert pruned.dropped == []
     assert len(pruned.widths) == 6
@@ -41,14 +41,14 @@ def test_a_job_of_uneven_widths(root: Path) -> None:
     assert pruned.calibration.samples == 4
     assert pruned.needs_loader
     assert abs(1 - pruned.parameters_after / pruned.parameters_before - 0.2) <= 0.01
-    recovered: Recovered = results[StageName.RECOVER]
+    recovered: Recovered = results["recover"]
     assert recovered.steps == 2
-    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    benchmarks: Benchmarks = results["benchmark"]
     assert [m.variant for m in benchmarks.variants] == ["original", "pruned", "recovered"]
     assert benchmarks.variants[1].fidelity[0].kl > 0
-    for stage_name in (StageName.PRUNE, StageName.RECOVER):
+    for stage_name in ("prune", "recover"):
         folder = folders[stage_name] / "checkpoint"
         assert (folder / "README.md").is_file()
         assert (folder / "modeling_secateur.py").is_file()
-    page = (folders[StageName.REPORT] / "report.html").read_text()
+    page = (folders["report"] / "report.html").read_text()
     assert "eads and neurons removed in 6 blocks" in page

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from app.domain.jobs import StageName, stages_of
 from app.domain.results import Benchmarks, Quantised, Report
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import kinds_of
 from app.errors import InvalidInput, UnsupportedModel
 from tests.fixtures.whole_job import Job, run_job
 from workers.stages import quantise
@@ -46,19 +46,19 @@ def job_of(root: Path, **fields: Any) -> Job:
 
 
 def test_a_job_that_quantises(root: Path) -> None:
-    stages = stages_of(CompressionSpec.model_validate(SPEC))
+    stages = kinds_of(CompressionSpec.model_validate(SPEC))
     assert stages == (
-        StageName.CHECK,
-        StageName.PRUNE,
-        StageName.QUANTISE,
-        StageName.BENCHMARK,
-        StageName.REPORT,
+        "check",
+        "prune",
+        "quantise",
+        "benchmark",
+        "report",
     )
     results, folders = run_job(root, SPEC)
 
-    quantised: Quantised = results[StageName.QUANTISE]
+    quantised: Quantised = results["quantise"]
     assert [variant.name for variant in quantised.variants] == ["int8", "int4-g16", "gguf-q8_0"]
-    out = folders[StageName.QUANTISE]
+    out = folders["quantise"]
     published = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
     assert {"int8/checkpoint/model.safetensors", "int4-g16/checkpoint/README.md"} <= published
     assert {file for file in published if file.startswith("gguf")} == {"gguf-q8_0/model-Q8_0.gguf"}
@@ -67,7 +67,7 @@ def test_a_job_that_quantises(root: Path) -> None:
     assert "compressed-tensors" in card
     AutoModelForCausalLM.from_pretrained(out / "int8/checkpoint")  # as it is
 
-    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    benchmarks: Benchmarks = results["benchmark"]
     by_name = {m.variant: m for m in benchmarks.variants}
     names = ["original", "pruned", "pruned-int8", "pruned-int4-g16", "pruned-gguf-q8_0"]
     assert list(by_name) == names
@@ -93,11 +93,11 @@ def test_a_job_that_quantises(root: Path) -> None:
     assert all(cell.static_cache for m in benchmarks.variants for cell in m.latency)
     assert any("largest batch that fits is measured on a GPU alone" in note for note in benchmarks.notes)
 
-    written: Report = results[StageName.REPORT]
+    written: Report = results["report"]
     assert written.final_variant == "pruned"
     assert written.quantised == quantised
     for form in ("report.html", "report.md"):
-        text = (folders[StageName.REPORT] / form).read_text()
+        text = (folders["report"] / form).read_text()
         assert "Quantised as int8" in text
         assert "static cache, allocated before the timing" in text
         assert "pruned-gguf-q8_0" in text.replace("\\_", "_")
@@ -110,24 +110,24 @@ def test_integers_chosen_on_a_text(root: Path) -> None:
         {"kind": "int4", "group_size": 16},
     ]
     results, folders = run_job(root, {**SPEC, "quantise": ways, "benchmark": {**SPEC["benchmark"], "latency": None}})
-    chosen, nearest = results[StageName.QUANTISE].variants
+    chosen, nearest = results["quantise"].variants
     assert (chosen.name, chosen.bytes, chosen.bits_per_weight) == ("gptq-g16", nearest.bytes, nearest.bits_per_weight)
     assert chosen.relative_error > nearest.relative_error  # of the weights, for the sake of the outputs
     assert chosen.text is not None
     assert (chosen.text.source, chosen.text.samples, chosen.text.tokens) == ("self", 16, 16)
     assert nearest.text is None
-    out = folders[StageName.QUANTISE]
+    out = folders["quantise"]
     assert {folder.name for folder in out.iterdir() if folder.is_dir()} == {"gptq-g16", "int4-g16"}
     AutoModelForCausalLM.from_pretrained(out / "gptq-g16/checkpoint")
     assert "16 × 16 tokens" in (out / "gptq-g16/checkpoint/README.md").read_text()
-    assert "16 × 16 tokens" in (folders[StageName.REPORT] / "report.md").read_text()
-    by_name = {m.variant: m for m in results[StageName.BENCHMARK].variants}
+    assert "16 × 16 tokens" in (folders["report"] / "report.md").read_text()
+    by_name = {m.variant: m for m in results["benchmark"].variants}
     assert by_name["pruned-gptq-g16"].fidelity[0].kl > 0
 
 
 def test_what_a_killed_attempt_finished_is_not_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = job_of(root, quantise=[{"kind": "int8"}, {"kind": "int4", "group_size": 16}])
-    job.run(StageName.PRUNE)
+    job.run("prune")
     made: list[str] = []
     whole = quantise.integers
 
@@ -140,20 +140,20 @@ def test_what_a_killed_attempt_finished_is_not_made_again(root: Path, monkeypatc
 
     monkeypatch.setattr(quantise, "QUANTISATIONS", {"int8": killed_at_the_second, "int4": killed_at_the_second})
     with pytest.raises(KeyboardInterrupt):
-        job.run(StageName.QUANTISE)
-    found = job.run(StageName.QUANTISE)
+        job.run("quantise")
+    found = job.run("quantise")
     assert made == ["int8", "int4", "int4"]
     assert [variant.name for variant in found.variants] == ["int8", "int4-g16"]
-    assert not list(job.folders[StageName.QUANTISE].rglob("*.part"))
+    assert not list(job.folders["quantise"].rglob("*.part"))
 
 
 def test_what_cannot_be_quantised_is_said_before_the_training(root: Path) -> None:
     with pytest.raises(InvalidInput, match="no multiple of 64"):
-        job_of(root, quantise=[{"kind": "int4", "group_size": 64}]).run(StageName.PRUNE)
+        job_of(root, quantise=[{"kind": "int4", "group_size": 64}]).run("prune")
 
 
 def test_a_file_that_llama_cpp_would_read_otherwise_is_refused(tiny_checkpoint: Callable[..., Path]) -> None:
     root = tiny_checkpoint(hidden_size=64, intermediate_size=96, hidden_act="gelu").parent
     with pytest.raises(UnsupportedModel, match="activation") as caught:
-        job_of(root).run(StageName.PRUNE)
+        job_of(root).run("prune")
     assert caught.value.errors[0].pointer == "/quantise/2"

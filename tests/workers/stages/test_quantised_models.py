@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.domain.jobs import StageName, Verdict
+from app.domain.jobs import Verdict
 from app.domain.protocol import LogEvent, StageEvent
 from app.domain.results import Benchmarks, Pruned, Report
 from app.errors import UnsupportedModel
@@ -101,14 +101,14 @@ def method(request: pytest.FixtureRequest, root: Path) -> str:
 def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None:
     events: list[StageEvent] = []
     results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}}, events=events)
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.kept == [0, 2, 3]
     old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
     for part in MADE_UP[method][1]:
         name = f"mlp.up_proj.{part}"
         assert torch.equal(new[f"model.layers.1.{name}"], old[f"model.layers.2.{name}"])
 
-    benchmarks: Benchmarks = results[StageName.BENCHMARK]
+    benchmarks: Benchmarks = results["benchmark"]
     original, after = benchmarks.variants
     assert original.parameters == pruned.parameters_before > after.parameters == pruned.parameters_after
     assert original.bytes_on_disk == Checkpoint.open(root / "tiny").total_bytes
@@ -121,7 +121,7 @@ def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None
     assert "speed, memory and quality were not measured" in note
     assert [event.message for event in events if isinstance(event, LogEvent) and event.level == "warning"] == [note]
 
-    final: Report = results[StageName.REPORT]
+    final: Report = results["report"]
     assert note in final.notes
     assert final.verdict is Verdict.FAILED  # what a gate needs was not measured
     assert {gate.gate: gate.passed for gate in final.gates} == {"max_parameters": True, "min_speedup": False}
@@ -157,7 +157,7 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: st
 
 def test_named_halves_go(method: str, root: Path) -> None:
     results, folders = run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "drop": ["1.mlp", "2.attention"]}})
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.needs_loader
     old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
     gone = ("layers.1.mlp.", "layers.1.post_", "layers.2.self_attn.", "layers.2.input_")
@@ -165,10 +165,10 @@ def test_named_halves_go(method: str, root: Path) -> None:
     assert all(torch.equal(old[name], tensor) for name, tensor in new.items())
     settings = json.loads((checkpoint_of(root) / "config.json").read_text())["quantization_config"]
     assert settings["quant_method"] == method
-    after = results[StageName.BENCHMARK].variants[1]
+    after = results["benchmark"].variants[1]
     assert after.parameters == pruned.parameters_after < pruned.parameters_before
     assert after.bytes_on_disk == pruned.bytes_after == sum(tensor.nbytes for tensor in new.values())
-    assert "Plain transformers cannot load" in (folders[StageName.REPORT] / "report.md").read_text()
+    assert "Plain transformers cannot load" in (folders["report"] / "report.md").read_text()
     with pytest.raises(UnsupportedModel, match="this worker cannot compute with it"):
         load_model(checkpoint_of(root), device=torch.device("cpu"), dtype=torch.float32)
 
@@ -202,15 +202,15 @@ def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int |
     quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
     scoring = {"criterion": "perplexity", "plus": False, "calibration": {"samples": 2, "tokens": 16}}
     results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
-    assert len(results[StageName.SCORE].order) == 4
+    assert len(results["score"].order) == 4
     pruned = checkpoint_of(root)
     assert (
         json.loads((pruned / "config.json").read_text())["quantization_config"]["quant_method"] == "compressed-tensors"
     )
-    after = results[StageName.BENCHMARK].variants[1]
+    after = results["benchmark"].variants[1]
     assert after.fidelity[0].kl > 0
     assert after.latency[0].speedup is not None
-    assert after.bytes_on_disk < results[StageName.BENCHMARK].variants[0].bytes_on_disk
+    assert after.bytes_on_disk < results["benchmark"].variants[0].bytes_on_disk
 
 
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
@@ -218,10 +218,10 @@ def test_halves_of_compressed_tensors_are_searched_and_measured(bits: int, group
     quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
     pruning = {"kind": "sub_block", "units": 2, "calibration": {"samples": 2, "tokens": 16}}
     results, _ = run_job(root, {**SPEC, "pruning": pruning})
-    pruned: Pruned = results[StageName.PRUNE]
+    pruned: Pruned = results["prune"]
     assert pruned.unit_scores is not None
     assert sorted(pruned.unit_scores.order[:2]) == sorted(pruned.units)
-    after = results[StageName.BENCHMARK].variants[1]
+    after = results["benchmark"].variants[1]
     assert after.fidelity[0].kl > 0
     assert after.latency[0].speedup is not None
     assert after.bytes_on_disk == pruned.bytes_after < pruned.bytes_before

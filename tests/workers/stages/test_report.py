@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.jobs import StageName
 from app.domain.protocol import Runtime, StageEvent, StageSpec
 from app.domain.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
 from app.domain.spec import CompressionSpec
@@ -45,14 +44,14 @@ def stage(tmp_path: Path) -> StageSpec:
         environment=MACHINE,
         seconds=1.0,
     )
-    inputs = {StageName.PRUNE: tmp_path / "prune", StageName.BENCHMARK: tmp_path / "benchmark"}
+    inputs = {"prune": tmp_path / "prune", "benchmark": tmp_path / "benchmark"}
     for folder in inputs.values():
         folder.mkdir()
-    (inputs[StageName.PRUNE] / "pruned.json").write_text(pruned.model_dump_json())
-    (inputs[StageName.BENCHMARK] / "benchmarks.json").write_text(measured.model_dump_json())
+    (inputs["prune"] / "pruned.json").write_text(pruned.model_dump_json())
+    (inputs["benchmark"] / "benchmarks.json").write_text(measured.model_dump_json())
     return StageSpec(
         job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-        stage=StageName.REPORT,
+        stage="report",
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
         spec=CompressionSpec.model_validate(
             {

@@ -12,15 +12,15 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from app.domain.jobs import StageName
 from app.domain.protocol import Runtime, StageSpec
 from app.domain.results import Benchmarks
 from app.domain.spec import CompressionSpec
+from app.domain.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.perplexity import window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.blocks import BlockModel
 from workers.stages import benchmark, benchmark_quality, prune
-from workers.stages.context import RESULT_FILES, StageContext
+from workers.stages.context import StageContext
 from workers.stages.reuse import KnownFigures
 
 SPEC: dict[str, Any] = {
@@ -60,9 +60,9 @@ def measure(
     def run(number: int, changes: dict[str, Any] | None = None, **spec: Any) -> tuple[Benchmarks, list[int]]:
         asked.clear()
         body = {**SPEC, **spec, "benchmark": {**SPEC["benchmark"], **(changes or {})}}
-        inputs: dict[StageName, Path] = {}
+        inputs: dict[str, Path] = {}
         result: Any = None
-        for name, stage_run in ((StageName.PRUNE, prune.run), (StageName.BENCHMARK, benchmark.run)):
+        for name, stage_run in (("prune", prune.run), ("benchmark", benchmark.run)):
             stage = StageSpec(
                 job_id=UUID(int=number),
                 stage=name,
@@ -81,7 +81,7 @@ def measure(
             context = StageContext(stage, lambda event: None)
             context.out.mkdir(parents=True)
             result = stage_run(context)
-            (context.out / RESULT_FILES[name]).write_text(result.model_dump_json())
+            (context.out / STAGE_KINDS[name].file).write_text(result.model_dump_json())
             inputs[name] = context.out
         return result, list(asked)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from app.domain.jobs import StageName
 from app.domain.protocol import Runtime, StageSpec
 from app.domain.spec import CompressionSpec
 from workers.engine.recovery.ranks import Ranks
@@ -36,7 +35,7 @@ def context_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         runtime = {"device": device, "cache": tmp_path, "training_processes": wanted}
         stage = StageSpec(
             job_id=uuid.uuid4(),
-            stage=StageName.RECOVER,
+            stage="recover",
             created_at=datetime.now(UTC),
             spec=CompressionSpec.model_validate(spec),
             work=tmp_path,

@@ -7,9 +7,9 @@ tokenised twice. Text that the model writes itself is left to the stage that nee
 from __future__ import annotations
 
 from app.domain.benchmark_options import PerplexityBenchmark
-from app.domain.jobs import StageName, stages_of
 from app.domain.options import Calibration, SelfText
 from app.domain.recovery_options import DistillRecovery, HealingRecovery, LoraRecovery, TrainedRecovery
+from app.domain.stage_kinds import SCORE
 from app.domain.texts import texts_of
 from workers.engine.calibration import check_positions
 from workers.engine.checkpoints.kernels import why_not_computable
@@ -26,7 +26,7 @@ def calibration(subject: Subject) -> str | None:
     """Every `calibration` that a stage of the job uses. Raises InvalidInput or Unavailable."""
     seen = []
     spec = subject.spec
-    scored = StageName.SCORE in stages_of(spec)
+    scored = SCORE.asked(spec)
     named = getattr(spec.pruning, "drop", None) is not None  # then nothing is judged
     for pointer, wanted in texts_of(spec, Calibration):
         if (pointer.startswith("/scoring") and not scored) or (pointer.startswith("/pruning") and named):
