@@ -7,6 +7,7 @@ held against the config when the checkpoint is opened.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,12 +25,18 @@ _COUNT = re.compile(
 
 
 def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -> None:
-    """Refuse a config that claims more of something than any model has.
+    """Refuse a config that claims more of something than any model has, or holds a NaN.
 
     Raises:
         BadCheckpoint: names the entry, its value and the limit; `pointer` is where the config came from.
     """
     for path, key, value in _numbers(config, ""):
+        if isinstance(value, float):
+            if math.isnan(value):
+                raise BadCheckpoint.field(
+                    pointer, f"config.json: {_printable(path)} is no number.", value="NaN", expected="a number"
+                )
+            continue
         limit = MAX_COUNT if _COUNT.search(key) else MAX_NUMBER
         if abs(value) > limit:
             raise BadCheckpoint.field(
@@ -40,12 +47,12 @@ def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -
             )
 
 
-def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int]]:
-    """Path, innermost key and value of each whole number, however nested; of a list, its key's."""
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int | float]]:
+    """Path, innermost key and value of each number, however nested; of a list, its key's."""
     waiting: list[tuple[str, str, Any]] = [(path, "", value)]
     while waiting:
         path, key, value = waiting.pop()
-        if type(value) is int:
+        if type(value) in (int, float):
             yield path, key, value
         elif isinstance(value, Mapping):
             waiting += [(f"{path}.{name}".lstrip("."), str(name), item) for name, item in value.items()]

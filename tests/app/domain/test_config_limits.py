@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -50,6 +51,17 @@ def test_a_claim_beyond_every_model_is_named(changes: dict[str, Any]) -> None:
     assert error.expected is not None
     with pytest.raises(BadCheckpoint):
         parameter_count({**LLAMA, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"rms_norm_eps": math.nan}, "rms_norm_eps"), ({"rope_scaling": {"factor": math.nan}}, "rope_scaling.factor")],
+)
+def test_what_is_no_number_is_named(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadCheckpoint, match=f"config.json: {named} is no number") as caught:
+        check_config_limits({**LLAMA, **changes})
+    assert caught.value.errors[0].value == "NaN"  # which JSON has no number for
+    check_config_limits({**LLAMA, "time_step_limit": [0.0, math.inf]})  # as Mamba's configs have it
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,8 @@ def test_weights_that_cannot_be_written_back_are_told_before_they_are_trained(ch
         ("nan", ("'model.layers.3.mlp.up_proj.weight'", "NaN")),
         ("lfs", ("Git LFS pointer",)),
         ("layers", ("1000000000",)),
+        ("generation list", ("generation_config.json", "not a JSON object")),
+        ("generation cut off", ("generation_config.json", "not valid JSON")),
     ],
 )
 def test_files_that_are_not_those_of_a_model(check: Check, tmp_path: Path, fault: str, words: tuple[str, ...]) -> None:
@@ -205,6 +207,8 @@ def test_files_that_are_not_those_of_a_model(check: Check, tmp_path: Path, fault
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     elif fault == "lfs":
         (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n")
+    elif fault.startswith("generation"):
+        (folder / "generation_config.json").write_text("[1]" if fault == "generation list" else '{"eos_token_id": [')
     else:
         changes = {"vocab_size": 328} if fault == "rows" else {"num_hidden_layers": 10**9}
         (folder / "config.json").write_text(json.dumps({**config, **changes}))

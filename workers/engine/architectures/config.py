@@ -23,6 +23,7 @@ from transformers.models.auto.modeling_auto import (
 from app.domain.config_limits import check_config_limits
 from app.errors import BadCheckpoint, FieldError, UnsupportedModel
 from app.shown import printable
+from workers.engine.architectures.culprit import entry_to_blame
 from workers.engine.architectures.deferred_activations import defer_activations
 from workers.engine.bounded_child import BoundedChild, ChildEnded
 
@@ -74,7 +75,8 @@ _STATE_SPACE = frozenset(
 )
 
 
-# Entries of config.json that are of the machine which wrote it, or send the reader to other files.
+# Entries of config.json that are of the machine which wrote it, say in what form its program liked to have a model's
+# answers, or send the reader to other files.
 _NOT_OF_THE_MODEL = frozenset(
     {
         "_attn_implementation",
@@ -85,6 +87,11 @@ _NOT_OF_THE_MODEL = frozenset(
         "auto_map",  # names code that never runs here
         "configuration_files",
         "experts_implementation",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "torchscript",
+        "use_return_dict",
     }
 )
 
@@ -125,7 +132,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
     try:
         return _loaded(model_type, entries)
     except Exception as error:  # each config class validates in its own way and raises its own kind
-        key = _culprit(model_type, entries)
+        key = entry_to_blame(entries, lambda left: _loaded(model_type, left))
         which = "" if key is None else f", by its entry {key}"
         raise BadCheckpoint.field(
             "/model",
@@ -192,17 +199,6 @@ def _loaded(model_type: str, entries: Mapping[str, Any]) -> PretrainedConfig:
     loaded: PretrainedConfig = AutoConfig.for_model(model_type, **copy.deepcopy(dict(entries)))
     loaded.to_dict()  # not every entry is looked at before it is written again
     return loaded
-
-
-def _culprit(model_type: str, entries: Mapping[str, Any]) -> str | None:
-    """The entry without which the config would be valid; None where no single one is to blame."""
-    for key in entries:
-        try:
-            _loaded(model_type, {name: value for name, value in entries.items() if name != key})
-        except Exception:  # as above
-            continue
-        return key
-    return None
 
 
 def one_line(error: Exception | str) -> str:

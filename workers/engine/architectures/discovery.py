@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from app.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture, Quirk
-from workers.engine.architectures.config import layer_count, one_line, unsupported
+from workers.engine.architectures.config import layer_count, unsupported
+from workers.engine.architectures.culprit import entry_to_blame
+from workers.engine.blame import words_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,25 +57,45 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
     Raises:
         BadCheckpoint: the config's values do not build a model of its family.
     """
+    try:
+        return _built(config)
+    except Exception as error:  # whatever a family's constructor raises on values that do not fit together
+        raise not_a_model(config, f"config.json does not build a {config.model_type} model", error, _built) from error
+
+
+def _built(config: PretrainedConfig) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
     plain = copy.deepcopy(config)
     if hasattr(plain, "quantization_config"):
         del plain.quantization_config
-    try:
-        with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
-            # the auto classes carry no annotations
-            model = cast("PreTrainedModel", AutoModelForCausalLM.from_config(plain))  # type: ignore[no-untyped-call]
-            model.tie_weights()  # which is left out together with the random numbers
-            return model
-    except Exception as error:  # whatever a family's constructor raises on values that do not fit together
-        raise BadCheckpoint.field(
-            "/model",
-            f"config.json does not build a {config.model_type} model: {one_line(error)}",
-            value=config.model_type,
-            expected="sizes and settings that fit together",
-        ) from error
+    with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
+        # the auto classes carry no annotations
+        model = cast("PreTrainedModel", AutoModelForCausalLM.from_config(plain))  # type: ignore[no-untyped-call]
+        model.tie_weights()  # which is left out together with the random numbers
+        return model
+
+
+def not_a_model(
+    config: PretrainedConfig, what: str, error: Exception, works: Callable[[PretrainedConfig], Any]
+) -> BadCheckpoint:
+    """The error for a config that its own class takes and its model does not, with the entry that is to blame.
+
+    Args:
+        what: what the config does not do, as the start of a sentence.
+        error: what the model raised.
+        works: raises likewise where a config without the entry does not do it either.
+    """
+    entries = {key: value for key, value in config.to_diff_dict().items() if key != "model_type"}
+    key = entry_to_blame(entries, lambda left: works(AutoConfig.for_model(config.model_type, **copy.deepcopy(left))))
+    which = "" if key is None else f", by its entry {key}"
+    return BadCheckpoint.field(
+        "/model",
+        f"{what}{which}: {words_of(error)}",
+        value=config.model_type if key is None else entries[key],
+        expected="sizes and settings that fit together",
+    )
 
 
 def per_layer_lists(config: Mapping[str, Any], n_blocks: int, *, extra: Iterable[str] = ()) -> tuple[str, ...]:

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
+from workers.engine.checkpoints.generation_file import GENERATION_FILE
 from workers.engine.checkpoints.json_file import write_json
-
-_GENERATION = "generation_config.json"  # which tokens end a text
 
 
 @contextmanager
@@ -25,7 +24,7 @@ def bare_folder(checkpoint: Checkpoint) -> Iterator[Path]:
         folder = Path(made)
         write_json(folder / CONFIG_FILE, checkpoint.config)
         names = [file.name for file in checkpoint.files()]
-        for name in [*names, *([INDEX_FILE] if len(names) > 1 else []), _GENERATION]:
+        for name in [*names, *([INDEX_FILE] if len(names) > 1 else []), GENERATION_FILE]:
             if (checkpoint.path / name).is_file():
                 (folder / name).symlink_to((checkpoint.path / name).resolve())
         yield folder

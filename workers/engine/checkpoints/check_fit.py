@@ -18,10 +18,11 @@ from transformers import PreTrainedModel
 from app.domain.foreign_json import quoted
 from app.domain.quantised import quantised_by
 from app.errors import BadCheckpoint
-from workers.engine.architectures.config import as_config, one_line
-from workers.engine.architectures.discovery import skeleton
+from workers.engine.architectures.config import as_config
+from workers.engine.architectures.discovery import not_a_model, skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of, is_beside_language
+from workers.engine.checkpoints.check_rotary import check_rotary
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, renamed, shapes_of
 
@@ -75,10 +76,15 @@ def check_fit(checkpoint: Checkpoint) -> None:
             unknown,
             "a config.json that describes all tensors of the checkpoint",
         )
-    _check_forward(model)
+    try:
+        _run(model)
+    except Exception as error:
+        what = f"A {config.model_type} model with this config.json cannot be run"
+        raise not_a_model(config, what, error, lambda changed: _run(skeleton(changed))) from error
+    check_rotary(model)
 
 
-def _check_forward(model: PreTrainedModel) -> None:
+def _run(model: PreTrainedModel) -> None:
     """Run the model without weights on three tokens, as far as that goes: settings of a wrong kind show."""
     ids = torch.zeros((1, 3), dtype=torch.long, device="meta")
     try:
@@ -86,12 +92,6 @@ def _check_forward(model: PreTrainedModel) -> None:
             model.train(False)(input_ids=ids)
     except RuntimeError:  # it looks at a value, and there are none
         return
-    except Exception as error:
-        _refuse(
-            f"A {model.config.model_type} model with this config.json cannot be run: {one_line(error)}",
-            model.config.model_type,
-            "sizes and settings that fit together",
-        )
 
 
 def _check_recipe(

@@ -1,10 +1,11 @@
-"""Check of the model: transformers knows its family, its config builds one, and this machine can compute with it."""
+"""Check of the model: transformers knows its family, its config builds one, and the settings of generation are some."""
 
 from __future__ import annotations
 
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.generation_file import check_generation_file
 from workers.stages.checks.subject import Subject
 
 
@@ -12,5 +13,6 @@ def look(subject: Subject) -> str:
     """Raises BadCheckpoint or UnsupportedModel."""
     architecture = architecture_of(subject.config)
     skeleton(as_config(subject.config))
+    check_generation_file(subject.original.path)
     info = subject.original.info
     return f"{architecture.family}, {info.blocks} blocks, {info.parameters:,} parameters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,16 @@ REFUSED: dict[str, list[Any]] = {
     "vocab_size": ["96", None, 0, -1, 104],
     "head_dim": [0, -1, 7, "16"],
     "hidden_act": ["frob", None, 5, []],
-    "rope_parameters": [{"rope_type": "frob"}, "x", {"rope_type": "yarn", "factor": "a"}, 5],
+    "rope_parameters": [
+        {"rope_type": "frob"},
+        "x",
+        {"rope_type": "yarn", "factor": "a"},
+        5,
+        {"rope_type": "linear", "factor": math.nan, "rope_theta": 1e4},
+        {"rope_type": "linear", "factor": 1e300, "rope_theta": 1e4},
+        {"rope_type": "yarn", "factor": 0.0, "rope_theta": 1e4},
+        {"rope_type": "default", "rope_theta": 0.0},
+    ],
     "dtype": ["bf17", 5, {}],
     "layer_types": [["frob"] * 4, ["full_attention"] * 3, "x", 5, [1, 2, 3, 4]],
     "quantization_config": [5, "x", {"quant_method": "frob"}, []],
@@ -49,6 +59,11 @@ HARMLESS: dict[str, list[Any]] = {
     "transformers_version": [5],
     "_name_or_path": [5],
     "problem_type": ["x"],
+    # in what form a program liked to have the model's answers
+    "return_dict": [False],
+    "use_return_dict": [False],
+    "output_hidden_states": [True],
+    "torchscript": [True],
 }
 
 
@@ -91,6 +106,55 @@ def test_one_entry_at_a_time(
         assert value == {"quant_method": "frob"} or not (tmp_path / f"pruned-{number}").exists(), value
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("hidden_act", "frob", "does not build a llama model, by its entry hidden_act: KeyError: 'frob'"),
+        ("head_dim", 0, "by its entry head_dim: "),
+        ("hidden_size", 31, "by its entry hidden_size: "),
+        (
+            "rope_parameters",
+            {"rope_type": "linear", "factor": 1e300, "rope_theta": 1e4},
+            r"has the frequencies \[0.0, 0.0, 0.0, 0.0\], by its entry rope_parameters",
+        ),
+        (
+            "rope_parameters",
+            {"rope_type": "default", "rope_theta": 0.0},
+            r"has the frequencies \[1.0, 'inf', 'inf', 'inf'\], by its entry rope_parameters",
+        ),
+    ],
+)
+def test_the_entry_that_is_to_blame_is_named(
+    key: str,
+    value: Any,
+    words: str,
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+) -> None:
+    folder = save_model(make_model("llama"))
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**written, key: value}))
+    with pytest.raises(InvalidInput, match=words):
+        check_fit(Checkpoint.open(folder))
+
+
+def test_a_setting_that_stops_the_model_itself_is_named(
+    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by leaving out one entry after the other, as nothing in the library's error says which it was."""
+    folder = save_model(make_model("llama", attention_bias=True))
+    run = type(make_model("llama")).forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.config.attention_bias:
+            raise TypeError("it will not")
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.LlamaForCausalLM.forward", forward)
+    with pytest.raises(InvalidInput, match="cannot be run, by its entry attention_bias: TypeError: it will not"):
+        check_fit(Checkpoint.open(folder))
+
+
 def test_entries_that_are_missing(
     make_model: Callable[..., PreTrainedModel],
     save_model: Callable[..., Path],
@@ -124,5 +188,5 @@ def test_whatever_a_family_raises_while_it_is_loaded(
         load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
     assert caught.value.errors[0].pointer == "/model"
     monkeypatch.setattr("workers.engine.architectures.discovery.cast", broken)
-    with pytest.raises(InvalidInput, match="does not build a llama model: in the middle"):
+    with pytest.raises(InvalidInput, match=r"does not build a llama model: (\w+: )?in the middle"):
         check_fit(Checkpoint.open(folder))
