@@ -17,19 +17,21 @@ COPY requirements.lock pyproject.toml README.md LICENSE ./
 RUN pip install "$(grep '^pip==' requirements.lock)"
 
 FROM build AS build-api
+COPY secateur secateur
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c requirements.lock --build-constraint requirements.lock '.[server]'
+RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur .
 
 FROM build AS build-worker
 ARG PIP_EXTRA_INDEX_URL=
 # what changes seldom and weighs most first, so that a change of the code does not fetch it again
 RUN pip install -c requirements.lock "$(grep '^torch==' requirements.lock)"
+COPY secateur secateur
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c requirements.lock --build-constraint requirements.lock '.[worker]'
+RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur '.[worker]'
 
 FROM ${PYTHON_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --create-home --home-dir /home/secateur secateur \

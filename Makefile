@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_VERSION := $(shell sed -n 's/^pip==//p' requirements.lock)
-SOURCES := app workers migrations tests benchmarks examples .ci
+SOURCES := secateur app workers migrations tests benchmarks examples .ci
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -18,12 +18,12 @@ help: ## Say what can be made
 
 install: $(STAMP) ## Make .venv with the pinned dependencies of all extras
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml secateur/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
 	$(BIN)/python -m pip install --quiet -c requirements.lock --build-constraint requirements.lock \
-		-e '.[server,worker,embedded,dev]'
+		-e ./secateur -e '.[worker,embedded,dev]'
 	touch $@
 
 check: install ## Lint, check formatting, types and the import rules

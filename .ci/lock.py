@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "server,worker,embedded,dev"
+EXTRAS = "worker,embedded,dev"
 PIP = "pip==26.3"
 
 
@@ -34,7 +34,7 @@ def resolve(python: Path, keep: Path | None) -> dict[str, str]:
     command = [str(python), "-m", "pip", "install", "--dry-run", "--ignore-installed", "--report", str(report)]
     command += ["--constraint", str(keep)] if keep else []
     # `editables` is what hatchling asks for when the installation is editable
-    command += [f"{ROOT}[{EXTRAS}]", *build, "editables", PIP]
+    command += [str(ROOT / "secateur"), f"{ROOT}[{EXTRAS}]", *build, "editables", PIP]
     environment = {**os.environ, "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
     subprocess.run(command, check=True, env=environment)
     found = json.loads(report.read_text())["install"]
@@ -49,7 +49,8 @@ def main() -> None:
         python = Path(folder) / "bin" / "python"
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", PIP], check=True)
         pins = resolve(python, keep)
-    pins.pop("secateur")
+    for ours in ("secateur-client", "secateur-server"):
+        pins.pop(ours)
     lines = ["# Made by `make lock`; use as constraints: pip install -c requirements.lock ...", ""]
     lines += [f"{name}=={version}" for name, version in sorted(pins.items())]
     fresh = LOCK.with_suffix(".lock.new")

@@ -15,21 +15,21 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
+from app.blobs.store import ArtifactStore, open_store
+from app.broker.sender import Sender
 from app.db.origin import Origin
 from app.db.session import SessionFactory, session_factory, unit_of_work
-from app.errors import Unauthorized
-from app.sender import Sender
+from app.http.hosts import SESSION_COOKIE
 from app.services.dashboard_sessions import key_of_session
 from app.services.work import Work
 from app.settings import Settings
-from app.storage import ArtifactStore, open_store
+from secateur.contract.errors import Unauthorized
 
 if TYPE_CHECKING:
     from celery import Celery
 
 POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
 ANONYMOUS = "local"  # the caller where no keys are set
-SESSION_COOKIE = "secateur_session"
 
 # What does not wait is `async`: for a plain function the framework would change threads, which costs more than it does.
 
@@ -120,13 +120,13 @@ FactoryDep = Annotated[SessionFactory, Depends(get_factory)]
 @lru_cache(maxsize=4)
 def celery_for(settings: Settings) -> Celery:
     """The Celery instance for these settings. Raises Unavailable if no broker is configured."""
-    from app.queue import make_celery  # heavy, and not needed to start
+    from app.broker.queue import make_celery  # heavy, and not needed to start
 
     return make_celery(settings)
 
 
 def _send_stages(settings: Settings, stage_ids: Sequence[UUID]) -> bool:
-    from app.queue import send_stages
+    from app.broker.queue import send_stages
 
     return send_stages(stage_ids, celery=celery_for(settings))
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
-from app import masking
+from secateur import masking
 
 LogFormat = Literal["auto", "json", "console"]
 

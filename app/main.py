@@ -27,19 +27,19 @@ from app.api import (
     logs,
     metrics,
     openapi,
-    problems,
     reports,
     scores,
 )
-from app.api.hosts import Hosts
 from app.api.metrics import Metrics
-from app.api.middleware import EdgeMiddleware
 from app.deps import celery_for, dispose_pool, sender_for, store_at
+from app.http import problems
+from app.http.hosts import Hosts
+from app.http.middleware import EdgeMiddleware
 from app.services.event_hub import EventHub
 from app.services.readiness import Prober
 from app.settings import Settings, get_settings
-from app.version import VERSION
 from app.web import dashboard, docs
+from secateur.about import VERSION
 
 FLUSH_SECONDS = 3.0  # for messages that are on their way when the process is told to stop
 PING_SECONDS = 15.0  # between comments on a quiet event stream; proxies cut what is silent for a minute

@@ -17,12 +17,12 @@ from typing import cast
 
 import uvicorn
 
-from app.connections import Connection, Limits
-from app.errors import ServiceError
-from app.listening import bind
+from app.http.connections import Connection, Limits
+from app.http.listening import bind
 from app.logs import set_up
 from app.main import create_app
 from app.settings import Settings, get_settings
+from secateur.contract.errors import ServiceError
 
 MOST_DESCRIPTORS = 65_536
 MOST_CONNECTIONS = 4096

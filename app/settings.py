@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.domain.stage_kinds import STAGE_KINDS
 from app.logs import LogFormat
+from secateur.contract.stage_kinds import STAGE_KINDS
 
 
 def default_data_dir() -> Path:

@@ -19,14 +19,14 @@ from _inputs import load, parser
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.results import TextInfo
+from secateur.contract.results import TextInfo
 from workers.engine.benchmarks.clock import ProcessorClock
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.memory import cache_bytes, weight_bytes
 from workers.engine.benchmarks.perplexity import perplexity, window_losses
 from workers.engine.benchmarks.windows import Windows
-from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.model.block_model import BlockModel
 
 TOLERANCE = 1e-3
 

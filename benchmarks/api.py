@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from app.db.migrate import upgrade
-from app.embedded import embedded_servers
+from app.local.embedded import embedded_servers
 
 BODY = json.dumps(
     {

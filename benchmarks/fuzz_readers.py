@@ -37,17 +37,17 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from app.domain.datasets import DatasetFormat
-from app.errors import BadCheckpoint, InvalidInput, PayloadTooLarge
 from app.services.dataset_files import look_through
 from app.services.local_files import inspect_model
+from secateur.contract.datasets import DatasetFormat
+from secateur.contract.errors import BadCheckpoint, InvalidInput, PayloadTooLarge
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.task_definitions import parse
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.models import load_tokenizer
+from workers.engine.model.loading import load_tokenizer
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 

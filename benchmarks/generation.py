@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import weight_bytes
 from workers.engine.benchmarks.placement import place_weights
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 
 

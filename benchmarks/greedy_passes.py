@@ -9,7 +9,7 @@ import time
 
 from _inputs import load, parser, show
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.scoring import greedy
 

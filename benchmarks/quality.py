@@ -23,28 +23,28 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from app.domain.benchmark_options import TasksBenchmark
-from app.domain.options import LocalText, SelfText
-from app.domain.results import LossPoint, TaskScore
-from app.domain.spec import Recovery
+from secateur.contract.options.benchmark import TasksBenchmark
+from secateur.contract.options.methods import LocalText, SelfText
+from secateur.contract.results import LossPoint, TaskScore
+from secateur.contract.spec import Recovery
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
-from workers.engine.blocks import BlockModel
-from workers.engine.calibration import TextSource, token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.fingerprint import fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
-from workers.engine.models import free_memory, load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import free_memory, load_model
 from workers.engine.progress import no_progress
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import Machine, prepare
 from workers.engine.scoring.registry import CRITERIA
+from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.recover import RECOVERIES
 
 PIQA_TASK = """

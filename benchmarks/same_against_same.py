@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.placement import place_weights
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 
 
 def main() -> None:

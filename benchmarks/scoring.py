@@ -20,7 +20,7 @@ from _inputs import load, parser, show
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.scoring import perplexity

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 from workers.engine.architectures.discovery import skeleton
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.scoring.registry import CRITERIA
 

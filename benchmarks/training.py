@@ -26,10 +26,9 @@ import torch
 from _inputs import show
 from torch import Tensor, nn
 
-from app.domain.recovery_options import DistillRecovery, LoraRecovery
-from workers.engine.blocks import BlockModel
-from workers.engine.encoding import BoundedEncoder
-from workers.engine.models import free_memory, load_model, load_tokenizer
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import free_memory, load_model, load_tokenizer
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
@@ -39,6 +38,7 @@ from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences, train, train_all
 from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine, prepare
+from workers.engine.text.encoding import BoundedEncoder
 
 MICRO_BATCH = 4  # of both
 HELD = 24  # examples whose loss is taken after training

@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.client import Client
-from app.client_errors import ClientError
-from app.commands.render import report_tables
-from app.commands.running import running
-from app.commands.session import err, fail, out, show_problem
-from app.commands.watch import show
-from app.errors import ServiceError
+from app.local.running import running
 from examples.demo_files import CACHE, MODEL, TEXT, fetch
+from secateur import Client
+from secateur.cli.render import report_tables
+from secateur.cli.session import err, fail, out, show_problem
+from secateur.cli.watch import show
+from secateur.client.errors import ClientError
+from secateur.contract.errors import ServiceError
 
 # One part of the text for choosing and training, another, disjoint, for measuring.
 TRAINING = {"source": "local", "path": TEXT.name, "start": 0.0, "stop": 0.7}

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from app.client import Client
-from app.client_errors import ClientError, InvalidRequest
-from app.schemas.events import Event
+from secateur import Client
+from secateur.client.errors import ClientError, InvalidRequest
+from secateur.schemas.events import Event
 
 GATE_FAILED = 10  # as `secateur gate` has it
 

@@ -9,7 +9,7 @@ import argparse
 import socket
 import sys
 
-from app.errors import ServiceError
+from secateur.contract.errors import ServiceError
 
 SECONDS = 10.0  # to wait for the answer
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS)
     seconds = parser.parse_args().seconds
     try:
-        from app.queue import get_celery
+        from app.broker.queue import get_celery
 
         name = f"celery@{socket.gethostname()}"
         answers = get_celery().control.inspect(destination=[name], timeout=seconds).ping()

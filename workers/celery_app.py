@@ -1,9 +1,10 @@
 """The worker: `celery -A workers.celery_app worker`.
 
-It binds the tasks to `app.queue`, and to the worker's life: the fork server begins to import before the first stage
-comes, messages are taken once the device has been tried out, the janitor starts when the worker is ready, and a
+It binds the tasks to `app.broker.queue`, and to the worker's life: the fork server begins to import before the first
+stage comes, messages are taken once the device has been tried out, the janitor starts when the worker is ready, and a
 shutdown stops the stages and puts them back into the queue instead of waiting hours for them. Its pool is the one with
-threads (set in `app.queue`): each thread waits for one stage process, and time limits and kills are the supervisor's.
+threads (set in `app.broker.queue`): each thread waits for one stage process, and time limits and kills are the
+supervisor's.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.worker.control import inspect_command
 
+from app.blobs.store import ArtifactStore, open_store
+from app.broker.messages import RUN_STAGE
+from app.broker.queue import TELL_DEVICE, depth, get_celery, send_stage
 from app.db.session import SessionFactory, session_factory
 from app.logs import set_up
-from app.messages import RUN_STAGE
-from app.queue import TELL_DEVICE, depth, get_celery, send_stage
 from app.settings import get_settings
-from app.storage import ArtifactStore, open_store
-from workers.device import ProbedDevice
-from workers.forkserver import ForkServer
-from workers.janitor import Janitor
-from workers.message_lines import name_stage
-from workers.messages import Messages
-from workers.supervisor import Supervisor
+from workers.launch.device import ProbedDevice
+from workers.launch.fork_server import ForkServer
+from workers.supervision.broker_messages import Messages
+from workers.supervision.janitor import Janitor
+from workers.supervision.message_lines import name_stage
+from workers.supervision.supervisor import Supervisor
 from workers.tasks import make_run_stage
 
 app: Celery = get_celery()

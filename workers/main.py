@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from app.errors import ServiceError
+from secateur.contract.errors import ServiceError
 
 
 def main() -> None:

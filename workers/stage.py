@@ -27,12 +27,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from app import logs, masking
-from app.domain.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
-from app.errors import FieldError, InvalidInput, ServiceError, StageFailed
-from workers import memory
+from app import logs
+from secateur import masking
+from secateur.contract.errors import FieldError, InvalidInput, ServiceError, StageFailed
+from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from workers.engine.files import write_atomically
-from workers.probe import main as probe
+from workers.launch.probe import main as probe
+from workers.machine import memory
 from workers.stages.context import StageContext
 from workers.stages.failure import describe_failure
 
@@ -192,7 +193,7 @@ def _quiet_libraries(pipe: EventPipe) -> Iterator[None]:
 
 def _cli() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.stage", description="Run one stage of a job.")
-    parser.add_argument("spec", type=Path, help="JSON file with a StageSpec (app/domain/protocol.py)")
+    parser.add_argument("spec", type=Path, help="JSON file with a StageSpec (secateur/contract/protocol.py)")
     parser.add_argument("--event-fd", type=int, default=None, help="descriptor for events; default: standard output")
     arguments = parser.parse_args()
     logs.set_up("info")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from workers.supervisor import Supervisor
+from workers.supervision.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 

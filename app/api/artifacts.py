@@ -12,14 +12,14 @@ from fastapi.responses import StreamingResponse
 
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
+from app.blobs.store import ArtifactStore
 from app.db import artifacts as artifact_rows
 from app.db import jobs as job_rows
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, StoreDep, WorkDep
-from app.errors import NotFound
-from app.schemas.artifacts import Artifact, ArtifactList
-from app.services.ranges import matches, requested_range
-from app.storage import ArtifactStore
+from app.http.ranges import matches, requested_range
+from secateur.contract.errors import NotFound
+from secateur.schemas.artifacts import Artifact, ArtifactList
 
 router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["results"])
 

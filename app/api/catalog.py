@@ -9,10 +9,10 @@ from fastapi import APIRouter
 
 from app.api.responses import UNAUTHORIZED, example, problems
 from app.deps import Caller
-from app.domain.catalog import TABLES
-from app.domain.presets import PRESETS
-from app.domain.spec import CompressionSpec
-from app.schemas.catalog import Catalog, Method, Preset
+from secateur.contract.catalog import TABLES
+from secateur.contract.presets import PRESETS
+from secateur.contract.spec import CompressionSpec
+from secateur.schemas.catalog import Catalog, Method, Preset
 
 router = APIRouter(tags=["catalogue"])
 

@@ -16,13 +16,13 @@ from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, example, pr
 from app.db import datasets as dataset_rows
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, SettingsDep, StoreDep, WorkDep
-from app.domain.datasets import DatasetFormat
-from app.errors import BadRequest, FieldError, InvalidInput
-from app.schemas.datasets import Dataset
-from app.schemas.page import Page
-from app.services import cursor as cursors
+from app.http import cursor as cursors
+from app.http.multipart import FormReceiver, ReceivedForm
 from app.services import datasets as service
-from app.services.multipart import FormReceiver, ReceivedForm
+from secateur.contract.datasets import DatasetFormat
+from secateur.contract.errors import BadRequest, FieldError, InvalidInput
+from secateur.schemas.datasets import Dataset
+from secateur.schemas.page import Page
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Body
 from app.api import example_errors, examples
 from app.api.responses import BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.deps import Caller, SettingsDep
-from app.domain.estimates import EstimateRequest, estimate
-from app.errors import InvalidInput
-from app.schemas.estimates import Estimate
 from app.services.local_files import inspect_model
+from secateur.contract.errors import InvalidInput
+from secateur.contract.models.estimates import EstimateRequest, estimate
+from secateur.schemas.estimates import Estimate
 
 router = APIRouter(tags=["catalogue"])
 

@@ -12,13 +12,13 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from app.api import example_errors, example_specs, examples
-from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.tables import Event as EventRow
 from app.deps import Caller, FactoryDep
-from app.schemas.events import Event, EventPage, EventType
+from app.http.negotiation import preferred
 from app.services import events as service
 from app.services.event_hub import EventHub
+from secateur.schemas.events import Event, EventPage, EventType
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["events"])
 

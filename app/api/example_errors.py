@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.api.example_specs import JOB_ID
-from app.errors import (
+from secateur.contract.errors import (
     BadCheckpoint,
     BadRequest,
     Conflict,

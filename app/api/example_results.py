@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
-from app.version import VERSION
+from secateur.about import VERSION
 
 _MODEL = {
     "id": "SmolLM2-135M-Instruct.Q4_1.gguf",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.domain.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec
 
 JOB_ID = "019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"
 JOB_PATH = f"/jobs/{JOB_ID}"

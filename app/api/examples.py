@@ -7,8 +7,8 @@ from typing import Any
 
 from app.api.example_errors import DATASET_ID
 from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
-from app.domain.estimates import EstimateRequest, estimate
-from app.version import VERSION
+from secateur.about import VERSION
+from secateur.contract.models.estimates import EstimateRequest, estimate
 
 REQUEST_ID = "ci-4711/submit"  # a caller's own, such as a pipeline's; the service makes one where none is sent
 

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request, Response
 
 from app.api import examples
 from app.api.responses import example
-from app.schemas.health import Health, Readiness
 from app.services.readiness import Prober
-from app.version import VERSION
+from secateur.about import VERSION
+from secateur.schemas.health import Health, Readiness
 
 router = APIRouter(tags=["service"])
 

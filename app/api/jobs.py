@@ -12,16 +12,16 @@ from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, answer, example, problems
 from app.db import jobs as job_rows
 from app.deps import Caller, SettingsDep, WorkDep
-from app.domain.jobs import State, Verdict
-from app.domain.spec import CompressionSpec
-from app.errors import FieldError, InvalidInput
-from app.schemas.jobs import Job, JobSummary
-from app.schemas.page import Page, page_of
-from app.services import cursor as cursors
+from app.http import cursor as cursors
+from app.http.deadline import EXPECTED as DURATION
+from app.http.deadline import parse_duration
 from app.services import jobs as service
-from app.services.deadline import EXPECTED as DURATION
-from app.services.deadline import parse_duration
 from app.services.submit import submit
+from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.spec import CompressionSpec
+from secateur.schemas.jobs import Job, JobSummary
+from secateur.schemas.page import Page, page_of
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.api import example_errors, example_specs, examples
-from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.session import SessionFactory
 from app.db.tables import Event as EventRow
 from app.deps import Caller, FactoryDep
-from app.schemas.events import LogLine, LogPage
+from app.http.negotiation import preferred
 from app.services import events as service
+from secateur.schemas.events import LogLine, LogPage
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["events"])
 

@@ -18,9 +18,9 @@ from app.api.responses import UNAUTHORIZED, problems
 from app.db import jobs, stages
 from app.db.session import session_factory, unit_of_work, what_broke
 from app.deps import POOL_SIZE, Caller, celery_for
-from app.errors import ServiceError
 from app.settings import Settings
-from app.version import VERSION
+from secateur.about import VERSION
+from secateur.contract.errors import ServiceError
 
 logger = logging.getLogger("app.metrics")
 
@@ -86,7 +86,7 @@ class _Database(Collector):
         yield up
 
     def _messages(self) -> int | None:
-        from app.queue import depth  # heavy, and not needed to start
+        from app.broker.queue import depth  # heavy, and not needed to start
 
         try:
             return depth(celery=celery_for(self._settings))

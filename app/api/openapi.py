@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from app.domain.results import Report, Scores
-from app.schemas.problem import Problem
-from app.version import VERSION
+from secateur.about import VERSION
+from secateur.contract.results import Report, Scores
+from secateur.schemas.problem import Problem
 
 DESCRIPTION = (
     "Secateur makes large language models cheaper to run by structured pruning: `POST /jobs` names a model and how "

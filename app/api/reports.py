@@ -11,13 +11,13 @@ from fastapi.responses import JSONResponse
 
 from app.api import example_errors, example_results, example_specs
 from app.api.artifacts import file_response
-from app.api.negotiation import preferred
 from app.api.responses import BAD_PATH, UNAUTHORIZED, problems
 from app.db import artifacts as artifact_rows
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, StoreDep
-from app.domain.results import Report
+from app.http.negotiation import preferred
 from app.services import results
+from secateur.contract.results import Report
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import Response
 
-from app.api.problems import PROBLEM_JSON
-from app.errors import (
+from app.http.problems import PROBLEM_JSON
+from secateur.contract.errors import (
     BadRequest,
     FieldError,
     Forbidden,

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from app.api import example_errors, example_results, example_specs
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
 from app.deps import Caller, WorkDep
-from app.domain.results import Scores
 from app.services import results
+from secateur.contract.results import Scores
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Artifact
-from app.errors import NotFound
+from secateur.contract.errors import NotFound
 
 
 @dataclass(frozen=True)

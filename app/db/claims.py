@@ -27,9 +27,9 @@ from app.db.origin import UNKNOWN, Origin
 from app.db.stages import next_waiting, waiting_id
 from app.db.tables import Job, Stage
 from app.db.transitions import move_job, move_stage
-from app.domain.jobs import State, Verdict
-from app.domain.stage_kinds import STAGE_KINDS
-from app.errors import NotFound
+from secateur.contract.errors import NotFound
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.stage_kinds import STAGE_KINDS
 
 HELD = (State.RUNNING, State.CANCELLING)
 

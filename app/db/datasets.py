@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.db.arrays import among
 from app.db.tables import Dataset, Job
-from app.domain.datasets import DatasetFormat, DatasetKind
-from app.errors import Conflict, NotFound
+from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.errors import Conflict, NotFound
 
 _NAMED = '$.** ? (@.source == "upload" && @.id == $id)'  # a text of a spec, wherever it stands
 _UNFINISHED = text("jobs.state IN ('queued', 'running', 'cancelling')")  # as the index has it

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from app.db.arrays import among
 from app.db.tables import Event, Job
-from app.domain.jobs import State
-from app.errors import NotFound
+from secateur.contract.errors import NotFound
+from secateur.contract.jobs import State
 
 CHANNEL = "secateur_events"
 

@@ -1,4 +1,4 @@
-"""A job with its stages as one JSON text, written by PostgreSQL in the names of `app.schemas.jobs`.
+"""A job with its stages as one JSON text, written by PostgreSQL in the names of `secateur.schemas.jobs`.
 
 Submitting and listing are what clients ask for most often, and this text is what they are answered with, as it is: to
 read it only to write it again took longer than the query. So it has every field of the schema, times in UTC as the

@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, bindparam, text
 from app.db.job_json import job_json
 from app.db.session import Database
 from app.db.tables import Job
-from app.domain.jobs import State, Verdict
+from secateur.contract.jobs import State, Verdict
 
 
 @dataclass(frozen=True)

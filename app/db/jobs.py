@@ -17,10 +17,10 @@ from app.db.origin import UNKNOWN, Origin
 from app.db.session import Database
 from app.db.tables import Event, Job, Stage, job_counts, new_id
 from app.db.transitions import move_job, move_stage
-from app.domain.jobs import State, Verdict
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import kinds_of
-from app.errors import Conflict, NotFound
+from secateur.contract.errors import Conflict, NotFound
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import kinds_of
 
 
 @dataclass(frozen=True)

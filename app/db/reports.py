@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.tables import Report
-from app.domain.jobs import Verdict
+from secateur.contract.jobs import Verdict
 
 
 def find(session: Session, job_id: UUID) -> Report | None:

@@ -28,8 +28,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.errors import Unavailable
 from app.settings import Settings, get_settings
+from secateur.contract.errors import Unavailable
 
 TRUSTED_SECONDS = 15.0  # since its last use, a connection on which the server has said nothing is taken for alive
 STATEMENT_SECONDS = 30

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.db import artifacts
 from app.db.artifacts import NewArtifact
 from app.db.tables import Stage
-from app.domain.jobs import State
+from secateur.contract.jobs import State
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.db.arrays import among
 from app.db.tables import Job, Stage
-from app.domain.jobs import State
+from secateur.contract.jobs import State
 
 
 def get(session: Session, stage_id: UUID) -> Stage | None:

@@ -8,7 +8,7 @@ Postgres is the truth about all of them; messages on the broker only wake worker
   of a job has no gap and is never seen out of order.
 - A worker's writes carry the fencing token that its claim gave it; a row with another token refuses them.
 
-States are explained in `app/domain/jobs.py`, and in the comments that the database keeps of each column.
+States are explained in `secateur/contract/jobs.py`, and in the comments that the database keeps of each column.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
-from app.domain.datasets import DatasetFormat, DatasetKind
-from app.domain.jobs import State, Verdict
+from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.jobs import State, Verdict
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -285,7 +285,7 @@ class Report(Base):
     __tablename__ = "reports"
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    body: Mapped[dict[str, Any]] = mapped_column(comment="app.domain.results.Report.")
+    body: Mapped[dict[str, Any]] = mapped_column(comment="A report, as results.py has it.")
     verdict: Mapped[Verdict] = mapped_column(_enum(Verdict, "verdict"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 

@@ -11,8 +11,8 @@ from sqlalchemy import func
 
 from app.db import events
 from app.db.tables import Job, Stage
-from app.domain.jobs import State, may_follow
-from app.errors import Conflict
+from secateur.contract.errors import Conflict
+from secateur.contract.jobs import State, may_follow
 
 
 def move_job(job: Job, state: State, *, problem: dict[str, Any] | None = None) -> events.NewEvent:

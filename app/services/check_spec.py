@@ -13,18 +13,18 @@ from sqlalchemy.orm import Session
 
 from app.db import datasets
 from app.db.tables import Dataset
-from app.domain.datasets import DatasetKind
-from app.domain.depth import check_depth, not_gguf
-from app.domain.family_limits import check_family
-from app.domain.options import DepthPruning, LocalText, UploadText
-from app.domain.positions import positions_of, too_long
-from app.domain.quantised import check_quantised
-from app.domain.spec import CompressionSpec, LocalModel
-from app.domain.sub_block import SubBlockPruning, check_units
-from app.domain.texts import HEAD_BYTES, not_text, texts_of
-from app.errors import FieldError, InvalidInput
 from app.services.local_files import find_under, inspect_model
 from app.settings import Settings
+from secateur.contract.datasets import DatasetKind
+from secateur.contract.depth import check_depth, not_gguf
+from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.models.family_limits import check_family
+from secateur.contract.models.positions import positions_of, too_long
+from secateur.contract.models.quantised import check_quantised
+from secateur.contract.options.methods import DepthPruning, LocalText, UploadText
+from secateur.contract.options.sub_block import SubBlockPruning, check_units
+from secateur.contract.spec import CompressionSpec, LocalModel
+from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
 
 def check_spec(spec: CompressionSpec, settings: Settings) -> None:

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.domain.datasets import DatasetFormat, DatasetKind
-from app.errors import FieldError, InvalidInput, PayloadTooLarge, ServiceError, Unavailable
 from app.services.dataset_files import POINTER, Looked, look_through
+from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.errors import FieldError, InvalidInput, PayloadTooLarge, ServiceError, Unavailable
 
 MEMORY_BYTES = 1 << 30  # that the process may write to
 CPU_SECONDS = 60.0  # and more for a large file:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.domain.datasets import (
+from secateur.contract.datasets import (
     EXPECTED,
     DatasetFormat,
     DatasetKind,
@@ -20,9 +20,9 @@ from app.domain.datasets import (
     kind_of,
     row_error,
 )
-from app.domain.json_rows import BadRow, json_rows, unit_of
-from app.errors import FieldError, InvalidInput, PayloadTooLarge
-from app.shown import shown
+from secateur.contract.errors import FieldError, InvalidInput, PayloadTooLarge
+from secateur.contract.shown import shown
+from secateur.foreign_files.json_rows import BadRow, json_rows, unit_of
 
 POINTER = "/file"
 _CHUNK = 1 << 20

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
+from app.blobs.store import ArtifactStore, StoredFile, dataset_output
 from app.db import datasets
 from app.db.datasets import DatasetPage, NewDataset
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Dataset, new_id
-from app.domain.datasets import SUFFIXES, DatasetFormat
-from app.errors import InvalidInput, Unavailable
-from app.services.cursor import decode
+from app.http.cursor import decode
+from app.http.multipart import ReceivedForm
 from app.services.dataset_check import check_file
-from app.services.multipart import ReceivedForm
 from app.services.work import Work
-from app.shown import shown
-from app.storage import ArtifactStore, StoredFile, dataset_output
+from secateur.contract.datasets import SUFFIXES, DatasetFormat
+from secateur.contract.errors import InvalidInput, Unavailable
+from secateur.contract.shown import shown
 
 SETTING = "SECATEUR_MAX_DATASET_BYTES"
 MAX_NAME = 200

@@ -8,10 +8,10 @@ from uuid import UUID
 from app.db import job_pages, jobs, stages
 from app.db.session import Database
 from app.db.tables import Job
-from app.domain.jobs import State, Verdict
-from app.services.cursor import decode
+from app.http.cursor import decode
 from app.services.submit import send
 from app.services.work import Work
+from secateur.contract.jobs import State, Verdict
 
 
 def list_jobs(

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.domain.config_limits import check_config_limits
-from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object
-from app.domain.gguf import cannot_be_imported
-from app.domain.lfs import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
-from app.domain.plain_files import PLAIN_EXPECTED, special_detail, special_file
-from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
+from secateur.contract.models.config_limits import check_config_limits
+from secateur.foreign_files.gguf_header import cannot_be_imported
+from secateur.foreign_files.json_objects import MAX_CONFIG_BYTES, load_json_object
+from secateur.foreign_files.lfs_pointers import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
+from secateur.foreign_files.plain_files import PLAIN_EXPECTED, special_detail, special_file
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 GGUF_HEAD_BYTES = 1 << 20  # the model's own keys come first, long before the vocabulary ends

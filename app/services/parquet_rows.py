@@ -16,8 +16,8 @@ import pyarrow as arrow
 import pyarrow.compute as compute
 from pyarrow import parquet
 
-from app.domain.datasets import EXPECTED, FIELDS, MAX_LINE_BYTES, DatasetKind, kind_of
-from app.shown import printable
+from secateur.contract.datasets import EXPECTED, FIELDS, MAX_LINE_BYTES, DatasetKind, kind_of
+from secateur.contract.shown import printable
 
 BATCH = 64  # rows that are decoded at a time
 MAX_LEVELS = 8  # of lists and structs in a column; a chat has two

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from app.blobs.store import ArtifactStore
 from app.db.session import sqlalchemy_url
 from app.settings import Settings
-from app.storage import ArtifactStore
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -102,7 +102,7 @@ def _migrations(settings: Settings) -> Check:
 
 
 def _broker(celery: Celery) -> Check:
-    from app.queue import depth  # Celery: likewise
+    from app.broker.queue import depth  # Celery: likewise
 
     waiting = depth(celery=celery)
     if waiting is None:

@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 
 from app.db import jobs, reports
 from app.db.tables import Job
-from app.domain.jobs import State
-from app.domain.results import Report, Scores
-from app.domain.stage_kinds import SCORE
-from app.errors import NotFound
+from secateur.contract.errors import NotFound
+from secateur.contract.jobs import State
+from secateur.contract.results import Report, Scores
+from secateur.contract.stage_kinds import SCORE
 
 
 def scores(session: Session, job_id: UUID) -> Scores:

@@ -11,14 +11,14 @@ from uuid import UUID
 
 from app.db import jobs
 from app.db.session import Database
-from app.domain.explain import pointer_of
-from app.domain.options import UploadText
-from app.domain.spec import CompressionSpec
-from app.domain.texts import texts_of
-from app.errors import FieldError, InvalidInput
 from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
 from app.settings import Settings
+from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.options.methods import UploadText
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.texts import texts_of
+from secateur.contract.validation_errors import pointer_of
 
 
 @dataclass(frozen=True)

@@ -21,19 +21,20 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.tables import Job
-from app.deps import SESSION_COOKIE, SettingsDep, WorkDep, caller_of, get_caller
-from app.domain.jobs import State, Verdict
-from app.domain.results import Report, Scores
-from app.domain.stage_kinds import SCORE, STAGE_KINDS, doing
-from app.errors import NotFound, Unauthorized
-from app.schemas.jobs import with_specs
-from app.services import cursor as cursors
+from app.deps import SettingsDep, WorkDep, caller_of, get_caller
+from app.http import cursor as cursors
+from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
 from app.services import jobs as service
 from app.services.dashboard_sessions import close_session, open_session
 from app.settings import Settings
-from app.version import VERSION
 from app.web import views
+from secateur.about import VERSION
+from secateur.contract.errors import NotFound, Unauthorized
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.results import Report, Scores
+from secateur.contract.stage_kinds import SCORE, STAGE_KINDS, doing
+from secateur.schemas.jobs import with_specs
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.db.tables import Job
-from app.domain.jobs import State
-from app.domain.results import Measurement, Report, Scores
-from app.domain.stage_kinds import STAGE_KINDS
-from app.schemas.jobs import JobSummary
+from secateur.contract.jobs import State
+from secateur.contract.results import Measurement, Report, Scores
+from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.schemas.jobs import JobSummary
 
 LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
 

@@ -135,7 +135,9 @@ def upgrade() -> None:
     op.create_table(
         "reports",
         sa.Column("job_id", sa.Uuid(), nullable=False),
-        sa.Column("body", postgresql.JSONB(none_as_null=True), nullable=False, comment="app.domain.results.Report."),
+        sa.Column(
+            "body", postgresql.JSONB(none_as_null=True), nullable=False, comment="A report, as results.py has it."
+        ),
         sa.Column("verdict", checked(VERDICTS, "verdict"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_reports_job_id_jobs"), ondelete="CASCADE"),

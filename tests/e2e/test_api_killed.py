@@ -15,18 +15,18 @@ import redis
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from app.broker.messages import QUEUE
 from app.db.session import unit_of_work
 from app.db.tables import Job
-from app.domain.spec import CompressionSpec
 from app.main import create_app
-from app.messages import QUEUE
+from secateur.contract.spec import CompressionSpec
 from tests.fixtures.service import Service
 
 API_THAT_DIES = """
 import os, signal, sys
-import app.queue
+import app.broker.queue
 
-app.queue.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+app.broker.queue.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 
 import uvicorn
 from app.main import create_app

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.commands.settings_of import make_absolute
-from tests.app.commands.test_service import Up
+from app.local.settings_of import make_absolute
+from tests.app.local.test_commands import Up
 from tests.fixtures.processes import SECATEUR, free_port, running_api, secateur_environment
 from tests.fixtures.service import Service
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.domain.jobs import State
-from app.messages import QUEUE
-from app.queue import idle_workers, make_celery
+from app.broker.messages import QUEUE
+from app.broker.queue import idle_workers, make_celery
+from secateur.contract.jobs import State
 from tests.fixtures.service import Service
 
 SECOND = 1.0

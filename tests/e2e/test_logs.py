@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from app.db.origin import Origin
-from app.domain.jobs import State
+from secateur.contract.jobs import State
 from tests.fixtures.service import Service
 from tests.fixtures.stages import LEAK
 
@@ -35,10 +35,10 @@ serve.create_app = create_app
 serve.main()
 """
 BROKEN_WORKER = f"""
-import workers.run
+import workers.supervision.stage_run
 def broken(self):
     raise RuntimeError({LEAK!r})
-workers.run.Run.run = broken
+workers.supervision.stage_run.Run.run = broken
 """
 
 

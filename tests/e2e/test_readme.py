@@ -18,11 +18,11 @@ from uuid import UUID
 import pytest
 import yaml
 
-from app.cli import app as secateur
-from app.client import Client
-from app.commands.service import up
-from app.commands.settings_list import page
+from app.local.commands import up
+from app.local.settings_list import page
 from examples.demo_files import CACHE, MODEL, fetch
+from secateur.cli.main import app as secateur
+from secateur.client.http_client import Client
 from tests.fixtures.processes import SECATEUR, free_port, running_api, running_worker, secateur_environment
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import tiny_llama

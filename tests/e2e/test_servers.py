@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from app.domain.stage_kinds import STAGE_KINDS
+from secateur.contract.stage_kinds import STAGE_KINDS
 from tests.fixtures.service import Service
 
 STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it

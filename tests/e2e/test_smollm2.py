@@ -19,8 +19,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.domain.results import Report
 from examples.demo import QUICK
+from secateur.contract.results import Report
 from tests.fixtures.processes import secateur_environment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ import time
 
 import redis
 
-from app.domain.jobs import State
-from app.domain.stage_kinds import STAGE_KINDS
-from app.queue import make_celery, send_stage
+from app.broker.queue import make_celery, send_stage
+from secateur.contract.jobs import State
+from secateur.contract.stage_kinds import STAGE_KINDS
 from tests.fixtures.service import Service, gone, pid_of
 
 STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it

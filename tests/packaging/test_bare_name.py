@@ -15,7 +15,8 @@ LEFT_OUT = {".git", ".venv", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hy
 # An installer, and then the name as a requirement: not a path, not a file's name, not `name @ address`.
 _TOOL = r"\b(?:pip3?|pipx|uvx?|poetry|pdm|hatch|conda|mamba|pixi|easy_install)\b"
 _INSTALLER = r"(?:\b(?:install|add|download|wheel|run|inject|lock|sync)\b|(?<!\w)--(?:with|from|spec)\b)"
-_NAME = r"(?<![\w./@:-])secateur(?:\[[\w,\s-]*\])?(?!\s*@|[\w/.:[-]|\s+(?:up|api|worker|migrate|submit|gate|report)\b)"
+_NAME = r"(?<![\w./@:-])(?<!subdirectory=)secateur(?:\[[\w,\s-]*\])?"
+_NAME += r"(?!\s*@|[\w/.:[-]|\s+(?:up|api|worker|migrate|submit|gate|report)\b)"
 BARE = re.compile(rf"{_TOOL}[^\n]*{_INSTALLER}[^\n]*?{_NAME}")
 TOLD = re.compile(rf"\binstall(?:s|ing)?\s+[`'\"]*{_NAME}", re.IGNORECASE)
 
@@ -48,7 +49,8 @@ def test_a_bare_name_is_found(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        'pip install "secateur @ $SECATEUR_PACKAGE"',
+        'pip install "secateur-client @ $SECATEUR_PACKAGE"',
+        "pip install 'secateur-client @ git+https://git.example/secateur.git@0f3a#subdirectory=secateur'",
         "pip install 'secateur[server] @ git+https://git.example/secateur.git@0f3a'",
         "pip install ./secateur-0.1.0-py3-none-any.whl",
         "pip install -c requirements.lock '.[worker,embedded]'",

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = ("secateur/pyproject.toml", "pyproject.toml")
 # what a CPU build of torch does not bring, and what builds the project in an environment of its own
 NOT_EVERYWHERE = re.compile(
     r"nvidia-.*|cuda-.*|triton|hatchling|editables|trove-classifiers|setuptools|pathspec|pluggy"
@@ -33,9 +34,9 @@ NOT_INSTALLED = {"bitsandbytes"}  # extras that `make install` leaves out
 
 
 def requirements(*, without: Collection[str] = ()) -> list[Requirement]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [texts for name, texts in project["optional-dependencies"].items() if name not in without]
-    texts = [*project["dependencies"], *(text for extra in extras for text in extra)]
+    client, server = (tomllib.loads((ROOT / path).read_text())["project"] for path in PROJECTS)
+    extras = [texts for name, texts in server["optional-dependencies"].items() if name not in without]
+    texts = [*client["dependencies"], *server["dependencies"], *(text for extra in extras for text in extra)]
     return [Requirement(text) for text in texts if not text.startswith("secateur")]
 
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from workers.forkserver import ForkServer
+from workers.launch.fork_server import ForkServer
 
 WORDS = ("river", "stone", "light", "garden", "winter", "paper", "engine", "music", "window", "silver", "forest")
 

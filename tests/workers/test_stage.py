@@ -19,12 +19,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.domain.protocol import stage_event
-from app.domain.results import Benchmarks, Pruned, Recovered, Scores
-from app.domain.stage_kinds import PRUNE, STAGE_KINDS
+from secateur.contract.protocol import stage_event
+from secateur.contract.results import Benchmarks, Pruned, Recovered, Scores
+from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS
 from tests.fixtures.stage_runner import SPEC, TEXT, Runner
 from workers import stage as stage_program
-from workers.forkserver import ForkServer
+from workers.launch.fork_server import ForkServer
 from workers.stages.context import StageContext
 
 

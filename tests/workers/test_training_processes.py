@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.fixtures.stage_runner import PATIENCE, SPEC, TEXT, Runner, Stage
-from workers.forkserver import ForkServer
+from workers.launch.fork_server import ForkServer
 
 WEIGHTS = Path("checkpoint") / "model.safetensors"
 TRAINING = {

@@ -11,23 +11,23 @@ from uuid import UUID
 
 import pytest
 
-from app.client import Client
+from app.blobs.store import ArtifactStore, LocalStore, memory_store
 from app.db import datasets, jobs, stages
 from app.db.session import unit_of_work
 from app.db.tables import Dataset
-from app.domain.jobs import State
-from app.domain.results import Benchmarks, Recovered, Scores
-from app.domain.spec import CompressionSpec
+from app.http.multipart import ReceivedFile, ReceivedForm
 from app.main import create_app
 from app.services.datasets import add
-from app.services.multipart import ReceivedFile, ReceivedForm
-from app.storage import ArtifactStore, LocalStore, memory_store
+from secateur.client.http_client import Client
+from secateur.contract.jobs import State
+from secateur.contract.results import Benchmarks, Recovered, Scores
+from secateur.contract.spec import CompressionSpec
 from tests.fixtures.live import serving
 from tests.fixtures.service import Service
 from tests.workers.conftest import plain_text
-from workers.device import SoundDevice
-from workers.forkserver import ForkServer
-from workers.supervisor import Supervisor
+from workers.launch.device import SoundDevice
+from workers.launch.fork_server import ForkServer
+from workers.supervision.supervisor import Supervisor
 
 CONTENT = b'{"text": "one"}\n{"text": "two"}\n'
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from app.errors import InvalidInput, ServiceError
-from app.shown import printable
+from secateur.contract.errors import InvalidInput, ServiceError
+from secateur.contract.shown import printable
 
 _OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 MAX_WORDS = 300  # characters of another library's message

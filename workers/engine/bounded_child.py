@@ -15,7 +15,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import NoReturn, Self
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 
 _EXIT_BROKEN, _EXIT_MEMORY = 70, 71
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from app.domain.protocol import WorkingDevice
-from app.errors import DeviceFailed, StageFailed
+from secateur.contract.errors import DeviceFailed, StageFailed
+from secateur.contract.protocol import WorkingDevice
 
 logger = logging.getLogger(__name__)
 

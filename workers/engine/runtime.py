@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.domain.results import Environment
-from workers import memory
+from secateur.contract.results import Environment
 from workers.engine.device import auto_dtype, choose_device
+from workers.machine import memory
 
 _PACKAGES = (
     "secateur",

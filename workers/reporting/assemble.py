@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from app.domain.gates import judge
-from app.domain.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
-from app.domain.spec import CompressionSpec
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.gates import judge
+from secateur.contract.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
+from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.domain.jobs import Verdict
-from app.domain.results import GateResult, Report
+from secateur.contract.jobs import Verdict
+from secateur.contract.results import GateResult, Report
 from workers.reporting import numbers as n
 from workers.reporting.text import plural
 

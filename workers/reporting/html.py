@@ -14,9 +14,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
-from app.domain.results import Environment as Machine
-from app.domain.results import GateResult, Pruned, Report, TextInfo
+from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from secateur.contract.results import Environment as Machine
+from secateur.contract.results import GateResult, Pruned, Report, TextInfo
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
 from workers.reporting.picture import LegendEntry, Picture

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 from xml.etree import ElementTree as ET
 
-from app.domain.results import GateResult, Report
+from secateur.contract.results import GateResult, Report
 from workers.reporting.text import one_line, printable
 
 SUITE = "secateur.gates"

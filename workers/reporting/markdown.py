@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from datetime import UTC
 
-from app.domain.jobs import Verdict
-from app.domain.results import GateResult, Report
+from secateur.contract.jobs import Verdict
+from secateur.contract.results import GateResult, Report
 from workers.reporting import numbers as n
 from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
 from workers.reporting.summary import (

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.domain.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
-from app.domain.results import Pruned, QuantisedVariant, Recovered, Report, Scores
+from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scores
 from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
 from workers.reporting.summary import quantised_in_words, text_amount, units_in_words, widths_in_words

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from app.domain.results import Fidelity, Measurement, Perplexity, Report, TextInfo
+from secateur.contract.results import Fidelity, Measurement, Perplexity, Report, TextInfo
 from workers.reporting.numbers import percent, plain, ratio, significant, span
 from workers.reporting.text import block_list, listed, one_line, plural
 

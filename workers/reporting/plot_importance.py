@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from app.domain.catalog import CRITERIA
-from app.domain.results import BlockScore, Scores
+from secateur.contract.catalog import CRITERIA
+from secateur.contract.results import BlockScore, Scores
 from workers.reporting.numbers import significant
 from workers.reporting.picture import LegendEntry, Picture, both
 from workers.reporting.summary import text_amount

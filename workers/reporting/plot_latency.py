@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.domain.results import Interval, Measurement
+from secateur.contract.results import Interval, Measurement
 from workers.reporting.numbers import ratio, span
 from workers.reporting.picture import LegendEntry, Picture, both, look
 from workers.reporting.summary import cell_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from app.domain.results import Recovered
+from secateur.contract.results import Recovered
 from workers.reporting.numbers import short_count, significant
 from workers.reporting.picture import LegendEntry, Picture, both
 from workers.reporting.summary import text_amount

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.results import Measurement, TaskScore
+from secateur.contract.results import Measurement, TaskScore
 from workers.reporting.numbers import percent
 from workers.reporting.picture import LegendEntry, Picture, both, look
 from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tick

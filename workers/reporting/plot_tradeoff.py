@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.domain.results import Interval, Measurement
+from secateur.contract.results import Interval, Measurement
 from workers.reporting.numbers import significant
 from workers.reporting.picture import LegendEntry, Picture, look, one
 from workers.reporting.summary import cell_name

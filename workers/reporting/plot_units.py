@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from app.domain.results import Pruned, UnitScore, UnitScores
+from secateur.contract.results import Pruned, UnitScore, UnitScores
 from workers.reporting.numbers import significant
 from workers.reporting.picture import LegendEntry, Picture, both
 from workers.reporting.summary import text_amount, units_in_words

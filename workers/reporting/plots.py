@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.domain.results import Report
+from secateur.contract.results import Report
 from workers.reporting.picture import Picture
 from workers.reporting.plot_importance import importance
 from workers.reporting.plot_latency import latency

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from app.domain.results import (
+from secateur.contract.options.sub_block import HALVES
+from secateur.contract.results import (
     HealedCut,
     Interval,
     LatencyCell,
@@ -22,7 +23,6 @@ from app.domain.results import (
     TaskScore,
     TextInfo,
 )
-from app.domain.sub_block import HALVES
 from workers.reporting import numbers as n
 from workers.reporting.notes import measurement, paired_perplexity
 from workers.reporting.text import block_list, one_line, plural

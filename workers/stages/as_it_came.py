@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from app.domain.results import PrunedFile
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.results import PrunedFile
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.quantise.gguf_export import TYPES, export_gguf
 from workers.stages.context import StageContext

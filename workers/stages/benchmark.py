@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 
-from app.domain.positions import positions_of
-from app.domain.results import (
+from secateur.contract.models.positions import positions_of
+from secateur.contract.results import (
     Benchmarks,
 )
-from app.domain.stage_kinds import PRUNE, QUANTISE, RECOVER
+from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
-from workers.engine.models import free_memory, load_model
+from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
 from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts

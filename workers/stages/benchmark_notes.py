@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from app.domain.benchmark_options import PerplexityBenchmark
-from app.domain.named_texts import NAMED_TEXTS, split_of
-from app.domain.options import HubText, LocalText, NamedText, UploadText
-from app.domain.results import Quantised, TextInfo
-from app.domain.spec import CompressionSpec
+from secateur.contract.named_texts import NAMED_TEXTS, split_of
+from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.options.methods import HubText, LocalText, NamedText, UploadText
+from secateur.contract.results import Quantised, TextInfo
+from secateur.contract.spec import CompressionSpec
 
 
 def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]:

@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.benchmark_options import PerplexityBenchmark
-from app.domain.positions import fitting_samples, positions_of
-from app.domain.results import Sample
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
+from secateur.contract.models.positions import fitting_samples, positions_of
+from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.results import Sample
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
@@ -22,8 +22,8 @@ from workers.engine.benchmarks.task_definitions import find_folder
 from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
-from workers.engine.blocks import BlockModel
-from workers.engine.calibration import TextSource, token_batch
+from workers.engine.model.block_model import BlockModel
+from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext
 from workers.stages.reuse import KnownFigures, digest

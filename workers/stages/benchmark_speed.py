@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from transformers import PreTrainedModel
 
-from app.domain.benchmark_options import LatencyBenchmark
-from app.domain.positions import fitting_latency
-from app.domain.results import LatencyCell
+from secateur.contract.models.positions import fitting_latency
+from secateur.contract.options.benchmark import LatencyBenchmark
+from secateur.contract.results import LatencyCell
 from workers.engine.benchmarks.compiling import Mode, NotCompiled
 from workers.engine.benchmarks.largest_batch import largest_batch
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.benchmarks.placement import place_weights
 from workers.engine.blame import blamed_on
-from workers.engine.generation import kv_bytes_per_token
-from workers.engine.models import free_memory, load_model
+from workers.engine.model.generation import kv_bytes_per_token
+from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine
 from workers.stages.benchmark_variants import Variant
 from workers.stages.context import StageContext

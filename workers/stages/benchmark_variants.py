@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from app.domain.results import (
+from secateur.contract.results import (
     Fidelity,
     LatencyCell,
     Measurement,
@@ -16,7 +16,7 @@ from app.domain.results import (
     ReusedFigure,
     Sample,
 )
-from app.domain.stage_kinds import QUANTISE
+from secateur.contract.stage_kinds import QUANTISE
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workers.engine.blocks import BlockModel
-from workers.engine.models import load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, available_memory
 
 MEMORY_SHARE = 0.6  # of the free memory: a model that needs more is streamed from disk

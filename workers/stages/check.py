@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 
-from app.domain.results import Check, Checked
-from app.errors import FieldError, InvalidInput
+from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.results import Check, Checked
 from workers.engine.blame import blamed_on
 from workers.engine.runtime import environment
 from workers.stages.checks.subject import Subject, model_field

@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from app.domain.protocol import LogEvent, MetricsEvent, ProgressEvent, StageEvent, StageSpec
-from app.domain.results import ModelInfo, Result
-from app.domain.stage_kinds import PRUNE, STAGE_KINDS, StageKind
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.protocol import LogEvent, MetricsEvent, ProgressEvent, StageEvent, StageSpec
+from secateur.contract.results import ModelInfo, Result
+from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS, StageKind
 
 R = TypeVar("R", bound=Result)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from app.errors import DeviceFailed, StageFailed
+from secateur.contract.errors import DeviceFailed, StageFailed
 
 MOST = 500  # characters of the first line of an exception
 

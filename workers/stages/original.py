@@ -7,19 +7,19 @@ from pathlib import Path
 
 from torch import Tensor
 
-from app.domain.options import Calibration
-from app.domain.results import ModelInfo, SourceFile, TextInfo
-from app.domain.spec import HubModel, LocalModel
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.options.methods import Calibration
+from secateur.contract.results import ModelInfo, SourceFile, TextInfo
+from secateur.contract.spec import HubModel, LocalModel
 from workers.engine.architectures.config import as_config
-from workers.engine.calibration import TextSource, token_batch
 from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_under, resolve
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, prepare
+from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.context import StageContext
 
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from app.domain.depth import not_gguf
-from app.domain.quantised import check_quantised
-from app.domain.results import Pruned, PrunedFile
-from app.domain.stage_kinds import SCORE
-from app.errors import FieldError, UnsupportedModel
+from secateur.contract.depth import not_gguf
+from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.models.quantised import check_quantised
+from secateur.contract.results import Pruned, PrunedFile
+from secateur.contract.stage_kinds import SCORE
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from app.domain.results import Pruned, TextInfo, UnitScore, UnitScores
-from app.domain.sub_block import check_units, protected_units, units_to_remove
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.sub_block import check_units, protected_units, units_to_remove
+from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
-from workers.engine.pruning.halves_layout import halves_layout
 from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.runtime import environment
 from workers.engine.scoring import sub_block
 from workers.stages.block_model import block_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from app.domain.results import BlockWidth, Pruned
+from secateur.contract.results import BlockWidth, Pruned
 from workers.engine.pruning.width import prune_width
 from workers.stages.context import StageContext
 from workers.stages.original import Original, calibration_tokens, prepare_machine

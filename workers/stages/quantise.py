@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.domain.results import Quantised, QuantisedVariant, TextInfo
-from app.domain.stage_kinds import PRUNE, RECOVER, SCORE
+from secateur.contract.results import Quantised, QuantisedVariant, TextInfo
+from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.files import write_atomically
-from workers.engine.models import free_memory
+from workers.engine.model.loading import free_memory
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.gptq import found_in, gptq
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.domain.options import DepthPruning
-from app.domain.results import LossPoint, Recovered
-from app.domain.stage_kinds import PRUNE, SCORE
+from secateur.contract.options.methods import DepthPruning
+from secateur.contract.results import LossPoint, Recovered
+from secateur.contract.stage_kinds import PRUNE, SCORE
 from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
 from workers.engine.recovery.ranks import Ranks

@@ -7,8 +7,8 @@ what was measured; the one inside the checkpoint's folder was written before any
 
 from __future__ import annotations
 
-from app.domain.results import Report
-from app.domain.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.results import Report
+from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
 from workers.engine.files import write_atomically
 from workers.reporting import html, junit, markdown, model_card
 from workers.reporting.assemble import assemble

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.domain.results import Environment, ReusedFigure
+from secateur.contract.results import Environment, ReusedFigure
 from workers.engine.files import write_atomically
 
 T = TypeVar("T")

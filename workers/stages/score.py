@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from app.domain.quantised import check_quantised
-from app.domain.results import BlockScore, Scores
-from app.domain.spec import CompressionSpec
+from secateur.contract.models.quantised import check_quantised
+from secateur.contract.results import BlockScore, Scores
+from secateur.contract.spec import CompressionSpec
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus

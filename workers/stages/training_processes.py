@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 
-from app.domain.protocol import ErrorEvent
-from app.domain.recovery_options import TrainedRecovery
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.options.recovery import TrainedRecovery
+from secateur.contract.protocol import ErrorEvent
 from workers.engine.recovery.rank_processes import RankProcesses
 from workers.engine.recovery.ranks import RankDone, Ranks, most_ranks
 from workers.engine.runtime import visible_gpus

@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 
 from app.db import datasets as dataset_rows
 from app.db.session import SessionFactory, unit_of_work
+from app.http.multipart import FormReceiver
 from app.main import create_app
-from app.services.multipart import FormReceiver
 from app.settings import Settings
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
@@ -336,7 +336,7 @@ def test_a_file_goes_through_piece_by_piece(
     application: FastAPI, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     """By the client, on a real connection: the body is never in memory as a whole."""
-    from app.client import Client
+    from secateur.client.http_client import Client
 
     longest = 0
     feed = FormReceiver.feed

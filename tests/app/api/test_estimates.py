@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.api.examples import SMOLLM2_CONFIG
-from app.domain.estimates import EstimateRequest, estimate
+from secateur.contract.models.estimates import EstimateRequest, estimate
 from tests.fixtures.small_files import write_gguf
 
 DEPTH = {"kind": "depth", "blocks": 6}

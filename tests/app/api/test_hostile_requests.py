@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.embedded import PostgresServer, ValkeyServer
+from app.local.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
 from tests.fixtures.live import serving

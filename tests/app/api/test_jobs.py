@@ -13,10 +13,10 @@ import redis
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.broker.messages import QUEUE
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
 from app.deps import sender_for
-from app.messages import QUEUE
 from tests.fixtures.played_worker import PlayedWorker
 
 Submit = Callable[..., dict[str, Any]]

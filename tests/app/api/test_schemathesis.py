@@ -21,10 +21,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from app.api import example_results, example_specs
-from app.embedded import PostgresServer, ValkeyServer
+from app.blobs.store import open_store
+from app.local.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
-from app.storage import open_store
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.servers import database_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from app.domain.catalog import TABLES
 from app.main import create_app
 from app.settings import Settings
+from secateur.contract.catalog import TABLES
 from tests.fixtures.played_worker import PlayedWorker
 
 Submit = Callable[..., dict[str, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.embedded import PostgresServer, ValkeyServer
+from app.local.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
 from tests.fixtures.servers import database_of

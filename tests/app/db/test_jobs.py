@@ -20,12 +20,12 @@ from app.db.claims import Claim, Standing
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
-from app.domain.jobs import State, Verdict
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import STAGE_KINDS
-from app.errors import Conflict, NotFound, StageFailed
-from app.schemas.jobs import Job as ShownJob
-from app.schemas.jobs import JobSummary, with_specs
+from secateur.contract.errors import Conflict, NotFound, StageFailed
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.schemas.jobs import Job as ShownJob
+from secateur.schemas.jobs import JobSummary, with_specs
 
 STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
 PROBLEM = StageFailed("it broke.").to_problem()

@@ -11,7 +11,7 @@ from alembic import command
 from app.db.migrate import alembic_config, is_current, upgrade
 from app.db.session import make_engine
 from app.db.tables import Base
-from app.domain.jobs import State
+from secateur.contract.jobs import State
 
 SCHEMA = """
     SELECT table_name || '.' || column_name, data_type, is_nullable, column_default, col_description(

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from app.db import claims, datasets, events, jobs, stages
 from app.db.job_pages import JobFilters, list_page
-from app.domain.jobs import State, Verdict
-from app.domain.spec import CompressionSpec
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.spec import CompressionSpec
 from tests.fixtures.crowd import CROWD, UNFINISHED, stage_of
 
 JOB = UUID(f"{CROWD:012x}70008000000000000000")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.spec import CompressionSpec
-from app.errors import InvalidInput
 from app.services.check_spec import check_spec
 from app.settings import Settings
+from secateur.contract.errors import InvalidInput
+from secateur.contract.spec import CompressionSpec
 
 
 @pytest.mark.parametrize(("content", "says"), [

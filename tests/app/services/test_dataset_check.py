@@ -11,11 +11,11 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
-from app.domain.datasets import DatasetFormat, DatasetKind
-from app.errors import InvalidInput, PayloadTooLarge
 from app.services import dataset_check
 from app.services.dataset_check import check_file
 from app.services.dataset_files import Looked
+from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.errors import InvalidInput, PayloadTooLarge
 
 JSONL, PARQUET = DatasetFormat.JSONL, DatasetFormat.PARQUET
 LIMIT = 1 << 30

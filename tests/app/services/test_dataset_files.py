@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from app.domain.datasets import MAX_LINE_BYTES, DatasetFormat, DatasetKind, row_error
-from app.errors import FieldError, InvalidInput, PayloadTooLarge
 from app.services.dataset_files import Looked, look_through
+from secateur.contract.datasets import MAX_LINE_BYTES, DatasetFormat, DatasetKind, row_error
+from secateur.contract.errors import FieldError, InvalidInput, PayloadTooLarge
 
 JSONL, TEXT, PARQUET = DatasetFormat.JSONL, DatasetFormat.TEXT, DatasetFormat.PARQUET
 Look = Callable[..., Looked]

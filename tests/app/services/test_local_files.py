@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import BadCheckpoint, UnsupportedModel
 from app.services.local_files import inspect_model
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from tests.fixtures.small_files import write_gguf
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from app.api import example_results
-from app.domain.results import Report, Scores
 from app.web import views
+from secateur.contract.results import Report, Scores
 
 
 @pytest.mark.parametrize(

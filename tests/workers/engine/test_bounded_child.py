@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.bounded_child import BoundedChild, ChildEnded, OutOfMemory, OutOfTime
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.errors import DeviceFailed, StageFailed
+from secateur.contract.errors import DeviceFailed, StageFailed
 from workers.engine import device
 from workers.engine.device import choose_device, is_device_failure, probe
 

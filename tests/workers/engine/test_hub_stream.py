@@ -28,8 +28,8 @@ API, RESOLVE = "/api/datasets/some/set", f"/datasets/some/set/resolve/{COMMIT}/"
 PROGRAM = """
 import sys
 from itertools import islice
-from app.domain.options import HubText
-from workers.engine.texts import hub_revision, read_hub
+from secateur.contract.options.methods import HubText
+from workers.engine.text.sources import hub_revision, read_hub
 
 text = HubText(source="hub", id="some/set", revision="main")
 commit = hub_revision(text, pointer="/x")

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter
 from workers.engine.scoring import greedy, perplexity, taylor
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import DeviceFailed
+from secateur.contract.errors import DeviceFailed
 from workers.engine.runtime import environment, prepare, visible_gpus
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.results import (
+from secateur.contract.results import (
     Benchmarks,
     BlockScore,
     Environment,
@@ -30,7 +30,7 @@ from app.domain.results import (
     TaskScore,
     TextInfo,
 )
-from app.domain.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec
 from workers.reporting.assemble import assemble
 
 MakeReport = Callable[..., Report]

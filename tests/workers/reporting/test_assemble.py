@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from app.domain.jobs import Verdict
-from app.domain.results import Report
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.jobs import Verdict
+from secateur.contract.results import Report
 
 MakeReport = Callable[..., Report]
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.domain.results import BlockWidth, HealedCut, Report, Sample, UnitScore, UnitScores
+from secateur.contract.results import BlockWidth, HealedCut, Report, Sample, UnitScore, UnitScores
 from workers.reporting import html
 from workers.reporting.numbers import duration
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.domain.results import Report
+from secateur.contract.results import Report
 from workers.reporting import markdown
 
 MakeReport = Callable[..., Report]

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from app.domain.results import BlockWidth, Report
+from secateur.contract.results import BlockWidth, Report
 from workers.reporting import model_card
 
 MakeReport = Callable[..., Report]

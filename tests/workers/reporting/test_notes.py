@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from app.domain.results import Interval, Measurement, Report, TextInfo
-from app.domain.spec import CompressionSpec
+from secateur.contract.results import Interval, Measurement, Report, TextInfo
+from secateur.contract.spec import CompressionSpec
 from workers.stages.benchmark_notes import notes_on_texts
 
 MakeReport = Callable[..., Report]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.domain.results import Measurement, TaskScore
+from secateur.contract.results import Measurement, TaskScore
 from workers.reporting.summary import NOT_MEASURED, _tasks
 
 

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.protocol import Runtime, StageSpec
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import STAGE_KINDS
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
+from secateur.contract.protocol import Runtime, StageSpec
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.latency import time_cell
 from workers.stages import benchmark, benchmark_speed, check, prune

@@ -12,9 +12,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
-from app.domain.results import Checked
-from app.domain.spec import CompressionSpec
-from app.errors import BadCheckpoint, InvalidInput
+from secateur.contract.errors import BadCheckpoint, InvalidInput
+from secateur.contract.results import Checked
+from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
 from workers.stages.checks import table
 

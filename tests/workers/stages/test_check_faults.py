@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from app.domain.spec import CompressionSpec
-from app.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from secateur.contract.errors import InvalidInput, ServiceError, StageFailed, Unavailable
+from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.stages.failure import describe_failure
 
 CHAT = {"source": "local", "path": "chat.jsonl"}
@@ -108,7 +108,7 @@ def breaking_off(fault: str) -> Callable[..., Iterator[Any]]:
 def test_a_tokenizer_that_breaks_when_it_is_loaded(
     job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("workers.engine.models.AutoTokenizer.from_pretrained", raising(fault))
+    monkeypatch.setattr("workers.engine.model.loading.AutoTokenizer.from_pretrained", raising(fault))
     told(job(WORDS), "/model")
 
 
@@ -155,14 +155,14 @@ def test_a_task_that_breaks(job: Callable[..., ServiceError], monkeypatch: pytes
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_template_that_breaks(job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    monkeypatch.setattr("workers.engine.chat_templates.render_jinja_template", raising(fault))
+    monkeypatch.setattr("workers.engine.text.chat_templates.render_jinja_template", raising(fault))
     told(job(WORDS, {"kind": "lora", "format": "chat", "text": CHAT}), "/recovery/text", "/model")
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"PanicException", "StopIteration"}))  # not of Python's readers
 @pytest.mark.parametrize(("reader", "text"), [
-    ("workers.engine.texts.json_rows", ROWS),
-    ("workers.engine.texts.plain_pieces", WORDS),
+    ("workers.engine.text.sources.json_rows", ROWS),
+    ("workers.engine.text.sources.plain_pieces", WORDS),
     ("datasets.load_dataset", HUB),
 ])  # fmt: skip
 def test_a_reader_that_breaks(
@@ -190,7 +190,7 @@ def test_a_text_that_may_not_be_read(job: Callable[..., ServiceError], monkeypat
 def test_a_model_that_breaks_when_a_later_stage_loads_it(
     tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("workers.engine.models.AutoModelForCausalLM.from_pretrained", raising(fault))
+    monkeypatch.setattr("workers.engine.model.loading.AutoModelForCausalLM.from_pretrained", raising(fault))
     with pytest.raises(InvalidInput) as caught:
         load_model(tiny_checkpoint(num_hidden_layers=1), device=torch.device("cpu"), dtype=torch.float32)
     told(caught.value, "/model")

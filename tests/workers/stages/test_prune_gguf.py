@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from app.domain.results import Pruned
-from app.errors import InvalidInput, UnsupportedModel
-from app.storage import LocalStore, output_of
+from app.blobs.store import LocalStore, output_of
+from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.results import Pruned
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import run_job, tiny_llama
 from workers.engine.checkpoints.gguf_import import import_gguf

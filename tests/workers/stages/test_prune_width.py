@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.results import Benchmarks, Pruned, Recovered
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import kinds_of
+from secateur.contract.results import Benchmarks, Pruned, Recovered
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from app.domain.results import Benchmarks, Quantised, Report
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import kinds_of
-from app.errors import InvalidInput, UnsupportedModel
+from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.results import Benchmarks, Quantised, Report
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import Job, run_job
 from workers.stages import quantise
 

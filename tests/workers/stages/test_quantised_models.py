@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.domain.jobs import Verdict
-from app.domain.protocol import LogEvent, StageEvent
-from app.domain.results import Benchmarks, Pruned, Report
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.jobs import Verdict
+from secateur.contract.protocol import LogEvent, StageEvent
+from secateur.contract.results import Benchmarks, Pruned, Report
 from tests.fixtures.whole_job import run_job, tiny_llama
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.quantise.linear_weights import quantise_linear
 
 BENCHMARK: dict[str, Any] = {

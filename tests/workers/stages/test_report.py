@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from app.domain.protocol import Runtime, StageEvent, StageSpec
-from app.domain.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
-from app.domain.spec import CompressionSpec
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.protocol import Runtime, StageEvent, StageSpec
+from secateur.contract.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
+from secateur.contract.spec import CompressionSpec
 from workers import stage as stage_process
 from workers.stages import report as report_stage
 from workers.stages.context import StageContext

@@ -12,13 +12,13 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from app.domain.protocol import Runtime, StageSpec
-from app.domain.results import Benchmarks
-from app.domain.spec import CompressionSpec
-from app.domain.stage_kinds import STAGE_KINDS
+from secateur.contract.protocol import Runtime, StageSpec
+from secateur.contract.results import Benchmarks
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.perplexity import window_losses
 from workers.engine.benchmarks.samples import write_samples
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.stages import benchmark, benchmark_quality, prune
 from workers.stages.context import StageContext
 from workers.stages.reuse import KnownFigures

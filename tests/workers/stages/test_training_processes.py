@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.protocol import Runtime, StageSpec
-from app.domain.spec import CompressionSpec
+from secateur.contract.protocol import Runtime, StageSpec
+from secateur.contract.spec import CompressionSpec
 from workers.engine.recovery.ranks import Ranks
 from workers.stages import training_processes
 from workers.stages.context import StageContext

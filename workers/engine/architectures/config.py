@@ -20,9 +20,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from app.domain.config_limits import check_config_limits
-from app.errors import BadCheckpoint, FieldError, UnsupportedModel
-from app.shown import printable
+from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
+from secateur.contract.models.config_limits import check_config_limits
+from secateur.contract.shown import printable
 from workers.engine.architectures.culprit import entry_to_blame
 from workers.engine.architectures.deferred_activations import defer_activations
 from workers.engine.bounded_child import BoundedChild, ChildEnded

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.architectures.architecture import Architecture, Quirk
 from workers.engine.architectures.config import layer_count, unsupported
 from workers.engine.architectures.culprit import entry_to_blame

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from transformers import Cache, PreTrainedModel, StaticCache
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.blame import is_of_the_machine, words_of
 
 # a model is compiled once for its first step and once more where the cache's own counters are no constants

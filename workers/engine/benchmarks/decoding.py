@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 from workers.engine.benchmarks.clock import Clock
-from workers.engine.models import next_logits
+from workers.engine.model.loading import next_logits
 
 
 @torch.inference_mode()

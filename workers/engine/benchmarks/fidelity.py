@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.domain.results import Fidelity
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.results import Fidelity
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.benchmarks.windows import Windows, batches, last_states, window_means
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 
 

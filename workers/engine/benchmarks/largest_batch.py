@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from workers.engine.benchmarks.clock import clock_for
 from workers.engine.benchmarks.decoding import decode, random_prompt
-from workers.engine.models import free_memory
+from workers.engine.model.loading import free_memory
 
 MOST = 65_536  # sequences; no card in sight holds more
 

@@ -19,12 +19,12 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
-from app.domain.results import Interval, LatencyCell
+from secateur.contract.results import Interval, LatencyCell
 from workers.engine.benchmarks.clock import Timing, clock_for
 from workers.engine.benchmarks.compiling import PLAIN, Mode, NotCompiled, Runner, fresh_compiler, settle
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.statistics import half_width, median_interval, ratio_interval, widen
-from workers.engine.generation import derive_seed
+from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
 
 AGAIN = "original, again"

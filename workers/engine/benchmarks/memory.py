@@ -17,10 +17,10 @@ import psutil
 import torch
 from transformers import Cache, PreTrainedModel
 
-from app.domain.results import Memory
+from secateur.contract.results import Memory
 from workers.engine.benchmarks.clock import clock_for
 from workers.engine.benchmarks.decoding import decode, random_prompt
-from workers.engine.models import free_memory
+from workers.engine.model.loading import free_memory
 
 SAMPLE_SECONDS = 0.002
 _RESET_PEAK = "5"  # man 5 proc: writes 5 to clear_refs to reset VmHWM

@@ -15,11 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from app.domain.results import Perplexity
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.results import Perplexity
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.benchmarks.windows import Windows, batches, last_states, window_means
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 
 _BOS = {"each": "each", "first": "the first", "none": "none"}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.results import Sample
-from workers.engine.generation import derive_seed
-from workers.engine.models import next_logits
+from secateur.contract.results import Sample
+from workers.engine.model.generation import derive_seed
+from workers.engine.model.loading import next_logits
 from workers.engine.progress import Progress, no_progress
 
 

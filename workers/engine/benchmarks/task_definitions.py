@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
 POINTER = "/benchmark/tasks/folder"

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.benchmark_options import TasksBenchmark
-from app.domain.catalog import near_name
-from app.errors import InvalidInput, ServiceError, Unavailable
+from secateur.contract.catalog import near_name
+from secateur.contract.errors import InvalidInput, ServiceError, Unavailable
+from secateur.contract.options.benchmark import TasksBenchmark
 from workers.engine.benchmarks.sandbox import use_sandbox
 from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
@@ -31,7 +31,7 @@ from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.blame import is_of_the_machine, words_of
 from workers.engine.progress import Progress, no_progress
-from workers.hub_token import fetching
+from workers.machine.hub_token import fetching
 
 PAPER_METRICS = {
     "arc_challenge": "acc_norm",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.domain.results import TextInfo
-from workers.engine.blocks import BlockModel
+from secateur.contract.results import TextInfo
+from workers.engine.model.block_model import BlockModel
 
 TOKENS_AT_ONCE = 4096
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 
 # "model.layers." and 7 of "model.layers.7.mlp.up_proj.weight"
 _BLOCK = re.compile(r"^((?:[^.]+\.)*?)(\d{1,6})\.")

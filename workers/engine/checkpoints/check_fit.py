@@ -15,9 +15,9 @@ from typing import NoReturn
 import torch
 from transformers import PreTrainedModel
 
-from app.domain.foreign_json import quoted
-from app.domain.quantised import quantised_by
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
+from secateur.contract.models.quantised import quantised_by
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import not_a_model, skeleton
 from workers.engine.architectures.registry import architecture_of

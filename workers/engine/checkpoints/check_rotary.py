@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 
 _ENTRIES = ("rope_parameters", "rope_scaling", "rope_theta")  # of the config, the first that it has is shown
 

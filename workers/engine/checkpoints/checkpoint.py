@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from app.domain.config_limits import check_config_limits
-from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object, quoted
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.models.config_limits import check_config_limits
+from secateur.foreign_files.json_objects import MAX_CONFIG_BYTES, load_json_object, quoted
 from workers.engine.architectures.config import model_entries
 from workers.engine.checkpoints.block_names import check_layer_count
 from workers.engine.checkpoints.own_head import has_own_head

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 
 CHUNK = 1 << 26  # bytes per system call: progress and cancelling get their turn in between
 # What a file system or kernel answers that cannot copy in this way; the next way is tried.

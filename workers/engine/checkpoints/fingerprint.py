@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
 from workers.engine.checkpoints.finite import count_nonfinite, nonfinite
 from workers.engine.checkpoints.safetensors_file import TensorEntry

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from app.domain.foreign_json import quoted
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
+from secateur.foreign_files.json_objects import quoted
 
 _CHUNK = 1 << 24  # elements looked at a time, so that a check needs little memory beside the tensor
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from app.domain.foreign_json import MAX_CONFIG_BYTES, load_json_object
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
+from secateur.foreign_files.json_objects import MAX_CONFIG_BYTES, load_json_object
 from workers.engine.blame import blamed_on
 
 GENERATION_FILE = "generation_config.json"

@@ -21,8 +21,8 @@ from typing import Any, BinaryIO
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from app.domain.foreign_json import quoted
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
+from secateur.foreign_files.json_objects import quoted
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

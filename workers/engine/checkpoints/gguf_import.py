@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf.families import FAMILIES
 from workers.engine.checkpoints.gguf.family import Family

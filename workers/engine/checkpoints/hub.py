@@ -32,11 +32,11 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 
-from app.domain.foreign_json import quoted
-from app.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
+from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, PICKLED_SUFFIXES, WEIGHTS_FILE, read_index
 from workers.engine.progress import Progress, no_progress
-from workers.hub_token import fetching
+from workers.machine.hub_token import fetching
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT_S = 15.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.domain.quantised import quantised_by
-from app.errors import FieldError, UnsupportedModel
+from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.models.quantised import quantised_by
 
 NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"drop": [21, 22]`, which need no scoring'
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """How many parameters a model has, from its config alone, for every family that the engine takes.
 
-Families with a formula (`app/domain/parameters.py`) are counted by it; others are built on the meta device, where
-parameters have shapes and no memory. Both give the same numbers, to the unit.
+Families with a formula (`secateur/contract/models/parameters.py`) are counted by it; others are built on the meta
+device, where parameters have shapes and no memory. Both give the same numbers, to the unit.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from app.domain.parameters import ParameterCount, parameter_count
+from secateur.contract.models.parameters import ParameterCount, parameter_count
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from app.errors import BadCheckpoint, StageFailed
+from secateur.contract.errors import BadCheckpoint, StageFailed
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
 from workers.engine.checkpoints.safetensors_file import TensorEntry
 from workers.engine.checkpoints.side_files import copy_side_files

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from app.domain.lfs import LFS_HEAD
-from app.domain.plain_files import special_detail, special_file
-from app.domain.spec import HubModel, LocalModel
-from app.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
+from secateur.contract.spec import HubModel, LocalModel
+from secateur.foreign_files.lfs_pointers import LFS_HEAD
+from secateur.foreign_files.plain_files import special_detail, special_file
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES, Checkpoint, check_inside
 from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.domain.foreign_json import load_json_object, quoted
-from app.domain.lfs import LFS_EXPECTED, is_lfs_pointer, lfs_detail
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
+from secateur.foreign_files.json_objects import load_json_object, quoted
+from secateur.foreign_files.lfs_pointers import LFS_EXPECTED, is_lfs_pointer, lfs_detail
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 64  # of a tensor, as in torch

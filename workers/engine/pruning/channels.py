@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 
 Unit = Literal["group", "neuron"]

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import BadCheckpoint, InvalidInput
+from secateur.contract.errors import BadCheckpoint, InvalidInput
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton

@@ -20,7 +20,7 @@ from typing import Any
 from torch import nn
 from transformers import PretrainedConfig
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count, model_entries
 from workers.engine.architectures.discovery import per_layer_lists, skeleton

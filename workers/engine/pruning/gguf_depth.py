@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from app.errors import BadCheckpoint, StageFailed, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, StageFailed, UnsupportedModel
 from workers.engine.checkpoints.copy_range import copy_range
 from workers.engine.checkpoints.gguf_file import (
     ARRAY,

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.errors import InvalidInput
-from workers.engine.blocks import Block, BlockModel
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import strongest, uniform_counts

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.engine.blocks import Block, BlockModel
+from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Layout
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from app.domain.depth import plus_protected
-from app.errors import InvalidInput
+from secateur.contract.depth import plus_protected
+from secateur.contract.errors import InvalidInput
 from workers.engine.scoring.result import BlockScores
 
 

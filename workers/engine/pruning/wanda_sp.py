@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workers.engine.blocks import Block
+from workers.engine.model.block_model import Block
 from workers.engine.pruning.channels import Cut, Kept, Layout
 from workers.engine.pruning.moments import BlockMoments, sweep
 from workers.engine.pruning.width_plan import strongest, uniform_counts

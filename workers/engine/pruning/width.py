@@ -21,12 +21,12 @@ from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
-from workers.engine.blocks import BlockModel
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning import flap, llm_pruner, wanda_sp
 from workers.engine.pruning.channels import Kept, Layout, layout_of
@@ -90,7 +90,7 @@ def prune_width(
     The folder appears under its name only when it is complete; after an error nothing is left.
 
     Args:
-        options: one of the width methods' options of app/domain/options.py; `options.kind` names the method.
+        options: one of the options of width methods in secateur/contract/options; `options.kind` names the method.
         ids: (samples, tokens) calibration tokens.
         device, dtype: what the method computes in; the weights on disk keep their dtype.
 

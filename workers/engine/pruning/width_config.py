@@ -19,7 +19,7 @@ from torch import nn
 from transformers import PretrainedConfig
 from transformers.initialization import no_init_weights
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.architectures.config import as_config
 from workers.engine.pruning.channels import Layout
 

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.pruning.channels import Kept
 
 TOLERANCE = 0.01  # the reached ratio lies within so much of the asked one, or the job is refused

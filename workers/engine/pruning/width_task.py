@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import Budget
@@ -23,7 +23,7 @@ class WidthTask:
     budget: Budget
     group_counts: tuple[int, ...]  # numbers of groups that a block may keep, ascending; the last is all
     ids: Tensor  # (samples, tokens)
-    options: Any  # the method's own row of app/domain/options.py
+    options: Any  # the method's own row of secateur/contract/options/methods.py
     progress: Progress
 
 

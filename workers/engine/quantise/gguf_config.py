@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from app.errors import InvalidInput, UnsupportedModel
+from secateur.contract.errors import InvalidInput, UnsupportedModel
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.gguf_file import STRING, encode_value
 from workers.engine.pruning.loader import needs_loader

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from gguf.quants import dequantize, quantize
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import DEFAULT_ALIGNMENT, MAGIC, encode_tensors, padding, read_gguf_header
 from workers.engine.checkpoints.new_folder import new_folder
-from workers.engine.models import load_tokenizer
+from workers.engine.model.loading import load_tokenizer
 from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.gguf_config import config_keys, supported
 from workers.engine.quantise.gguf_tensors import Kind, plan_tensors

@@ -17,7 +17,7 @@ import gguf
 import torch
 from torch import Tensor
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufTensor
 from workers.engine.quantise.gguf_config import ARCHITECTURES, rope_divisors

@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerBase
 
 from workers.engine.checkpoints.checkpoint import read_json_file
 from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
-from workers.engine.encoding import starts_with_bos
 from workers.engine.quantise.gguf_sentencepiece import sentencepiece_keys
 from workers.engine.quantise.gguf_vocabulary import Vocabulary, merges_of, refuse, steps_of
 from workers.engine.quantise.gguf_vocabulary import vocabulary as vocabulary_of
+from workers.engine.text.encoding import starts_with_bos
 
 UINT32, INT32, BOOL = 4, 5, 7  # value types
 FILE = "tokenizer.json"

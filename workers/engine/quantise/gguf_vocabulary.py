@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.errors import InvalidInput, UnsupportedModel
+from secateur.contract.errors import InvalidInput, UnsupportedModel
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # token types
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")

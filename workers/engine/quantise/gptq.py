@@ -23,9 +23,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from app.errors import StageFailed
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import StageFailed
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.integers import Rounded, round_to_integers
 from workers.engine.scoring.stream import through

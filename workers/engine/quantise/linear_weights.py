@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from app.errors import InvalidInput, UnsupportedModel
+from secateur.contract.errors import InvalidInput, UnsupportedModel
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from app.domain.datasets import DatasetKind
-from app.domain.options import Bos
-from workers.engine.chat_templates import ChatRenderer, Message, TemplateFault
-from workers.engine.encoding import BoundedEncoder
+from secateur.contract.datasets import DatasetKind
+from secateur.contract.options.methods import Bos
 from workers.engine.recovery.example import Example, check_row
+from workers.engine.text.chat_templates import ChatRenderer, Message, TemplateFault
+from workers.engine.text.encoding import BoundedEncoder
 
 ASSISTANT = "assistant"
 THOUGHT_ENDS = "</think>"  # templates leave out what stands before

@@ -25,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from app.domain.recovery_options import DistillRecovery
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.recovery import DistillRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.models import free_memory
+from workers.engine.model.loading import free_memory
 from workers.engine.recovery.healing import healed_start
 from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import (

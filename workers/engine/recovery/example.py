@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.datasets import FIELDS, DatasetKind, kind_of, row_error
+from secateur.contract.datasets import FIELDS, DatasetKind, kind_of, row_error
 
 
 @dataclass(frozen=True)

@@ -18,22 +18,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.datasets import DatasetKind
-from app.domain.options import HubText, LocalText, UploadText
-from app.domain.recovery_options import LoraRecovery
-from app.domain.results import TextInfo
-from app.errors import InvalidInput
-from workers.engine.calibration import describe_batch
-from workers.engine.chat_templates import ChatRenderer
-from workers.engine.encoding import BoundedEncoder, refuse_ids_without_row
-from workers.engine.kept import kept_tensors
+from secateur.contract.datasets import DatasetKind
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.methods import HubText, LocalText, UploadText
+from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.results import TextInfo
 from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.recovery.job import RecoveryJob, most_samples, pinned, training_tokens
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences
-from workers.engine.texts import hash_local, hub_revision, hub_rows, local_rows, verify_local
-from workers.engine.uploads import describe_upload, find_upload, upload_rows
+from workers.engine.text.calibration import describe_batch
+from workers.engine.text.chat_templates import ChatRenderer
+from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
+from workers.engine.text.sources import hash_local, hub_revision, hub_rows, local_rows, verify_local
+from workers.engine.text.token_cache import kept_tensors
+from workers.engine.text.uploads import describe_upload, find_upload, upload_rows
 
 IGNORED = -100  # the label that no loss is taken on
 COUNT = "examples"  # the name under which their number is kept beside the samples

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.recovery.healing_maps import down_path

@@ -25,21 +25,21 @@ from pathlib import Path
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.recovery_options import HealingRecovery, TrainedRecovery
-from app.domain.results import HealedCut, TextInfo
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.recovery import HealingRecovery, TrainedRecovery
+from secateur.contract.results import HealedCut, TextInfo
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
-from workers.engine.calibration import token_batch
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
-from workers.engine.models import free_memory
+from workers.engine.model.loading import free_memory
+from workers.engine.model.streaming import empty_model
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.healing_maps import CutMap, down_path, fit_maps
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
-from workers.engine.streaming import empty_model
+from workers.engine.text.calibration import token_batch
 
 HEAL_SAMPLES = 256  # of a training text, where healing comes before the training,
 HEAL_TOKENS = 65_536  # but no more than hold so many tokens

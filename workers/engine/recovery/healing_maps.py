@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.benchmarks.fidelity import kl_rows
 from workers.engine.benchmarks.windows import batches
-from workers.engine.blocks import Block, BlockModel
+from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 from workers.engine.recovery.least_squares import fit_map, sums
 

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.options import HubText, Text
-from app.domain.recovery_options import TrainedRecovery
-from app.domain.recovery_steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
-from app.domain.results import HealedCut, LossPoint, Schedule, TextInfo
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
-from workers.engine.calibration import TextSource, token_batch
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.methods import HubText, Text
+from secateur.contract.options.recovery import TrainedRecovery
+from secateur.contract.options.recovery_steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
+from secateur.contract.results import HealedCut, LossPoint, Schedule, TextInfo
 from workers.engine.files import write_atomically
-from workers.engine.models import load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.clock import Clock, TimeUp
 from workers.engine.recovery.ranks import ALONE, Ranks
@@ -32,7 +31,8 @@ from workers.engine.recovery.trainer import Loss
 from workers.engine.recovery.training import Sequences, TrainingOutcome, train
 from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine
-from workers.engine.texts import hub_revision
+from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.sources import hub_revision
 
 SAMPLES_IN_TIME = "samples-in-time.json"  # how many there was time for, where minutes are bounded
 TEXT_SHARE = 0.15  # of the minutes that are given to the whole

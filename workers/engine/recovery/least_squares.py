@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 
 RIDGES = tuple(10.0**power for power in range(-5, 3))  # in units of the mean of MᵀWM's diagonal
 AT_ONCE = 8192  # tokens that are turned to fp64 at a time

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from app.errors import ServiceError, StageFailed
+from secateur.contract.errors import ServiceError, StageFailed
 
 logger = logging.getLogger(__name__)
 

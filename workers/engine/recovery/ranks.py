@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from app.errors import ServiceError, StageFailed
+from secateur.contract.errors import ServiceError, StageFailed
 from workers.engine.recovery.rank_processes import RankProcesses
 from workers.engine.runtime import Machine
 

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import InvalidInput, StageFailed
+from secateur.contract.errors import InvalidInput, StageFailed
 from workers.engine.benchmarks.windows import TOKENS_AT_ONCE, batches
-from workers.engine.blocks import BlockModel
 from workers.engine.files import write_atomically
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 from workers.engine.runtime import available_memory
 

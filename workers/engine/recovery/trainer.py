@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from app.domain.results import LossPoint
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.results import LossPoint
 from workers.engine.progress import Progress
 from workers.engine.recovery import snapshots
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import default_data_collator
 
-from app.domain.recovery_steps import held_out, total_steps
-from app.domain.results import LossPoint
+from secateur.contract.options.recovery_steps import held_out, total_steps
+from secateur.contract.results import LossPoint
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery import snapshots
 from workers.engine.recovery.rank_trainer import RankTrainer

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.result import BlockScores, check_numbers
 from workers.engine.scoring.settings import count_and_protected, require_ids

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.settings import require_ids

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 
 
 @torch.no_grad()

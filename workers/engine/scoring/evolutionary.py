@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.divergence import kl_from
 from workers.engine.scoring.result import BlockScores, check_numbers

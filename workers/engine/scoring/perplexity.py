@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores, check_numbers
 from workers.engine.scoring.settings import count_and_protected, require_ids

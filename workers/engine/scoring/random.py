@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.result import BlockScores
 

@@ -1,7 +1,7 @@
 """The one table of criteria: the name that a job gives to the function that scores blocks by it.
 
-What each is called, its options and its paper stand in the catalogue (`app/domain/catalog.py`), its formula in its
-own file.
+What each is called, its options and its paper stand in the catalogue (`secateur/contract/catalog.py`), its formula in
+its own file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring import (
     angular,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.pruning.plan import check_count
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.stream import stream
 from workers.engine.scoring.subsets import sample_groups

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from workers.engine.blocks import Block, BlockModel
-from workers.engine.packed import packed
+from workers.engine.model.block_model import Block, BlockModel
+from workers.engine.model.onednn_linear import packed
 
 # Tokens pushed through a block at once. On a CPU the activations of so many stay near its caches; a GPU wants more
 # to be busy. Fixed numbers, so that the same input gives the same bits.

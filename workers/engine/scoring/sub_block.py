@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from app.domain.sub_block import unit_names
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.sub_block import unit_names
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.rounds import search
 from workers.engine.scoring.settings import require_ids

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from workers.engine.blocks import Block, BlockModel
-from workers.engine.halves import HALVES_OF_A_BLOCK, Half, without_halves
-from workers.engine.packed import packed
+from workers.engine.model.block_model import Block, BlockModel
+from workers.engine.model.onednn_linear import packed
+from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half, without_halves
 from workers.engine.scoring.stream import rows_at_once, through
 
 Removal = frozenset[int]  # numbers of units

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workers.engine.blocks import Block, BlockModel
+from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.settings import require_ids

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.domain.positions import fitting_samples, positions_of, too_long
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
+from secateur.contract.models.positions import fitting_samples, positions_of, too_long
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.kernels import why_not_computable

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from app.domain.depth import check_depth
-from app.domain.options import DepthPruning
-from app.domain.quantised import check_quantised
-from app.domain.sub_block import SubBlockPruning, check_units
+from secateur.contract.depth import check_depth
+from secateur.contract.models.quantised import check_quantised
+from secateur.contract.options.methods import DepthPruning
+from secateur.contract.options.sub_block import SubBlockPruning, check_units
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.pruning.depth_config import keep_blocks
-from workers.engine.pruning.halves_layout import halves_layout
+from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.pruning.width import plan_width
 from workers.stages.checks.subject import Subject
 from workers.stages.prune_sub_block import NO_SEARCH

@@ -5,7 +5,7 @@ Pruning of width changes the shapes, so the prune stage looks once more at what 
 
 from __future__ import annotations
 
-from app.domain.quantised import quantised_by
+from secateur.contract.models.quantised import quantised_by
 from workers.stages.checks.subject import Subject
 from workers.stages.quantise import refuse_unquantisable
 

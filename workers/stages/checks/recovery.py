@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.domain.options import DepthPruning
-from app.domain.quantised import quantised_by
+from secateur.contract.models.quantised import quantised_by
+from secateur.contract.options.methods import DepthPruning
 from workers.engine.architectures.config import as_config
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.healable import refuse_unhealable

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.domain.spec import CompressionSpec, HubModel
-from workers.engine.calibration import TextSource
+from secateur.contract.spec import CompressionSpec, HubModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.runtime import Machine
+from workers.engine.text.calibration import TextSource
 from workers.stages.context import StageContext
 from workers.stages.original import Original, text_source
 

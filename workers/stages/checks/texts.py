@@ -6,17 +6,17 @@ tokenised twice. Text that the model writes itself is left to the stage that nee
 
 from __future__ import annotations
 
-from app.domain.benchmark_options import PerplexityBenchmark
-from app.domain.options import Calibration, SelfText
-from app.domain.recovery_options import DistillRecovery, HealingRecovery, LoraRecovery, TrainedRecovery
-from app.domain.stage_kinds import SCORE
-from app.domain.texts import texts_of
-from workers.engine.calibration import check_positions
+from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.options.methods import Calibration, SelfText
+from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery, TrainedRecovery
+from secateur.contract.stage_kinds import SCORE
+from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.healing import fitting_tokens
 from workers.engine.recovery.job import RecoveryJob, samples_asked, settings_of, training_tokens
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
+from workers.engine.text.calibration import check_positions
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
 from workers.stages.original import calibration_tokens

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.domain.options import HubText, LocalText, NamedText, UploadText
-from app.domain.texts import texts_of
-from workers.engine.encoding import encode, refuse_ids_without_row
+from secateur.contract.options.methods import HubText, LocalText, NamedText, UploadText
+from secateur.contract.texts import texts_of
+from workers.engine.text.encoding import encode, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 
 _GIVEN = (HubText, LocalText, NamedText, UploadText)

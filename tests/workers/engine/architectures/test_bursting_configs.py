@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.architectures.config import as_config
 
 LLAMA: dict[str, Any] = {"model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -8,7 +8,7 @@ import sys
 SCRIPT = """
 import sys
 from workers.engine.architectures.config import as_config
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 
 as_config({"model_type": "llama", "num_hidden_layers": 2})
 print("transformers.activations" in sys.modules)

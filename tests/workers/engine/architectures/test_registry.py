@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 from transformers import AutoConfig
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import layer_count
 from workers.engine.architectures.discovery import discover, find_blocks, skeleton

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from workers.engine.benchmarks.placement import CACHE_LINE, place_weights
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from app.domain.results import TextInfo
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.results import TextInfo
 from tests.workers.conftest import byte_tokenizer
-from workers.engine import blocks
-from workers.engine.beginning import cut
 from workers.engine.benchmarks import windows
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.windows import Windows
-from workers.engine.blocks import BlockModel
-from workers.engine.models import load_model
+from workers.engine.model import block_model as blocks
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
+from workers.engine.text.beginning import cut
 
 TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9, tokens=14, sha256="0" * 64)
 

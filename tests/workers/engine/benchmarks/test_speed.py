@@ -11,14 +11,14 @@ import torch
 import torch._dynamo.config as dynamo
 from transformers import PreTrainedModel
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.benchmarks import compiling, largest_batch, latency, memory
 from workers.engine.benchmarks.clock import ProcessorClock, Timing
 from workers.engine.benchmarks.compiling import Mode, NotCompiled, Runner, refuse_uncompilable
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.benchmarks.latency import AGAIN, Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import cache_bytes, measure_memory, weight_bytes
-from workers.engine.generation import kv_bytes_per_token
+from workers.engine.model.generation import kv_bytes_per_token
 
 CELL = Cell(batch_size=2, input_tokens=5, output_tokens=6, warmup=1, runs=3)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.benchmarks import task_definitions
 from workers.engine.benchmarks.task_definitions import parse, read_folder
 

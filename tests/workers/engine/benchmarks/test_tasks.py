@@ -17,11 +17,11 @@ import torch
 from lm_eval.api.registry import get_metric  # type: ignore[import-untyped]  # ships no annotations
 from transformers import AutoTokenizer
 
-from app.domain.benchmark_options import TasksBenchmark
-from app.errors import InvalidInput, Unavailable
+from secateur.contract.errors import InvalidInput, Unavailable
+from secateur.contract.options.benchmark import TasksBenchmark
 from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
 from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 
 CPU = torch.device("cpu")
 DEFINITION = """

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.linear_weights import quantise_linear

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, Checkpoint
 from workers.engine.checkpoints.safetensors_file import TensorEntry, encode_header
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
 from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.models import load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 
 # What a file may say instead, and whether that is another model, which must be refused.
@@ -183,7 +183,7 @@ def test_whatever_a_family_raises_while_it_is_loaded(
     def broken(*args: Any, **kwargs: Any) -> None:
         raise fault("in the\nmiddle")
 
-    monkeypatch.setattr("workers.engine.models.AutoModelForCausalLM.from_pretrained", broken)
+    monkeypatch.setattr("workers.engine.model.loading.AutoModelForCausalLM.from_pretrained", broken)
     with pytest.raises(InvalidInput, match=r"cannot be loaded: (\w+: )?in the middle") as caught:
         load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
     assert caught.value.errors[0].pointer == "/model"

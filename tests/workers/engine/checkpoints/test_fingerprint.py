@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 
 

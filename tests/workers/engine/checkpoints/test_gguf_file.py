@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 import pytest
 
-from app.errors import BadCheckpoint
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.checkpoints.gguf_file import MAX_STRING_BYTES, encode_string, encode_value, read_gguf_header
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, PreTrainedModel
 
-from app.domain.parameters import FORMULAS, parameter_count
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.models.parameters import FORMULAS, parameter_count
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import ARCHITECTURES, architecture_of

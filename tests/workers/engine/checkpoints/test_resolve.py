@@ -17,8 +17,8 @@ import pytest
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel
 
-from app.domain.spec import HubModel, LocalModel
-from app.errors import BadCheckpoint, InvalidInput, Unavailable
+from secateur.contract.errors import BadCheckpoint, InvalidInput, Unavailable
+from secateur.contract.spec import HubModel, LocalModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.fingerprint import fingerprint
 from workers.engine.checkpoints.resolve import resolve

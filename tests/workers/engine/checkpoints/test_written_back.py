@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from app.domain.recovery_options import ContinuedRecovery, DistillRecovery, LoraRecovery
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.quantise.integers import round_to_integers
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of

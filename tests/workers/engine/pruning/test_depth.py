@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from app.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
 from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, Checkpoint
 from workers.engine.pruning.depth import prune_depth
@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_nothing(make_model: Make, save_model: Save, tmp_path
     script = """
 import resource, signal, sys
 from pathlib import Path
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.pruning.depth import prune_depth
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import ARCHITECTURES, architecture_of

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from app.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
 from workers.engine.checkpoints.gguf_file import encode_tensors, encode_value, read_gguf_header
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 

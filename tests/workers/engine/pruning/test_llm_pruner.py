@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.domain.options import LlmPrunerPruning
-from workers.engine.blocks import BlockModel
+from secateur.contract.options.methods import LlmPrunerPruning
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.pruning.channels import layout_of
 from workers.engine.pruning.llm_pruner import score_blocks

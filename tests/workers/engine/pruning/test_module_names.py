@@ -14,7 +14,7 @@ from compressed_tensors.utils.match import match_name
 from transformers import PreTrainedModel
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.module_names import Modules, module_names, renumber_module_names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.pruning.plan import choose, count_from_ratio, protected_by_plus
 from workers.engine.scoring.result import BlockScores, ascending
 

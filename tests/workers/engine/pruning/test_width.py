@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from app.domain.catalog import PRUNERS
-from app.domain.options import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
-from app.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
+from secateur.contract.catalog import PRUNERS
+from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
+from secateur.contract.options.methods import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.patch import patch_checkpoint
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.pruning.channels import Kept
 from workers.engine.pruning.loader import LOADER_FILE
 from workers.engine.pruning.moments import Moments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from app.errors import InvalidInput
+from secateur.contract.errors import InvalidInput
 from workers.engine.pruning.channels import Kept
 from workers.engine.pruning.width_plan import CLOSE, Budget, strongest, threshold_counts, uniform_counts
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from app.domain.family_limits import GGUF_TYPES
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.models.family_limits import GGUF_TYPES
 from tests.fixtures.gguf_models import tiny_model
 from tests.workers.engine.quantise.test_gguf_export import QWEN2_CUT, byte_level
 from workers.engine.checkpoints.gguf_import import import_gguf
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.quantise.gguf_config import ARCHITECTURES
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 

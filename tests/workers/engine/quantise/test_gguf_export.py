@@ -16,11 +16,11 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from app.errors import StageFailed, UnsupportedModel
+from secateur.contract.errors import StageFailed, UnsupportedModel
 from workers.engine.checkpoints.gguf.cuts import QWEN2_WORDS
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.gguf_tensors import interleave
 

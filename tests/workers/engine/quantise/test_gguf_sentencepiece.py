@@ -13,9 +13,9 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.gguf_import import import_gguf
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 
 TRAINING = (

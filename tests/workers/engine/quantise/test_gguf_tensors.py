@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from tests.fixtures.gguf_models import tensors_of, tiny_model
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_config import supported

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.errors import StageFailed
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import StageFailed
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.models import load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.quantise import gptq as module
 from workers.engine.quantise.gptq import found_in, gptq, round_by
 from workers.engine.quantise.integers import Rounded, round_to_integers

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPTBigCodeConfig, GPTBigCodeForCausalLM, PreTrainedModel
 
-from app.errors import InvalidInput, UnsupportedModel
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.models import load_model
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.quantise.integers import round_to_integers
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from workers.engine.chat_templates import ChatRenderer
-from workers.engine.encoding import BoundedEncoder
 from workers.engine.recovery.chats import Chats
+from workers.engine.text.chat_templates import ChatRenderer
+from workers.engine.text.encoding import BoundedEncoder
 
 HEADER = "{% for m in messages %}({{ m['role'] }}) "
 PROMPT = "{% if add_generation_prompt %}(assistant) {% endif %}"

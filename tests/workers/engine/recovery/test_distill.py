@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.recovery_options import DistillRecovery
-from app.errors import UnsupportedModel
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.recovery import DistillRecovery
+from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
 from workers.engine.recovery.job import RecoveryJob, trainable_parameters

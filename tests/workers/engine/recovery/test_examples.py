@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from workers.engine.encoding import BoundedEncoder
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import IGNORED, alpaca, pack, pad_each
 from workers.engine.recovery.trainer import REAL_TOKENS
 from workers.engine.recovery.training import Sequences, _collate
+from workers.engine.text.encoding import BoundedEncoder
 
 
 @pytest.fixture

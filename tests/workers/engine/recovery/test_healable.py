@@ -8,9 +8,9 @@ import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.family_limits import NO_HEALING
-from app.errors import UnsupportedModel
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.models.family_limits import NO_HEALING
+from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery.healable import refuse_unhealable
 from workers.engine.recovery.healing_maps import without_mlp
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.recovery_options import DistillRecovery
-from app.errors import UnsupportedModel
-from workers.engine.blocks import BlockModel
-from workers.engine.models import load_model
+from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.recovery import DistillRecovery
+from workers.engine.model.block_model import BlockModel
+from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.recovery import healing, healing_maps
 from workers.engine.recovery.healing import Start, healed_start, write_healed

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.errors import UnsupportedModel
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import UnsupportedModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import healing_maps
 from workers.engine.recovery.healing_maps import CutMap, cut_ends, fit_maps, hold_out, without_mlp
 

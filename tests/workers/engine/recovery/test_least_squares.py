@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.recovery import least_squares
 from workers.engine.recovery.least_squares import Sums, fit_map, sums
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.recovery import rank_processes
 from workers.engine.recovery.rank_processes import RankProcesses, Work
 from workers.engine.recovery.ranks import most_ranks

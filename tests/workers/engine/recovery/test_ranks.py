@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from app.domain.recovery_options import LoraRecovery
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
+from secateur.contract.options.recovery import LoraRecovery
 from workers.engine.recovery import ranks as ranks_module
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.rank_processes import RankProcesses

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import teacher
 from workers.engine.recovery.teacher import IDS, LOGPROBS, prediction_bytes, stored_predictions, top_predictions
 from workers.engine.recovery.training import Sequences

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from app.domain.recovery_options import LoraRecovery
-from app.domain.results import LossPoint
-from app.errors import InvalidInput, StageFailed
+from secateur.contract.errors import InvalidInput, StageFailed
+from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.results import LossPoint
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, load_optimizer, save_optimizer, step_of

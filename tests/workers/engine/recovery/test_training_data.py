@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from app.domain.options import LocalText
-from app.domain.recovery_options import LoraRecovery
-from app.errors import InvalidInput
-from workers.engine.calibration import TextSource, token_batch
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.methods import LocalText
+from secateur.contract.options.recovery import LoraRecovery
 from workers.engine.recovery.examples import IGNORED, training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
+from workers.engine.text.calibration import TextSource, token_batch
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 ROWS = 259  # of the tiny model's embedding

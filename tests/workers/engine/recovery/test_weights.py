@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.models import load_model
+from workers.engine.model.loading import load_model
 from workers.engine.recovery.training import train_all
 from workers.engine.recovery.weights import check_writable, refuse_unwritable
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.scoring import greedy, rounds
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from workers.engine.blocks import BlockModel
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.scoring import magnitude
 

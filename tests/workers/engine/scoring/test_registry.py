@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain import catalog
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract import catalog
+from secateur.contract.errors import InvalidInput
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.pruning.plan import choose
 from workers.engine.scoring.registry import CRITERIA

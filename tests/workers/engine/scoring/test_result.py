@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import StageFailed
+from secateur.contract.errors import StageFailed
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.scoring.result import BlockScores
 

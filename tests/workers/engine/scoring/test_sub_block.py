@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from app.domain.sub_block import unit_names
-from app.errors import InvalidInput
-from workers.engine.blocks import BlockModel
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.sub_block import unit_names
+from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.scoring import sub_block
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from app.domain.foreign_json import quoted
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.gguf.runs import cut_alike
 from workers.engine.checkpoints.gguf.source import Source
 

@@ -18,8 +18,8 @@ from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize
 from torch import Tensor
 
-from app.domain.foreign_json import quoted
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufHeader, GgufTensor, read_list
 
 # Keys under the architecture's name that change nothing, whatever they say.

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from app.domain.foreign_json import quoted
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.gguf.cuts import CUTS
 from workers.engine.checkpoints.gguf.scores import merges_of_scores
 from workers.engine.checkpoints.gguf.source import Source

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from app.domain.foreign_json import quoted
-from app.errors import UnsupportedModel
+from secateur.contract.errors import UnsupportedModel
+from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.gguf.family import Family
 from workers.engine.checkpoints.gguf.rules import Rule, Weight
 from workers.engine.checkpoints.gguf.source import Source

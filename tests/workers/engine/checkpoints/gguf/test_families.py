@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from app.domain import gguf
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
+from secateur.foreign_files import gguf_header as gguf
 from tests.fixtures.gguf_models import WRITTEN, byte_tokenizer, tensors_of, tiny_model, write_model
 from workers.engine.checkpoints.gguf.cuts import CUTS
 from workers.engine.checkpoints.gguf.families import FAMILIES

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from tests.fixtures.gguf_models import WRITTEN, byte_tokenizer, keys_of, tensors_of, tiny_model, write_model
 from workers.engine.checkpoints.gguf_import import import_gguf
 

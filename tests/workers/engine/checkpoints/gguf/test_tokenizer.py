@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
-from app.errors import BadCheckpoint, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from tests.fixtures.gguf_models import MERGES, byte_tokenizer, byte_tokens, tiny_model, write_model
 from workers.engine.checkpoints.gguf.cuts import CUTS
 from workers.engine.checkpoints.gguf_import import import_gguf, plan_import

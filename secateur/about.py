@@ -1,0 +1,13 @@
+"""What the project is called, its version, and how its client is installed: said here, and nowhere else.
+
+The client and the server are two distributions of one version. The client's name on the package index is not the
+import's: `secateur` alone belongs to somebody else there, and installing it would run a stranger's code.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
+CLIENT: Final = "secateur-client"
+SERVER: Final = "secateur-server"

@@ -1,0 +1,73 @@
+"""`secateur datasets`: add, list, show and delete uploaded data sets."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from secateur.cli.render import datasets_table
+from secateur.cli.session import connect, err, out
+
+DatasetId = Annotated[UUID, typer.Argument(metavar="ID", help="The data set's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+commands = typer.Typer(
+    help="Add, list, show and delete data sets: texts and instruction data of your own.", no_args_is_help=True
+)
+
+
+@commands.command()
+def add(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON lines, plain text or Parquet.")
+    ],
+    name: Annotated[str | None, typer.Option(help="For people; the file's own name if absent.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="jsonl, text or parquet, where the file's name does not tell.")
+    ] = None,
+) -> None:
+    """Upload a file and print the data set's id; a job names it as the TEXT `upload:ID`."""
+    with connect() as client:
+        dataset = client.add_dataset(file, name=name, format=format)
+    print(dataset.id)
+    err.print(f"[dim]{dataset.rows:,} rows of the kind {dataset.kind.value}; use it as[/] upload:{dataset.id}")
+
+
+@commands.command("list")
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List data sets, the newest first."""
+    with connect() as client:
+        found = list(islice(client.datasets(page_size=min(limit, 100)), limit))
+    if as_json:
+        for dataset in found:
+            print(json.dumps(dataset.model_dump(mode="json")))
+        return
+    out.print(datasets_table(found) if found else "no data sets")
+
+
+@commands.command()
+def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
+    """Show one data set."""
+    with connect() as client:
+        found = client.dataset(dataset_id)
+    if as_json:
+        print(json.dumps(found.model_dump(mode="json")))
+        return
+    out.print(datasets_table([found]))
+    out.print(f"sha256 {found.sha256}")
+
+
+@commands.command()
+def delete(dataset_id: DatasetId) -> None:
+    """Delete a data set that no job which is not over uses."""
+    with connect() as client:
+        client.delete_dataset(dataset_id)
+    err.print(f"data set {dataset_id} is deleted")

@@ -1,0 +1,75 @@
+"""The `secateur` command: a thin layer over the HTTP client; where the server is installed, its starter too.
+
+Nothing heavy is imported before a command needs it, so `secateur --help` is quick. Commands that run the service come
+from other distributions, by the entry point group `secateur.commands`: each is a function that takes the application.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import typer
+
+from secateur.cli import datasets, jobs, results, submit, watch, without_server
+from secateur.masking import mask_errors
+
+WORK = "Jobs"
+RESULTS = "Results"
+
+app = typer.Typer(
+    name="secateur",
+    help="Structured pruning of large language models as a job service.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,  # a local may hold a key
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from secateur.about import VERSION
+
+        print(f"secateur {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    url: Annotated[
+        str | None, typer.Option(help="The service (default: SECATEUR_URL, or http://127.0.0.1:8000).")
+    ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Structured pruning of large language models as a job service.
+
+    A key goes into SECATEUR_API_KEY: on the command line everybody on the machine could read it.
+    """
+    if url is not None:
+        os.environ["SECATEUR_URL"] = url
+
+
+_servers = [found.load() for found in entry_points(group="secateur.commands")]
+for _add_to in _servers or [without_server.add_to]:
+    _add_to(app)
+app.command("submit", rich_help_panel=WORK)(submit.command())
+app.command(rich_help_panel=WORK)(watch.watch)
+app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
+app.command(rich_help_panel=WORK)(jobs.cancel)
+app.command(rich_help_panel=WORK)(jobs.retry)
+app.command(rich_help_panel=WORK)(jobs.catalog)
+app.add_typer(datasets.commands, name="datasets", rich_help_panel=WORK)
+app.command(rich_help_panel=RESULTS)(results.report)
+app.command(rich_help_panel=RESULTS)(results.gate)
+app.command(rich_help_panel=RESULTS)(results.artifacts)
+app.command(rich_help_panel=RESULTS)(results.download)
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    mask_errors()
+    app()

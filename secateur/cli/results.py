@@ -1,0 +1,174 @@
+"""`secateur report`, `download`, `artifacts` and `gate`: what a job has found."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from secateur.cli.render import artifact_table, gates_table, report_tables
+from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
+from secateur.cli.watch import end_unless_succeeded, show
+
+if TYPE_CHECKING:
+    from secateur.contract.results import Report
+    from secateur.schemas.artifacts import Artifact
+
+SUMMARY_LIMIT = 1024 * 1024  # bytes of a GitHub step summary
+ANNOTATIONS = 10  # that GitHub shows of one step
+
+JobId = Annotated[UUID, typer.Argument(help="The job's id.")]
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "md"
+    HTML = "html"
+    JUNIT = "junit"
+
+
+def report(
+    job_id: JobId,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How it is written.")] = Format.TABLE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE; not for tables.")
+    ] = None,
+) -> None:
+    """Show a job's report: as a table, or as JSON, Markdown, HTML or JUnit XML."""
+    if format is Format.TABLE and output is not None:
+        raise usage("a table goes to the terminal; choose --format json, md, html or junit for a file")
+    with connect() as client:
+        if format is Format.TABLE:
+            for table in report_tables(client.report(job_id)):
+                out.print(table)
+            return
+        text = client.report_text(job_id, format.value)
+    if output is None:
+        print(text)
+        return
+    write(output, text)
+    err.print(f"[dim]written to[/] {output}")
+
+
+def artifacts(job_id: JobId) -> None:
+    """List the files that a job has published."""
+    with connect() as client:
+        out.print(artifact_table(client.artifacts(job_id)))
+
+
+def download(
+    job_id: JobId,
+    destination: Annotated[Path, typer.Argument(help="A folder; it is made where there is none.")] = Path(),
+    prefix: Annotated[
+        str, typer.Option(help="Only files whose path begins so, such as recover/checkpoint/ or report/.")
+    ] = "",
+) -> None:
+    """Download what a job has published, every file checked against its checksum.
+
+    A download that broke off goes on where it was; files that are there already are left alone.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with connect() as client, Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        tasks: dict[str, int] = {}
+
+        def advance(artifact: Artifact, done: int) -> None:
+            if artifact.path not in tasks:
+                tasks[artifact.path] = progress.add_task(artifact.path, total=artifact.size)
+            progress.update(tasks[artifact.path], completed=done)  # type: ignore[arg-type]  # TaskID is an int
+
+        paths = client.download(job_id, destination, prefix=prefix, progress=advance)
+    if not paths:
+        raise usage(f"job {job_id} has published nothing under {prefix!r}" if prefix else "nothing is published yet")
+    for path in paths:
+        print(path)
+
+
+def gate(
+    job_id: JobId,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Wait no longer than 90s, 15m or 2h; the job goes on.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one JUnit test case per gate.")] = None,
+) -> None:
+    """Wait for a job and judge it by its gates, for a pipeline.
+
+    Exit codes: 0 every gate passed, 2 usage, 10 a gate failed, 11 the job has no gates, 20 the job failed, 21 it was
+    cancelled, 30 the wait timed out and the job goes on, 40 no answer or no key. Within GitHub Actions a gate that
+    failed is an annotation.
+    """
+    try:
+        seconds = None if timeout is None else parse_seconds(timeout)
+    except ValueError as error:
+        raise usage(f"--timeout {timeout}: {error}") from None
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and not step_summary:
+        raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    with connect() as client:
+        job = show(client, job_id, timeout=seconds)
+        if job.state != "succeeded":
+            detail = job.problem.detail if job.problem else job.state.value
+            annotate("error", f"compression job {job.state.value}", f"{job.id}: {detail}")
+        end_unless_succeeded(job)
+        found = client.report(job_id)
+        if summary and step_summary:
+            append_summary(Path(step_summary), client.report_text(job_id, "md"))
+        if junit is not None:
+            write(junit, client.report_text(job_id, "junit"))
+    for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
+        annotate("error", f"gate {result.gate}", result.message)
+    raise typer.Exit(_judge(found))
+
+
+def _judge(report: Report) -> Exit:
+    """Show what the gates say; a job without gates has not passed any."""
+    if report.verdict == "none":
+        message = "The job has no gates, so there is nothing that it passes or fails: give its spec `gates`."
+        annotate("error", "no gates", message)
+        fail(message)
+        return Exit.NO_GATES
+    out.print(gates_table(report))
+    return Exit.OK if report.verdict == "passed" else Exit.GATE_FAILED
+
+
+def annotate(level: str, title: str, message: str) -> None:
+    """A line that GitHub Actions shows at the step; nothing elsewhere."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(f"::{level} title={_command_value(title, more=':,')}::{_command_value(message)}")
+
+
+def _command_value(text: str, more: str = "") -> str:
+    """Escape what has a meaning in a workflow command; `more` are the characters of a property."""
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
+
+
+def append_summary(path: Path, markdown: str) -> None:
+    """Append to a step summary, cut at its limit of 1 MiB."""
+    used = path.stat().st_size if path.exists() else 0
+    content = (markdown.rstrip() + "\n").encode()
+    if used + len(content) > SUMMARY_LIMIT:
+        note = b"\n\n(cut: a step summary holds 1 MiB)\n"
+        room = max(0, SUMMARY_LIMIT - used - len(note))
+        content = content[:room].decode(errors="ignore").encode() + note
+    with path.open("ab") as file:
+        file.write(content)
+
+
+def write(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,101 @@
+"""What every command shares: the client, two consoles, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from secateur.client.http_client import Client
+    from secateur.schemas.problem import Problem
+
+out = Console()  # results
+err = Console(stderr=True)  # what is said about them
+
+
+class Exit(IntEnum):
+    """Exit codes, the same for every command. A pipeline may try 30 and 40 again."""
+
+    OK = 0  # done; of `gate`: every gate passed
+    USAGE = 2  # the command or the spec has to change
+    GATE_FAILED = 10
+    NO_GATES = 11  # the job has none, so there is nothing that it could pass
+    JOB_FAILED = 20
+    JOB_CANCELLED = 21
+    TIMED_OUT = 30  # the job goes on
+    SERVICE = 40  # no answer, no key, or the service is in trouble
+
+
+@contextmanager
+def connect() -> Iterator[Client]:
+    """A client for the service that --url names; its errors are printed, and end the command with their exit code."""
+    from secateur.client import errors
+    from secateur.client.http_client import Client
+
+    try:
+        with Client() as client:
+            yield client
+    except (errors.InvalidRequest, errors.NotFound, errors.Conflict) as error:
+        show_problem(error.problem)
+        raise typer.Exit(Exit.USAGE) from None
+    except errors.WaitTimedOut as error:
+        fail(str(error))
+        raise typer.Exit(Exit.TIMED_OUT) from None
+    except errors.RequestRefused as error:
+        show_problem(error.problem)
+        raise typer.Exit(Exit.SERVICE) from None
+    except errors.ClientError as error:
+        fail(str(error))
+        if isinstance(error, errors.Unreachable) and "SECATEUR_URL" not in os.environ:
+            err.print("[dim]Start a service with [bold]secateur up[/], or name one with --url or SECATEUR_URL.[/]")
+        raise typer.Exit(Exit.SERVICE) from None
+
+
+def fail(message: str) -> None:
+    """One line about what went wrong."""
+    err.print(f"[bold red]error:[/] {_plain(message)}")
+
+
+def usage(message: str) -> typer.Exit:
+    """Say what is wrong with the command, and end it: `raise usage(...)`."""
+    fail(message)
+    return typer.Exit(Exit.USAGE)
+
+
+def show_problem(problem: Problem) -> None:
+    """A problem object: its detail, then each field that is to blame."""
+    where = f" in stage {problem.stage}" if problem.stage else ""
+    fail(f"{problem.title}{where}: {problem.detail}")
+    for field in problem.errors or []:
+        place = field.parameter or field.pointer or "body"
+        line = f"  [cyan]{_plain(place)}[/] {_plain(field.detail)}"
+        if field.value is not None:
+            line += f" [dim](given: {_plain(repr(field.value))[:200]})[/]"
+        if field.expected:
+            line += f"; expected: {_plain(field.expected)}"
+        err.print(line)
+    if problem.request_id:
+        err.print(f"  [dim]request {_plain(problem.request_id)}[/]")
+
+
+def _plain(text: str) -> str:
+    """Text without meaning as markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def parse_seconds(text: str) -> float:
+    """ "90", "90s", "15m", "2h", "1d" in seconds. Raises ValueError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    seconds = float(number) * units[unit]
+    if not 0 < seconds < float("inf"):
+        raise ValueError("a duration is above 0")
+    return seconds

@@ -1,0 +1,120 @@
+"""`secateur submit`: flags or a file in, a job id out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from secateur.cli.session import connect, err, out, usage
+from secateur.cli.spec_flags import Flag, merge, parse_model, spec_flags
+from secateur.cli.watch import follow
+
+_TYPES: dict[str, Any] = {
+    "int": int | None,
+    "float": float | None,
+    "bool": bool | None,
+    "str": str | None,
+    "list": str | None,
+    "strings": list[str] | None,
+    "quantisations": list[str] | None,
+    "text": str | None,
+    "texts": list[str] | None,
+    "off": bool | None,
+}
+_METAVARS = {"list": "N,N,…", "text": "TEXT", "texts": "TEXT", "strings": "STRING", "quantisations": "KIND"}
+
+
+def _submit(
+    model: Annotated[
+        str | None, typer.Argument(help="A hub id (org/name), or a folder or .gguf file under the model roots.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="hub or local, where the name does not tell.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    spec: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A job's spec as JSON, - for standard input; flags go on top.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A label; repeatable.")] = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key gives the same job again, such as a CI run's id and commit.")
+    ] = None,
+    cancel_after: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Cancel the job if it is not over by then: 90s, 2h.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the spec and submit nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it is over.")] = False,
+    **values: Any,
+) -> None:
+    """Submit a job and print its id.
+
+    Only the model and how much to remove are needed; every other default is the service's. A TEXT is `self`,
+    `FILE`, `FILE@START:STOP`, `upload:ID`, `wikitext2`, `ptb`, `c4` or
+    `hub:ID,config=…,split=…,column=…`.
+    """
+    try:
+        body = merge(_read(spec), values)
+        if model is not None:
+            body["model"] = parse_model(model, source=source, revision=revision)
+        for pair in label or []:
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise ValueError(f"--label {pair}: a label is written NAME=VALUE")
+            body.setdefault("labels", {})[name] = value
+        if "model" not in body:
+            raise ValueError("name a MODEL, or give a --spec that does")
+    except (ValueError, OSError) as error:
+        raise usage(str(error)) from None
+    if dry_run:
+        out.print_json(data=body)
+        return
+    with connect() as client:
+        job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+        print(job.id)
+        if not watch:
+            err.print(f"[dim]Follow it with[/] secateur watch {job.id}")
+            return
+        follow(client, job.id)
+
+
+def _read(spec: str | None) -> dict[str, Any]:
+    if spec is None:
+        return {}
+    text = sys.stdin.read() if spec == "-" else Path(spec).read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{spec} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{spec} holds no JSON object")
+    return found
+
+
+def _parameter(flag: Flag) -> inspect.Parameter:
+    declared = [flag.option]
+    if flag.kind == "bool":
+        declared = [f"{flag.option}/--no-{flag.option.removeprefix('--')}"]
+    option = typer.Option(
+        *declared, help=flag.help, rich_help_panel=flag.panel, metavar=_METAVARS.get(flag.kind), show_default=False
+    )
+    annotation: Any = Annotated.__class_getitem__((_TYPES[flag.kind], option))  # type: ignore[attr-defined]  # made at run time
+    return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def command() -> Callable[..., None]:
+    """`_submit` with one parameter for each flag, as Typer reads parameters from a signature."""
+    signature = inspect.signature(_submit, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    parameters = [*own, *(_parameter(flag) for flag in spec_flags())]
+
+    def submit(*arguments: Any, **values: Any) -> None:
+        _submit(*arguments, **values)
+
+    submit.__doc__ = _submit.__doc__
+    submit.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
+    submit.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return submit

@@ -1,0 +1,52 @@
+"""What a family of models cannot do, known from the `model_type` of its config alone: said when a job is submitted.
+
+The check stage asks the engine itself, which knows every family; here stand those for which the answer never depends on
+the rest of the config. A test holds both against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.spec import CompressionSpec
+
+# A norm stands after the MLP, or a mixture of experts in its place.
+NO_HEALING = frozenset({"gemma2", "gemma3_text", "mixtral", "olmo2"})
+GGUF_TYPES = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+)  # those that are written as GGUF
+
+
+def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
+    """Refuse what the family of this config cannot do.
+
+    Raises:
+        UnsupportedModel: names every field that asks for it.
+    """
+    family = config.get("model_type")
+    errors = []
+    if family in NO_HEALING:
+        detail = (
+            f"healing does not hold for models of the type {family}: a block adds no single projection to the state"
+        )
+        if spec.recovery.kind == "healing":
+            errors.append(FieldError("/recovery/kind", detail, "healing", "another recovery"))
+        elif getattr(spec.recovery, "heal", None):
+            errors.append(FieldError("/recovery/heal", detail, True, "null or false"))
+    if isinstance(family, str) and family not in GGUF_TYPES:
+        detail = f"models of the type {family[:100]} are not written as GGUF"
+        errors += [
+            FieldError(f"/quantise/{number}", detail, "gguf", f"a model of one of the types {', '.join(GGUF_TYPES)}")
+            for number, way in enumerate(spec.quantise)
+            if way.kind == "gguf"
+        ]
+    if errors:
+        raise UnsupportedModel(errors[0].detail, errors=errors)

@@ -1,0 +1,123 @@
+"""What a stage process reads and writes: one JSON spec in, JSON lines out.
+
+`python -m workers.stage SPEC.json` runs a stage by hand and prints its events; the supervisor does the same with a
+pipe. The process knows no database, queue or HTTP.
+
+Layout of folders: `work` is the stage's own; what it leaves under `work/out/` is handed on and published as
+artifacts, everything else there is scratch that survives a kill and is given to the next attempt (checkpoints of a
+training, say), and is removed at the end. `inputs` maps an earlier stage's name to the folder of its published output.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+
+from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS, StageKind
+
+
+def _known(name: str) -> str:
+    if name not in STAGE_KINDS:
+        raise ValueError(f"there is no stage {name!r}: expected one of {', '.join(STAGE_KINDS)}")
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_known)]
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UploadedFile(Message):
+    """An uploaded data set as it lies on this machine; its content never changes."""
+
+    path: Path
+    name: str
+    format: DatasetFormat
+    kind: DatasetKind
+    rows: int
+    sha256: str
+
+
+class WorkingDevice(Message):
+    """A worker's device, as a process that has computed something on it describes it."""
+
+    setting: str  # what stages are told in place of `auto`: cpu, cuda or cuda:N
+    kind: str  # "cpu", or the card's name and capability: cards of one kind give the same results
+    dtype: str  # that `auto` stands for
+
+
+class Runtime(Message):
+    """How this worker computes; settings, not part of what is asked."""
+
+    device: str = "auto"
+    threads: int = 0  # 0: torch's own choice
+    memory: int = 0  # bytes that the stage may use with all that it starts, mapped files apart; 0: the machine's
+    training_processes: int | Literal["auto"] = 1  # that train together, data parallel
+    cache: Path  # models by content; shared by all stages of this machine
+    model_roots: tuple[Path, ...] = ()
+    data_roots: tuple[Path, ...] = ()
+    uploads: dict[UUID, UploadedFile] = Field(default_factory=dict)  # those that the stage's texts name, by id
+    public_url: str | None = None  # how users reach the service; for the report's links
+
+
+class StageSpec(Message):
+    """One stage to run."""
+
+    job_id: UUID
+    stage: KindName
+    created_at: datetime  # of the job, for the report
+    spec: CompressionSpec
+    work: Path
+    inputs: dict[KindName, Path] = Field(default_factory=dict)
+    runtime: Runtime
+
+    @property
+    def kind(self) -> StageKind[Any]:
+        return STAGE_KINDS[self.stage]
+
+
+class ProgressEvent(Message):
+    type: Literal["progress"] = "progress"
+    done: int
+    total: int
+    unit: str  # "blocks", "steps", "runs"
+
+
+class LogEvent(Message):
+    type: Literal["log"] = "log"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    message: str
+
+
+class MetricsEvent(Message):
+    """Figures on the way, such as {"step": 5, "loss": 2.31}."""
+
+    type: Literal["metrics"] = "metrics"
+    data: dict[str, Any]
+
+
+class ResultEvent(Message):
+    """The stage has succeeded; `data` is its result as JSON: Checked, Scores … Report."""
+
+    type: Literal["result"] = "result"
+    data: dict[str, Any]
+
+
+class ErrorEvent(Message):
+    """The stage has failed; `problem` is an RFC 9457 object."""
+
+    type: Literal["error"] = "error"
+    problem: dict[str, Any]
+
+
+StageEvent = Annotated[ProgressEvent | LogEvent | MetricsEvent | ResultEvent | ErrorEvent, Field(discriminator="type")]
+
+stage_event: TypeAdapter[StageEvent] = TypeAdapter(StageEvent)

@@ -1,0 +1,226 @@
+"""CompressionSpec: what a job is asked to do. It is the body of `POST /jobs` and the payload of the job.
+
+Only the model and how much to remove are required. Defaults are the paper's (Shortened LLaMA, arXiv 2402.02834), but
+for the recovery, which is the one that measured best (docs/benchmarks.md); the paper's whole recipe is a preset.
+What can be checked without looking at the model is checked here, what needs the model's config in
+`app/services/submit.py`, and what only the weights or the text can tell, in the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from secateur.contract.options.benchmark import (
+    FidelityBenchmark,
+    LatencyBenchmark,
+    PerplexityBenchmark,
+    SamplesBenchmark,
+    TasksBenchmark,
+)
+from secateur.contract.options.methods import DepthPruning, Options, PerplexityScoring
+from secateur.contract.options.recovery import DistillRecovery, HealingRecovery
+from secateur.contract.presets import PRESETS, fill_in
+
+
+class HubModel(Options):
+    """A model on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    id: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$",
+        examples=["HuggingFaceTB/SmolLM2-135M-Instruct"],
+    )
+    revision: str | None = Field(
+        default=None, description="Branch, tag or commit; resolved to a commit when the job starts."
+    )
+
+
+class LocalModel(Options):
+    """A checkpoint folder (safetensors) or a `.gguf` file under one of the service's model roots."""
+
+    source: Literal["local"]
+    path: str = Field(min_length=1, examples=["SmolLM2-135M-Instruct.Q4_1.gguf"])
+
+
+ModelSource = Annotated[HubModel | LocalModel, Field(discriminator="source")]
+
+
+def _union(rows: Any, discriminator: str, *, usual: type[Options] | None = None) -> Any:
+    """The tagged union of the options of a catalogue's table.
+
+    Args:
+        usual: the method that is meant where an object names none, as it is where the object is absent.
+    """
+    members: list[Row] = list(rows.values())
+    if len(members) == 1:
+        return members[0].options
+    union: Any = Annotated[reduce(or_, (row.options for row in members)), Field(discriminator=discriminator)]
+    if usual is None:
+        return union
+    name = usual.model_fields[discriminator].default
+
+    def named(given: Any) -> Any:
+        return {discriminator: name, **given} if isinstance(given, Mapping) else given
+
+    return Annotated[union, BeforeValidator(named)]
+
+
+Scoring: Any = _union(CRITERIA, "criterion", usual=PerplexityScoring)
+Pruning: Any = _union(PRUNERS, "kind")
+Recovery: Any = _union(RECOVERIES, "kind", usual=DistillRecovery)
+Quantisation: Any = _union(QUANTISATIONS, "kind")
+PresetName: Any = Literal[tuple(PRESETS)]
+
+
+def _method(usual: type[Options], tag: str) -> Any:
+    """A field that names a method, `usual` where it is absent; the JSON schema says so by the method's name."""
+    return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
+
+
+class Benchmark(Options):
+    """What is measured on the original and on each variant. `null` leaves a part out."""
+
+    latency: LatencyBenchmark | None = Field(default_factory=LatencyBenchmark)
+    perplexity: PerplexityBenchmark | None = Field(default_factory=PerplexityBenchmark)
+    fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
+    samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
+    tasks: TasksBenchmark | None = None
+    reuse_original: bool = Field(
+        default=True,
+        description="Reuse the original's perplexity, samples and tasks of an earlier job, where weights, machine and "
+        "settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
+    )
+
+
+class Gates(Options):
+    """Limits that the result must keep; a gate that is absent is not judged."""
+
+    judge: Literal["interval", "median"] = Field(
+        default="interval",
+        description="What is held to the limits: the worse end of a figure's 95 % interval, so that noise passes no "
+        "gate, or the figure itself (a median or a mean). Sizes are counted and have no interval.",
+    )
+    min_speedup: float | None = Field(
+        default=None, gt=0, description="Least speedup in generation over the original, first latency cell."
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None, gt=0, description="Greatest perplexity over the original's, worst text."
+    )
+    max_kl: float | None = Field(
+        default=None,
+        ge=0,
+        description="Greatest mean KL divergence from the original, nats per token, worst text.",
+    )
+    min_top1_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="Least top-1 agreement with the original, worst text."
+    )
+    max_accuracy_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Greatest loss of accuracy against the original, mean over the tasks."
+    )
+    max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
+    max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
+
+
+Label = Annotated[str, StringConstraints(max_length=200)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
+
+
+class CompressionSpec(Options):
+    """One compression job."""
+
+    preset: PresetName | None = Field(
+        default=None,
+        description="Settings under one name, for what the spec itself leaves out; `GET /catalog` lists them.",
+    )
+    model: ModelSource
+    scoring: Scoring = _method(PerplexityScoring, "criterion")
+    pruning: Pruning
+    recovery: Recovery = _method(DistillRecovery, "kind")
+    quantise: tuple[Quantisation, ...] = Field(
+        default=(),
+        max_length=8,
+        description="Ways to quantise the final model; each gives a variant of its own, measured like the others.",
+    )
+    benchmark: Benchmark = Field(default_factory=Benchmark)
+    gates: Gates = Field(default_factory=Gates)
+    labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything that is drawn at random.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="Arithmetic of the stages; auto is float32 on a CPU and bfloat16 on a GPU.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, spec: Any) -> Any:
+        name = spec.get("preset") if isinstance(spec, Mapping) else None
+        if isinstance(name, str) and name in PRESETS:
+            return fill_in(spec, PRESETS[name])
+        return spec
+
+    @model_validator(mode="after")
+    def _scoring_is_for_blocks(self) -> CompressionSpec:
+        """Other methods judge heads, neurons or halves of blocks themselves; a criterion would be passed over."""
+        if not isinstance(self.pruning, DepthPruning) and self.scoring != PerplexityScoring():
+            raise PydanticCustomError(
+                "scoring_without_depth",
+                "`scoring` chooses whole blocks, and pruning of the kind `{kind}` judges by itself what it removes",
+                {
+                    "kind": self.pruning.kind,
+                    "field": "scoring",
+                    "expected": "no `scoring`, or pruning of the kind `depth`",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _healing_is_for_cuts(self) -> CompressionSpec:
+        """A healing map stands in for blocks that are gone."""
+        heals = isinstance(self.recovery, HealingRecovery) or getattr(self.recovery, "heal", False)
+        if heals and not isinstance(self.pruning, DepthPruning):
+            raise PydanticCustomError(
+                "healing_without_depth",
+                "healing mends cuts of whole blocks, which pruning of the kind `{kind}` does not make",
+                {
+                    "kind": self.pruning.kind,
+                    "field": "recovery",
+                    "expected": "a recovery without healing, or pruning of the kind `depth`",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_follows_a_cut_needs_one(self) -> CompressionSpec:
+        """Pruning of width changes every block, so none stands before the first change."""
+        if getattr(self.recovery, "train", None) == "after_cut" and not isinstance(self.pruning, DepthPruning):
+            raise PydanticCustomError(
+                "after_cut_without_depth",
+                '`train` "after_cut" is for cuts of whole blocks, which pruning of the kind `{kind}` does not make',
+                {
+                    "kind": self.pruning.kind,
+                    "field": "recovery",
+                    "expected": '"all", "lora" or "auto", or pruning of the kind `depth`',
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _each_quantisation_once(self) -> CompressionSpec:
+        names = [quantisation.variant for quantisation in self.quantise]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise PydanticCustomError(
+                "quantised_twice",
+                "`quantise` makes the variant `{name}` twice",
+                {"name": twice, "field": "quantise", "expected": "each way to quantise once"},
+            )
+        return self

@@ -1,0 +1,153 @@
+"""The kinds of stage that a job may have, one row each.
+
+Whatever differs from kind to kind stands in its row: the queue, the workers, the dashboard and the command line ask it,
+and know no kind by name. To add one, write its module, which has `run(context)` and returns its result, and its row.
+Modules are named by strings, so that this side needs nothing of what they import.
+
+A job has those kinds that its spec asks for; what a kind reads is what its stage waits for (`stage_graph.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from secateur.contract.options.methods import DepthPruning
+from secateur.contract.results import Benchmarks, Checked, Pruned, Quantised, Recovered, Report, Result, Scores
+from secateur.contract.spec import CompressionSpec
+
+R = TypeVar("R", bound=Result)
+Decides = Callable[[CompressionSpec], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StageKind(Generic[R]):
+    """One kind of stage, whose result is an R."""
+
+    name: str
+    title: str  # for people: "Pruning"
+    doing: str  # what a running stage does, for people: "removing blocks"
+    module: str  # its `run` computes the result
+    result: type[R]
+    file: str  # in which the result lies, as JSON, beside whatever else the stage writes
+    reads: tuple[str, ...]  # the kinds whose results it reads, where the job has them
+    asked: Callable[[CompressionSpec], bool]  # whether a job of this spec has such a stage
+    texts: tuple[str, ...] = ()  # the sections of the spec whose texts it reads
+    decides: Decides | None = None  # what of the spec is in the result, beside model, seed, dtype; None: not shared
+    opens_model: bool = True  # whether it opens the original model, which may have to be fetched from the hub
+    device: bool = True  # whether it computes on the worker's device
+    checkpoint: bool = False  # whether it leaves a whole model, in `checkpoint/` of its folder
+    concludes: bool = False  # whether its result is the job's report, with the verdict
+
+
+def _always(spec: CompressionSpec) -> bool:
+    return True
+
+
+def _sections(*names: str) -> Decides:
+    return lambda spec: spec.model_dump(mode="json", include=set(names))
+
+
+CHECK = StageKind(
+    name="check",
+    title="Check",
+    doing="checking the job",
+    module="workers.stages.check",
+    result=Checked,
+    file="checked.json",
+    reads=(),
+    asked=_always,  # what cannot work is told in seconds, and not after hours
+    texts=("scoring", "pruning", "recovery", "quantise", "benchmark"),
+)
+SCORE = StageKind(
+    name="score",
+    title="Scoring",
+    doing="scoring the blocks",
+    module="workers.stages.score",
+    result=Scores,
+    file="scores.json",
+    reads=("check",),
+    # other methods judge heads, neurons or halves of blocks, and do so while they prune
+    asked=lambda spec: isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None,
+    texts=("scoring",),
+    decides=_sections("scoring", "pruning"),
+)
+PRUNE = StageKind(
+    name="prune",
+    title="Pruning",
+    doing="pruning the model",
+    module="workers.stages.prune",
+    result=Pruned,
+    file="pruned.json",
+    reads=("check", "score"),
+    asked=_always,
+    texts=("pruning",),
+    decides=_sections("scoring", "pruning", "quantise"),  # it refuses what could not be quantised
+    checkpoint=True,
+)
+RECOVER = StageKind(
+    name="recover",
+    title="Recovery",
+    doing="recovering quality",
+    module="workers.stages.recover",
+    result=Recovered,
+    file="recovered.json",
+    reads=("check", "score", "prune"),
+    asked=lambda spec: spec.recovery.kind != "none",
+    texts=("recovery",),
+    decides=_sections("scoring", "pruning", "recovery"),
+    checkpoint=True,
+)
+QUANTISE = StageKind(
+    name="quantise",
+    title="Quantisation",
+    doing="quantising the model",
+    module="workers.stages.quantise",
+    result=Quantised,
+    file="quantised.json",
+    reads=("check", "score", "prune", "recover"),
+    asked=lambda spec: bool(spec.quantise),
+    texts=("quantise",),
+    decides=_sections("scoring", "pruning", "recovery", "quantise"),
+)
+BENCHMARK = StageKind(
+    name="benchmark",
+    title="Benchmark",
+    doing="measuring the models",
+    module="workers.stages.benchmark",
+    result=Benchmarks,
+    file="benchmarks.json",
+    reads=("check", "prune", "recover", "quantise"),
+    asked=_always,
+    texts=("benchmark",),
+    # not shared: its figures belong to the machine and the hour
+)
+REPORT = StageKind(
+    name="report",
+    title="Report",
+    doing="writing the report",
+    module="workers.stages.report",
+    result=Report,
+    file="report.json",
+    reads=("score", "prune", "recover", "quantise", "benchmark"),
+    asked=_always,
+    opens_model=False,
+    device=False,
+    concludes=True,
+)
+
+# In the order in which people read them.
+STAGE_KINDS: Mapping[str, StageKind[Any]] = {
+    kind.name: kind for kind in (CHECK, SCORE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+}
+
+
+def kinds_of(spec: CompressionSpec) -> tuple[str, ...]:
+    """The names of the kinds that this job has stages of, in order."""
+    return tuple(kind.name for kind in STAGE_KINDS.values() if kind.asked(spec))
+
+
+def doing(name: str) -> str:
+    """What a running stage of this kind does, in words; a kind of a newer service by its name."""
+    return STAGE_KINDS[name].doing if name in STAGE_KINDS else name

@@ -1,0 +1,52 @@
+"""The texts that a spec names, wherever they stand in it; and files that are no text, by their first bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from secateur.contract.validation_errors import pointer_of
+
+HEAD_BYTES = 4096  # of a file, that `not_text` looks at
+
+Source = TypeVar("Source", bound=BaseModel)
+
+
+def texts_of(
+    value: BaseModel | tuple[object, ...], kind: type[Source], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str, Source]]:
+    """Every text of this kind in a spec, or in a part of one that stands at `path`, with the pointer to it."""
+    if isinstance(value, kind):
+        yield pointer_of(path), value
+        return
+    parts = value.__dict__.items() if isinstance(value, BaseModel) else enumerate(value)
+    for place, item in parts:
+        if isinstance(item, BaseModel | tuple):  # nearly all fields are plain values, and every job is searched
+            yield from texts_of(item, kind, (*path, place))
+
+
+def not_text(head: bytes) -> str | None:
+    """Why a file that begins so is no text in UTF-8, as the end of a sentence that begins with its name; or None.
+
+    >>> not_text(b"PAR1"), not_text(b"Once upon a time")
+    ('is a Parquet file, which is not read from a data root; upload it', None)
+    """
+    for start, what in _NO_TEXT.items():
+        if head.startswith(start):
+            return what
+    nul = head.find(b"\0")
+    return f"is no text: byte {nul:,} is NUL" if nul >= 0 else None
+
+
+_NO_TEXT = {
+    b"PAR1": "is a Parquet file, which is not read from a data root; upload it",
+    b"\xff\xfe": "is not UTF-8: it begins with the mark of UTF-16",
+    b"\xfe\xff": "is not UTF-8: it begins with the mark of UTF-16",
+    b"\x1f\x8b": "is compressed with gzip",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd",
+    b"PK\x03\x04": "is a ZIP archive",
+    b"%PDF": "is a PDF file",
+    b"version https://git-lfs": "is a pointer of Git LFS: fetch the file itself with `git lfs pull`",
+}

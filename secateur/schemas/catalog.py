@@ -1,0 +1,42 @@
+"""The catalogue: what a job may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from secateur.schemas.base import Body
+
+
+class Method(Body):
+    """One criterion, pruner, recovery, quantisation or benchmark."""
+
+    name: str = Field(description="As it stands in a job's spec.")
+    title: str
+    summary: str
+    paper: str
+    options: dict[str, Any] = Field(description="JSON schema of the object in the spec that names it.")
+
+
+class Preset(Body):
+    """Settings under one name, for what a spec leaves out."""
+
+    name: str = Field(description="As it stands in a job's spec.")
+    title: str
+    summary: str
+    paper: str
+    spec: dict[str, Any] = Field(description="The part of a spec that it fills in.")
+
+
+class Catalog(Body):
+    """Every method that this service offers."""
+
+    presets: list[Preset]
+
+    criteria: list[Method]
+    pruners: list[Method]
+    recoveries: list[Method]
+    quantisations: list[Method]
+    benchmarks: list[Method]
+    spec: dict[str, Any] = Field(description="JSON schema of the body of POST /jobs.")

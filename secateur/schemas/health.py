@@ -1,0 +1,31 @@
+"""Liveness and readiness."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from secateur.schemas.base import Body
+
+
+class Health(Body):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+    version: str
+    instance: str = Field(description="A name of the process that answers; another one after each start.")
+
+
+class Check(Body):
+    """One thing that the service needs."""
+
+    ok: bool
+    detail: str
+
+
+class Readiness(Body):
+    """Whether the service can do its work; `ready` only if every check is."""
+
+    ready: bool
+    checks: dict[str, Check] = Field(description="database, migrations, broker, store.")

@@ -1,0 +1,69 @@
+"""Jobs as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic import AliasChoices, Field, TypeAdapter
+
+from secateur.contract.jobs import State, Verdict
+from secateur.schemas.base import Body, Timestamp
+from secateur.schemas.problem import Problem
+
+
+class StageProgress(Body):
+    """How far a stage has come."""
+
+    done: int
+    total: int
+    unit: str = Field(description='What is counted: "blocks", "steps", "runs".')
+
+
+class Stage(Body):
+    """One step of a job."""
+
+    name: str
+    state: State
+    attempt: int = Field(description="How often it was started; 0 before the first time.")
+    progress: StageProgress | None = None
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    problem: Problem | None = None
+
+
+class JobSummary(Body):
+    """A job in a list: everything but its spec."""
+
+    id: UUID
+    state: State
+    verdict: Verdict = Field(description="What the gates say; apart from the state.")
+    model: str = Field(description="The model's hub id or path.", validation_alias=AliasChoices("model", "model_id"))
+    labels: dict[str, str]
+    request_id: str | None = Field(
+        default=None, description="Of the request that made the job: its `X-Request-Id`. Logs have it in every line."
+    )
+    created_at: Timestamp
+    updated_at: Timestamp
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    cancel_requested_at: Timestamp | None = None
+    deadline_at: Timestamp | None = Field(default=None, description="When it is cancelled if it still runs.")
+    stages: list[Stage]
+    problem: Problem | None = Field(default=None, description="Why the job failed.")
+    last_event_seq: int = Field(description="The number of its newest event.")
+
+
+class Job(JobSummary):
+    """A job with its spec, every default filled in."""
+
+    spec: dict[str, Any]
+
+
+_JOBS = TypeAdapter(list[Job])
+
+
+def with_specs(texts: Sequence[str]) -> list[Job]:
+    """Jobs of a page that was read with specs, from the JSON texts of `app.db.job_pages`."""
+    return _JOBS.validate_json(f"[{','.join(texts)}]")

@@ -1,0 +1,44 @@
+"""Commands run in this process, against a service that gives prepared answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from secateur.cli import datasets, jobs, results, session, submit, watch
+from secateur.cli.main import app as command
+from secateur.client import http_client
+from secateur.client.http_client import Client
+from tests.fixtures.answers import Service
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    fake = Service()
+
+    def client() -> Client:
+        return Client("http://service", transport=httpx.MockTransport(fake.handle), sleep=lambda seconds: None)
+
+    monkeypatch.setattr(http_client, "Client", client)
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "SECATEUR_URL", "SECATEUR_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    return fake
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run `secateur` with these arguments; wide, and without colour."""
+
+    def invoke(*arguments: str, input: str | None = None) -> Result:
+        with monkeypatch.context() as patch:
+            for module in (session, datasets, jobs, results, submit, watch):
+                for name, stderr in (("out", False), ("err", True)):
+                    if hasattr(module, name):
+                        patch.setattr(module, name, Console(stderr=stderr, width=200))
+            return CliRunner().invoke(command, list(arguments), input=input)
+
+    return invoke

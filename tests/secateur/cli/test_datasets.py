@@ -1,0 +1,86 @@
+"""`secateur datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import Result
+
+from app.api import example_errors, examples
+from secateur.contract.errors import PayloadTooLarge, ServiceError
+from tests.fixtures.answers import Service
+
+Run = Callable[..., Result]
+ID = example_errors.DATASET_ID
+
+
+def problem(error: ServiceError) -> httpx.Response:
+    return httpx.Response(error.status, json=error.to_problem())
+
+
+def test_add_sends_the_file_with_its_checksum(service: Service, run: Run, tmp_path: Path) -> None:
+    service.answers["POST /datasets"] = httpx.Response(201, json=examples.DATASET)
+    path = tmp_path / "alpaca.jsonl"
+    path.write_bytes(b'{"text": "a"}\n')
+    result = run("datasets", "add", str(path), "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{ID}\n"
+    assert f"upload:{ID}" in result.stderr
+    body = service.requests[-1].content
+    assert b'filename="alpaca.jsonl"' in body
+    assert b'{"text": "a"}\n' in body
+    assert hashlib.sha256(path.read_bytes()).hexdigest().encode() in body
+    assert b'name="name"\r\n\r\nmine' in body
+    assert b'name="format"' not in body
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    (example_errors.UPLOAD_ERRORS[3], "/file/output line 3 has no string as `output` (given: 42)"),
+    (PayloadTooLarge("the file has more than 10 bytes"), "the file has more than 10 bytes"),
+])  # fmt: skip
+def test_what_the_service_refuses(service: Service, run: Run, tmp_path: Path, error: ServiceError, says: str) -> None:
+    service.answers["POST /datasets"] = problem(error)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x")
+    result = run("datasets", "add", str(path))
+    assert result.exit_code == 2
+    assert says in result.stderr
+
+
+def test_a_file_that_there_is_not(run: Run) -> None:
+    assert run("datasets", "add", "missing.jsonl").exit_code == 2
+
+
+def test_list_and_show(service: Service, run: Run) -> None:
+    pages: list[Any] = [{**examples.DATASET_PAGE, "has_more": True, "next_cursor": "abc"}, examples.DATASET_PAGE]
+    for arguments, count in ((("list",), 2), (("list", "-n", "1"), 1)):
+        answers = iter(pages)
+
+        def handle(request: httpx.Request, answers: Any = answers) -> httpx.Response:
+            service.requests.append(request)
+            return httpx.Response(200, json=next(answers))
+
+        service.handle = handle  # type: ignore[method-assign]  # two pages by one path
+        result = run("datasets", *arguments, "--json")
+        assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [ID] * count
+    del service.handle  # back to the class's own
+    service.answers["GET /datasets"] = examples.DATASET_PAGE
+    assert "alpaca.jsonl" in run("datasets", "list").stdout
+    service.answers[f"GET /datasets/{ID}"] = examples.DATASET
+    assert examples.DATASET["sha256"] in run("datasets", "show", ID).stdout
+    assert json.loads(run("datasets", "show", ID, "--json").stdout) == examples.DATASET
+
+
+def test_delete(service: Service, run: Run) -> None:
+    service.answers[f"DELETE /datasets/{ID}"] = httpx.Response(204)
+    assert run("datasets", "delete", ID).exit_code == 0
+    service.answers[f"DELETE /datasets/{ID}"] = problem(example_errors.DATASET_IN_USE)
+    result = run("datasets", "delete", ID)
+    assert result.exit_code == 2
+    assert "is used by job" in result.stderr

@@ -1,0 +1,96 @@
+"""The command as installed: quick to start, and whole without the server and what it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from typer.testing import CliRunner
+
+from secateur.about import SERVER as DISTRIBUTION
+from secateur.cli.main import app
+
+# what the server brings and the client does not
+SERVER = (
+    *("app", "workers", "migrations"),
+    *("fastapi", "starlette", "sqlalchemy", "psycopg", "celery", "kombu", "alembic", "uvicorn", "fsspec", "redis"),
+    *("pydantic_settings", "psutil", "jinja2", "prometheus_client"),
+    *("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "gguf", "numpy", "lm_eval"),
+)
+
+BLOCKED = textwrap.dedent(
+    """
+    import importlib.metadata
+    import sys
+
+    class Blocker:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in {blocked}:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+    sys.meta_path.insert(0, Blocker())
+    importlib.metadata.entry_points = lambda **_: []
+    sys.argv = ["secateur", *{arguments}]
+    from secateur.cli.main import main
+    main()
+    """
+)
+
+
+def client_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`secateur` in a fresh interpreter in which nothing of the server can be imported or found."""
+    code = BLOCKED.format(blocked=set(SERVER), arguments=list(arguments))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("submit", "m.gguf", "--blocks", "2", "--dry-run"),
+        *((command, "--help") for command in ("submit", "watch", "gate", "report", "download", "jobs", "catalog")),
+    ],
+)
+def test_a_clients_installation_has_every_command(arguments: tuple[str, ...]) -> None:
+    done = client_alone(*arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_clients_installation_talks_to_a_service() -> None:
+    done = client_alone("--url", "http://127.0.0.1:1", "jobs")
+    assert done.returncode == 40
+    assert "does not answer" in done.stderr
+
+
+def test_a_clients_installation_says_what_running_a_service_needs() -> None:
+    for arguments in (("up",), ("worker", "--concurrency", "2"), ("migrate", "x")):
+        done = client_alone(*arguments)
+        assert done.returncode == 2
+        assert f"`secateur {arguments[0]}` runs the service, which needs {DISTRIBUTION}" in " ".join(
+            done.stderr.split()
+        )
+
+
+def test_help_imports_no_server_and_no_torch() -> None:
+    code = (
+        "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        f"print([name for name in {SERVER[3:]} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_command_and_option_has_help() -> None:
+    runner = CliRunner()
+    assert runner.invoke(app, []).exit_code in (0, 2)
+    from typer.main import get_command
+
+    command = get_command(app)
+    for name, sub in command.commands.items():  # type: ignore[attr-defined]  # the app is a group
+        assert sub.help, name
+        for parameter in sub.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"

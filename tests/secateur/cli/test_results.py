@@ -1,0 +1,131 @@
+"""`secateur report`, `artifacts`, `download`, `watch`, `jobs`, `cancel`, `retry`, `catalog`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import Result
+
+from app.api import example_errors, example_results, examples
+from secateur.cli.render import millions, size
+from secateur.cli.session import parse_seconds
+from secateur.cli.watch import figures
+from secateur.contract.catalog import TABLES
+from secateur.contract.presets import PRESETS
+from tests.fixtures.answers import JOB, Service, event, finished, stream
+
+Run = Callable[..., Result]
+
+
+def test_report_as_a_table(service: Service, run: Run) -> None:
+    service.answers["GET /report"] = example_results.REPORT
+    result = run("report", JOB)
+    assert result.exit_code == 0, result.output
+    for words in ("1 of 4 blocks: 2", "magnitude", "original", "pruned", "1.25x (1.22 to 1.28)", "3.2 M", "✓"):
+        assert words in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("format", "accept"), [("md", "text/markdown"), ("html", "text/html"), ("junit", "application/xml")]
+)
+def test_report_in_other_forms(service: Service, run: Run, tmp_path: Path, format: str, accept: str) -> None:
+    service.answers[f"GET /report {accept}"] = httpx.Response(200, text="the report")
+    assert run("report", JOB, "--format", format).stdout == "the report\n"
+    file = tmp_path / "deep" / "report"
+    result = run("report", JOB, "--format", format, "--output", str(file))
+    assert result.exit_code == 0
+    assert file.read_text() == "the report"
+    assert [path.name for path in file.parent.iterdir()] == ["report"]
+
+
+def test_a_table_is_not_written_to_a_file(service: Service, run: Run, tmp_path: Path) -> None:
+    assert run("report", JOB, "--output", str(tmp_path / "x")).exit_code == 2
+
+
+def test_no_report_yet_is_usage(service: Service, run: Run) -> None:
+    service.answers["GET /report"] = httpx.Response(404, json=example_errors.NO_REPORT.to_problem())
+    result = run("report", JOB)
+    assert result.exit_code == 2
+    assert "it has no report yet" in result.stderr
+
+
+def test_artifacts_and_download(service: Service, run: Run, tmp_path: Path) -> None:
+    content = b'{"a": 1}'
+    file = {
+        **examples.ARTIFACT_LIST["data"][0],
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    service.answers["GET /artifacts"] = {"data": [file]}
+    service.answers[f"GET /artifacts/{file['path']}"] = httpx.Response(200, content=content)
+    assert "prune/checkpoint/config.json" in run("artifacts", JOB).stdout
+    result = run("download", JOB, str(tmp_path), "--prefix", "prune/")
+    assert result.exit_code == 0, result.output
+    assert Path(result.stdout.strip()).read_bytes() == content
+    assert run("download", JOB, str(tmp_path), "--prefix", "recover/").exit_code == 2
+
+
+def test_watch_tells_stages_and_figures_in_lines(service: Service, run: Run) -> None:
+    service.answers["GET /job"] = finished(last=6)
+    service.answers["GET /events"] = stream(
+        event(1, "state", "score", state="running"),
+        event(2, "progress", "score", done=3, total=30, unit="blocks"),
+        event(3, "log", "score", message="30 blocks [of] llama"),
+        event(4, "metrics", "benchmark", step=5, loss=2.3123),
+        event(5, "state", "score", state="succeeded"),
+        event(6, "state", state="succeeded"),
+    )
+    result = run("watch", JOB)
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    assert "score: running" in lines
+    assert "score: 3 of 30 blocks" in lines
+    assert "score: 30 blocks [of] llama" in lines
+    assert "score: succeeded in 4.0 s" in lines
+
+
+def test_jobs_lists_and_filters(service: Service, run: Run) -> None:
+    service.answers["GET /jobs"] = {"data": examples.JOB_PAGE["data"], "has_more": False, "next_cursor": None}
+    table = run("jobs", "--state", "running", "--label", "commit=abc")
+    assert table.exit_code == 0, table.output
+    assert JOB in table.stdout
+    assert dict(service.requests[-1].url.params) == {"limit": "20", "status": "running", "label": "commit=abc"}
+    assert json.loads(run("jobs", "--json").stdout)["id"] == JOB
+    assert run("jobs", "--label", "nameless").exit_code == 2
+
+
+def test_cancel_and_retry(service: Service, run: Run) -> None:
+    service.answers["POST /cancel"] = examples.JOB_CANCELLING
+    service.answers["POST /retry"] = httpx.Response(409, json=example_errors.NOT_RETRIABLE.to_problem())
+    assert "cancelling" in run("cancel", JOB).stderr
+    result = run("retry", JOB)
+    assert result.exit_code == 2
+    assert "only a failed or cancelled job" in result.stderr
+
+
+def test_catalog_shows_every_row(service: Service, run: Run) -> None:
+    rows = {section: [row.to_dict() for row in table.values()] for section, table in TABLES.items()}
+    presets = [asdict(preset) for preset in PRESETS.values()]
+    service.answers["GET /catalog"] = {**rows, "presets": presets, "spec": {}}
+    text = run("catalog").stdout
+    assert all(row["name"] in text for table in rows.values() for row in table)
+    assert json.loads(run("catalog", "--json").stdout)["criteria"][0]["name"] == "perplexity"
+
+
+def test_words_for_numbers() -> None:
+    assert [size(0), size(999), size(270_400_000), size(2.5e12)] == ["0 B", "999 B", "270.4 MB", "2.5 TB"]
+    assert [millions(134_515_008), millions(6_738_415_616)] == ["134.5 M", "6.74 B"]
+    assert figures({"step": 5, "loss": 2.31234, "learning_rate": 1e-4}) == "step 5, loss 2.312, learning rate 0.0001"
+
+
+def test_durations() -> None:
+    assert [parse_seconds(text) for text in ("90", "90s", "1.5m", "2h", "1d")] == [90, 90, 90, 7200, 86400]
+    for wrong in ("", "h", "-1s", "soon", "nan"):
+        with pytest.raises(ValueError, match=r".+"):
+            parse_seconds(wrong)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secateur.contract.depth import blocks_to_remove, check_depth, plus_protected
+from secateur.contract.errors import InvalidInput
+from secateur.contract.options.methods import DepthPruning
+
+
+def test_the_plus_rule_keeps_the_first_four_and_the_last_two() -> None:
+    assert plus_protected(30) == (0, 1, 2, 3, 28, 29)
+    assert plus_protected(6) == (0, 1, 2, 3, 4, 5)
+    assert plus_protected(3) == (0, 1, 2)
+    assert plus_protected(5) == (0, 1, 2, 3, 4)
+    assert plus_protected(0) == ()
+    assert plus_protected(10**15) == (0, 1, 2, 3, 10**15 - 2, 10**15 - 1), "the number alone costs nothing"
+
+
+@pytest.mark.parametrize(
+    ("pruning", "count"), [({"blocks": 6}, 6), ({"ratio": 0.2}, 6), ({"ratio": 0.001}, 1), ({"drop": (3, 9)}, 2)]
+)
+def test_how_many_go(pruning: dict[str, Any], count: int) -> None:
+    assert blocks_to_remove(DepthPruning(**pruning), 30) == count
+
+
+@pytest.mark.parametrize(
+    ("pruning", "plus"),
+    [
+        ({"blocks": 24}, True),
+        ({"blocks": 29}, False),
+        ({"ratio": 0.8}, True),
+        ({"drop": (0, 29)}, True),
+        ({"drop": tuple(range(29))}, False),
+    ],
+)
+def test_as_many_as_may_go(pruning: dict[str, Any], plus: bool) -> None:
+    check_depth(DepthPruning(**pruning), 30, plus=plus)
+
+
+@pytest.mark.parametrize(
+    ("pruning", "plus", "blocks", "pointer", "expected"),
+    [
+        ({"blocks": 25}, True, 30, "/pruning/blocks", 'at most 24 blocks, or "plus": false in `scoring`'),
+        ({"blocks": 30}, True, 30, "/pruning/blocks", "at most 24 blocks"),
+        ({"blocks": 30}, False, 30, "/pruning/blocks", "at most 29 blocks"),
+        ({"ratio": 0.9}, True, 30, "/pruning/ratio", "a ratio that removes at most 24 of 30 blocks"),
+        ({"blocks": 1}, True, 6, "/pruning/blocks", "a larger model"),
+        ({"blocks": 1}, False, 1, "/pruning/blocks", "a model of at least 2 blocks"),
+        ({"drop": (3, 30)}, True, 30, "/pruning/drop/1", "a block from 0 to 29"),
+        ({"drop": (0, 1)}, True, 2, "/pruning/drop", "at most 1 blocks"),
+    ],
+)
+def test_more_than_may_go(pruning: dict[str, Any], plus: bool, blocks: int, pointer: str, expected: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_depth(DepthPruning(**pruning), blocks, plus=plus)
+    (error,) = caught.value.errors
+    assert error.pointer == pointer
+    assert expected in (error.expected or "")

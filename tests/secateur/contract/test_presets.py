@@ -1,0 +1,77 @@
+"""Presets fill in what a spec leaves out, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from secateur.cli.spec_flags import merge
+from secateur.contract.options.methods import PerplexityScoring, TaylorScoring
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from secateur.contract.options.recovery_steps import total_steps, warmup_of
+from secateur.contract.presets import PRESETS, Preset, fill_in
+from secateur.contract.spec import CompressionSpec
+
+MODEL = {"source": "hub", "id": "some/model"}
+SPEC: dict[str, Any] = {"model": MODEL, "pruning": {"kind": "depth", "blocks": 2}}
+PAPER = {**SPEC, "preset": "shortened_llama"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_valid_spec_and_says_no_more_than_a_job_may(name: str) -> None:
+    spec = CompressionSpec.model_validate({**SPEC, "preset": name})
+    assert spec.preset == name
+    explicit = CompressionSpec.model_validate({**SPEC, **PRESETS[name].spec})
+    assert spec.model_dump(exclude={"preset"}) == explicit.model_dump(exclude={"preset"})
+
+
+def test_the_papers_recipe_is_what_the_paper_says() -> None:
+    spec = CompressionSpec.model_validate(PAPER)
+    assert isinstance(spec.scoring, PerplexityScoring)
+    assert (spec.scoring.calibration.samples, spec.scoring.calibration.tokens, spec.scoring.plus) == (10, 128, True)
+    recovery = spec.recovery
+    assert isinstance(recovery, LoraRecovery)
+    assert (recovery.rank, recovery.alpha, recovery.dropout, recovery.learning_rate) == (8, 16, 0.05, 1e-4)
+    assert (recovery.batch_size, recovery.micro_batch_size, recovery.epochs) == (64, 4, 2)
+    alpaca = total_steps(49_759, 256, recovery)  # the paper's text: 51,760 rows, 2,001 of them held out
+    assert warmup_of(recovery.warmup_steps, alpaca, usual=recovery.usual_warmup) == 100
+
+
+def test_what_the_spec_says_stands_and_the_rest_is_the_presets() -> None:
+    spec = CompressionSpec.model_validate({**PAPER, "recovery": {"kind": "lora", "rank": 16}})
+    assert isinstance(spec.recovery, LoraRecovery)
+    assert (spec.recovery.rank, spec.recovery.batch_size) == (16, 64)
+
+
+def test_another_method_takes_nothing_of_the_presets() -> None:
+    spec = CompressionSpec.model_validate(
+        {**PAPER, "recovery": {"kind": "distill"}, "scoring": {"criterion": "taylor"}}
+    )
+    assert spec.recovery == DistillRecovery(kind="distill")
+    assert spec.scoring == TaylorScoring(criterion="taylor")
+
+
+def test_a_stored_spec_is_read_back_as_it_is() -> None:
+    spec = CompressionSpec.model_validate({**PAPER, "recovery": {"kind": "lora", "rank": 16}})
+    assert CompressionSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_an_unknown_preset_is_an_error_of_that_field() -> None:
+    with pytest.raises(ValidationError) as refused:
+        CompressionSpec.model_validate({**SPEC, "preset": "shortened-llama"})
+    assert refused.value.errors()[0]["loc"] == ("preset",)
+
+
+def test_an_option_on_the_command_line_is_one_of_the_presets_method() -> None:
+    spec = merge({**PAPER}, {"recovery_max_steps": 5})
+    assert spec["recovery"] == {"max_steps": 5, "kind": "lora"}
+
+
+def test_filling_in_goes_through_nested_objects_and_changes_neither() -> None:
+    preset = Preset("p", "", "", "", {"scoring": {"criterion": "a", "calibration": {"samples": 1, "tokens": 2}}})
+    given = {"scoring": {"calibration": {"tokens": 3}}}
+    assert fill_in(given, preset) == {"scoring": {"criterion": "a", "calibration": {"samples": 1, "tokens": 3}}}
+    assert given == {"scoring": {"calibration": {"tokens": 3}}}
+    assert fill_in({"scoring": None}, preset) == {"scoring": None}

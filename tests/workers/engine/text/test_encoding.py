@@ -1,0 +1,64 @@
+"""Texts are encoded in a process of its own, as in this one, and no pattern of a tokenizer takes for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Sequence, Split
+
+from secateur.contract.errors import InvalidInput
+from tests.workers.conftest import byte_tokenizer
+from workers.engine.text import encoding
+from workers.engine.text.encoding import BoundedEncoder, encode
+from workers.engine.text.text_ids import tokenize
+
+
+def with_pattern(pattern: str) -> Any:
+    tokenizer: Any = byte_tokenizer()
+    rust = tokenizer.backend_tokenizer
+    rust.pre_tokenizer = Sequence([Split(Regex(pattern), "isolated"), rust.pre_tokenizer])
+    return tokenizer
+
+
+def test_as_in_this_process() -> None:
+    tokenizer: Any = byte_tokenizer()
+    text = "Zwölf Boxkämpfer </s> jagen\n\n " * 40
+    plain = encode(tokenizer, text, pointer="/x", offsets=True)
+    with BoundedEncoder(tokenizer, pointer="/x") as encoder:
+        assert encoder.ids("").tolist() == []
+        assert encoder.ids(text).tolist() == plain["input_ids"]
+        both = encoder.ids_and_offsets(text)
+    assert both[:, 0].tolist() == plain["input_ids"]
+    assert [tuple(pair) for pair in both[:, 1:].tolist()] == [tuple(pair) for pair in plain["offset_mapping"]]
+
+
+def test_a_pattern_that_looks_back_over_the_whole_text_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
+    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    text, pointer = "plain text, " * 20_000, "/scoring/calibration/text"
+    (plain,) = tokenize(with_pattern(r"[a-z]+"), iter([text]), pointer=pointer)
+    assert len(plain) == len(text)
+    slow = with_pattern(r"[a-z, ]*(?<=Z)")  # each character's try goes to the end of the text: minutes
+    with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 4") as caught:
+        list(tokenize(slow, iter([text]), pointer=pointer))
+    assert caught.value.errors[0].pointer == pointer
+    assert len(caught.value.errors[0].value) <= 201
+
+
+def test_a_pattern_that_the_library_gives_up_on_is_told_in_its_words() -> None:
+    with (
+        BoundedEncoder(with_pattern(r"(x+x+)+y"), pointer="/recovery/text") as encoder,
+        pytest.raises(InvalidInput, match=r"cannot take this text: .*retry-limit") as caught,
+    ):
+        encoder.ids("x" * 60)
+    assert caught.value.errors[0].pointer == "/recovery/text"
+
+
+def test_ids_of_long_texts_come_whole() -> None:
+    tokenizer: Any = byte_tokenizer()
+    text = "".join(chr(32 + number % 90) for number in range(300_000))
+    with BoundedEncoder(tokenizer, pointer="/x") as encoder:
+        assert np.array_equal(encoder.ids(text), encode(tokenizer, text, pointer="/x")["input_ids"])

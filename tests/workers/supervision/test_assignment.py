@@ -1,0 +1,63 @@
+"""What a worker's settings become for a stage's process."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.blobs.store import LocalStore
+from app.db.claims import Claim
+from app.settings import Settings
+from secateur.contract.protocol import WorkingDevice
+from secateur.contract.spec import CompressionSpec
+from workers.supervision.assignment import Assignment
+
+HUB, LOCAL = {"source": "hub", "id": "org/model"}, {"source": "local", "path": "m"}
+TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "expected"),
+    [
+        ("score", {"model": HUB}, True),
+        ("report", {"model": HUB}, False),  # it reads what the others have left
+        ("score", {}, False),
+        ("score", {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT_OF_HUB}}}, True),
+        ("prune", {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT_OF_HUB}}}, False),
+        ("recover", {"recovery": {"kind": "lora", "text": TEXT_OF_HUB}}, True),
+        ("benchmark", {"benchmark": {"perplexity": {"texts": [{"source": "named", "name": "wikitext2"}]}}}, True),
+        ("benchmark", {"benchmark": {"tasks": {"tasks": ["piqa"]}}}, True),
+        ("benchmark", {"benchmark": {"tasks": {"tasks": ["mine"], "folder": "tasks"}}}, False),
+        ("benchmark", {}, False),
+    ],
+)
+def test_a_stage_has_the_hubs_token_if_it_may_fetch(stage: str, more: dict[str, Any], expected: bool) -> None:
+    asked = CompressionSpec.model_validate({"model": LOCAL, "pruning": {"kind": "depth", "blocks": 1}, **more})
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=stage, attempt=1, token=1)
+    assert Assignment(claim, datetime.now(UTC), asked, None, {}, {}).fetches is expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, 1), ("4", 4), ("auto", "auto")])
+def test_a_stage_is_told_how_many_processes_may_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, expected: int | str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("SECATEUR_TRAINING_PROCESSES", value)
+    asked = CompressionSpec.model_validate(
+        {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
+    )
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name="recover", attempt=1, token=1)
+    assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
+    spec = assignment.spec(
+        Settings(data_dir=tmp_path),
+        LocalStore(tmp_path / "artifacts"),
+        tmp_path / "work",
+        device=WorkingDevice(setting="cuda", kind="card 9.0", dtype="bfloat16"),
+        check=lambda: None,
+    )
+    assert spec.runtime.training_processes == expected
+    assert spec.runtime.device == "cuda"  # what the worker's probe has found, and not the setting's `auto`

@@ -1,0 +1,381 @@
+"""The supervisor, in this process: what it commits, what it shares, and what it does when something is cut or full."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, create_engine, select
+
+from app.blobs.store import ArtifactStore, LocalStore, RemoteStore, memory_store
+from app.db import artifacts, claims, jobs, stages
+from app.db.session import SessionFactory, make_session_factory, unit_of_work
+from app.db.tables import Stage
+from app.settings import Settings
+from secateur.contract.jobs import State
+from secateur.contract.stage_kinds import STAGE_KINDS
+from tests.fixtures.service import Service
+from workers.launch.device import SoundDevice
+from workers.launch.fork_server import ForkServer
+from workers.supervision.janitor import Janitor
+from workers.supervision.supervisor import Supervisor
+
+STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
+ENTRY = "tests.fixtures.stages:main"
+
+
+@pytest.fixture(scope="module")
+def forkserver() -> Iterator[ForkServer]:
+    server = ForkServer(ENTRY, ())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(service: Service) -> LocalStore:
+    return LocalStore(service.settings.data_dir / "artifacts")
+
+
+@pytest.fixture
+def supervisor(service: Service, store: LocalStore, forkserver: ForkServer) -> Supervisor:
+    return make_supervisor(service, store, forkserver)
+
+
+def make_supervisor(
+    service: Service,
+    store: ArtifactStore,
+    forkserver: ForkServer,
+    *,
+    settings: Settings | None = None,
+    sessions: SessionFactory | None = None,
+) -> Supervisor:
+    settings, sessions = settings or service.settings, sessions or service.sessions
+    return Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
+
+
+def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None = None) -> Janitor:
+    send = (sent if sent is not None else []).append
+    return Janitor(service.settings, service.sessions, store, send=send, depth=lambda: 0)
+
+
+def drive(service: Service, supervisor: Supervisor, job_id: UUID, *, stages_: int = 100) -> None:
+    """Run the job's stages, one after the other, as messages would have it."""
+    for _ in range(stages_):
+        if stages.waiting_id(service.job(job_id)) is None:
+            return
+        supervisor.run_next()
+
+
+def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> None:
+    """Inputs are downloaded into the cache, checked, and used again."""
+    store = memory_store()
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, store, forkserver), job_id)
+    assert service.job(job_id).state is State.SUCCEEDED
+    cached = list((service.settings.cache_dir / "artifacts").rglob("model.safetensors"))
+    assert len(cached) == 5
+    with unit_of_work(service.sessions) as session:
+        for artifact in artifacts.list_for(session, job_id):
+            assert sum(map(len, store.chunks(artifact.key))) == artifact.size
+
+
+def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Supervisor) -> None:
+    supervisor.run_next()  # no stage waits
+    job_id = service.submit(send=False)
+    with unit_of_work(service.sessions) as session:
+        claims.claim_next(session, worker="another", lease_seconds=60)
+    supervisor.run_next()
+    assert service.started(job_id, "score") == 0
+    assert service.job(job_id).stages[0].worker == "another"
+
+
+# fault 3: between writing the artifacts and committing, and just after the commit
+
+WORKER_THAT_DIES = """
+import os, signal, sys
+from app.db.session import session_factory
+from app.settings import get_settings
+from app.blobs.store import LocalStore
+from workers.launch.device import SoundDevice
+from workers.launch.fork_server import ForkServer
+from workers.supervision.supervisor import Supervisor
+
+[where] = sys.argv[1:]
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Store(LocalStore):
+    def put_folder(self, folder, output, *, check):
+        files = super().put_folder(folder, output, check=check)
+        return die() if where == "before the commit" else files
+
+settings = get_settings()
+store = Store(settings.data_dir / "artifacts")
+forkserver = ForkServer(settings.stage_entry, ())
+Supervisor(settings, session_factory(settings), store, forkserver, SoundDevice(), send=die).run_next()
+"""
+
+
+@pytest.mark.parametrize("where", ["before the commit", "after the commit"])
+def test_a_worker_killed_around_the_commit(
+    service: Service, supervisor: Supervisor, store: LocalStore, where: str
+) -> None:
+    """The process is not run again: what it left is published by the next attempt, and the orphan is deleted."""
+    job_id = service.submit(send=False)
+    for name in STAGES[:-1]:
+        names = ("database_url", "data_dir", "stage_entry", "lease_seconds", "heartbeat_seconds")
+        environment = {f"SECATEUR_{key.upper()}": str(getattr(service.settings, key)) for key in names}
+        command = [sys.executable, "-c", WORKER_THAT_DIES, where]
+        assert subprocess.run(command, env={**os.environ, **environment}, check=False).returncode == -signal.SIGKILL
+        stage = next(stage for stage in service.job(job_id).stages if stage.name == name)
+        assert stage.state is (State.RUNNING if where == "before the commit" else State.SUCCEEDED)
+        if name == "prune":
+            break
+        make_janitor(service, store).sweep()  # takes nothing that a worker holds, or that is committed
+        rescue(service, store)
+        drive(service, supervisor, job_id, stages_=1 if where == "before the commit" else 0)
+    rescue(service, store)
+    drive(service, supervisor, job_id)
+    service.settled(job_id)
+    assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
+    before = len(list(store.attempts()))
+    make_janitor(service, store).sweep()
+    orphans = (
+        2 if where == "before the commit" else 0
+    )  # of the two last kills; the sweep in between took the first one's
+    assert (before, len(list(store.attempts()))) == (len(STAGES) + orphans, len(STAGES))
+
+
+def rescue(service: Service, store: ArtifactStore) -> None:
+    """Let the janitor work until no lease is out."""
+    janitor = make_janitor(service, store)
+    give_up = time.monotonic() + 20
+    while True:
+        janitor.rescue()
+        with unit_of_work(service.sessions) as session:
+            running = jobs.count_by_state(session)[State.RUNNING]
+            held = session.scalars(select(Stage.id).where(Stage.state == State.RUNNING)).all()
+        if not running or not held:
+            return
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+# fault 9: the connection is lost in the middle of a commit
+
+
+class Cut(psycopg.Connection[tuple[object, ...]]):
+    """A connection that is lost at every fifth commit: before the server has heard of it, or after it has done it."""
+
+    commits: ClassVar[int] = 0
+
+    def commit(self) -> None:
+        type(self).commits += 1
+        if self.commits % 10 == 0:
+            self.close()
+            raise psycopg.OperationalError("cut before the commit")
+        super().commit()
+        if self.commits % 5 == 0:
+            self.close()
+            raise psycopg.OperationalError("cut after the commit")
+
+
+@pytest.fixture
+def cut_engine(service: Service) -> Iterator[Engine]:
+    url = service.settings.database_url or ""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: Cut.connect(url), pool_pre_ping=True)
+    yield engine
+    engine.dispose()
+
+
+def test_connections_cut_in_the_middle_of_commits(
+    service: Service, store: LocalStore, forkserver: ForkServer, cut_engine: Engine
+) -> None:
+    """Whether a commit was done or not, it is found out, and nothing is written twice."""
+    supervisor = make_supervisor(service, store, forkserver, sessions=make_session_factory(cut_engine))
+    for seed in range(3):
+        job_id = service.submit(send=False, seed=seed, recover="train:8:0.1")
+        drive(service, supervisor, job_id)
+        job = service.settled(job_id)
+        assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)
+        assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
+        steps = [event.data["step"] for event in service.events(job_id) if event.type == "metrics"]
+        assert steps == list(range(1, 9))
+    assert Cut.commits > 30
+
+
+# secrets
+
+
+@pytest.mark.parametrize("source", ["hub", "local"])
+def test_a_stage_has_the_hubs_token_only_while_it_fetches(
+    service: Service, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_the_workers_token")
+    model = {"source": "hub", "id": "org/m", "revision": "0" * 40} if source == "hub" else None
+    job_id = service.submit(send=False, model=model, score="token", report="token")
+    drive(service, supervisor, job_id)
+    assert service.logged(job_id, "token of score: (.*)") == [f"False {source == 'hub'} False"]
+    assert service.logged(job_id, "token of report: (.*)") == ["False False False"]
+
+
+# fault 13: the time limit
+
+
+def test_a_stage_over_its_time_limit_fails(service: Service, store: LocalStore, forkserver: ForkServer) -> None:
+    settings = service.settings.model_copy(update={"stage_time_limit_seconds": 1.0})
+    job_id = service.submit(send=False, score="sleep:60")
+    drive(service, make_supervisor(service, store, forkserver, settings=settings), job_id)
+    job = service.settled(job_id, State.FAILED)
+    assert job.problem is not None
+    assert "limit of 1 seconds" in job.problem["detail"]
+    assert job.problem["stage"] == "score"
+    assert job.stages[1].attempt == 1
+    assert [stage.state for stage in job.stages[2:]] == [State.CANCELLED] * 4
+
+
+# fault 15: no space left
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+        problem = done.stderr.strip() if done.returncode else ""
+    except FileNotFoundError as error:
+        problem = str(error)
+    if problem:
+        pytest.skip(f"a full disk needs the right to mount a small one: {problem}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_under_the_stage(service: Service, store: LocalStore, forkserver: ForkServer) -> None:
+    """What the stage says of it is the job's problem; `/dev/full` is a disk that is always full."""
+    job_id = service.submit(send=False, score="full")
+    drive(service, make_supervisor(service, store, forkserver), job_id)
+    problem = service.settled(job_id, State.FAILED).problem
+    assert problem is not None
+    assert "disk is full" in problem["detail"]
+    published = [stage_id for stage_id, _, _ in store.attempts()]
+    assert published == [service.job(job_id).stages[0].id]  # the check's, and nothing of the stage that failed
+
+
+def test_a_full_disk_under_the_store(service: Service, forkserver: ForkServer, small_disk: Path) -> None:
+    """Nothing is half published, and after space was made the retry publishes what the first attempt computed."""
+    store = LocalStore(small_disk)
+    supervisor = make_supervisor(service, store, forkserver)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 1_000_000)
+    job_id = service.submit(send=False)
+    drive(service, supervisor, job_id)
+    problem = service.job(job_id).problem
+    assert problem is not None
+    assert problem["type"].endswith("/stage-failed")
+    assert "no space left" in problem["detail"]
+    assert list(store.attempts()) == []
+    assert list((small_disk / ".partial").iterdir()) == []
+    ballast.unlink()
+    service.retry(job_id)
+    drive(service, supervisor, job_id)
+    assert service.job(job_id).state is State.SUCCEEDED
+    assert service.started(job_id, "score") == 1
+
+
+def test_a_full_disk_under_the_scratch(
+    service: Service, store: LocalStore, forkserver: ForkServer, small_disk: Path
+) -> None:
+    settings = service.settings.model_copy(update={"data_dir": small_disk})
+    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, store, forkserver, settings=settings), job_id)
+    problem = service.job(job_id).problem
+    assert problem is not None
+    assert "no space left" in problem["detail"]
+
+
+# results that identical stages share
+
+
+@pytest.fixture
+def sharing(service: Service, store: LocalStore, forkserver: ForkServer, tmp_path: Path) -> Supervisor:
+    """A supervisor whose jobs have a model that exists, so that stages can be told to be identical."""
+    (tmp_path / "models" / "m").mkdir(parents=True)
+    (tmp_path / "models" / "m" / "config.json").write_text("{}")
+    settings = service.settings.model_copy(update={"model_roots": (tmp_path / "models",)})
+    return make_supervisor(service, store, forkserver, settings=settings)
+
+
+def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, store: LocalStore) -> None:
+    first, second = service.submit(send=False), service.submit(send=False)
+    drive(service, sharing, first)
+    drive(service, sharing, second)
+    for job_id in (first, second):
+        service.settled(job_id)
+    assert [service.started(first, name) for name in STAGES] == [1] * len(STAGES)
+    assert [service.started(second, name) for name in STAGES] == [1, 0, 0, 0, 1, 1]  # checks and measurements are not
+    assert len(service.logged(second, f"taken over from job {first}")) == 3
+    # the files of the one outlive the other
+    with unit_of_work(service.sessions) as session:
+        jobs.delete(session, first)
+    make_janitor(service, store).sweep()
+    service.check(service.job(second))
+    assert len(list(store.attempts())) == len(STAGES)
+    with unit_of_work(service.sessions) as session:
+        jobs.delete(session, second)
+    make_janitor(service, store).sweep()
+    assert list(store.attempts()) == []
+
+
+def test_a_changed_model_shares_nothing(service: Service, sharing: Supervisor, tmp_path: Path) -> None:
+    first, second = service.submit(send=False), service.submit(send=False)
+    drive(service, sharing, first)
+    (tmp_path / "models" / "m" / "config.json").write_text('{"changed": true}')
+    drive(service, sharing, second)
+    assert service.started(second, "score") == 1
+    # but what the first stages made is alike, to the bit, and so is what the later ones make of it
+    assert service.logged(second, "taken over") == []
+
+
+def test_sharing_can_be_turned_off(service: Service, sharing: Supervisor) -> None:
+    settings = sharing.settings.model_copy(update={"reuse_results": False})
+    sessions, store, forkserver = sharing.sessions, sharing.store, sharing.forkserver
+    alone = Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
+    for _ in range(2):
+        job_id = service.submit(send=False)
+        drive(service, alone, job_id)
+        assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
+
+
+def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver: ForkServer) -> None:
+    class Broken(RemoteStore):
+        """A bucket that gives other bytes back."""
+
+        def folder(self, *_: object, **__: object) -> Path:
+            raise OSError("the bucket does not answer")
+
+    whole = memory_store()
+    broken = Broken(whole._fs, whole._root)
+    job_id = service.submit(send=False)
+    drive(service, make_supervisor(service, whole, forkserver), job_id, stages_=1)
+    drive(service, make_supervisor(service, broken, forkserver), job_id)
+    job = service.job(job_id)
+    assert job.state is State.FAILED
+    assert job.problem is not None
+    assert (
+        "could not run the stage (OSError: the bucket does not answer). It was tried 3 times." in job.problem["detail"]
+    )

@@ -1,0 +1,194 @@
+"""What a claimed stage has to work with: the job's spec, and what the stages before it have left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.blobs.store import ArtifactStore, StoredFile
+from app.db import artifacts, claims, datasets, jobs, sharing
+from app.db.artifacts import NewArtifact
+from app.db.claims import Claim, Ended
+from app.db.tables import Dataset
+from app.settings import Settings
+from secateur.contract.errors import InvalidInput, NotFound, StageFailed
+from secateur.contract.jobs import State
+from secateur.contract.options.methods import UploadText
+from secateur.contract.protocol import Runtime, StageSpec, UploadedFile, WorkingDevice
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.contract.texts import texts_of
+from workers.machine.memory import stage_limit
+from workers.supervision.result_keys import dedupe_key, sources
+
+_ON_HUB = {"hub", "named"}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What an earlier stage has published."""
+
+    output: str  # folder in the store
+    files: Sequence[StoredFile]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """All that the database knows and the stage needs."""
+
+    claim: Claim
+    created_at: datetime
+    asked: CompressionSpec
+    fingerprint: str | None  # the model's, if an earlier stage has looked at it
+    inputs: dict[str, Input]
+    uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
+
+    def spec(
+        self, settings: Settings, store: ArtifactStore, work: Path, *, device: WorkingDevice, check: Callable[[], None]
+    ) -> StageSpec:
+        """The spec of the stage's process; brings the inputs to this machine where they are not on it."""
+        cache = settings.cache_dir.resolve()
+        uploads = {
+            dataset_id: _materialised(row, store, cache / "artifacts", check)
+            for dataset_id, row in self.uploads.items()
+        }
+        runtime = Runtime(
+            device=device.setting,
+            threads=settings.threads or max(1, _cores() // settings.concurrency),
+            memory=stage_limit(settings.stage_memory_bytes, slots=settings.concurrency),
+            training_processes=settings.training_processes,
+            cache=cache,
+            model_roots=settings.model_roots,
+            data_roots=settings.data_roots,
+            uploads=uploads,
+            public_url=settings.public_url,
+        )
+        inputs = {
+            name: store.folder(given.output, given.files, cache=cache / "artifacts", check=check)
+            for name, given in self.inputs.items()
+        }
+        return StageSpec(
+            job_id=self.claim.job_id,
+            stage=self.claim.name,
+            created_at=self.created_at,
+            spec=self.asked,
+            work=work,
+            inputs=inputs,
+            runtime=runtime,
+        )
+
+    @property
+    def fetches(self) -> bool:
+        """Whether the stage may ask the hub for a model, a text or the data of tasks."""
+        kind = STAGE_KINDS[self.claim.name]
+        asked = self.asked.model_dump(mode="json", include={*kind.texts, *(["model"] if kind.opens_model else [])})
+        if any(source["source"] in _ON_HUB for source in sources(asked)):
+            return True
+        tasks = self.asked.benchmark.tasks if "benchmark" in kind.texts else None
+        return tasks is not None and tasks.folder is None  # the data of a user's own definitions is beside them
+
+    def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
+        """The key under which this stage's result may be shared; None if it must not be."""
+        files = {name: [(file.path, file.sha256) for file in given.files] for name, given in self.inputs.items()}
+        return dedupe_key(spec, device=device, fingerprint=self.fingerprint, inputs=files)
+
+
+def load(session: Session, claim: Claim) -> Assignment | None:
+    """The claim's assignment; None if the job was deleted.
+
+    Raises InvalidInput if the stage needs a data set that was deleted, as one can be while a failed job waits for a
+    retry.
+    """
+    try:
+        job = jobs.get(session, claim.job_id)
+    except NotFound:
+        return None
+    own = next(stage for stage in job.stages if stage.id == claim.stage_id)
+    inputs, fingerprint = {}, None
+    for stage in job.stages:
+        if stage.position < own.position and stage.state is State.SUCCEEDED and stage.output is not None:
+            prefix = f"{stage.name}/"
+            files = [
+                StoredFile(row.path.removeprefix(prefix), row.key, row.size, row.sha256, row.content_type)
+                for row in artifacts.of_stage(session, job.id, stage.name)
+            ]
+            inputs[stage.name] = Input(stage.output, files)
+            fingerprint = fingerprint or _fingerprint(stage.result)
+    asked = CompressionSpec.model_validate(job.spec)
+    return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.name))
+
+
+def _uploads(session: Session, asked: CompressionSpec, stage: str) -> dict[UUID, Dataset]:
+    """The data sets that this stage reads."""
+    named = {
+        place: text.id
+        for section in STAGE_KINDS[stage].texts
+        for place, text in texts_of(getattr(asked, section), UploadText, (section,))
+    }
+    found = datasets.find(session, set(named.values()))
+    for pointer, dataset_id in named.items():
+        if dataset_id not in found:
+            raise InvalidInput.field(
+                f"{pointer}/id",
+                f"The data set {dataset_id} was deleted.",
+                value=str(dataset_id),
+                expected="a data set that there is: upload it again, and submit a job that names it",
+            )
+    return found
+
+
+def _materialised(row: Dataset, store: ArtifactStore, cache: Path, check: Callable[[], None]) -> UploadedFile:
+    """The data set as a file of this machine: in place, or downloaded into the cache by its checksum."""
+    output, _, name = row.key.rpartition("/")
+    file = StoredFile(name, row.key, row.size, row.sha256, "application/octet-stream")
+    path = store.folder(output, [file], cache=cache, check=check) / name
+    if not path.is_file():
+        raise StageFailed(f"The artifact store has lost the file of the data set {row.id}.")
+    return UploadedFile(path=path, name=row.name, format=row.format, kind=row.kind, rows=row.rows, sha256=row.sha256)
+
+
+def share(session: Session, claim: Claim, key: str) -> Ended | None:
+    """End the stage with the result of an identical one, if there is any."""
+    shared = sharing.find(session, claim.name, key)
+    if shared is None:
+        return None
+    note = (
+        f"The result was taken over from job {shared.job_id}, whose {claim.name} stage had the same model, "
+        "options, inputs and engine version; nothing was computed again."
+    )
+    return claims.succeed(
+        session, claim, result=shared.result, output=shared.output, files=shared.files, dedupe_key=key, note=note
+    )
+
+
+def commit(
+    session: Session,
+    claim: Claim,
+    *,
+    result: dict[str, Any],
+    output: str,
+    files: Sequence[StoredFile],
+    dedupe_key: str | None,
+) -> Ended:
+    """End the stage with its own result."""
+    published = [NewArtifact(file.path, file.key, file.size, file.sha256, file.content_type) for file in files]
+    return claims.succeed(session, claim, result=result, output=output, files=published, dedupe_key=dedupe_key)
+
+
+def _fingerprint(result: dict[str, Any] | None) -> str | None:
+    """Scores and Pruned say which model they have seen."""
+    model = (result or {}).get("model")
+    fingerprint = model.get("fingerprint") if isinstance(model, dict) else None
+    return fingerprint if isinstance(fingerprint, str) else None
+
+
+def _cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
