@@ -21,7 +21,7 @@ COPY secateur secateur
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur .
+RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur '.[otel]'
 
 FROM build AS build-worker
 ARG PIP_EXTRA_INDEX_URL=
@@ -31,7 +31,7 @@ COPY secateur secateur
 COPY app app
 COPY workers workers
 COPY migrations migrations
-RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur '.[worker]'
+RUN pip install -c requirements.lock --build-constraint requirements.lock ./secateur '.[worker,otel]'
 
 FROM ${PYTHON_IMAGE} AS runtime
 RUN useradd --system --uid 10001 --create-home --home-dir /home/secateur secateur \

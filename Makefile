@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml secateur/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
 	$(BIN)/python -m pip install --quiet -c requirements.lock --build-constraint requirements.lock \
-		-e ./secateur -e '.[worker,embedded,dev]'
+		-e ./secateur -e '.[worker,embedded,otel,dev]'
 	touch $@
 
 check: install ## Lint, check formatting, types and the import rules

@@ -23,6 +23,7 @@ from app.http.hosts import SESSION_COOKIE
 from app.services.dashboard_sessions import key_of_session
 from app.services.work import Work
 from app.settings import Settings
+from app.tracing import traceparent
 from secateur.contract.errors import Unauthorized
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ async def get_work(request: Request) -> AsyncIterator[Work]:
     """
     settings: Settings = request.app.state.settings
     session = session_factory(settings, pool_size=POOL_SIZE)()
-    work = Work(session, sender_for(settings).send, Origin(getattr(request.state, "request_id", None)))
+    work = Work(session, sender_for(settings).send, Origin(getattr(request.state, "request_id", None), traceparent()))
     try:
         yield work
         if work.open:

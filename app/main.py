@@ -38,6 +38,7 @@ from app.http.middleware import EdgeMiddleware
 from app.services.event_hub import EventHub
 from app.services.readiness import Prober
 from app.settings import Settings, get_settings
+from app.tracing import of_requests
 from app.web import dashboard, docs
 from secateur.about import VERSION
 
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         lifespan=_lifespan,
+        telemetry=of_requests(on=settings.otlp_endpoint is not None),
     )
     app.state.settings = settings
     app.state.instance = settings.instance or uuid4().hex

@@ -17,6 +17,7 @@ from typing import cast
 
 import uvicorn
 
+from app import tracing
 from app.http.connections import Connection, Limits
 from app.http.listening import bind
 from app.logs import set_up
@@ -65,6 +66,7 @@ def main() -> None:
     settings = get_settings()
     set_up(settings.log_level, form=settings.log_format, secrets=settings.secrets, urls=settings.urls)
     try:
+        tracing.start(settings.otlp_endpoint, service="secateur-api")
         sockets = [socket.socket(fileno=fd) for fd in arguments.fd] or bind(settings.host, settings.port)
     except ServiceError as error:
         sys.exit(f"error: {error.detail}")

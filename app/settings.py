@@ -133,6 +133,10 @@ class Settings(BaseSettings):
         default="auto",
         description="How they are written: JSON, or console, which is for people; auto: console on a terminal.",
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        description="http://…: a collector that takes traces, as OTLP over HTTP at /v1/traces; needs the extra otel.",
+    )
 
     @field_validator("model_roots", "data_roots", mode="before")
     @classmethod
@@ -157,6 +161,13 @@ class Settings(BaseSettings):
     def _address(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", value):
             raise ValueError(f"{value!r} is not an address: expected https://name, or with a port and a path")
+        return value
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+(?:/\S*)?", value):
+            raise ValueError(f"{value!r} is not an address: expected http://host:port, such as http://localhost:4318")
         return value
 
     @model_validator(mode="after")
@@ -187,7 +198,7 @@ class Settings(BaseSettings):
     @property
     def urls(self) -> tuple[str | None, ...]:
         """Addresses that may hold a password, which no log may show either."""
-        return (self.database_url, self.redis_url, self.artifacts_url)
+        return (self.database_url, self.redis_url, self.artifacts_url, self.otlp_endpoint)
 
     @property
     def store_url(self) -> str:

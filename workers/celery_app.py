@@ -18,12 +18,14 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.worker.control import inspect_command
 
+from app import tracing
 from app.blobs.store import ArtifactStore, open_store
 from app.broker.messages import RUN_STAGE
 from app.broker.queue import TELL_DEVICE, depth, get_celery, send_stage
 from app.db.session import SessionFactory, session_factory
 from app.logs import set_up
 from app.settings import get_settings
+from secateur.contract.errors import ServiceError
 from workers.launch.device import ProbedDevice
 from workers.launch.fork_server import ForkServer
 from workers.supervision.broker_messages import Messages
@@ -91,8 +93,21 @@ def _begin(sender: Any = None, **_: Any) -> None:
     pool = getattr(getattr(sender, "pool_cls", None), "__module__", "")
     if pool not in {"celery.concurrency.thread", "celery.concurrency.solo"}:
         sys.exit(f"the worker's pool is {pool}; stages need --pool threads, which is the default here")
+    _trace(get_settings().otlp_endpoint)
     messages.refuse()
     forkserver().warm()
+
+
+def _trace(endpoint: str | None) -> None:
+    """Spans of messages, by Celery's own instrumentation, and of what they set off."""
+    try:
+        tracing.start(endpoint, service="secateur-worker")
+    except ServiceError as error:
+        sys.exit(f"error: {error.detail}")
+    if endpoint is not None:
+        from opentelemetry.instrumentation.celery import CeleryInstrumentor
+
+        CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]  # its constructor has no types
 
 
 def _ready(sender: Any, **_: Any) -> None:

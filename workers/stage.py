@@ -32,8 +32,8 @@ from secateur import masking
 from secateur.contract.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from workers.engine.files import write_atomically
-from workers.launch.probe import main as probe
 from workers.machine import memory
+from workers.probe import main as probe
 from workers.stages.context import StageContext
 from workers.stages.failure import describe_failure
 

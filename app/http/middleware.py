@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from app import tracing
 from app.http.hosts import Hosts
 from app.http.problems import error_response
 from secateur.contract.errors import BadRequest, PayloadTooLarge, ServiceError
@@ -53,7 +55,8 @@ class EdgeMiddleware:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        with bound_contextvars(request_id=request_id):
+        trace.get_current_span().set_attribute("secateur.request_id", request_id)
+        with bound_contextvars(request_id=request_id, **tracing.bound()):
             await self._answer(scope, receive, send, headers, request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str) -> None:

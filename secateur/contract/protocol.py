@@ -104,6 +104,15 @@ class MetricsEvent(Message):
     data: dict[str, Any]
 
 
+class PartEvent(Message):
+    """A part of the stage begins, or is over. Parts lie within each other; traces show them."""
+
+    type: Literal["part"] = "part"
+    name: str
+    state: Literal["began", "succeeded", "failed"]
+    at: float  # seconds since 1970
+
+
 class ResultEvent(Message):
     """The stage has succeeded; `data` is its result as JSON: Checked, Scores … Report."""
 
@@ -118,6 +127,8 @@ class ErrorEvent(Message):
     problem: dict[str, Any]
 
 
-StageEvent = Annotated[ProgressEvent | LogEvent | MetricsEvent | ResultEvent | ErrorEvent, Field(discriminator="type")]
+StageEvent = Annotated[
+    ProgressEvent | LogEvent | MetricsEvent | PartEvent | ResultEvent | ErrorEvent, Field(discriminator="type")
+]
 
 stage_event: TypeAdapter[StageEvent] = TypeAdapter(StageEvent)

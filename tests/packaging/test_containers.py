@@ -114,7 +114,7 @@ def test_images_run_as_nobody_special(dockerfile: list[list[str]]) -> None:
 
 def test_extras_of_the_images(dockerfile: list[list[str]]) -> None:
     installed = [words.split("./secateur ")[1] for name, words in dockerfile if name == "RUN" and "./secateur" in words]
-    assert installed == [".", "'.[worker]'"]
+    assert installed == ["'.[otel]'", "'.[worker,otel]'"]
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert not any(requirement.startswith("torch") for requirement in dependencies)
 

@@ -1,7 +1,7 @@
 """The worker's device: tried out before the worker takes stages, and again when a stage says that it failed.
 
 A worker whose device is broken would take one stage after the other and fail each within a second, faster than all
-others together. So it takes none until a probe (`workers/launch/probe.py`), a process of its own, has computed
+others together. So it takes none until a probe (`workers/probe.py`), a process of its own, has computed
 something. A device that has failed is tried again every so often: drivers are mended while workers run.
 """
 

@@ -25,7 +25,7 @@ from workers.engine.benchmarks.windows import Windows
 from workers.engine.model.block_model import BlockModel
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.benchmark_variants import ORIGINAL, Variant
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.reuse import KnownFigures, digest
 
 
@@ -69,6 +69,7 @@ def text_windows(context: StageContext, source: TextSource, options: PerplexityB
     return Windows(ids, info, protocol_of(tokens=options.tokens, bos=where, overlap=overlap), overlap)
 
 
+@part("quality")
 def measure_quality(
     context: StageContext,
     group: list[Variant],

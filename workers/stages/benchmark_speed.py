@@ -20,9 +20,10 @@ from workers.engine.model.generation import kv_bytes_per_token
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine
 from workers.stages.benchmark_variants import Variant
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 
 
+@part("memory")
 def measure_alone(context: StageContext, variants: list[Variant], machine: Machine, positions: int | None) -> list[str]:
     """Memory of each variant with no other model loaded; returns notes."""
     latency = timed_as(context, positions)
@@ -64,6 +65,7 @@ def measure_alone(context: StageContext, variants: list[Variant], machine: Machi
     return notes
 
 
+@part("speed")
 def measure_speed(
     context: StageContext, group: list[Variant], models: dict[str, PreTrainedModel], positions: int | None
 ) -> list[str]:

@@ -39,7 +39,8 @@ def run(context: StageContext) -> Checked:
     for done, row in enumerate(CHECKS, start=1):
         started = time.monotonic()
         try:
-            seen = _look(row, subject)
+            with context.part(row.name):
+                seen = _look(row, subject)
         except InvalidInput as error:
             failures.append(error)
             if row.decisive:

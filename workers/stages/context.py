@@ -6,20 +6,24 @@ kill under `context.scratch`, and returns the object that `workers/stage.py` sav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.protocol import LogEvent, MetricsEvent, ProgressEvent, StageEvent, StageSpec
+from secateur.contract.protocol import LogEvent, MetricsEvent, PartEvent, ProgressEvent, StageEvent, StageSpec
 from secateur.contract.results import ModelInfo, Result
 from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS, StageKind
 
 R = TypeVar("R", bound=Result)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class StageContext:
 
     def metrics(self, **figures: Any) -> None:
         self.emit(MetricsEvent(data=figures))
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """The block is a part of the stage, which a trace of the job shows with the time that it took."""
+        self.emit(PartEvent(name=name, state="began", at=time.time()))
+        state: Literal["succeeded", "failed"] = "failed"
+        try:
+            yield
+            state = "succeeded"
+        finally:
+            self.emit(PartEvent(name=name, state=state, at=time.time()))
 
     def has(self, kind: StageKind[Any]) -> bool:
         """Whether the job ran this earlier stage."""
@@ -92,3 +107,20 @@ class StageContext:
         """The model as the stages before have left it. Raises StageFailed if there is none."""
         left = [kind for kind in STAGE_KINDS.values() if kind.checkpoint and self.has(kind)]
         return self.input(left[-1] if left else PRUNE) / "checkpoint"
+
+
+InContext = Callable[Concatenate[StageContext, P], T]
+
+
+def part(name: str) -> Callable[[InContext[P, T]], InContext[P, T]]:
+    """What the function does is a part of the stage: see `StageContext.part`."""
+
+    def decorate(work: InContext[P, T]) -> InContext[P, T]:
+        @wraps(work)
+        def run(context: StageContext, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            with context.part(name):
+                return work(context, *args, **kwargs)
+
+        return run
+
+    return decorate

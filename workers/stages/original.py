@@ -20,7 +20,7 @@ from workers.engine.checkpoints.resolve import find_under, resolve
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, prepare
 from workers.engine.text.calibration import TextSource, token_batch
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def prepare_machine(context: StageContext) -> Machine:
     return prepare(device=runtime.device, dtype=spec.dtype, threads=runtime.threads, seed=spec.seed)
 
 
+@part("open the model")
 def open_original(context: StageContext) -> Original:
     """Resolve the model that the spec names.
 
@@ -111,6 +112,7 @@ def text_source(context: StageContext, original: Original, machine: Machine) -> 
     )
 
 
+@part("calibration text")
 def calibration_tokens(
     context: StageContext, original: Original, machine: Machine, calibration: Calibration, *, pointer: str
 ) -> tuple[Tensor, TextInfo]:

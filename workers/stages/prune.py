@@ -15,13 +15,14 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.original import Original, open_original, source_gguf
 from workers.stages.prune_sub_block import prune_halves
 from workers.stages.prune_width import prune_units
 from workers.stages.quantise import refuse_unquantisable
 
 
+@part("prune")
 def prune_blocks(context: StageContext, original: Original) -> Pruned:
     """Depth pruning: whole blocks go, and the files are rewritten without loading the model.
 

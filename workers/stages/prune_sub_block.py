@@ -19,12 +19,13 @@ from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.runtime import environment
 from workers.engine.scoring import sub_block
 from workers.stages.block_model import block_model
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"drop": ["3.mlp"]`, which need no search'
 
 
+@part("prune")
 def prune_halves(context: StageContext, original: Original) -> Pruned:
     """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
 

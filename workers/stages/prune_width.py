@@ -6,10 +6,11 @@ import time
 
 from secateur.contract.results import BlockWidth, Pruned
 from workers.engine.pruning.width import prune_width
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 
+@part("prune")
 def prune_units(context: StageContext, original: Original) -> Pruned:
     """Width pruning: heads and neurons go, and every block stays.
 

@@ -25,7 +25,7 @@ from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
 from workers.stages.block_model import block_model
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.original import calibration_tokens, open_original, prepare_machine, source_gguf
 
 _BITS = {"int8": 8, "int4": 4}
@@ -151,6 +151,7 @@ def run(context: StageContext) -> Quantised:
     return Quantised(variants=made, seconds=time.monotonic() - began)
 
 
+@part("quantise")
 def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]

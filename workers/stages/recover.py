@@ -16,7 +16,7 @@ from workers.engine.runtime import environment
 from workers.reporting import model_card
 from workers.stages.as_it_came import write_as_it_came
 from workers.stages.block_model import must_stream
-from workers.stages.context import StageContext
+from workers.stages.context import StageContext, part
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.training_processes import plan_processes
 
@@ -67,6 +67,7 @@ def run(context: StageContext) -> Recovered:
     return recovered
 
 
+@part("recover")
 def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, RecoveryOutcome]:
     """The recovery itself, in each of the processes that train it together."""
     machine = prepare_machine(context)

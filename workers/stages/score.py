@@ -36,13 +36,14 @@ def run(context: StageContext) -> Scores:
     if calibration := getattr(spec.scoring, "calibration", None):
         ids, text = calibration_tokens(context, original, machine, calibration, pointer="/scoring/calibration")
     own = spec.scoring.model_dump(exclude={"criterion", "plus", "calibration"})
-    scores = CRITERIA[spec.scoring.criterion](
-        block_model(original.path, machine, original.info.parameters),
-        ids,
-        options={**own, "count": count, "protected": sorted(protected)},
-        progress=context.progress,
-        seed=spec.seed,
-    )
+    with context.part("score the blocks"):
+        scores = CRITERIA[spec.scoring.criterion](
+            block_model(original.path, machine, original.info.parameters),
+            ids,
+            options={**own, "count": count, "protected": sorted(protected)},
+            progress=context.progress,
+            seed=spec.seed,
+        )
     errors = scores.standard_errors or [None] * len(scores.values)
     return Scores(
         criterion=spec.scoring.criterion,

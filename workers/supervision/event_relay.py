@@ -18,8 +18,17 @@ from pydantic import ValidationError
 
 from app.db.claims import Claim
 from app.db.events import EventType, Level, NewEvent
-from secateur.contract.protocol import ErrorEvent, LogEvent, MetricsEvent, ProgressEvent, ResultEvent, stage_event
+from secateur.contract.protocol import (
+    ErrorEvent,
+    LogEvent,
+    MetricsEvent,
+    PartEvent,
+    ProgressEvent,
+    ResultEvent,
+    stage_event,
+)
 from secateur.masking import redact, redact_all
+from workers.supervision.stage_parts import PartSpans
 
 logger = logging.getLogger("workers.stage")  # what a stage's process says, in its worker's log
 
@@ -45,6 +54,7 @@ class Relay:
         self._told_progress = -math.inf
         self._last: dict[str, Any] | None = None  # progress for the stage's row
         self._flushed = time.monotonic()
+        self._parts = PartSpans()
 
     @property
     def full(self) -> bool:
@@ -84,6 +94,7 @@ class Relay:
         """The process has ended: the last progress is told, even if it came soon after the one before."""
         if self._progress is not None:
             self._tell_progress(self._progress)
+        self._parts.close()
 
     def batch(self) -> tuple[list[NewEvent], dict[str, Any] | None]:
         """What is to be written next: events, and the progress for the stage's row. `written` takes them away."""
@@ -118,6 +129,8 @@ class Relay:
                 self.log(event.message, level=event.level)
             case MetricsEvent():
                 self._add("metrics", event.data)
+            case PartEvent():
+                self._parts.take(event)
             case ResultEvent():
                 self.result = clean(event.data)
             case ErrorEvent():

@@ -128,6 +128,7 @@ class Run:
             outcome = self._outcome(exit_, relay, stopped, timed_out, oom_killed=memory.oom_kills() > oom_kills)
             if isinstance(outcome, Crashed) and (printed := self._scratch.log_tail()):
                 relay.log(f"the last lines that the process printed:\n{printed}", level="error")
+            relay.finish()
             if outcome is not Stopped.LOST:
                 self._flush_rest(relay)
             return outcome, exit_.code is not None or process.pid is not None or stopped is not None
@@ -196,7 +197,6 @@ class Run:
 
     def _flush_rest(self, relay: Relay) -> None:
         """Write all that is left, however long the database is away; GaveUp if the worker shuts down meanwhile."""
-        relay.finish()
         if relay.pending:
             self._write(relay, give_up=self._shutting_down)
 

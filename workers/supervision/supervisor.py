@@ -17,12 +17,16 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from uuid import UUID
 
+from opentelemetry import trace
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode
 from sqlalchemy.orm import Session
 from structlog.contextvars import bind_contextvars
 
+from app import tracing
 from app.blobs.store import ArtifactStore, output_of
 from app.db import claims
 from app.db.claims import Claim, Ended, Standing
@@ -105,16 +109,39 @@ class Supervisor:
         )
         if claim.origin.request_id is not None:
             bind_contextvars(request_id=claim.origin.request_id)
-        logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
-        keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
-        keeper.start()
-        try:
-            ended = _Attempt(self, claim, keeper, working).work()
-        finally:
-            keeper.stop()
-        logger.info("%s of job %s: %s", claim.name, claim.job_id, ended.state or "no longer this worker's")
-        if ended.send is not None:
-            self._send(ended.send)
+        with _span(claim) as span:
+            bind_contextvars(**tracing.bound())
+            logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
+            keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
+            keeper.start()
+            try:
+                ended = _Attempt(self, claim, keeper, working).work()
+            finally:
+                keeper.stop()
+            logger.info("%s of job %s: %s", claim.name, claim.job_id, ended.state or "no longer this worker's")
+            span.set_attribute("secateur.state", ended.state or "lost")
+            if ended.state is State.FAILED:
+                span.set_status(StatusCode.ERROR)
+            if ended.send is not None:
+                self._send(ended.send)
+
+
+def _span(claim: Claim) -> AbstractContextManager[Span]:
+    """The attempt in the trace of the request that asked for it; the message that woke this worker up is linked."""
+    told: dict[str, str | int] = {
+        "secateur.job_id": str(claim.job_id),
+        "secateur.stage": claim.name,
+        "secateur.attempt": claim.attempt,
+        "secateur.request_id": claim.origin.request_id or "",
+    }
+    woken_by = trace.get_current_span().get_span_context()
+    return trace.get_tracer("secateur").start_as_current_span(
+        claim.name,
+        context=tracing.context_of(claim.origin.traceparent),
+        kind=SpanKind.CONSUMER,
+        attributes=told,
+        links=[Link(woken_by)] if woken_by.is_valid else [],
+    )
 
 
 class _Attempt:
