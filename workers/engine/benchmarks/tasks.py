@@ -30,6 +30,7 @@ from workers.engine.benchmarks.task_index import manager_of, plain_names, unhear
 from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.blame import is_of_the_machine, words_of
+from workers.engine.hub_errors import causes, why_away
 from workers.engine.progress import Progress, no_progress
 from workers.machine.hub_token import fetching
 
@@ -48,18 +49,8 @@ _NEW_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_t
 _HARNESS_NEW_TOKENS = 256  # where a task says nothing
 _FEW_SHOT_SEED = 1234  # the harness's
 _POINTER = "/benchmark/tasks/tasks"
+_NOT_FOUND = "DatasetNotFoundError"
 _EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
-_UNREACHABLE = frozenset(
-    {
-        "OfflineModeIsEnabled",
-        "LocalEntryNotFoundError",
-        "DatasetNotFoundError",
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadTimeout",
-        "HfHubHTTPError",
-    }
-)
 
 
 def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool = False) -> dict[str, Any]:
@@ -244,20 +235,13 @@ def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
     except ServiceError:
         raise
     except Exception as error:
-        chain = list(_causes(error))
-        if any(isinstance(e, ConnectionError | TimeoutError) or type(e).__name__ in _UNREACHABLE for e in chain):
+        chain = list(causes(error))
+        # a data set of the harness's own that is not found: a hub without it, or none at all
+        if why := why_away(error) or next((name for e in chain if (name := type(e).__name__) == _NOT_FOUND), None):
             raise Unavailable(
-                f"{what}: the hub cannot be reached for its data ({type(error).__name__}); retry later, or name a "
+                f"{what}: the hub cannot be reached for its data ({why}); retry later, or name a "
                 "folder of tasks with data files of their own."
             ) from error
         if any(is_of_the_machine(cause) for cause in chain):
             raise
         raise InvalidInput.field(pointer, f"{what}: {words_of(chain[-1])}", value=value, expected=_EXPECTED) from error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from: `datasets` wraps what it could not read."""
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__

@@ -26,7 +26,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -35,6 +34,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from secateur.foreign_files.json_objects import quoted
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, PICKLED_SUFFIXES, WEIGHTS_FILE, read_index
+from workers.engine.hub_errors import CANNOT_CONNECT
 from workers.engine.progress import Progress, no_progress
 from workers.machine.hub_token import fetching
 
@@ -53,7 +53,6 @@ _BESIDE = (  # what goes along with the weights, which are named by their index
     "merges.txt",
     "vocab.txt",
 )
-_CANNOT_CONNECT = (httpx2.TransportError, OfflineModeIsEnabled, ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
     except HfHubHTTPError as error:
         status = error.response.status_code
         raise Unavailable(f"The hub at {_host(endpoint)} answered {status} for '{id}'; try again later.") from error
-    except (*_CANNOT_CONNECT, LocalEntryNotFoundError) as error:
+    except CANNOT_CONNECT as error:
         raise Unavailable(
             f"The hub at {_host(endpoint)} cannot be reached ({type(error).__name__}); "
             "name a local model, or try again later."

@@ -14,22 +14,16 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError
 
 from secateur.contract.errors import ServiceError, StageFailed, Unavailable
 from secateur.contract.named_texts import NAMED_TEXTS, NamedSet, Split, split_of
 from secateur.contract.options.methods import NamedText
+from workers.engine.hub_errors import CANNOT_CONNECT
 from workers.machine.hub_token import fetching
 
 _TIMEOUT_S = 30.0
 _BATCH = 1024  # rows of a Parquet file in memory at a time
-_CANNOT_CONNECT = (
-    httpx2.TransportError,
-    OfflineModeIsEnabled,
-    LocalEntryNotFoundError,
-    ConnectionError,
-    TimeoutError,
-)
 
 
 class NamedSource:
@@ -94,7 +88,7 @@ def _fetch(named: NamedSet, file: str, commit: str, cache: Path) -> Path:
 def _hub_error(error: Exception, named: NamedSet) -> Unavailable:
     host = httpx2.URL(_endpoint() or HfApi().endpoint).host
     instead = 'upload the text and name it by "source": "upload", or try again later'
-    if isinstance(error, _CANNOT_CONNECT):
+    if isinstance(error, CANNOT_CONNECT):
         return Unavailable(
             f"The hub at {host} cannot be reached for {named.title} ({type(error).__name__}); {instead}."
         )

@@ -24,11 +24,14 @@ from secateur.contract.options.methods import HubText, LocalText, UploadText
 from secateur.contract.shown import shown
 from secateur.contract.texts import HEAD_BYTES, not_text
 from secateur.foreign_files.json_rows import BadRow, is_array, json_rows
-from workers.engine.blame import is_of_the_machine
+from workers.engine.blame import is_of_the_machine, words_of
+from workers.engine.hub_errors import causes, why_away
 from workers.machine.hub_token import fetching
 
 SPANS = 64  # places at which a long text is read where a part of it will do
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# Which field the message of `datasets` is about, by how it begins.
+_FIELDS = {"Bad split": "split", "BuilderCo": "config", "Config na": "config"}
 _LINE_SEARCH_BYTES = 1 << 16  # a text without a line break for so long is cut between two characters
 _HASHED_BYTES = 1 << 20  # at a time
 
@@ -292,27 +295,26 @@ def _cell(row: dict[str, Any], text: HubText, pointer: str) -> str:
     )
 
 
-def _hub_error(error: Exception, text: HubText, pointer: str) -> ServiceError:
-    """What a failure of the hub's client means to the user."""
+def _hub_error(error: Exception, text: HubText, pointer: str) -> Exception:
+    """What a failure of the hub's client means to the user; the error itself where it is about this machine."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    chain = list(causes(error))
     if isinstance(error, GatedRepoError):
         detail, field = f"The data set {text.id} is gated: the worker's hub token has no access to it.", "id"
-    elif isinstance(error, RevisionNotFoundError) or isinstance(error.__cause__, RevisionNotFoundError):
+    elif any(isinstance(cause, RevisionNotFoundError) for cause in chain):
         detail, field = f"The data set {text.id} has no revision {text.revision}.", "revision"
     elif isinstance(error, RepositoryNotFoundError) or type(error).__name__ == "DatasetNotFoundError":
         detail, field = f"The hub has no data set {text.id} that this worker may read.", "id"
-    elif isinstance(error, ValueError):  # no such configuration or split; the message lists those that there are
-        detail, field = f"The data set {text.id} cannot be read: {_first_line(error)}", "config"
-    else:
+    elif why := why_away(error):
         return Unavailable(
-            f"The hub cannot be reached for the data set {text.id} ({type(error).__name__}); use a local text or the "
+            f"The hub cannot be reached for the data set {text.id} ({why}); use a local text or the "
             "text that the model generates itself, or retry later."
         )
+    elif any(is_of_the_machine(cause) for cause in chain):
+        return error
+    else:  # files that are broken, or that need code; no such configuration or split, of which the message lists those
+        detail, field = f"The data set {text.id} cannot be read: {words_of(error)}", _FIELDS.get(str(error)[:9], "id")
     return InvalidInput.field(
         f"{pointer}/{field}", detail, value=getattr(text, field), expected="a data set that the hub serves"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:500]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,83 @@ def test_a_commit_is_taken_at_its_word_and_missed_when_rows_are_read(monkeypatch
     with pytest.raises(InvalidInput, match="has no revision cccc") as caught:
         next(read_hub(text, revision=commit, pointer=POINTER))
     assert caught.value.errors[0].pointer == "/recovery/text/revision"
+
+
+def broken_set(folder: Path, fault: str) -> tuple[str, str]:
+    """A builder of `datasets` and a file for it that it cannot read."""
+    content: dict[str, tuple[str, bytes]] = {
+        "cut off": ("rows.jsonl", b'{"text": "a"}\n{"text": "b'),
+        "not UTF-8": ("rows.jsonl", b'{"text": "a\xff"}\n'),
+        "not compressed": ("rows.json.gz", b"\x1f\x8bnope"),
+        "no Parquet": ("rows.parquet", b"PAR1 nope PAR1"),
+        "no CSV": ("rows.csv", b'a,b\n1,2,3,4\n"x'),
+    }
+    name, raw = content[fault]
+    (folder / name).write_bytes(raw)
+    kind = "json" if ".json" in name else name.rpartition(".")[2]
+    return kind, str(folder / name)
+
+
+@pytest.mark.parametrize("fault", ["cut off", "not UTF-8", "not compressed", "no Parquet", "no CSV"])
+def test_files_of_a_hub_data_set_that_cannot_be_read_are_the_data_sets_fault(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `datasets` raises over such a file is left to it; no hub is asked, and none is blamed."""
+    import datasets  # type: ignore[import-untyped]  # ships no annotations
+
+    kind, file = broken_set(tmp_path, fault)
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        "datasets.load_dataset", lambda *_, **__: load(kind, data_files=file, split="train", streaming=True)
+    )
+    text = HubText(source="hub", id="a/b", revision="c" * 40)
+    with pytest.raises(InvalidInput, match="The data set a/b cannot be read: ") as caught:
+        list(read_hub(text, revision="c" * 40, pointer=POINTER))
+    assert caught.value.errors[0].pointer == "/recovery/text/id"
+    assert caught.value.errors[0].value == "a/b"
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "words"),
+    [
+        ("Bad split: train. Available splits: ['test']", "split", "Available splits"),
+        ("BuilderConfig 'x' not found. Available: ['y']", "config", "Available"),
+        ("Config name is missing. Please pick one", "config", "pick one"),
+        ("something else", "id", "something else"),
+    ],
+)
+def test_the_field_that_a_message_is_about_is_named(
+    fault: str, field: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError(fault)
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(InvalidInput, match=words) as caught:
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
+    assert caught.value.errors[0].pointer == f"/recovery/text/{field}"
+
+
+def test_a_hub_that_breaks_off_while_rows_are_read_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(*_: object, **__: object) -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        try:
+            raise ConnectionResetError("reset by peer")
+        except ConnectionResetError as error:
+            raise RuntimeError("an error occurred while generating the data set") from error
+
+    monkeypatch.setattr("datasets.load_dataset", rows)
+    with pytest.raises(Unavailable, match=r"cannot be reached for the data set a/b \(ConnectionResetError\)"):
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
+
+
+def test_a_full_disk_while_rows_are_read_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datasets.load_dataset", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
 
 
 # --- files of JSON -----------------------------------------------------------------------------------------------
