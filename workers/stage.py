@@ -31,7 +31,7 @@ from app import logs
 from secateur import masking
 from secateur.contract.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
-from workers.engine.files import write_atomically
+from secateur.whole_files import write_whole
 from workers.machine import memory
 from workers.probe import main as probe
 from workers.stages.context import StageContext
@@ -138,7 +138,7 @@ def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
     context.out.mkdir(parents=True)
     module = importlib.import_module(stage.kind.module)  # nothing needs all of them
     result: BaseModel = module.run(context)
-    write_atomically(context.out / stage.kind.file, result.model_dump_json(indent=2).encode())
+    write_whole(context.out / stage.kind.file, result.model_dump_json(indent=2).encode())
     return result
 
 

@@ -23,13 +23,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from app.blobs.errors import Guarded, s3_filesystem
+from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound, StageFailed
 
 CHUNK = 1 << 20
@@ -47,17 +47,6 @@ _CONTENT_TYPES = {
 }
 
 Check = Callable[[], None]  # called often while files are written; raises to give up
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file that the store holds."""
-
-    path: str  # relative to the folder that was put, with forward slashes
-    key: str
-    size: int  # bytes
-    sha256: str
-    content_type: str
 
 
 class ArtifactStore(Protocol):

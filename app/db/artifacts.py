@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from app.db.tables import Artifact
+from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound
-
-
-@dataclass(frozen=True)
-class NewArtifact:
-    """A file as the store has taken it."""
-
-    path: str  # relative to the stage's output, with forward slashes
-    key: str  # in the store
-    size: int  # bytes
-    sha256: str
-    content_type: str
 
 
 def list_for(session: Session, job_id: UUID) -> list[Artifact]:
@@ -35,6 +24,14 @@ def of_stage(session: Session, job_id: UUID, stage: str) -> list[Artifact]:
     return list(session.scalars(query.order_by(Artifact.path)))
 
 
+def files_of_stage(session: Session, job_id: UUID, stage: str) -> list[StoredFile]:
+    """The files of one stage as the store has them, their paths relative to the stage's output."""
+    return [
+        StoredFile(row.path.removeprefix(f"{stage}/"), row.key, row.size, row.sha256, row.content_type)
+        for row in of_stage(session, job_id, stage)
+    ]
+
+
 def get(session: Session, job_id: UUID, path: str) -> Artifact:
     """One file by its path, such as `recover/checkpoint/model.safetensors`. Raises NotFound."""
     found = session.scalars(select(Artifact).where(Artifact.job_id == job_id, Artifact.path == path)).one_or_none()
@@ -43,7 +40,7 @@ def get(session: Session, job_id: UUID, path: str) -> Artifact:
     return found
 
 
-def replace(session: Session, job_id: UUID, stage: str, files: Sequence[NewArtifact]) -> None:
+def replace(session: Session, job_id: UUID, stage: str, files: Sequence[StoredFile]) -> None:
     """Make `files` the artifacts of this stage."""
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.stage == stage))
     rows = [

@@ -22,11 +22,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import artifacts, events, jobs, reports
-from app.db.artifacts import NewArtifact
 from app.db.origin import UNKNOWN, Origin
 from app.db.stages import next_waiting, waiting_id
 from app.db.tables import Job, Stage
 from app.db.transitions import move_job, move_stage
+from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.stage_kinds import STAGE_KINDS
@@ -185,7 +185,7 @@ def succeed(
     *,
     result: dict[str, Any],
     output: str,
-    files: Sequence[NewArtifact],
+    files: Sequence[StoredFile],
     dedupe_key: str | None = None,
     note: str | None = None,
 ) -> Ended:
@@ -282,7 +282,7 @@ def _succeed(
     stage: Stage,
     result: dict[str, Any],
     output: str,
-    files: Sequence[NewArtifact],
+    files: Sequence[StoredFile],
     dedupe_key: str | None,
     note: str | None,
 ) -> Ended:

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import artifacts
-from app.db.artifacts import NewArtifact
 from app.db.tables import Stage
+from app.stored_file import StoredFile
 from secateur.contract.jobs import State
 
 
@@ -22,7 +22,7 @@ class SharedResult:
     job_id: UUID
     result: dict[str, Any]
     output: str
-    files: list[NewArtifact]
+    files: list[StoredFile]
 
 
 def find(session: Session, name: str, dedupe_key: str) -> SharedResult | None:
@@ -37,9 +37,5 @@ def find(session: Session, name: str, dedupe_key: str) -> SharedResult | None:
     stage = session.scalars(query).one_or_none()
     if stage is None or stage.result is None or stage.output is None:
         return None
-    prefix = f"{name}/"
-    files = [
-        NewArtifact(row.path.removeprefix(prefix), row.key, row.size, row.sha256, row.content_type)
-        for row in artifacts.of_stage(session, stage.job_id, name)
-    ]
+    files = artifacts.files_of_stage(session, stage.job_id, name)
     return SharedResult(stage.job_id, stage.result, stage.output, files)

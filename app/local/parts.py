@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.contract.errors import ServiceError
+from secateur.contract.shown import first_line
 
 FIRST_WAIT_SECONDS = 1.0  # before the second restart
 LONGEST_WAIT_SECONDS = 60.0
@@ -63,7 +64,7 @@ class Watch:
         except (ServiceError, OSError) as error:
             wait = self._wait(part)
             self._due[part.name] = self._clock() + wait
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             self._say(f"{part.name} does not start ({reason}); trying again in {wait:.0f} s (its log is {part.log})")
         else:
             del self._due[part.name]

@@ -23,6 +23,7 @@ from rich.markup import escape
 from app.local.parts import Part, Watch
 from app.local.settings_of import put, settings_of_environment
 from secateur.cli.session import err
+from secateur.contract.shown import first_line
 
 if TYPE_CHECKING:
     from app.local.processes import ManagedProcess
@@ -130,7 +131,7 @@ def migrated(settings: Settings) -> None:
     try:
         upgrade(settings.database_url)
     except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]  # psycopg's own words; they hold no password
+        reason = first_line(error.orig or error)  # psycopg's own words; they hold no password
         raise Unavailable(f"the database does not answer: {reason}") from None
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
-from app.blobs.store import ArtifactStore, StoredFile, dataset_output
+from app.blobs.store import ArtifactStore, dataset_output
 from app.db import datasets
 from app.db.datasets import DatasetPage, NewDataset
 from app.db.session import SessionFactory, unit_of_work
@@ -21,6 +21,7 @@ from app.http.cursor import decode
 from app.http.multipart import ReceivedForm
 from app.services.dataset_check import check_file
 from app.services.work import Work
+from app.stored_file import StoredFile
 from secateur.contract.datasets import SUFFIXES, DatasetFormat
 from secateur.contract.errors import InvalidInput, Unavailable
 from secateur.contract.shown import shown

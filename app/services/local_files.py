@@ -14,10 +14,12 @@ from typing import Any, BinaryIO
 
 from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from secateur.contract.models.config_limits import check_config_limits
+from secateur.foreign_files import roots as roots_of
 from secateur.foreign_files.gguf_header import cannot_be_imported
 from secateur.foreign_files.json_objects import MAX_CONFIG_BYTES, load_json_object
 from secateur.foreign_files.lfs_pointers import LFS_EXPECTED, LFS_HEAD, is_lfs_pointer, lfs_detail
 from secateur.foreign_files.plain_files import PLAIN_EXPECTED, special_detail, special_file
+from secateur.foreign_files.roots import Fault
 
 PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 GGUF_HEAD_BYTES = 1 << 20  # the model's own keys come first, long before the vocabulary ends
@@ -44,20 +46,16 @@ def find_under(path: str, roots: Sequence[Path], *, pointer: str, what: str, set
     if not roots:
         detail = f"this service takes no local {what}: no roots are configured"
         raise InvalidInput.field(pointer, detail, value=path, expected=f"a source other than local, or {setting} set")
-    reals = [root.resolve() for root in roots]
     try:
-        candidates = [Path(path).resolve()] if Path(path).is_absolute() else [(r / path).resolve() for r in reals]
-        inside = [candidate for candidate in candidates if any(candidate.is_relative_to(root) for root in reals)]
-        found = next((candidate for candidate in inside if candidate.exists()), None)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL, a loop of symlinks
-        raise InvalidInput.field(pointer, "the path cannot be used", value=path, expected="a path") from error
-    if not inside:
-        detail = f"the path lies outside the {what} roots"
-        raise InvalidInput.field(pointer, detail, value=path, expected=f"a path under one of the folders in {setting}")
-    if found is None:
-        detail = f"there is no such {what} under the {what} roots"
-        raise InvalidInput.field(pointer, detail, value=path, expected=f"a path under one of the folders in {setting}")
-    return found
+        return roots_of.find_under(path, roots)
+    except roots_of.NotUnderRoots as error:
+        details = {
+            Fault.UNUSABLE: "the path cannot be used",
+            Fault.OUTSIDE: f"the path lies outside the {what} roots",
+            Fault.MISSING: f"there is no such {what} under the {what} roots",
+        }
+        expected = "a path" if error.fault is Fault.UNUSABLE else f"a path under one of the folders in {setting}"
+        raise InvalidInput.field(pointer, details[error.fault], value=path, expected=expected) from error
 
 
 def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/path") -> LocalModelInfo:
@@ -117,9 +115,8 @@ def _check_weights(folder: Path, roots: Sequence[Path], path: str, pointer: str)
         raise _bad(pointer, f"its weights are pickled ({pickled[0]}), which could run code when they are read", path)
     if not weights:
         raise _bad(pointer, "the folder has no .safetensors weights", path)
-    reals = [root.resolve() for root in roots]
     for name in [*weights, "config.json"]:
-        if not any((folder / name).resolve().is_relative_to(root) for root in reals):
+        if not roots_of.lies_under(folder / name, roots):
             raise _bad(pointer, f"{name} is a link to a file outside the model roots", path)
     for name in names:
         if name.endswith((".safetensors", ".json", ".model")):

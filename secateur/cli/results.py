@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from secateur.cli.render import artifact_table, gates_table, report_tables
 from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
+from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.contract.results import Report
@@ -54,7 +55,7 @@ def report(
     if output is None:
         print(text)
         return
-    write(output, text)
+    write_whole(output, text)
     err.print(f"[dim]written to[/] {output}")
 
 
@@ -124,7 +125,7 @@ def gate(
         if summary and step_summary:
             append_summary(Path(step_summary), client.report_text(job_id, "md"))
         if junit is not None:
-            write(junit, client.report_text(job_id, "junit"))
+            write_whole(junit, client.report_text(job_id, "junit"))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found))
@@ -164,11 +165,3 @@ def append_summary(path: Path, markdown: str) -> None:
         content = content[:room].decode(errors="ignore").encode() + note
     with path.open("ab") as file:
         file.write(content)
-
-
-def write(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

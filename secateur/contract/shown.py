@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+LINE_CHARACTERS = 300  # of another library's error
 SHOWN_CHARACTERS = 200  # how much of a wrong value is repeated in an error
 
 
@@ -15,6 +16,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error begins with, as a part of a sentence: one line that can be shown."""
+    text = printable(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    return text if len(text) <= LINE_CHARACTERS else text[:LINE_CHARACTERS] + "…"
 
 
 def shown(value: Any) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scores
+from secateur.whole_files import write_whole
 from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
 from workers.reporting.summary import quantised_in_words, text_amount, units_in_words, widths_in_words
@@ -32,10 +33,7 @@ def write(
 ) -> Path:
     """Write the card into the checkpoint's folder, over one that is there, and return its path."""
     path = folder / FILE
-    temporary = path.with_name(FILE + ".part")
-    text = render(pruned=pruned, scores=scores, recovered=recovered, quantised=quantised, report=report)
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, render(pruned=pruned, scores=scores, recovered=recovered, quantised=quantised, report=report))
     return path
 
 

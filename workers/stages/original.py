@@ -16,7 +16,7 @@ from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.checkpoints.resolve import find_under, resolve
+from workers.engine.checkpoints.resolve import find_model, resolve
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, prepare
 from workers.engine.text.calibration import TextSource, token_batch
@@ -92,7 +92,7 @@ def source_gguf(context: StageContext) -> Path | None:
     model = context.stage.spec.model
     if not isinstance(model, LocalModel):
         return None
-    found = find_under(model.path, context.stage.runtime.model_roots)
+    found = find_model(model.path, context.stage.runtime.model_roots)
     return found if found.is_file() else None
 
 

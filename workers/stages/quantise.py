@@ -15,9 +15,9 @@ from typing import Any
 
 from secateur.contract.results import Quantised, QuantisedVariant, TextInfo
 from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
+from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
-from workers.engine.files import write_atomically
 from workers.engine.model.loading import free_memory
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.gptq import found_in, gptq
@@ -143,7 +143,7 @@ def run(context: StageContext) -> Quantised:
             context.log(f"Quantising as {options.variant}.")
             shutil.rmtree(folder, ignore_errors=True)
             variant = _make(context, source, number)
-            write_atomically(record, variant.model_dump_json().encode())
+            write_whole(record, variant.model_dump_json().encode())
         made.append(QuantisedVariant.model_validate_json(record.read_bytes()))
     for variant in made:
         (context.scratch / variant.name / "quantised.json").unlink()

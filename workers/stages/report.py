@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from secateur.contract.results import Report
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
-from workers.engine.files import write_atomically
+from secateur.whole_files import write_whole
 from workers.reporting import html, junit, markdown, model_card
 from workers.reporting.assemble import assemble
 from workers.stages.context import StageContext
@@ -43,6 +43,6 @@ def run(context: StageContext) -> Report:
         "model_card.md": model_card.render(pruned=pruned, scores=scores, recovered=recovered, report=report),
     }
     for done, (name, text) in enumerate(forms.items(), start=1):
-        write_atomically(context.out / name, text.encode())
+        write_whole(context.out / name, text.encode())
         context.progress(done, len(forms), "files")
     return report

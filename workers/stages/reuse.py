@@ -23,7 +23,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from secateur.contract.results import Environment, ReusedFigure
-from workers.engine.files import write_atomically
+from secateur.whole_files import write_whole
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class KnownFigures:
                 job_id=self.job_id, measured_at=datetime.now(UTC), figures=kind.dump_python(figures, mode="json")
             )
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / f"{self._key(name, settings)}.json", entry.model_dump_json().encode())
+            write_whole(self.folder / f"{self._key(name, settings)}.json", entry.model_dump_json().encode())
             self.reused = [known for known in self.reused if known.figure != name]
         return figures
 

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.blobs.store import ArtifactStore, StoredFile
+from app.blobs.store import ArtifactStore
 from app.db import artifacts, claims, datasets, jobs, sharing
-from app.db.artifacts import NewArtifact
 from app.db.claims import Claim, Ended
 from app.db.tables import Dataset
 from app.settings import Settings
+from app.stored_file import StoredFile
 from secateur.contract.errors import InvalidInput, NotFound, StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.options.methods import UploadText
@@ -114,12 +114,7 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     inputs, fingerprint = {}, None
     for stage in job.stages:
         if stage.position < own.position and stage.state is State.SUCCEEDED and stage.output is not None:
-            prefix = f"{stage.name}/"
-            files = [
-                StoredFile(row.path.removeprefix(prefix), row.key, row.size, row.sha256, row.content_type)
-                for row in artifacts.of_stage(session, job.id, stage.name)
-            ]
-            inputs[stage.name] = Input(stage.output, files)
+            inputs[stage.name] = Input(stage.output, artifacts.files_of_stage(session, job.id, stage.name))
             fingerprint = fingerprint or _fingerprint(stage.result)
     asked = CompressionSpec.model_validate(job.spec)
     return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.name))
@@ -178,8 +173,7 @@ def commit(
     dedupe_key: str | None,
 ) -> Ended:
     """End the stage with its own result."""
-    published = [NewArtifact(file.path, file.key, file.size, file.sha256, file.content_type) for file in files]
-    return claims.succeed(session, claim, result=result, output=output, files=published, dedupe_key=dedupe_key)
+    return claims.succeed(session, claim, result=result, output=output, files=files, dedupe_key=dedupe_key)
 
 
 def _fingerprint(result: dict[str, Any] | None) -> str | None:

@@ -23,6 +23,7 @@ from typing import Any
 from uuid import UUID
 
 from secateur.contract.protocol import StageSpec
+from secateur.whole_files import write_whole
 
 LOG_TAIL = 4000  # bytes of the process's output that a crash shows
 
@@ -43,11 +44,11 @@ class Scratch:
         self.work.mkdir(parents=True, exist_ok=True)
         os.utime(self.root)
         self.log.write_bytes(b"")
-        _write(self.spec, spec.model_dump_json(indent=2).encode())
+        write_whole(self.spec, spec.model_dump_json(indent=2).encode(), durable=True)
 
     def save_result(self, spec: StageSpec, result: dict[str, Any]) -> None:
         """Keep the result of a process that has succeeded, until it is committed."""
-        _write(self._result, json.dumps({"spec": _digest(spec), "result": result}).encode())
+        write_whole(self._result, json.dumps({"spec": _digest(spec), "result": result}).encode(), durable=True)
 
     def saved_result(self, spec: StageSpec) -> dict[str, Any] | None:
         """The result that an earlier attempt with the very same spec has left with its files, uncommitted."""
@@ -110,12 +111,3 @@ def sweep_cache(cache: Path, *, older_than: float) -> None:
 
 def _digest(spec: StageSpec) -> str:
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)

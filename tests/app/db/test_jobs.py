@@ -15,11 +15,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.db import artifacts, claims, events, jobs, reports, stages
-from app.db.artifacts import NewArtifact
 from app.db.claims import Claim, Standing
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
+from app.stored_file import StoredFile
 from secateur.contract.errors import Conflict, NotFound, StageFailed
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.spec import CompressionSpec
@@ -51,7 +51,7 @@ def take(session: Session, job: Job) -> Claim:
 
 
 def finish(session: Session, claim: Claim, verdict: str = "none") -> claims.Ended:
-    file = NewArtifact("x.json", f"k/{claim.stage_id}", 2, "0" * 64, "application/json")
+    file = StoredFile("x.json", f"k/{claim.stage_id}", 2, "0" * 64, "application/json")
     return claims.succeed(session, claim, result={"verdict": verdict}, output=f"o/{claim.stage_id}", files=[file])
 
 

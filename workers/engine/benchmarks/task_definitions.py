@@ -16,6 +16,8 @@ import yaml
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.shown import first_line
+from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
 POINTER = "/benchmark/tasks/folder"
@@ -62,22 +64,15 @@ def find_folder(folder: str, roots: Sequence[Path]) -> Path:
     Raises:
         InvalidInput: it is not under the roots.
     """
-    given = Path(folder)
     try:
-        candidates = [given] if given.is_absolute() else [root / given for root in roots]
-        reals = [candidate.resolve() for candidate in candidates]
-        inside = [root.resolve() for root in roots]
-        path = next((p for p in reals if p.is_dir() and any(p.is_relative_to(root) for root in inside)), None)
-    except (OSError, ValueError, RuntimeError):  # too long, NUL, a loop of symlinks
-        path = None
-    if path is None:
+        return find_under(folder, roots, fits=Path.is_dir)
+    except NotUnderRoots as error:
         raise InvalidInput.field(
             POINTER,
             f'There is no folder "{folder}" under the data roots.',
             value=folder,
             expected="a folder with YAML files of tasks",
-        )
-    return path
+        ) from error
 
 
 def parse(content: bytes, *, name: str) -> TaskDefinition:
@@ -89,7 +84,7 @@ def parse(content: bytes, *, name: str) -> TaskDefinition:
     try:
         found = yaml.load(content.decode("utf-8"), Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise _refused(name, f"is no plain YAML, and definitions may not call code: {_first_line(error)}") from error
+        raise _refused(name, f"is no plain YAML, and definitions may not call code: {first_line(error)}") from error
     if not isinstance(found, dict) or not isinstance(found.get("task"), str):
         raise _refused(name, "has no `task`, the name of one task")
     if code := sorted(_CODE.intersection(key for key in found if isinstance(key, str))):
@@ -200,10 +195,6 @@ def _words(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"has no `{place}`"
     return f"has a `{place}` that cannot be used: {what[:1].lower()}{what[1:]}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 def _refused(name: str, what: str) -> InvalidInput:

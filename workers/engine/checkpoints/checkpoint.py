@@ -22,6 +22,7 @@ import torch
 from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from secateur.contract.models.config_limits import check_config_limits
 from secateur.foreign_files.json_objects import MAX_CONFIG_BYTES, load_json_object, quoted
+from secateur.foreign_files.roots import lies_under
 from workers.engine.architectures.config import model_entries
 from workers.engine.checkpoints.block_names import check_layer_count
 from workers.engine.checkpoints.own_head import has_own_head
@@ -202,8 +203,7 @@ def check_inside(path: Path, roots: Sequence[Path] | None) -> None:
     if roots is None:
         return
     try:
-        real = path.resolve()
-        inside = any(real.is_relative_to(root.resolve()) for root in roots)
+        inside = lies_under(path, roots)
     except (OSError, RuntimeError) as error:  # a loop of symlinks
         raise BadCheckpoint(f"{path.name}: the file's symlinks cannot be followed.") from error
     if not inside:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import torch
 
 from secateur.contract.errors import BadCheckpoint
+from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
 from workers.engine.checkpoints.finite import count_nonfinite, nonfinite
 from workers.engine.checkpoints.safetensors_file import TensorEntry
@@ -125,11 +124,7 @@ def _remembered(files: Sequence[Path], cache: Path | None, compute: Any) -> str:
     result = str(compute())
     if _key(files) != key:
         raise BadCheckpoint(f"{files[0].parent.name}: the files changed while they were read.")
-    answer.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=answer.parent)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(result)
-    Path(temporary).rename(answer)
+    write_whole(answer, result, shared=True)
     return result
 
 

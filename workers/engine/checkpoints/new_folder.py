@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from secateur.contract.errors import StageFailed
+from secateur.whole_files import whole_folder
 
 
 @contextmanager
@@ -21,15 +20,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise StageFailed(f"The folder {target.name} exists already; a checkpoint is never written over another.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with full_disk():
-            yield folder
-            folder.chmod(0o755)  # mkdtemp keeps it to the owner
-            folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with full_disk(), whole_folder(target) as part:
+        yield part
 
 
 @contextmanager

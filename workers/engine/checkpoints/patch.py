@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import BadCheckpoint, StageFailed
+from secateur.whole_files import whole_folder
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
 from workers.engine.checkpoints.safetensors_file import TensorEntry
 from workers.engine.checkpoints.side_files import copy_side_files
@@ -41,21 +42,17 @@ def patch_checkpoint(
     for name in changes:
         if name not in entries:
             raise BadCheckpoint(f"The checkpoint has no tensor {name}.")
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    copy_side_files(source.path, part)
-    for name in [CONFIG_FILE, INDEX_FILE, *(file.name for file in source.files())]:
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, part / name)
-    if needs_loader(source.config):
-        add_loader(part)
-    for done, (name, change) in enumerate(changes.items(), start=1):
-        file, entry = entries[name]
-        _overwrite(part / file, entry, _changed(source.read(name), change, name))
-        progress(done, len(changes), "tensors")
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with whole_folder(target) as part:
+        copy_side_files(source.path, part)
+        for name in [CONFIG_FILE, INDEX_FILE, *(file.name for file in source.files())]:
+            if (source.path / name).is_file():
+                shutil.copyfile(source.path / name, part / name)
+        if needs_loader(source.config):
+            add_loader(part)
+        for done, (name, change) in enumerate(changes.items(), start=1):
+            file, entry = entries[name]
+            _overwrite(part / file, entry, _changed(source.read(name), change, name))
+            progress(done, len(changes), "tensors")
 
 
 def together(source: Checkpoint, names: Sequence[str], change: Change) -> dict[str, Change]:

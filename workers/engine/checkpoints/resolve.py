@@ -19,6 +19,7 @@ from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, Un
 from secateur.contract.spec import HubModel, LocalModel
 from secateur.foreign_files.lfs_pointers import LFS_HEAD
 from secateur.foreign_files.plain_files import special_detail, special_file
+from secateur.foreign_files.roots import Fault, NotUnderRoots, find_under
 from workers.engine.checkpoints.checkpoint import PICKLED_SUFFIXES, Checkpoint, check_inside
 from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -65,7 +66,7 @@ def resolve(
         name, revision, origin, path = model.id, snapshot.commit, "hub", snapshot.path
         allowed = [cache / "hub"]
     else:
-        real = find_under(model.path, roots)
+        real = find_model(model.path, roots)
         name, path, origin = model.path, real, "checkpoint"
         allowed = [root.resolve() for root in roots]
         if not real.is_dir():
@@ -82,29 +83,22 @@ def resolve(
     return ResolvedModel(path, name, revision, fingerprint(path, cache=cache, progress=progress), origin)
 
 
-def find_under(path: str, roots: Sequence[Path]) -> Path:
+def find_model(path: str, roots: Sequence[Path]) -> Path:
     """The real path of a local model, which must lie under a root after symlinks are followed.
 
     Raises:
         InvalidInput: with the pointer /model/path.
     """
-    expected = "a path under one of the service's model roots"
-
-    def bad(detail: str) -> InvalidInput:
-        return InvalidInput.field("/model/path", detail, value=path, expected=expected)
-
-    reals = [root.resolve() for root in roots]
     try:
-        candidates = [(root / path).resolve() for root in reals]  # an absolute path replaces the root
-        inside = [candidate for candidate in candidates if any(candidate.is_relative_to(root) for root in reals)]
-        found = next((candidate for candidate in inside if candidate.exists()), None)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, a loop of symlinks
-        raise bad("The path cannot be used.") from error
-    if not inside:
-        raise bad("The path lies outside the model roots.")
-    if found is None:
-        raise bad("There is no such model under the model roots.")
-    return found
+        return find_under(path, roots)
+    except NotUnderRoots as error:
+        details = {
+            Fault.UNUSABLE: "The path cannot be used.",
+            Fault.OUTSIDE: "The path lies outside the model roots.",
+            Fault.MISSING: "There is no such model under the model roots.",
+        }
+        expected = "a path under one of the service's model roots"
+        raise InvalidInput.field("/model/path", details[error.fault], value=path, expected=expected) from error
 
 
 def _imported(file: Path, cache: Path, progress: Progress) -> Path:

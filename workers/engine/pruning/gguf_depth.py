@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from secateur.contract.errors import BadCheckpoint, StageFailed, UnsupportedModel
+from secateur.whole_files import whole_file
 from workers.engine.checkpoints.copy_range import copy_range
 from workers.engine.checkpoints.gguf_file import (
     ARRAY,
@@ -250,14 +249,8 @@ def _new_file(target: Path) -> Iterator[Path]:
     """A file beside `target` that takes its name when the block ends well, and is removed when it does not."""
     if target.exists():
         raise StageFailed(f"The file {target.name} exists already; a model is never written over another.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        with full_disk():
-            yield folder / target.name
-            (folder / target.name).rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with full_disk(), whole_file(target) as part:
+        yield part
 
 
 def _parameters(header: GgufHeader) -> int:

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur.contract.errors import StageFailed
+from secateur.whole_files import whole_file
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
@@ -200,9 +201,8 @@ def _save(found: Mapping[str, Rounded], file: Path) -> None:
         tensors[f"{name}.scales"] = result.scales.cpu().contiguous()
         sums = [result.squared_error, result.squared_sum]
         tensors[f"{name}.sums"] = torch.tensor(sums, dtype=torch.float64)
-    part = file.with_suffix(".part")
-    save_file(tensors, part)
-    part.replace(file)
+    with whole_file(file) as part:
+        save_file(tensors, part)
 
 
 def _load(file: Path) -> dict[str, Rounded]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from workers.engine.files import write_atomically
+from secateur.whole_files import write_whole
 from workers.engine.progress import Progress
 
 WRITTEN_SECONDS = 2.0  # between two notes of what a part has taken so far
@@ -78,4 +78,4 @@ class Clock:
 
     def _write(self, name: str, seconds: float) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._file, json.dumps({**self._taken(), name: seconds}).encode())
+        write_whole(self._file, json.dumps({**self._taken(), name: seconds}).encode())

@@ -21,7 +21,7 @@ from secateur.contract.options.methods import HubText, Text
 from secateur.contract.options.recovery import TrainedRecovery
 from secateur.contract.options.recovery_steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
 from secateur.contract.results import HealedCut, LossPoint, Schedule, TextInfo
-from workers.engine.files import write_atomically
+from secateur.whole_files import write_whole
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
@@ -87,7 +87,7 @@ class RecoveryJob:
         if not file.is_file():
             found = find()
             self.scratch.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(found).encode())
+            write_whole(file, json.dumps(found).encode())
         return json.loads(file.read_bytes())
 
     def identity(self, **more: str) -> str:

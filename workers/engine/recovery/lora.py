@@ -8,7 +8,6 @@ the dtype on disk, so nothing is lost by the dtype that the training computed in
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from secateur.whole_files import whole_folder
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import names_on_disk
@@ -119,19 +119,15 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
 
 def save_adapter(model: PeftModel, target: Path) -> None:
     """Write the adapter as peft loads it, without a path of this machine in its config."""
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    state = {name: value.cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
-    save_file(state, part / ADAPTER_FILE, metadata={"format": "pt"})
-    (part / ADAPTER_FILE).chmod(0o644)  # safetensors leaves it to its owner alone
-    config: Any = model.peft_config["default"]
-    before = config.base_model_name_or_path, config.inference_mode
-    config.base_model_name_or_path, config.inference_mode = None, True
-    config.save_pretrained(str(part))
-    config.base_model_name_or_path, config.inference_mode = before
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with whole_folder(target) as part:
+        state = {name: value.cpu().contiguous() for name, value in get_peft_model_state_dict(model).items()}
+        save_file(state, part / ADAPTER_FILE, metadata={"format": "pt"})
+        (part / ADAPTER_FILE).chmod(0o644)  # safetensors leaves it to its owner alone
+        config: Any = model.peft_config["default"]
+        before = config.base_model_name_or_path, config.inference_mode
+        config.base_model_name_or_path, config.inference_mode = None, True
+        config.save_pretrained(str(part))
+        config.base_model_name_or_path, config.inference_mode = before
 
 
 def write_merged(

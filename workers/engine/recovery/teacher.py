@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput, StageFailed
+from secateur.whole_files import write_whole
 from workers.engine.benchmarks.windows import TOKENS_AT_ONCE, batches
-from workers.engine.files import write_atomically
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 from workers.engine.runtime import available_memory
@@ -91,7 +91,7 @@ def stored_predictions(
                 columns[name].flush()
             state["done"] = start + len(rows[IDS])
             state["whole"] = state["done"] == len(ids) or enough()
-            write_atomically(folder / "state.json", json.dumps(state).encode())
+            write_whole(folder / "state.json", json.dumps(state).encode())
             if state["whole"]:
                 break
     done = int(state["done"])

@@ -24,6 +24,7 @@ from secateur.contract.options.methods import HubText, LocalText, UploadText
 from secateur.contract.shown import shown
 from secateur.contract.texts import HEAD_BYTES, not_text
 from secateur.foreign_files.json_rows import BadRow, is_array, json_rows
+from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.blame import is_of_the_machine, words_of
 from workers.engine.hub_errors import causes, why_away
 from workers.machine.hub_token import fetching
@@ -42,18 +43,15 @@ def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> P
     Raises:
         InvalidInput: there is no such file, or it lies elsewhere.
     """
-    given = Path(text.path)
-    candidates = [given] if given.is_absolute() else [root / given for root in roots]
-    for candidate in candidates:
-        real = candidate.resolve()
-        if any(real.is_relative_to(root.resolve()) for root in roots) and real.is_file():
-            return real
-    raise InvalidInput.field(
-        f"{pointer}/path",
-        f'There is no text file "{text.path}" under the data roots.',
-        value=text.path,
-        expected="a UTF-8 text file under one of the folders in SECATEUR_DATA_ROOTS",
-    )
+    try:
+        return find_under(text.path, roots, fits=Path.is_file)
+    except NotUnderRoots as error:
+        raise InvalidInput.field(
+            f"{pointer}/path",
+            f'There is no text file "{text.path}" under the data roots.',
+            value=text.path,
+            expected="a UTF-8 text file under one of the folders in SECATEUR_DATA_ROOTS",
+        ) from error
 
 
 def holds_rows(path: Path) -> bool:

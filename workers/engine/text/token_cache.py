@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from secateur.whole_files import whole_file
 
 TokenIds = np.ndarray[tuple[int], np.dtype[np.int32]]
 
@@ -56,7 +57,7 @@ def kept_ids(cache: Path, key: Mapping[str, Any], make: Callable[[], Iterator[To
     found = _mapped(file)
     if found is not None:
         return found
-    with _Writing(file) as temporary, temporary.open("wb") as sink:
+    with whole_file(file, shared=True) as temporary, temporary.open("wb") as sink:
         digest = hashlib.sha256()
         for piece in make():
             raw = np.ascontiguousarray(piece, dtype="<i4").tobytes()
@@ -75,28 +76,10 @@ def kept_tensors(cache: Path, key: Mapping[str, Any], make: Callable[[], dict[st
     found = _loaded(file)
     if found is None:
         found = {name: tensor.contiguous() for name, tensor in make().items()}
-        with _Writing(file) as temporary:
+        with whole_file(file, shared=True) as temporary:
             save_file(found, temporary, metadata={"sha256": _digest_of(found)})
         _make_room(file)
     return found
-
-
-class _Writing:
-    """A temporary name beside the file, which takes its place if all goes well, and leaves nothing if not."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.part")
-
-    def __enter__(self) -> Path:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        return self._temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._temporary.replace(self._file)
-        else:
-            self._temporary.unlink(missing_ok=True)
 
 
 def _place(cache: Path, key: Mapping[str, Any], suffix: str) -> Path:
