@@ -58,9 +58,6 @@ class ArtifactStore(Protocol):
     def chunks(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes of a file, from `start` on, at most `length`. Raises NotFound before the first chunk."""
 
-    def local_path(self, key: str) -> Path | None:
-        """The file on this machine's own file system, if that is where it is."""
-
     def folder(self, output: str, files: Sequence[StoredFile], *, cache: Path, check: Check) -> Path:
         """A local folder with these files of `output`: in place, or downloaded into `cache` and checked."""
 
@@ -134,10 +131,6 @@ class LocalStore:
         if not path.is_file():
             raise NotFound(f"the store has no file {key}")
         return _read(lambda: path.open("rb"), start, length)
-
-    def local_path(self, key: str) -> Path | None:
-        path = self._path(key)
-        return path if path.is_file() else None
 
     def folder(self, output: str, files: Sequence[StoredFile], *, cache: Path, check: Check) -> Path:
         path = self._path(output)
@@ -213,9 +206,6 @@ class RemoteStore:
         if not self._fs.isfile(path):
             raise NotFound(f"the store has no file {key}")
         return _read(lambda: self._fs.open(path, "rb", cache_type="readahead"), start, length)
-
-    def local_path(self, key: str) -> Path | None:
-        return None
 
     def folder(self, output: str, files: Sequence[StoredFile], *, cache: Path, check: Check) -> Path:
         final = cache / output

@@ -83,11 +83,6 @@ class PostgresServer:
         """SIGKILL, as a crash would; `start` brings the same cluster back."""
         self._server.kill()
 
-    def restart(self) -> None:
-        """Stop in order, and start again at the same address."""
-        self.stop()
-        self.start()
-
     def _make_socket_dir(self) -> None:
         """One in the folder for temporary files may have been made by anybody, as a link to anywhere."""
         with suppress(FileExistsError):

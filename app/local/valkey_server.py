@@ -58,11 +58,6 @@ class ValkeyServer:
         """SIGKILL, as a crash would; `start` brings it back at the same address with what was synced."""
         self._server.kill()
 
-    def restart(self) -> None:
-        """Stop in order, and start again at the same address."""
-        self.stop()
-        self.start()
-
     def _run(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         chosen = self._port != 0

@@ -15,7 +15,6 @@
     ├── UnsupportedMediaType        415  a body that is not of the type that the operation reads
     ├── RangeNotSatisfiable         416  a byte range outside the file
     ├── MisdirectedRequest          421  a host that this service does not answer to
-    ├── TooManyRequests             429  over the rate limit
     ├── StageFailed                 500  a stage of a job broke: crash, out of memory, time limit, NaN
     │   └── DeviceFailed            500  the worker's GPU cannot be used, or failed; another worker may do the stage
     ├── Unavailable                 503  Postgres, Redis, the store or the hub does not answer
@@ -143,10 +142,6 @@ class RangeNotSatisfiable(ServiceError):
 
 class MisdirectedRequest(ServiceError):
     status, slug, title = 421, "misdirected-request", "Not this service's name"
-
-
-class TooManyRequests(ServiceError):
-    status, slug, title = 429, "too-many-requests", "Too many requests"
 
 
 class StageFailed(ServiceError):

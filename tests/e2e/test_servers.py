@@ -19,7 +19,8 @@ def test_the_broker_goes_and_comes_back_in_the_middle(steady: Service, orderly: 
     job_id = steady.submit(score="sleep:1", prune="sleep:0.5")
     steady.until_started(job_id, "score")
     if orderly:
-        steady.servers.valkey.restart()
+        steady.servers.valkey.stop()
+        steady.servers.valkey.start()
     else:
         steady.servers.valkey.kill()
         steady.until(lambda: steady.job(job_id).stages[1].state.terminal)  # the next message cannot be sent
@@ -57,7 +58,8 @@ def test_the_database_goes_and_comes_back_in_the_middle(steady: Service, how: st
             steady.servers.postgres.kill()
             steady.servers.postgres.start()
         else:
-            steady.servers.postgres.restart()
+            steady.servers.postgres.stop()
+            steady.servers.postgres.start()
     job = steady.settled(job_id)
     assert [steady.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
     assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)

@@ -93,12 +93,6 @@ def environment(machine: Machine) -> Environment:
     )
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def available_memory(device: torch.device) -> int:
     """Bytes that new tensors on the device can have: of the GPU, or for a CPU of what the stage may still take."""
     if device.type == "cuda":

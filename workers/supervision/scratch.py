@@ -60,7 +60,7 @@ class Scratch:
         return found if self.out.is_dir() else None
 
     def forget_result(self) -> None:
-        """A new run of the process begins."""
+        """A new run of the process begins, and writes over the files that an earlier one's result goes with."""
         self._result.unlink(missing_ok=True)
 
     def log_tail(self) -> str:

@@ -196,6 +196,7 @@ class _Attempt:
         self._scratch.prepare(spec)
         result = self._scratch.saved_result(spec)
         if result is None:
+            self._scratch.forget_result()
             match self._run(fetches=assignment.fetches):
                 case Succeeded(result=result):
                     self._scratch.save_result(spec, result)

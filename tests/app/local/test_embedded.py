@@ -137,7 +137,8 @@ def test_keys_survive_kill_and_restart(valkey: ValkeyServer) -> None:
         client.execute_command("WAITAOF", 1, 0, 5000)
     valkey.kill()
     valkey.start()
-    valkey.restart()
+    valkey.stop()
+    valkey.start()
     assert valkey.url == url
     with Redis.from_url(url) as client:
         assert client.get("kept") == b"7"

@@ -27,6 +27,7 @@ from tests.fixtures.service import Service
 from workers.launch.device import SoundDevice
 from workers.launch.fork_server import ForkServer
 from workers.supervision.janitor import Janitor
+from workers.supervision.scratch import Scratch
 from workers.supervision.supervisor import Supervisor
 
 STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
@@ -96,6 +97,19 @@ def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Super
     supervisor.run_next()
     assert service.started(job_id, "score") == 0
     assert service.job(job_id).stages[0].worker == "another"
+
+
+def test_a_run_that_begins_leaves_no_result_of_another(service: Service, supervisor: Supervisor) -> None:
+    """Its files are written over; a later attempt with the earlier one's spec would publish them under that result."""
+    job_id = service.submit(send=False, check="crash:1")
+    stage_id = stages.waiting_id(service.job(job_id))
+    assert stage_id is not None
+    left = Scratch(service.settings.work_dir.resolve(), stage_id).root / "result.json"
+    left.parent.mkdir(parents=True)
+    left.write_text('{"spec": "of other settings", "result": {}}')
+    supervisor.run_next()
+    assert service.job(job_id).stages[0].state is State.QUEUED  # the process was killed in the middle
+    assert not left.exists()
 
 
 # fault 3: between writing the artifacts and committing, and just after the commit
