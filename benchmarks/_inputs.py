@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.engine.checkpoints.gguf_import import import_gguf
-from workers.engine.model.loading import load_model, load_tokenizer
+from workers.engine.model.loading import load_model
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

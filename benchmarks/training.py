@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from workers.engine.model.block_model import BlockModel
-from workers.engine.model.loading import free_memory, load_model, load_tokenizer
+from workers.engine.model.loading import free_memory, load_model
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
@@ -39,6 +39,7 @@ from workers.engine.recovery.training import Sequences, train, train_all
 from workers.engine.recovery.training_arguments import TrainingSettings
 from workers.engine.runtime import Machine, prepare
 from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 MICRO_BATCH = 4  # of both
 HELD = 24  # examples whose loss is taken after training

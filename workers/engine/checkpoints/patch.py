@@ -18,10 +18,10 @@ from torch import Tensor
 from secateur.contract.errors import BadCheckpoint, StageFailed
 from secateur.whole_files import whole_folder
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, TORCH_DTYPES, Checkpoint
+from workers.engine.checkpoints.own_loader import add_loader, needs_loader
 from workers.engine.checkpoints.safetensors_file import TensorEntry
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning.loader import add_loader, needs_loader
 
 Change = Callable[[Tensor], Tensor]  # the tensor on disk, in fp32, to what replaces it, of the same shape
 

@@ -1,4 +1,4 @@
-"""Loading a checkpoint into memory as a transformers model, and its tokenizer.
+"""Loading a checkpoint into memory as a transformers model.
 
 Only safetensors are read and no code of the checkpoint's own is run. Files are local by then: a hub model was
 downloaded and a GGUF file converted before. Weights that were stored as integers are unpacked at once: transformers has
@@ -15,16 +15,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint
-from workers.engine.blame import blamed_on, is_over_input
+from workers.engine.blame import blamed_on
+from workers.engine.checkpoints import modeling_secateur
 from workers.engine.checkpoints.bare_folder import bare_folder
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
-from workers.engine.pruning import modeling_secateur
-from workers.engine.pruning.loader import needs_loader
-from workers.engine.text.tokenizer_files import check_ids, tokenizer_fault
+from workers.engine.checkpoints.own_loader import needs_loader
 
 
 def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
@@ -96,24 +95,6 @@ def _blamed() -> AbstractContextManager[None]:
         expected="a config.json and weights that transformers loads",
         kind=BadCheckpoint,
     )
-
-
-def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:
-    """The tokenizer beside the weights.
-
-    Raises:
-        InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file;
-            `pointer` names the field that needs it.
-    """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer("a", verbose=False)
-    except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
-        if not is_over_input(error):
-            raise
-        raise tokenizer_fault(path, error, pointer=pointer) from error
-    check_ids(path, tokenizer, pointer=pointer)
-    return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def next_logits(model: PreTrainedModel, ids: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:

@@ -22,6 +22,7 @@ from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
+from workers.engine.checkpoints.own_loader import add_loader, loader_config
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half
@@ -29,7 +30,6 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.depth import prune_depth, renumber_quantizer_files, renumbering, stack_of
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.header_rewrite import NewName, write_renamed
-from workers.engine.pruning.loader import add_loader, loader_config
 from workers.engine.pruning.sub_block_layout import HalvesLayout, halves_layout
 
 _UNIT = re.compile(r"(0|[1-9]\d{0,5})\.(attention|mlp)")

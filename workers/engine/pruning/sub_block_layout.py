@@ -31,6 +31,7 @@ from workers.engine.architectures.config import as_config, one_line
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.modeling_secateur import remove_half
 from workers.engine.checkpoints.names_on_disk import recipes_of, shapes_of
 from workers.engine.model.block_calls import Call
 from workers.engine.model.block_model import BlockModel, InMemory
@@ -38,7 +39,6 @@ from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half
 from workers.engine.model.streaming import empty_model
 from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.depth_config import QUANTIZER_KEYS
-from workers.engine.pruning.modeling_secateur import remove_half
 
 _TOKENS = 3
 _DTYPE = torch.bfloat16  # of which alone the meta device has the grouped products of experts

@@ -24,6 +24,7 @@ from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
+from workers.engine.checkpoints.own_loader import add_loader, loader_config
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.model.block_model import BlockModel
@@ -31,7 +32,6 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning import flap, llm_pruner, wanda_sp
 from workers.engine.pruning.channels import Kept, Layout, layout_of
 from workers.engine.pruning.depth import stack_of
-from workers.engine.pruning.loader import add_loader, loader_config
 from workers.engine.pruning.width_config import Biases, WidthConfig
 from workers.engine.pruning.width_plan import Budget
 from workers.engine.pruning.width_rewrite import Rewrite, added_shapes

@@ -20,7 +20,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from secateur.contract.errors import InvalidInput, UnsupportedModel
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.gguf_file import STRING, encode_value
-from workers.engine.pruning.loader import needs_loader
+from workers.engine.checkpoints.own_loader import needs_loader
 from workers.engine.quantise.gguf_tokenizer import UINT32
 
 FLOAT32 = 6  # value type

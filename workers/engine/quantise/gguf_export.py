@@ -22,12 +22,12 @@ from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import DEFAULT_ALIGNMENT, MAGIC, encode_tensors, padding, read_gguf_header
 from workers.engine.checkpoints.new_folder import new_folder
-from workers.engine.model.loading import load_tokenizer
 from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.gguf_config import config_keys, supported
 from workers.engine.quantise.gguf_tensors import Kind, plan_tensors
 from workers.engine.quantise.gguf_tokenizer import tokenizer_keys
 from workers.engine.quantise.outcome import Outcome
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "BF16": 32}  # general.file_type
 TYPES = frozenset(_FILE_TYPES)  # that a file may be written in

@@ -28,9 +28,9 @@ from workers.engine.checkpoints.checkpoint import CONFIG_FILE, INDEX_FILE, Check
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.new_folder import new_folder
+from workers.engine.checkpoints.own_loader import needs_loader
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning.loader import needs_loader
 from workers.engine.quantise.integers import Rounded, round_to_integers
 from workers.engine.quantise.outcome import Outcome
 

@@ -33,13 +33,13 @@ from secateur.contract.protocol import UploadedFile
 from secateur.contract.results import TextInfo
 from secateur.whole_files import whole_file
 from workers.engine.model.generation import derive_seed, sample_text
-from workers.engine.model.loading import load_tokenizer
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import Beginning, beginning_of, cut, cut_all, with_first
 from workers.engine.text.encoding import refuse_ids_without_row, starts_with_bos
 from workers.engine.text.text_ids import GivenText, TextIds, text_ids
 from workers.engine.text.token_cache import TokenIds, kept_ids, tokenizer_fingerprint
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 Purpose = Literal["calibration", "training", "measuring"]
 AnyText = SelfText | GivenText

@@ -18,12 +18,12 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel, St
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.own_loader import LOADER_FILE
 from workers.engine.checkpoints.patch import patch_checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.model.reduced_blocks import without_halves
 from workers.engine.pruning.depth import prune_depth
-from workers.engine.pruning.loader import LOADER_FILE
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.quantise.linear_weights import quantise_linear

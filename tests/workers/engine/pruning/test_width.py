@@ -21,10 +21,10 @@ from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, U
 from secateur.contract.options.methods import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.own_loader import LOADER_FILE
 from workers.engine.checkpoints.patch import patch_checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.channels import Kept
-from workers.engine.pruning.loader import LOADER_FILE
 from workers.engine.pruning.moments import Moments
 from workers.engine.pruning.width import METHODS, WidthPruned, prune_width
 from workers.engine.pruning.width_plan import TOLERANCE

@@ -11,7 +11,7 @@ import pytest
 
 from secateur.contract.errors import InvalidInput
 from tests.workers.conftest import byte_tokenizer
-from workers.engine.model.loading import load_tokenizer
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 Change = Callable[[dict[str, Any]], None]

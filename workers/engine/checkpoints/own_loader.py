@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workers.engine.pruning import modeling_secateur
+from workers.engine.checkpoints import modeling_secateur
 
 LOADER_FILE = "modeling_secateur.py"
 

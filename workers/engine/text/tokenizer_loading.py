@@ -1,0 +1,29 @@
+"""Loading the tokenizer that lies beside a checkpoint's weights; no code of the checkpoint's own is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from workers.engine.blame import is_over_input
+from workers.engine.text.tokenizer_files import check_ids, tokenizer_fault
+
+
+def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:
+    """The tokenizer beside the weights.
+
+    Raises:
+        InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file;
+            `pointer` names the field that needs it.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        tokenizer("a", verbose=False)
+    except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
+        if not is_over_input(error):
+            raise
+        raise tokenizer_fault(path, error, pointer=pointer) from error
+    check_ids(path, tokenizer, pointer=pointer)
+    return cast(PreTrainedTokenizerBase, tokenizer)
