@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, cast
+from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache, partial, wraps
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
@@ -28,6 +29,9 @@ from secateur.contract.errors import Unauthorized
 
 if TYPE_CHECKING:
     from celery import Celery
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
 ANONYMOUS = "local"  # the caller where no keys are set
@@ -138,32 +142,49 @@ def sender_for(settings: Settings) -> Sender:
     return Sender(partial(_send_stages, settings))
 
 
-async def get_work(request: Request) -> AsyncIterator[Work]:
-    """One request, one transaction: committed before the response is sent, rolled back if the operation raises.
-
-    An operation that is asked for often commits by itself, as its last step, and saves a change of threads.
-    """
+async def get_work(request: Request) -> Work:
+    """The unit of work of an operation that is a `transaction`."""
     settings: Settings = request.app.state.settings
-    session = session_factory(settings, pool_size=POOL_SIZE)()
-    work = Work(session, sender_for(settings).send, Origin(getattr(request.state, "request_id", None), traceparent()))
-    try:
-        yield work
-        if work.open:
-            await _in_thread(work.commit)
-    finally:
-        if session.in_transaction():
-            await _in_thread(session.rollback)
-        work.close()
+    return Work(
+        settings,
+        session_factory(settings, pool_size=POOL_SIZE),
+        sender_for(settings).send,
+        Origin(getattr(request.state, "request_id", None), traceparent()),
+    )
 
 
-async def _in_thread(step: Callable[[], None]) -> None:
-    """Wait for the database in a thread of its own: one that waits for a place among the operations' could wait for
-    those that wait for its connection."""
-    await to_thread.run_sync(step, limiter=CapacityLimiter(1))
+WorkDep = Annotated[Work, Depends(get_work)]
 
 
-# The scope makes it end before the response and not after; the limit keeps waiting requests off the pool.
-WorkDep = Annotated[Work, Depends(get_work, scope="function", max_concurrency=POOL_SIZE)]
+def transaction(operation: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
+    """An operation with an argument `work: WorkDep` as one transaction, in a thread of its own.
+
+    It is committed before the response is sent, and rolled back if the operation raises. No more of them run at a time
+    than there are connections: those that wait hold neither a thread nor a place in the pool.
+    """
+
+    @wraps(operation)
+    async def run(*arguments: P.args, **named: P.kwargs) -> Result:
+        return await to_thread.run_sync(partial(_committed, operation, arguments, named), limiter=_database_threads())
+
+    return run
+
+
+def _committed(operation: Callable[..., Result], arguments: tuple[object, ...], named: dict[str, Any]) -> Result:
+    with cast(Work, named["work"]):
+        return operation(*arguments, **named)
+
+
+_limiters: RunVar[CapacityLimiter] = RunVar("database_threads")
+
+
+def _database_threads() -> CapacityLimiter:
+    """One for each event loop, and a process has one."""
+    limiter = _limiters.get(None)
+    if limiter is None:
+        limiter = CapacityLimiter(POOL_SIZE)
+        _limiters.set(limiter)
+    return limiter
 
 
 @lru_cache(maxsize=4)

@@ -1,9 +1,9 @@
 """Requests a second of `POST /jobs` and `GET /jobs`, against a bare FastAPI + psycopg service that inserts one row.
 
-Both are real uvicorn processes with one PostgreSQL between them, and as many connections each. They are asked in turn,
-A B A B, by a few connections that each wait for their answer, so that a machine with other work slows both alike: it is
-the ratio that counts. Beside it stands the processor time that a request takes in the service, PostgreSQL and Valkey
-together, which other work on the machine moves less. Prints a line for each round, then one line of JSON.
+Both are real processes on uvicorn, with one PostgreSQL between them and as many connections each. They are asked in
+turn, A B A B, by a few connections that each wait for their answer, so that a machine with other work slows both alike:
+it is the ratio that counts. Beside it stands the processor time that a request takes in the service, PostgreSQL and
+Valkey together, which other work on the machine moves less. Prints a line for each round, then one line of JSON.
 
     python benchmarks/api.py [--rounds 9] [--seconds 3] [--clients 8]
 """
@@ -40,6 +40,11 @@ BODY = json.dumps(
         "labels": {"commit": "abc123"},
     }
 ).encode()
+OURS = ("app.serve",)  # as `secateur api` starts it
+BARE = (
+    *("uvicorn", "benchmarks.bare_api:create_app", "--factory", "--host", "127.0.0.1", "--port", "{port}"),
+    *("--log-level", "warning", "--no-access-log"),
+)
 WAYS = {"POST": ("POST", BODY, 202), "GET": ("GET", None, 200)}
 
 
@@ -62,8 +67,8 @@ def main() -> None:
             "SECATEUR_LOG_LEVEL": "warning",
             "BARE_DATABASE_URL": servers.database_url,
         }
-        ours = stack.enter_context(serving("app.main:create_app", environment))
-        bare = stack.enter_context(serving("benchmarks.bare_api:create_app", environment))
+        ours = stack.enter_context(serving(OURS, environment))
+        bare = stack.enter_context(serving(BARE, environment))
         for name in [settings.only] if settings.only else WAYS:
             for port in (ours, bare):
                 load(port, name, seconds=1.0, clients=settings.clients)  # connections, caches
@@ -102,13 +107,15 @@ def processor_seconds() -> float:
 
 
 @contextmanager
-def serving(factory: str, environment: dict[str, str]) -> Iterator[int]:
-    """A uvicorn process of this application, on a free port."""
+def serving(command: tuple[str, ...], environment: dict[str, str]) -> Iterator[int]:
+    """A process of this service, on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", factory, "--factory", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"], env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *(part.format(port=port) for part in command)],
+        env={**environment, "SECATEUR_PORT": str(port)},
+    )
     try:
         give_up = time.monotonic() + 60
         while True:

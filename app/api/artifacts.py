@@ -16,7 +16,7 @@ from app.blobs.store import ArtifactStore
 from app.db import artifacts as artifact_rows
 from app.db import jobs as job_rows
 from app.db.session import unit_of_work
-from app.deps import Caller, FactoryDep, StoreDep, WorkDep
+from app.deps import Caller, FactoryDep, StoreDep, WorkDep, transaction
 from app.http.ranges import matches, requested_range
 from secateur.contract.errors import NotFound
 from secateur.schemas.artifacts import Artifact, ArtifactList
@@ -59,6 +59,7 @@ IfNoneMatch = Annotated[str | None, Header(description="ETags that the client ha
         **problems(UNAUTHORIZED, example_errors.NO_JOB, BAD_PATH, instance=example_specs.JOB_PATH + "/artifacts"),
     },
 )
+@transaction
 def list_artifacts(job_id: UUID, work: WorkDep, _: Caller) -> ArtifactList:
     """What the stages have published so far, by path: the checkpoints, the scores, the report."""
     job_rows.get(work.session, job_id)

@@ -15,7 +15,7 @@ from app.api.artifacts import FILE_RESPONSES, IfNoneMatch, IfRange, RangeHeader,
 from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.db import datasets as dataset_rows
 from app.db.session import unit_of_work
-from app.deps import Caller, FactoryDep, SettingsDep, StoreDep, WorkDep
+from app.deps import Caller, FactoryDep, SettingsDep, StoreDep, WorkDep, transaction
 from app.http import cursor as cursors
 from app.http.multipart import FormReceiver, ReceivedForm
 from app.services import datasets as service
@@ -143,6 +143,7 @@ async def _receive(request: Request, receiver: FormReceiver) -> ReceivedForm:
         **problems(UNAUTHORIZED, BAD_QUERY, instance="/datasets"),
     },
 )
+@transaction
 def list_datasets(
     response: Response,
     work: WorkDep,
@@ -168,6 +169,7 @@ def list_datasets(
         **problems(UNAUTHORIZED, example_errors.NO_DATASET, _BAD_ID, instance=example_errors.DATASET_PATH),
     },
 )
+@transaction
 def get_dataset(dataset_id: UUID, work: WorkDep, _: Caller) -> Dataset:
     """What is known of it: format, kind, rows, size and checksum."""
     return Dataset.model_validate(dataset_rows.get(work.session, dataset_id))
@@ -239,6 +241,7 @@ def download_dataset(
         ),
     },
 )
+@transaction
 def delete_dataset(dataset_id: UUID, work: WorkDep, store: StoreDep, _: Caller) -> None:
     """Deletes a data set that no job which is not over uses. Reports keep its name and checksum."""
     service.delete(work, store, dataset_id)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, answer, example, problems
 from app.db import jobs as job_rows
-from app.deps import Caller, SettingsDep, WorkDep
+from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
 from app.http.deadline import EXPECTED as DURATION
 from app.http.deadline import parse_duration
@@ -47,10 +47,10 @@ NO_NUL = r"^[^\x00]*$"
         **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *example_errors.SUBMIT_ERRORS),
     },
 )
+@transaction
 def submit_job(
     spec: Annotated[CompressionSpec, Body(openapi_examples=example_specs.SUBMIT)],
     work: WorkDep,
-    settings: SettingsDep,
     caller: Caller,
     idempotency_key: Annotated[
         str | None,
@@ -75,11 +75,9 @@ def submit_job(
         work,
         spec,
         caller=caller,
-        settings=settings,
         idempotency_key=idempotency_key,
         cancel_after=parse_duration(cancel_after) if cancel_after is not None else None,
     )
-    work.commit()
     headers = {"Location": f"/jobs/{submitted.id}"}
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -98,6 +96,7 @@ def submit_job(
         **problems(UNAUTHORIZED, BAD_QUERY),
     },
 )
+@transaction
 def list_jobs(
     work: WorkDep,
     _: Caller,
@@ -123,7 +122,6 @@ def list_jobs(
         model=model,
         labels=_labels(label or []),
     )
-    work.commit()
     next_cursor = cursors.encode(page.last) if page.has_more and page.last else None
     headers = {}
     if next_cursor is not None:
@@ -153,6 +151,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
         **problems(UNAUTHORIZED, example_errors.NO_JOB, BAD_PATH, instance=example_specs.JOB_PATH),
     },
 )
+@transaction
 def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     """The job with its stages and their progress, and the spec with every default filled in."""
     return Job.model_validate(job_rows.get(work.session, job_id))
@@ -168,6 +167,7 @@ def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
         ),
     },
 )
+@transaction
 def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     """Asks for the job to end; its running stage is stopped within seconds. Asking again, or late, changes nothing."""
     return Job.model_validate(service.cancel(work, job_id))
@@ -189,6 +189,7 @@ def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
         ),
     },
 )
+@transaction
 def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     """Queues a failed or cancelled job again, from its last checkpoint; stages that succeeded are not run again."""
     return Job.model_validate(service.retry(work, job_id))
@@ -210,6 +211,7 @@ def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
         ),
     },
 )
+@transaction
 def delete_job(job_id: UUID, work: WorkDep, _: Caller) -> None:
     """Deletes a job that is over, with its files, but for those that another job shares."""
     service.delete(work, job_id)

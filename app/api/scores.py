@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from app.api import example_errors, example_results, example_specs
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
-from app.deps import Caller, WorkDep
+from app.deps import Caller, WorkDep, transaction
 from app.services import results
 from secateur.contract.results import Scores
 
@@ -29,6 +29,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
         ),
     },
 )
+@transaction
 def get_scores(job_id: UUID, work: WorkDep, _: Caller) -> Scores:
     """Every block's score, the order in which blocks would go, and the choice; there once the score stage is done."""
     return results.scores(work.session, job_id)

@@ -14,6 +14,7 @@ has to tell.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -42,6 +43,7 @@ class Hosts:
             names.append(self._public.hostname)
         self._exact = frozenset(_plain(name) for name in names if not name.startswith("*."))
         self._suffixes = tuple(name[1:].lower() for name in names if name.startswith("*."))
+        self._served = lru_cache(maxsize=128)(self._is_served)  # clients say the same host with every request
 
     def refuse(self, scheme: str, method: str, path: str, headers: Headers) -> ServiceError | None:
         """Why a request is not served; None if it is."""
@@ -61,7 +63,7 @@ class Hosts:
         cookie = _COOKIE.search(headers.get("cookie", "")) is not None
         return self._foreign(scheme, given[0] if given else "", headers, must_tell=cookie and not by_key)
 
-    def _served(self, host: str) -> bool:
+    def _is_served(self, host: str) -> bool:
         name = _name(host)
         return _is_address(name) or name in self._exact or any(name.endswith(suffix) for suffix in self._suffixes)
 

@@ -25,6 +25,7 @@ from secateur.contract.errors import BadRequest, PayloadTooLarge, ServiceError
 logger = logging.getLogger("app.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 UPLOADS = "/datasets"  # posted to, files are read that no body in memory should be as long as
 FORM_BYTES = 65_536  # what a form may have around its file
@@ -59,20 +60,21 @@ class EdgeMiddleware:
         with bound_contextvars(request_id=request_id, **tracing.bound()):
             await self._answer(scope, receive, send, headers, request_id)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers, request_id: str) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, asked: Headers, request_id: str) -> None:
         started, began = False, time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-                MutableHeaders(scope=message).setdefault("X-Content-Type-Options", "nosniff")
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers.setdefault("x-content-type-options", "nosniff")
                 self._log(scope, message["status"], time.perf_counter() - began)
             await send(message)
 
         try:
-            refusal = self._refuse(scope, headers)
+            refusal = self._refuse(scope, asked)
             if refusal is not None:
                 raise refusal
             await self.app(scope, _Limited(receive, self._most_bytes(scope)[0]), send_with_id)
@@ -89,7 +91,7 @@ class EdgeMiddleware:
 
     def _refuse(self, scope: Scope, headers: Headers) -> ServiceError | None:
         length = headers.get("content-length")
-        if length is not None and not re.fullmatch(r"[0-9]{1,18}", length):
+        if length is not None and not _LENGTH.fullmatch(length):
             return BadRequest("Content-Length is not a number")
         most, setting = self._most_bytes(scope)
         if length is not None and int(length) > most:

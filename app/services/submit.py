@@ -13,7 +13,6 @@ from app.db import jobs
 from app.db.session import Database
 from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
-from app.settings import Settings
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.options.methods import UploadText
 from secateur.contract.spec import CompressionSpec
@@ -44,7 +43,6 @@ def submit(
     spec: CompressionSpec,
     *,
     caller: str,
-    settings: Settings,
     idempotency_key: str | None = None,
     cancel_after: timedelta | None = None,
 ) -> Submitted:
@@ -63,8 +61,9 @@ def submit(
         return Submitted(earlier.id, earlier.text, replayed=True)
     if "\\u0000" in spec.model_dump_json():
         _refuse_nul(spec.model_dump(mode="json"))
-    check_spec(spec, settings)
-    check_uploads(work.session, spec, uploads)
+    check_spec(spec, work.settings)
+    if uploads:
+        check_uploads(work.session, spec, uploads)
     job = jobs.insert(
         database,
         spec=spec,

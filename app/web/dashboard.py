@@ -21,7 +21,7 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.tables import Job
-from app.deps import SettingsDep, WorkDep, caller_of, get_caller
+from app.deps import SettingsDep, WorkDep, caller_of, get_caller, transaction
 from app.http import cursor as cursors
 from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
@@ -98,6 +98,7 @@ def login_page() -> HTMLResponse:
 
 
 @open_router.post("/login")
+@transaction
 def login(
     request: Request, settings: SettingsDep, work: WorkDep, key: Annotated[str, Form(max_length=500)]
 ) -> Response:
@@ -121,6 +122,7 @@ def login(
 
 
 @open_router.post("/logout")
+@transaction
 def logout(request: Request, work: WorkDep) -> Response:
     """The session ends here, and not only in this browser: a copy of its cookie opens nothing afterwards."""
     cookie = request.cookies.get(SESSION_COOKIE)
@@ -141,6 +143,7 @@ def _comes_by_tls(request: Request, settings: Settings) -> bool:
 
 
 @router.get("")
+@transaction
 def jobs_page(
     work: WorkDep,
     settings: SettingsDep,
@@ -173,6 +176,7 @@ def new_page(settings: SettingsDep, _: PageCaller) -> HTMLResponse:
 
 
 @router.get("/datasets")
+@transaction
 def datasets_page(
     work: WorkDep,
     settings: SettingsDep,
@@ -191,6 +195,7 @@ def datasets_page(
 
 
 @router.get("/jobs/{job_id}")
+@transaction
 def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
     """One job: its stages as they go, and what came of it."""
     locked = bool(settings.api_keys)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
 
@@ -16,15 +17,31 @@ Source = TypeVar("Source", bound=BaseModel)
 
 def texts_of(
     value: BaseModel | tuple[object, ...], kind: type[Source], path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[str, Source]]:
+) -> list[tuple[str, Source]]:
     """Every text of this kind in a spec, or in a part of one that stands at `path`, with the pointer to it."""
     if isinstance(value, kind):
-        yield pointer_of(path), value
-        return
-    parts = value.__dict__.items() if isinstance(value, BaseModel) else enumerate(value)
+        return [(pointer_of(path), value)]
+    if isinstance(value, tuple):
+        parts: Iterable[tuple[str | int, Any]] = enumerate(value)
+    else:
+        parts = [(name, getattr(value, name)) for name in _ways(type(value), kind)]
+    found = []
     for place, item in parts:
-        if isinstance(item, BaseModel | tuple):  # nearly all fields are plain values, and every job is searched
-            yield from texts_of(item, kind, (*path, place))
+        if isinstance(item, (BaseModel, tuple)):
+            found += texts_of(item, kind, (*path, place))
+    return found
+
+
+@cache
+def _ways(model: type[BaseModel], kind: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a model in which such a text may lie. Every job is searched several times, and few fields may."""
+    return tuple(name for name, field in model.model_fields.items() if _leads_to(field.annotation, kind))
+
+
+def _leads_to(annotation: Any, kind: type[BaseModel]) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return issubclass(annotation, kind) or bool(_ways(annotation, kind))
+    return any(_leads_to(part, kind) for part in get_args(annotation))
 
 
 def not_text(head: bytes) -> str | None:

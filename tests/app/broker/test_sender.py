@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,6 +29,26 @@ def test_what_comes_meanwhile_goes_together() -> None:
     for stage_id in stage_ids[1:]:
         waiting.send(stage_id)
     assert not waiting.flush(seconds=0.01)
+    go_on.set()
+    assert waiting.flush(seconds=30)
+    assert trips == [stage_ids[:1], stage_ids[1:]]
+
+
+def test_what_comes_in_the_rest_after_a_trip_goes_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[list[UUID]] = []
+    rests, go_on = threading.Event(), threading.Event()
+
+    def rest(seconds: float) -> None:
+        rests.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(sender, "time", SimpleNamespace(sleep=rest, monotonic=time.monotonic))
+    waiting, stage_ids = Sender(lambda batch: trips.append(list(batch))), [uuid4() for _ in range(4)]
+    waiting.send(stage_ids[0])
+    assert rests.wait(30)
+    assert trips == [stage_ids[:1]]  # one that comes alone waits for nothing
+    for stage_id in stage_ids[1:]:
+        waiting.send(stage_id)
     go_on.set()
     assert waiting.flush(seconds=30)
     assert trips == [stage_ids[:1], stage_ids[1:]]

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import claims, datasets, events, jobs, stages
 from app.db.job_pages import JobFilters, list_page
+from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.spec import CompressionSpec
@@ -138,3 +139,18 @@ def test_counts_hold_while_they_are_folded(engine: Engine) -> None:
         adding.commit()
         first.commit()
         assert jobs.count_by_state(first)[State.QUEUED] == 4
+
+
+def test_the_list_is_not_planned_anew_for_each_request(database_url: str) -> None:
+    """PostgreSQL plans a prepared statement again and again where its plan for any parameters looks dearer: with a
+    limit that it is not told it takes a tenth of the table for the page."""
+    engine = make_engine(database_url)
+    prepared = text("SELECT generic_plans FROM pg_prepared_statements WHERE statement LIKE '%json_build_object%'")
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SET plan_cache_mode = auto")
+            for _ in range(20):  # some until the driver prepares it, and five until PostgreSQL may choose
+                list_page(connection)
+            assert connection.scalars(prepared).one() > 0
+    finally:
+        engine.dispose()
