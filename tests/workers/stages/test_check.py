@@ -16,6 +16,8 @@ from secateur.contract.errors import BadCheckpoint, InvalidInput
 from secateur.contract.results import Checked
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
+from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
+from workers.engine.text import encoding
 from workers.stages.checks import table
 
 TEXT = {"source": "local", "path": "words.txt"}
@@ -125,6 +127,18 @@ def test_what_no_stage_uses_is_not_looked_at(check: Check) -> None:
 def test_a_tokenizer_is_blamed_once_for_all_texts(check: Check, tmp_path: Path) -> None:
     (model_folder(tmp_path) / "tokenizer.json").write_text('{"version": "1.0"')
     assert len(pointers(check)) == 1
+
+
+def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_told_at_the_prompt(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
+    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    with_pattern(LOOKS_BACK).save_pretrained(model_folder(tmp_path))
+    prompts = ["The", "plain text, " * 20_000]
+    benchmark = {"latency": None, "perplexity": None, "samples": {"prompts": prompts, "max_new_tokens": 4}}
+    asked = pointers(check, scoring={"criterion": "magnitude"}, recovery={"kind": "none"}, benchmark=benchmark)
+    assert asked == ["/benchmark/samples/prompts/1"]
 
 
 def test_a_model_that_cannot_be_opened_ends_the_check(check: Check, tmp_path: Path) -> None:

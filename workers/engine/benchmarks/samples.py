@@ -13,6 +13,7 @@ from secateur.contract.results import Sample
 from workers.engine.model.generation import derive_seed
 from workers.engine.model.loading import next_logits
 from workers.engine.progress import Progress, no_progress
+from workers.engine.text.encoding import BoundedEncoder
 
 
 def write_samples(
@@ -29,10 +30,15 @@ def write_samples(
 
     Args:
         temperature: 0 takes the likeliest token; else tokens are drawn, prompt by prompt from streams of their own.
+
+    Raises:
+        InvalidInput: the tokenizer cannot take a prompt, or not in a time that its length allows.
     """
+    with BoundedEncoder(tokenizer, pointer="/benchmark/samples/prompts") as encoder:
+        encoded = [encoder.ids(prompt, special=True) for prompt in prompts]
     found = []
-    for number, prompt in enumerate(prompts):
-        ids = torch.tensor([tokenizer(prompt)["input_ids"]], dtype=torch.long)
+    for number, (prompt, given) in enumerate(zip(prompts, encoded, strict=True)):
+        ids = torch.from_numpy(given.copy())[None]  # (1, tokens)
         if ids.numel() == 0:  # an empty prompt and no beginning-of-text token: nothing to continue
             found.append(Sample(prompt=prompt, text=""))
             continue

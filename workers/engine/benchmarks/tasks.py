@@ -149,8 +149,11 @@ def run_tasks(
 
     tasks = load_tasks(options, roots=roots)
     names = ", ".join(options.tasks)
-    with _told(_POINTER, f"The tasks {names} cannot be run", list(options.tasks)), _no_scripts():
-        harness = harness_model(model, tokenizer, batch_size=options.batch_size, progress=progress)
+    with (
+        _told(_POINTER, f"The tasks {names} cannot be run", list(options.tasks)),
+        _no_scripts(),
+        harness_model(model, tokenizer, batch_size=options.batch_size, progress=progress) as harness,
+    ):
         found: Any = simple_evaluate(
             harness,
             tasks=list(tasks.values()),

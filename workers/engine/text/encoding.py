@@ -1,7 +1,7 @@
 """From text to ids by a model's own tokenizer, whatever that raises or gives: told of the tokenizer, not as a defect.
 
 A tokenizer's pattern can look back over all of a text at each of its characters, which is hours for a megabyte: so
-texts and rows, which are long or many, are encoded in a process that is ended where it takes too long.
+whatever a user hands in is encoded in a process that is ended where it takes too long.
 
 Ids are held against the rows of the model's embedding: a token that was added to the tokenizer alone has none.
 """
@@ -44,6 +44,11 @@ def encode(
     return {**found, "input_ids": ids}
 
 
+def seconds_for(text: str) -> float:
+    """That a tokenizer may take."""
+    return ENCODE_SECONDS + len(text) / CHARACTERS_A_SECOND
+
+
 class BoundedEncoder:
     """Encodes texts as `encode` does, in a process of its own; to be closed."""
 
@@ -58,24 +63,26 @@ class BoundedEncoder:
     def __exit__(self, *_: object) -> None:
         self._child.close()
 
-    def ids(self, text: str) -> np.ndarray[Any, Any]:
-        """(tokens,) int64.
+    def ids(self, text: str, *, special: bool = False) -> np.ndarray[Any, Any]:
+        """(tokens,) int64, with the tokenizer's special tokens around them if `special`.
 
         Raises:
             InvalidInput: the tokenizer broke on the text, or takes too long for it.
         """
-        return self.ids_and_offsets(text, offsets=False)[:, 0]
+        return self._encoded(text, offsets=False, special=special)[:, 0]
 
-    def ids_and_offsets(self, text: str, *, offsets: bool = True) -> np.ndarray[Any, Any]:
-        """(tokens, 3) int64: the id, and where in the text it begins and ends; (tokens, 1) without `offsets`.
+    def ids_and_offsets(self, text: str) -> np.ndarray[Any, Any]:
+        """(tokens, 3) int64: the id, and where in the text it begins and ends.
 
         Raises:
             InvalidInput: as `ids`.
         """
-        seconds = ENCODE_SECONDS + len(text) / CHARACTERS_A_SECOND
-        question = json.dumps([text, offsets]).encode()
+        return self._encoded(text, offsets=True, special=False)
+
+    def _encoded(self, text: str, *, offsets: bool, special: bool) -> np.ndarray[Any, Any]:
+        question = json.dumps([text, offsets, special]).encode()
         try:
-            answer = self._child.ask(question, seconds=seconds)
+            answer = self._child.ask(question, seconds=seconds_for(text))
         except ChildEnded as error:
             raise InvalidInput.field(
                 self._pointer,
@@ -91,9 +98,9 @@ class BoundedEncoder:
 
 def _answered(asked: bytes, *, tokenizer: PreTrainedTokenizerBase, pointer: str) -> bytes:
     """In the process that encodes."""
-    text, offsets = json.loads(asked)
+    text, offsets, special = json.loads(asked)
     try:
-        found = encode(tokenizer, text, pointer=pointer, offsets=offsets)
+        found = encode(tokenizer, text, pointer=pointer, offsets=offsets, special=special)
     except InvalidInput as error:
         told = {"detail": error.detail, "errors": [field.to_dict() for field in error.errors]}
         return _REFUSED + json.dumps(told).encode()
@@ -125,10 +132,10 @@ def refuse_ids_without_row(
     if highest < rows:
         return
     token = tokenizer.convert_ids_to_tokens(highest)
+    which = "a token" if token is None else f'the token "{token}"'  # a template around a text may give any id
     raise InvalidInput.field(
         pointer,
-        f'{where} has the token "{token}" with the id {highest:,}, which the model\'s embedding of {rows:,} rows has '
-        "no row for.",
+        f"{where} has {which} with the id {highest:,}, which the model's embedding of {rows:,} rows has no row for.",
         value=highest,
         expected=f"ids below {rows:,}: a text without this token, or a model whose embedding has a row for it",
     )

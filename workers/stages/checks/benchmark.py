@@ -7,6 +7,7 @@ from secateur.contract.models.positions import fitting_samples, positions_of, to
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 
 
@@ -24,17 +25,20 @@ def latency(subject: Subject) -> str | None:
 def samples(subject: Subject) -> str | None:
     """The prompts and what is to follow them. Raises InvalidInput."""
     asked = subject.spec.benchmark.samples
-    positions = positions_of(subject.texts.config.to_dict())
-    if asked is None or positions is None:
+    if asked is None:
         return None
     _refuse_too_long(subject, "/benchmark/samples")
-    new = fitting_samples(asked, positions).max_new_tokens
+    tokenizer, rows = subject.texts.tokenizer, int(subject.texts.config.vocab_size)
+    positions = positions_of(subject.texts.config.to_dict())
     for index, prompt in enumerate(asked.prompts):
-        tokens = len(subject.texts.tokenizer(prompt)["input_ids"])
-        if tokens + new > positions:
+        pointer = f"/benchmark/samples/prompts/{index}"
+        with BoundedEncoder(tokenizer, pointer=pointer) as encoder:
+            ids = encoder.ids(prompt, special=True)
+        refuse_ids_without_row(ids, tokenizer, rows, pointer=pointer, where="The prompt")
+        if positions is not None and len(ids) + (new := fitting_samples(asked, positions).max_new_tokens) > positions:
             raise InvalidInput.field(
-                f"/benchmark/samples/prompts/{index}",
-                f"The prompt's {tokens:,} tokens and {new:,} new ones are more than the {positions:,} of the model.",
+                pointer,
+                f"The prompt's {len(ids):,} tokens and {new:,} new ones are more than the {positions:,} of the model.",
                 value=prompt[:200],
                 expected=f"at most {positions - new:,} tokens, or a lower `max_new_tokens`",
             )

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from secateur.contract.errors import StageFailed
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.results import TextInfo
 from tests.workers.conftest import byte_tokenizer
+from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
 from workers.engine.benchmarks import windows
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
@@ -23,6 +24,7 @@ from workers.engine.benchmarks.windows import Windows
 from workers.engine.model import block_model as blocks
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
+from workers.engine.text import encoding
 from workers.engine.text.beginning import cut
 
 TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9, tokens=14, sha256="0" * 64)
@@ -206,6 +208,23 @@ def test_an_empty_prompt_without_a_first_token_is_left_empty(with_tokenizer: tup
     model, tokenizer = with_tokenizer
     (sample,) = write_samples(model, tokenizer, [""], max_new_tokens=4, temperature=0, seed=0)
     assert sample.text == ""
+
+
+def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_refused(
+    with_tokenizer: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
+    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 4") as caught:
+        write_samples(
+            with_tokenizer[0],
+            with_pattern(LOOKS_BACK),
+            ["The", "plain text, " * 20_000],
+            max_new_tokens=4,
+            temperature=0,
+            seed=0,
+        )
+    assert caught.value.errors[0].pointer == "/benchmark/samples/prompts"
 
 
 def test_end_tokens_that_are_no_ids_end_nothing(make_model: Callable[..., PreTrainedModel], tmp_path: Path) -> None:

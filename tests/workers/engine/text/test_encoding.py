@@ -31,8 +31,12 @@ def test_as_in_this_process() -> None:
         assert encoder.ids("").tolist() == []
         assert encoder.ids(text).tolist() == plain["input_ids"]
         both = encoder.ids_and_offsets(text)
+        assert encoder.ids("he", special=True).tolist() == tokenizer("he")["input_ids"]
     assert both[:, 0].tolist() == plain["input_ids"]
     assert [tuple(pair) for pair in both[:, 1:].tolist()] == [tuple(pair) for pair in plain["offset_mapping"]]
+
+
+LOOKS_BACK = r"[a-z, ]*(?<=Z)"  # each character's try goes to the end of the text: minutes
 
 
 def test_a_pattern_that_looks_back_over_the_whole_text_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +45,7 @@ def test_a_pattern_that_looks_back_over_the_whole_text_is_ended(monkeypatch: pyt
     text, pointer = "plain text, " * 20_000, "/scoring/calibration/text"
     (plain,) = tokenize(with_pattern(r"[a-z]+"), iter([text]), pointer=pointer)
     assert len(plain) == len(text)
-    slow = with_pattern(r"[a-z, ]*(?<=Z)")  # each character's try goes to the end of the text: minutes
+    slow = with_pattern(LOOKS_BACK)
     with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 4") as caught:
         list(tokenize(slow, iter([text]), pointer=pointer))
     assert caught.value.errors[0].pointer == pointer
