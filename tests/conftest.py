@@ -6,7 +6,12 @@ import gc
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.crowd", "tests.fixtures.service"]
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.crowd",
+    "tests.fixtures.service",
+    "tests.fixtures.played_service",
+]
 
 # Files run side by side, so the long ones go first: no process is left with one when the others are done.
 _LONG_FIRST = (

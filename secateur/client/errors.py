@@ -1,4 +1,4 @@
-"""What the HTTP client raises.
+"""What both HTTP clients raise.
 
 ClientError
 ├── Unreachable         no answer: refused, timed out, cut off, name not found
@@ -24,7 +24,7 @@ from secateur.schemas.problem import Problem
 
 
 class ClientError(Exception):
-    """The root of everything that `secateur.client.http_client` raises."""
+    """The root of everything that the clients raise."""
 
 
 class Unreachable(ClientError):

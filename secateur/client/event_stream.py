@@ -1,8 +1,7 @@
-"""Reading a `text/event-stream` (WHATWG HTML, section 9.2): lines in, messages out."""
+"""Reading a `text/event-stream` (WHATWG HTML, section 9.2): a line goes in, and sometimes a message comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -10,31 +9,29 @@ from dataclasses import dataclass
 class ServerSentEvent:
     """One message of a stream; `comment` marks a ping, which has no data."""
 
-    event: str = "message"
     data: str = ""
     id: str | None = None
-    retry: float | None = None  # seconds
     comment: bool = False
 
 
-def read_events(lines: Iterable[str]) -> Iterator[ServerSentEvent]:
-    """Messages in order. A comment line is passed on at once, so that a reader sees that the stream lives."""
-    event, data, identity, retry = "message", list[str](), None, None
-    for line in lines:
+class EventReader:
+    """Puts the lines of one stream together."""
+
+    def __init__(self) -> None:
+        self._data: list[str] = []
+        self._id: str | None = None  # holds for the messages that follow too
+
+    def feed(self, line: str) -> ServerSentEvent | None:
+        """The message that this line ends. A comment is one at once, so that a reader sees that the stream lives."""
         if not line:
-            if data:
-                yield ServerSentEvent(event, "\n".join(data), identity, retry)
-            event, data, retry = "message", [], None
-            continue
+            data, self._data = self._data, []
+            return ServerSentEvent("\n".join(data), self._id) if data else None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if not name:
-            yield ServerSentEvent(comment=True)
-        elif name == "event":
-            event = value
-        elif name == "data":
-            data.append(value)
+            return ServerSentEvent(comment=True)
+        if name == "data":
+            self._data.append(value)
         elif name == "id" and "\0" not in value:
-            identity = value
-        elif name == "retry" and value.isdigit():
-            retry = int(value) / 1000
+            self._id = value
+        return None

@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.api import example_results
 from app.blobs.store import open_store
 from app.db.session import SessionFactory
 from app.main import create_app
 from app.settings import Settings
+from tests.fixtures.played_service import RESULTS
 from tests.fixtures.played_worker import PlayedWorker
 
 BASE_URL = "http://127.0.0.1:8000"
@@ -86,14 +86,7 @@ def spec() -> dict[str, Any]:
 def worker(sessions: SessionFactory, settings: Settings, tmp_path: Path) -> PlayedWorker:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    results = {
-        "check": example_results.CHECKED,
-        "score": example_results.SCORES,
-        "prune": example_results.REPORT["pruned"],
-        "benchmark": example_results.REPORT["benchmarks"],
-        "report": example_results.REPORT,
-    }
-    return PlayedWorker(sessions, open_store(settings.store_url), scratch, results)
+    return PlayedWorker(sessions, open_store(settings.store_url), scratch, RESULTS)
 
 
 @pytest.fixture

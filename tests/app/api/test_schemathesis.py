@@ -20,12 +20,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from app.api import example_results, example_specs
+from app.api import example_specs
 from app.blobs.store import open_store
 from app.local.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
 from tests.fixtures.live import serving
+from tests.fixtures.played_service import RESULTS
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.servers import database_of
 
@@ -58,15 +59,8 @@ def document(
         app.state.ping_seconds = 0.2
         engine = make_engine(url)
         (folder / "scratch").mkdir()
-        results = {
-            "check": example_results.CHECKED,
-            "score": example_results.SCORES,
-            "prune": example_results.REPORT["pruned"],
-            "benchmark": example_results.REPORT["benchmarks"],
-            "report": example_results.REPORT,
-        }
         store = open_store(app.state.settings.store_url)
-        worker = PlayedWorker(make_session_factory(engine), store, folder / "scratch", results)
+        worker = PlayedWorker(make_session_factory(engine), store, folder / "scratch", RESULTS)
         with serving(app) as base, httpx.Client(base_url=base) as client:
             for _ in range(2):
                 job = client.post(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from secateur.cli import datasets, jobs, results, session, submit, watch
 from secateur.cli.main import app as command
 from secateur.client import http_client
+from secateur.client.connection import BlockingConnection
 from secateur.client.http_client import Client
 from tests.fixtures.answers import Service
 
@@ -21,7 +23,10 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     fake = Service()
 
     def client() -> Client:
-        return Client("http://service", transport=httpx.MockTransport(fake.handle), sleep=lambda seconds: None)
+        transport = httpx.MockTransport(fake.handle)
+        return Client(
+            "http://service", connect=partial(BlockingConnection, transport=transport, sleep=lambda seconds: None)
+        )
 
     monkeypatch.setattr(http_client, "Client", client)
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "SECATEUR_URL", "SECATEUR_API_KEY"):

@@ -1,0 +1,249 @@
+"""The HTTP client for asyncio, and what both clients do: typed and patient.
+
+    async with AsyncClient("http://127.0.0.1:8000") as client:
+        job = await client.submit(spec)
+        async for event in client.events(job.id):
+            print(event.type, event.data)
+        print((await client.report(job.id)).verdict)
+
+Requests that may be repeated are: reads, cancels, and submissions, which always carry an idempotency key. Events come
+by a stream that reconnects where it was; where a proxy does not let streams through, by polling every 5 to 60 s with
+jitter.
+
+`Client` runs these same methods over a connection that blocks (`connection.py`), so nothing here waits for anything but
+its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+
+from secateur.client.connection import Address, AsyncConnection, Connection
+from secateur.client.download import Progress, download_file, safe_destination, sha256_of
+from secateur.client.errors import refused
+from secateur.client.following import follow
+from secateur.client.requests import Requests
+from secateur.contract.jobs import Verdict
+from secateur.contract.results import Report
+from secateur.contract.spec import CompressionSpec
+from secateur.schemas.artifacts import Artifact, ArtifactList
+from secateur.schemas.catalog import Catalog
+from secateur.schemas.datasets import Dataset
+from secateur.schemas.events import Event, LogLine, LogPage
+from secateur.schemas.health import Health, Readiness
+from secateur.schemas.jobs import Job, JobSummary
+from secateur.schemas.page import Page
+
+REPORT_TYPES = {
+    "json": "application/json",
+    "html": "text/html",
+    "md": "text/markdown",
+    "junit": "application/xml",
+}
+CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
+
+
+class AsyncClient:
+    """A connection to one service. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        connect: Callable[[Address], Connection] = AsyncConnection,
+    ) -> None:
+        """`url` and `api_key` default to SECATEUR_URL and SECATEUR_API_KEY; `connect` is for `Client` and for tests."""
+        self._connection = connect(Address.of(url, api_key, timeout))
+        self._requests = Requests(self._connection)
+        self.url = self._connection.address.url
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._connection.close()
+
+    # --- jobs ---------------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        spec: CompressionSpec | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        cancel_after: str | None = None,
+    ) -> Job:
+        """Submit a job. The same key with the same spec gives the job that was made first.
+
+        `cancel_after` is a duration such as "90s" or "2h": the job is cancelled if it is not over by then.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, CompressionSpec) else dict(spec)
+        headers = {"idempotency-key": idempotency_key or str(uuid4())}
+        if cancel_after:
+            headers["cancel-after"] = cancel_after
+        return await self._requests.model(Job, "POST", "/jobs", json=body, headers=headers)
+
+    async def job(self, job_id: UUID | str) -> Job:
+        """One job with its stages and its spec."""
+        return await self._requests.model(Job, "GET", f"/jobs/{job_id}")
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        verdict: Verdict | str | None = None,
+        model: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 50,
+    ) -> AsyncGenerator[JobSummary]:
+        """Jobs, the newest first; pages are fetched as they are needed."""
+        params: dict[str, Any] = {"limit": page_size, "status": state, "verdict": verdict, "model": model}
+        params = {name: str(value) for name, value in params.items() if value is not None}
+        params |= {"label": [f"{name}={value}" for name, value in labels.items()]} if labels else {}
+        return self._requests.pages(Page[JobSummary], "/jobs", params)
+
+    async def cancel(self, job_id: UUID | str) -> Job:
+        """Ask for a cancel; asking again does no harm."""
+        return await self._requests.model(Job, "POST", f"/jobs/{job_id}/cancel")
+
+    async def retry(self, job_id: UUID | str) -> Job:
+        """A new attempt of a failed or cancelled job, from its last checkpoint."""
+        return await self._requests.model(Job, "POST", f"/jobs/{job_id}/retry", repeat=False)
+
+    async def delete(self, job_id: UUID | str) -> None:
+        """Remove a finished job and its artifacts."""
+        await self._requests.send("DELETE", f"/jobs/{job_id}")
+
+    # --- following a job ----------------------------------------------------------------------------------
+
+    def events(self, job_id: UUID | str, *, after: int = 0, timeout: float | None = None) -> AsyncGenerator[Event]:
+        """Every event above number `after` until the job is over: none is missed and none comes twice.
+
+        Raises:
+            WaitTimedOut: the job is not over after `timeout` seconds.
+        """
+        return follow(self._requests, job_id, after=after, timeout=timeout)
+
+    async def wait(
+        self,
+        job_id: UUID | str,
+        *,
+        timeout: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Job:
+        """Wait until the job is over; the finished job. Raises WaitTimedOut."""
+        async with aclosing(self.events(job_id, timeout=timeout)) as events:
+            async for event in events:
+                if on_event is not None:
+                    on_event(event)
+        return await self.job(job_id)
+
+    async def logs(self, job_id: UUID | str) -> AsyncGenerator[LogLine]:
+        """The lines that the stages have logged so far."""
+        after = 0
+        while True:
+            page = await self._requests.model(LogPage, "GET", f"/jobs/{job_id}/logs", params={"after": after})
+            for line in page.data:
+                yield line
+            if not page.has_more:
+                return
+            after = page.next_after
+
+    # --- results ------------------------------------------------------------------------------------------
+
+    async def report(self, job_id: UUID | str) -> Report:
+        """The report of a job that has succeeded."""
+        return self._requests.parsed(Report, await self.report_text(job_id, "json"))
+
+    async def report_text(self, job_id: UUID | str, format: str = "md") -> str:
+        """The report as `json`, `html`, `md` or `junit`."""
+        headers = {"accept": REPORT_TYPES[format]}
+        return (await self._requests.send("GET", f"/jobs/{job_id}/report", headers=headers)).text
+
+    async def artifacts(self, job_id: UUID | str) -> list[Artifact]:
+        """The files that the job has published."""
+        return (await self._requests.model(ArtifactList, "GET", f"/jobs/{job_id}/artifacts")).data
+
+    async def download(
+        self,
+        job_id: UUID | str,
+        destination: Path,
+        *,
+        prefix: str = "",
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        """Download every artifact whose path begins with `prefix` into `destination`; the files' paths.
+
+        A file that is there already, whole, is left alone; a partial download is resumed; every file is checked
+        against its published checksum before it gets its name. `progress` gets the file and its bytes so far.
+
+        Raises:
+            ChecksumMismatch: a file differs from what was published, twice in a row.
+        """
+        paths = []
+        for artifact in await self.artifacts(job_id):
+            if artifact.path.startswith(prefix):
+                paths.append(safe_destination(destination, artifact.path))
+                url = f"/jobs/{job_id}/artifacts/{artifact.path}"
+                await download_file(self._connection, url, paths[-1], artifact, progress)
+        return paths
+
+    # --- data sets ----------------------------------------------------------------------------------------
+
+    async def add_dataset(self, path: Path, *, name: str | None = None, format: str | None = None) -> Dataset:
+        """Upload a file of JSON lines, plain text or Parquet, with its checksum; a job names it by its id.
+
+        The same content again gives the same data set. `format` is told by the name unless given: `jsonl`, `text`
+        or `parquet`.
+
+        Raises:
+            InvalidRequest: its problem names the first line that cannot be used, or the limit of the size.
+        """
+        digest = await self._connection.work(partial(sha256_of, path))
+        fields = {"name": name, "format": format, "sha256": digest}
+        data = {field: value for field, value in fields.items() if value is not None}
+        timeout = httpx.Timeout(self._connection.address.timeout, read=CHECKING_SECONDS)
+        with path.open("rb") as file:  # which is read from its start again where the request is repeated
+            files = {"file": (path.name, file)}
+            return await self._requests.model(Dataset, "POST", "/datasets", data=data, files=files, timeout=timeout)
+
+    def datasets(self, *, page_size: int = 50) -> AsyncGenerator[Dataset]:
+        """Data sets, the newest first; pages are fetched as they are needed."""
+        return self._requests.pages(Page[Dataset], "/datasets", {"limit": page_size})
+
+    async def dataset(self, dataset_id: UUID | str) -> Dataset:
+        """One data set."""
+        return await self._requests.model(Dataset, "GET", f"/datasets/{dataset_id}")
+
+    async def delete_dataset(self, dataset_id: UUID | str) -> None:
+        """Remove a data set. Raises Conflict while a job that is not over uses it."""
+        await self._requests.send("DELETE", f"/datasets/{dataset_id}")
+
+    # --- the service --------------------------------------------------------------------------------------
+
+    async def catalog(self) -> Catalog:
+        """What the service offers."""
+        return await self._requests.model(Catalog, "GET", "/catalog")
+
+    async def health(self) -> Health:
+        """That the API process answers, and which one."""
+        return await self._requests.model(Health, "GET", "/healthz", repeat=False)
+
+    async def ready(self) -> Readiness:
+        """Whether the service can work, check by check."""
+        response = await self._requests.once("GET", "/readyz")
+        if response.status_code not in (200, 503):
+            raise refused(response.status_code, response.content, response.headers)
+        return self._requests.parsed(Readiness, response.content)
