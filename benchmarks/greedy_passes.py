@@ -9,9 +9,10 @@ import time
 
 from _inputs import load, parser, show
 
+from secateur.contract.options.scoring.greedy import GreedyScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import greedy
+from workers.engine.scoring.task import ScoringTask
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     model, ids = load(settings)
     view = BlockModel.from_model(model)
     start = time.perf_counter()
-    scores = greedy.score(view, ids, options={"count": settings.count}, progress=no_progress, seed=0)
+    scores = greedy.score(ScoringTask(view, ids, GreedyScoring(criterion="greedy"), count=settings.count))
     seconds = time.perf_counter() - start
     ours, plain = scores.details["block_passes"], scores.details["plain_block_passes"]
     row = {

@@ -23,8 +23,9 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from secateur.contract.options.benchmark import TasksBenchmark
-from secateur.contract.options.methods import LocalText, SelfText
+from secateur.contract.options.benchmarks.tasks import TasksBenchmark
+from secateur.contract.options.methods import Scoring
+from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import LossPoint, TaskScore
 from secateur.contract.spec import Recovery
 from workers.engine.architectures.config import as_config
@@ -38,12 +39,12 @@ from workers.engine.checkpoints.fingerprint import fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model
-from workers.engine.progress import no_progress
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
 from workers.engine.runtime import Machine, prepare
-from workers.engine.scoring.registry import CRITERIA
+from workers.engine.scoring.registry import score
+from workers.engine.scoring.task import ScoringTask
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.recover import RECOVERIES
 
@@ -234,8 +235,10 @@ class Bench:
             )
             view = BlockModel.from_model(self.load(self.original))
             protected = protected_by_plus(view.n_blocks)
-            options = {"count": self.settings.blocks, "protected": sorted(protected)}
-            scores = CRITERIA[criterion](view, ids, options=options, progress=no_progress, seed=self.machine.seed)
+            options = TypeAdapter(Scoring).validate_python({"criterion": criterion})
+            count = self.settings.blocks if options.searches else None
+            task = ScoringTask(view, ids, options, count=count, protected=protected, seed=self.machine.seed)
+            scores = score(task)
             drop = sorted(choose(scores, count=self.settings.blocks, protected=protected))
             file.write_text(json.dumps(drop))
         found: list[int] = json.loads(file.read_text())

@@ -12,6 +12,7 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +21,12 @@ from _inputs import load, parser, show
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.scoring import perplexity
 from workers.engine.scoring.result import BlockScores
+from workers.engine.scoring.task import ScoringTask
 
 
 def main() -> None:
@@ -35,19 +37,19 @@ def main() -> None:
     model, ids = load(settings)
     view = BlockModel.from_model(model)
     protected = protected_by_plus(view.n_blocks)
-    whole: dict[str, Any] = {}
-    race: dict[str, Any] = {"racing": True, "count": settings.count, "protected": protected}
+    whole = ScoringTask(view, ids, PerplexityScoring())
+    race = ScoringTask(view, ids, PerplexityScoring(racing=True), count=settings.count, protected=protected)
     view.head_nll(view.embed(ids[:1]), ids[:1])  # first calls allocate; both methods are timed warm
 
     runs: list[tuple[str, float, BlockScores]] = []
-    for name, options in (("one walk, fp32", whole), ("racing, fp32", race)):
-        runs.append((name, *_timed(view, ids, options)))
+    for name, task in (("one walk, fp32", whole), ("racing, fp32", race)):
+        runs.append((name, *_timed(task)))
         print(f"{name}: {runs[-1][1]:.1f} s", flush=True)
     if settings.bf16:
         half = BlockModel.from_model(copy.deepcopy(model).to(torch.bfloat16))
         half.head_nll(half.embed(ids[:1]), ids[:1])
-        for name, options in (("one walk, bf16", whole), ("racing, bf16", race)):
-            runs.append((name, *_timed(half, ids, options)))
+        for name, task in (("one walk, bf16", whole), ("racing, bf16", race)):
+            runs.append((name, *_timed(replace(task, model=half))))
     walk = runs[0][2]
     rows: list[dict[str, Any]] = []
     result: dict[str, Any] = {
@@ -72,9 +74,9 @@ def main() -> None:
     show("Perplexity without each block", rows, result)
 
 
-def _timed(view: BlockModel, ids: Tensor, options: Mapping[str, Any]) -> tuple[float, BlockScores]:
+def _timed(task: ScoringTask[PerplexityScoring]) -> tuple[float, BlockScores]:
     start = time.perf_counter()
-    scores = perplexity.score(view, ids, options=options, progress=no_progress, seed=0)
+    scores = perplexity.score(task)
     return time.perf_counter() - start, scores
 
 

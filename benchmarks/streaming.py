@@ -19,13 +19,15 @@ from typing import Any
 
 import torch
 from _inputs import show
+from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
+from secateur.contract.options.methods import Scoring
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
-from workers.engine.scoring.registry import CRITERIA
+from workers.engine.scoring.registry import score
+from workers.engine.scoring.task import ScoringTask
 
 WIDTH, INNER, HEADS, VOCABULARY = 2048, 5632, 16, 32_000
 
@@ -61,7 +63,7 @@ def _score(folder: Path, settings: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, VOCABULARY, (settings.samples, settings.tokens), generator=generator)
     start = time.perf_counter()
-    CRITERIA[settings.one](view, ids, options={}, progress=no_progress, seed=0)
+    score(ScoringTask(view, ids, TypeAdapter(Scoring).validate_python({"criterion": settings.one})))
     on_disk = json.loads((folder / "model.safetensors.index.json").read_text())["metadata"]["total_size"]
     return {
         "criterion": settings.one,

@@ -21,8 +21,10 @@ from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.models.family_limits import check_family
 from secateur.contract.models.positions import positions_of, too_long
 from secateur.contract.models.quantised import check_quantised
-from secateur.contract.options.methods import DepthPruning, LocalText, UploadText
-from secateur.contract.options.sub_block import SubBlockPruning, check_units
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units
+from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
@@ -34,7 +36,7 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
         InvalidInput: more blocks than the model has, a path outside the roots, a file that is not there.
         BadCheckpoint, UnsupportedModel: of the local model.
     """
-    if getattr(spec.pruning, "gguf", None) and not isinstance(spec.model, LocalModel):
+    if isinstance(spec.pruning, DepthPruning) and spec.pruning.gguf and not isinstance(spec.model, LocalModel):
         raise not_gguf()
     if not settings.check_local:
         return
@@ -105,7 +107,8 @@ def _upload_error(spec: CompressionSpec, place: str, text: UploadText, dataset: 
     if dataset is None:
         detail = f"there is no data set {text.id}"
         return FieldError(f"{place}/id", detail, str(text.id), "the id of one of GET /datasets")
-    format = getattr(spec.recovery, "format", None) if place == "/recovery/text" else None
+    lora = spec.recovery if isinstance(spec.recovery, LoraRecovery) else None  # the one that reads rows
+    format = lora.format if lora is not None and place == "/recovery/text" else None
     wanted = DatasetKind(format) if format is not None else DatasetKind.TEXT
     if dataset.kind is wanted:
         return None
@@ -126,7 +129,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if not isinstance(spec.model, LocalModel):
         return
     info = inspect_model(spec.model.path, settings.model_roots)
-    if getattr(spec.pruning, "gguf", None) and info.config is not None:
+    if isinstance(spec.pruning, DepthPruning) and spec.pruning.gguf and info.config is not None:
         raise not_gguf()
     if info.config is not None:
         check_quantised(spec, info.config)
@@ -135,6 +138,6 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if info.blocks is None:
         return
     if isinstance(spec.pruning, DepthPruning):
-        check_depth(spec.pruning, info.blocks, plus=bool(getattr(spec.scoring, "plus", False)))
+        check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):
         check_units(spec.pruning, info.blocks)

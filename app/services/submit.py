@@ -14,7 +14,7 @@ from app.db.session import Database
 from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
 from secateur.contract.errors import FieldError, InvalidInput
-from secateur.contract.options.methods import UploadText
+from secateur.contract.options.texts import UploadText
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.texts import texts_of
 from secateur.contract.validation_errors import pointer_of

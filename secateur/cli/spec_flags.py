@@ -24,8 +24,9 @@ from pydantic_core import PydanticUndefined
 
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.named_texts import NAMED_TEXTS
+from secateur.contract.options.methods import Benchmark
 from secateur.contract.presets import PRESETS
-from secateur.contract.spec import Benchmark, CompressionSpec, Gates
+from secateur.contract.spec import CompressionSpec, Gates
 
 Kind = Literal["int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "off"]
 

@@ -9,23 +9,18 @@ What can be checked without looking at the model is checked here, what needs the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
-from secateur.contract.options.benchmark import (
-    FidelityBenchmark,
-    LatencyBenchmark,
-    PerplexityBenchmark,
-    SamplesBenchmark,
-    TasksBenchmark,
-)
-from secateur.contract.options.methods import DepthPruning, Options, PerplexityScoring
-from secateur.contract.options.recovery import DistillRecovery, HealingRecovery
+from secateur.contract.options.method import Method, Options
+from secateur.contract.options.methods import Benchmark, Pruning, Quantisation, Recovery, Scoring
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from secateur.contract.presets import PRESETS, fill_in
 
 
@@ -54,51 +49,12 @@ class LocalModel(Options):
 ModelSource = Annotated[HubModel | LocalModel, Field(discriminator="source")]
 
 
-def _union(rows: Any, discriminator: str, *, usual: type[Options] | None = None) -> Any:
-    """The tagged union of the options of a catalogue's table.
-
-    Args:
-        usual: the method that is meant where an object names none, as it is where the object is absent.
-    """
-    members: list[Row] = list(rows.values())
-    if len(members) == 1:
-        return members[0].options
-    union: Any = Annotated[reduce(or_, (row.options for row in members)), Field(discriminator=discriminator)]
-    if usual is None:
-        return union
-    name = usual.model_fields[discriminator].default
-
-    def named(given: Any) -> Any:
-        return {discriminator: name, **given} if isinstance(given, Mapping) else given
-
-    return Annotated[union, BeforeValidator(named)]
-
-
-Scoring: Any = _union(CRITERIA, "criterion", usual=PerplexityScoring)
-Pruning: Any = _union(PRUNERS, "kind")
-Recovery: Any = _union(RECOVERIES, "kind", usual=DistillRecovery)
-Quantisation: Any = _union(QUANTISATIONS, "kind")
 PresetName: Any = Literal[tuple(PRESETS)]
 
 
-def _method(usual: type[Options], tag: str) -> Any:
+def _method(usual: type[Method], tag: str) -> Any:
     """A field that names a method, `usual` where it is absent; the JSON schema says so by the method's name."""
     return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
-
-
-class Benchmark(Options):
-    """What is measured on the original and on each variant. `null` leaves a part out."""
-
-    latency: LatencyBenchmark | None = Field(default_factory=LatencyBenchmark)
-    perplexity: PerplexityBenchmark | None = Field(default_factory=PerplexityBenchmark)
-    fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
-    samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
-    tasks: TasksBenchmark | None = None
-    reuse_original: bool = Field(
-        default=True,
-        description="Reuse the original's perplexity, samples and tasks of an earlier job, where weights, machine and "
-        "settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
-    )
 
 
 class Gates(Options):
@@ -185,7 +141,8 @@ class CompressionSpec(Options):
     @model_validator(mode="after")
     def _healing_is_for_cuts(self) -> CompressionSpec:
         """A healing map stands in for blocks that are gone."""
-        heals = isinstance(self.recovery, HealingRecovery) or getattr(self.recovery, "heal", False)
+        recovery = self.recovery
+        heals = isinstance(recovery, HealingRecovery) or (isinstance(recovery, TrainedRecovery) and recovery.heal)
         if heals and not isinstance(self.pruning, DepthPruning):
             raise PydanticCustomError(
                 "healing_without_depth",
@@ -201,7 +158,8 @@ class CompressionSpec(Options):
     @model_validator(mode="after")
     def _what_follows_a_cut_needs_one(self) -> CompressionSpec:
         """Pruning of width changes every block, so none stands before the first change."""
-        if getattr(self.recovery, "train", None) == "after_cut" and not isinstance(self.pruning, DepthPruning):
+        after_cut = isinstance(self.recovery, DistillRecovery) and self.recovery.train == "after_cut"
+        if after_cut and not isinstance(self.pruning, DepthPruning):
             raise PydanticCustomError(
                 "after_cut_without_depth",
                 '`train` "after_cut" is for cuts of whole blocks, which pruning of the kind `{kind}` does not make',

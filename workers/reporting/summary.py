@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from secateur.contract.options.sub_block import HALVES
+from secateur.contract.options.pruning.sub_block import HALVES
 from secateur.contract.results import (
     HealedCut,
     Interval,

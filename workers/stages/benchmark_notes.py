@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
-from secateur.contract.options.benchmark import PerplexityBenchmark
-from secateur.contract.options.methods import HubText, LocalText, NamedText, UploadText
+from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
+from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.texts import HubText, LocalText, NamedText, UploadText
 from secateur.contract.results import Quantised, TextInfo
 from secateur.contract.spec import CompressionSpec
 
@@ -14,7 +15,7 @@ def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]
     if trained is None or (spec.benchmark.perplexity is None and not spec.benchmark.fidelity.enabled):
         return []
     options = spec.benchmark.perplexity or PerplexityBenchmark()
-    training = getattr(spec.recovery, "text", None)
+    training = None if isinstance(spec.recovery, NoRecovery) else spec.recovery.text
     return [
         f"Training and measuring text overlap in {_name(trained)}: the recovered model has seen what it is measured "
         "on. Choose disjoint slices or splits."

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.positions import fitting_samples, positions_of
-from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
 from secateur.contract.results import Sample
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses

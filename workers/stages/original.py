@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.options.methods import Calibration
+from secateur.contract.options.texts import Calibration
 from secateur.contract.results import ModelInfo, SourceFile, TextInfo
 from secateur.contract.spec import HubModel, LocalModel
 from workers.engine.architectures.config import as_config

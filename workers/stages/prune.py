@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from secateur.contract.depth import not_gguf
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
+from secateur.contract.options.method import Method
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning
+from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -21,9 +26,12 @@ from workers.stages.prune_sub_block import prune_halves
 from workers.stages.prune_width import prune_units
 from workers.stages.quantise import refuse_unquantisable
 
+Options = TypeVar("Options", bound=Method)
+Pruner = Callable[[StageContext, Original, Options], Pruned]
+
 
 @part("prune")
-def prune_blocks(context: StageContext, original: Original) -> Pruned:
+def prune_blocks(context: StageContext, original: Original, options: DepthPruning) -> Pruned:
     """Depth pruning: whole blocks go, and the files are rewritten without loading the model.
 
     Raises:
@@ -32,13 +40,12 @@ def prune_blocks(context: StageContext, original: Original) -> Pruned:
         UnsupportedModel: a kept block would work differently under its new number.
     """
     began = time.monotonic()
-    named = context.stage.spec.pruning.drop
-    drop = list(named) if named is not None else context.read(SCORE).drop
+    drop = list(options.drop) if options.drop is not None else context.read(SCORE).drop
     file = source_gguf(context)
-    if context.stage.spec.pruning.gguf and file is None:
+    if options.gguf and file is None:
         raise not_gguf()
     done = prune_depth(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
-    pruned_file, notes = _prune_file(context, file, done.dropped)
+    pruned_file, notes = _prune_file(context, file, done.dropped, asked=options.gguf)
     return Pruned(
         kind="depth",
         dropped=done.dropped,
@@ -54,9 +61,10 @@ def prune_blocks(context: StageContext, original: Original) -> Pruned:
     )
 
 
-def _prune_file(context: StageContext, file: Path | None, drop: Sequence[int]) -> tuple[PrunedFile | None, list[str]]:
+def _prune_file(
+    context: StageContext, file: Path | None, drop: Sequence[int], *, asked: bool | None
+) -> tuple[PrunedFile | None, list[str]]:
     """Prune the GGUF file that the model came in, and say where that cannot be done unless it was asked for."""
-    asked = context.stage.spec.pruning.gguf
     if file is None or asked is False:
         return None, []
     target = context.out / f"{file.stem}-pruned.gguf"
@@ -71,14 +79,24 @@ def _prune_file(context: StageContext, file: Path | None, drop: Sequence[int]) -
     return PrunedFile(path=target.name, bytes_before=done.bytes_before, bytes_after=done.bytes_after), []
 
 
-# What each kind of the catalogue runs.
-PRUNERS: Mapping[str, Callable[[StageContext, Original], Pruned]] = {
-    "depth": prune_blocks,
-    "flap": prune_units,
-    "llm_pruner": prune_units,
-    "sub_block": prune_halves,
-    "wanda_sp": prune_units,
-}
+def _row(options: type[Options], prune: Pruner[Options]) -> tuple[type[Method], Pruner[Any]]:
+    """A row of the table; a type checker sees that the function takes these options."""
+    return options, prune
+
+
+# What each kind of pruning runs, those of width all the same.
+PRUNERS: Mapping[type[Method], Pruner[Any]] = dict(
+    (
+        _row(DepthPruning, prune_blocks),
+        _row(SubBlockPruning, prune_halves),
+        _row(WidthPruning, prune_units),
+    )
+)
+
+
+def pruner_of(options: type[Method]) -> Pruner[Any]:
+    """What prunes by options of this class."""
+    return next(PRUNERS[kind] for kind in options.__mro__ if kind in PRUNERS)
 
 
 def run(context: StageContext) -> Pruned:
@@ -91,7 +109,8 @@ def run(context: StageContext) -> Pruned:
     """
     original = open_original(context)
     check_quantised(context.stage.spec, Checkpoint.open(original.path).config)
-    pruned = PRUNERS[context.stage.spec.pruning.kind](context, original)
+    options = context.stage.spec.pruning
+    pruned = pruner_of(type(options))(context, original, options)
     refuse_unquantisable(context, context.out / "checkpoint")
     scores = context.read(SCORE) if context.has(SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.sub_block import check_units, protected_units, units_to_remove
+from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units, protected_units, units_to_remove
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
@@ -26,7 +26,7 @@ NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"dro
 
 
 @part("prune")
-def prune_halves(context: StageContext, original: Original) -> Pruned:
+def prune_halves(context: StageContext, original: Original, options: SubBlockPruning) -> Pruned:
     """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
 
     Raises:
@@ -35,14 +35,13 @@ def prune_halves(context: StageContext, original: Original) -> Pruned:
             weights are quantised for kernels that are not here.
     """
     began = time.monotonic()
-    options = context.stage.spec.pruning
     check_units(options, original.info.blocks)
-    scores, text, drop = None, None, options.drop
-    if drop is None:
+    scores, text, drop = None, None, list(options.drop or ())
+    if options.drop is None:
         checkpoint = Checkpoint.open(original.path)
         refuse_uncomputable(checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
         halves_layout(checkpoint)  # refused before the search, not after
-        scores, text = _search(context, original)
+        scores, text = _search(context, original, options)
         drop = scores.order[: units_to_remove(options, original.info.blocks)]
     done = prune_sub_block(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
     return Pruned(
@@ -62,10 +61,9 @@ def prune_halves(context: StageContext, original: Original) -> Pruned:
     )
 
 
-def _search(context: StageContext, original: Original) -> tuple[UnitScores, TextInfo]:
+def _search(context: StageContext, original: Original, options: SubBlockPruning) -> tuple[UnitScores, TextInfo]:
     began = time.monotonic()
     spec = context.stage.spec
-    options = spec.pruning
     machine = prepare_machine(context)
     protected = protected_units(options, original.info.blocks)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
@@ -73,9 +71,9 @@ def _search(context: StageContext, original: Original) -> tuple[UnitScores, Text
         found = sub_block.score(
             block_model(original.path, machine, original.info.parameters),
             ids,
-            options={"count": units_to_remove(options, original.info.blocks), "protected": protected},
+            count=units_to_remove(options, original.info.blocks),
+            protected=protected,
             progress=context.progress,
-            seed=spec.seed,
         )
     except InvalidInput as error:  # a model of blocks names the calibration of a criterion
         moved = [replace(item, pointer=item.pointer.replace("/scoring/", "/pruning/", 1)) for item in error.errors]

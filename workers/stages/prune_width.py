@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import BlockWidth, Pruned
 from workers.engine.pruning.width import prune_width
 from workers.stages.context import StageContext, part
@@ -11,7 +12,7 @@ from workers.stages.original import Original, calibration_tokens, prepare_machin
 
 
 @part("prune")
-def prune_units(context: StageContext, original: Original) -> Pruned:
+def prune_units(context: StageContext, original: Original, options: WidthPruning) -> Pruned:
     """Width pruning: heads and neurons go, and every block stays.
 
     Raises:
@@ -19,7 +20,6 @@ def prune_units(context: StageContext, original: Original) -> Pruned:
         UnsupportedModel: a mixture of experts, quantised weights, or a family whose widths cannot be set.
     """
     began = time.monotonic()
-    options = context.stage.spec.pruning
     machine = prepare_machine(context)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     done = prune_width(

@@ -11,8 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from secateur.contract.options.quantise.gguf import GgufQuantisation
+from secateur.contract.options.quantise.gptq import GptqQuantisation
+from secateur.contract.options.quantise.int4 import Int4Quantisation
+from secateur.contract.options.quantise.int8 import Int8Quantisation
+from secateur.contract.options.quantise.variants import IntegerOptions, VariantOptions
 from secateur.contract.results import Quantised, QuantisedVariant, TextInfo
 from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
 from secateur.whole_files import write_whole
@@ -28,20 +33,18 @@ from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
 from workers.stages.original import calibration_tokens, open_original, prepare_machine, source_gguf
 
-_BITS = {"int8": 8, "int4": 4}
+Made = tuple[Outcome, TextInfo | None]  # and the text by which the integers were chosen, if by one
+Options = TypeVar("Options", bound=VariantOptions)
 
 
 @dataclass(frozen=True)
-class Making:
+class Making(Generic[Options]):
     """One way to quantise, as it is being done."""
 
     context: StageContext
     source: Path  # the final model's checkpoint
     number: int  # of the way in the spec
-
-    @property
-    def options(self) -> Any:
-        return self.context.stage.spec.quantise[self.number]
+    options: Options
 
     @property
     def pointer(self) -> str:
@@ -49,22 +52,22 @@ class Making:
 
     @property
     def target(self) -> Path:
-        return self.context.scratch / path_of(self.options)
+        return self.context.scratch / self.options.path
 
 
-def integers(making: Making) -> tuple[Outcome, TextInfo | None]:
+def integers(making: Making[Int8Quantisation | Int4Quantisation]) -> Made:
     options = making.options
     return quantise_linear(
         making.source,
         making.target,
-        bits=_BITS[options.kind],
+        bits=options.bits,
         group_size=options.group_size,
         pointer=making.pointer,
         progress=making.context.progress,
     ), None
 
 
-def by_text(making: Making) -> tuple[Outcome, TextInfo | None]:
+def by_text(making: Making[GptqQuantisation]) -> Made:
     """Integers chosen by GPTQ; the blocks that a killed attempt had finished are in the scratch folder."""
     context, options = making.context, making.options
     machine, original = prepare_machine(context), open_original(context)
@@ -98,7 +101,7 @@ def by_text(making: Making) -> tuple[Outcome, TextInfo | None]:
     return outcome, text
 
 
-def gguf(making: Making) -> tuple[Outcome, TextInfo | None]:
+def gguf(making: Making[GgufQuantisation]) -> Made:
     return export_gguf(
         making.source,
         making.target,
@@ -109,20 +112,35 @@ def gguf(making: Making) -> tuple[Outcome, TextInfo | None]:
     ), None
 
 
-# What each kind of the catalogue runs; it also says by which text the integers were chosen, if by one.
-QUANTISATIONS: Mapping[str, Callable[[Making], tuple[Outcome, TextInfo | None]]] = {
-    "gguf": gguf,
-    "gptq": by_text,
-    "int4": integers,
-    "int8": integers,
-}
+def refuse_integers(context: StageContext, checkpoint: Path, options: IntegerOptions, pointer: str) -> None:
+    targets_of(Checkpoint.open(checkpoint), group_size=options.group_size, pointer=pointer)
 
 
-def path_of(options: Any) -> str:
-    """The checkpoint folder or the file of a way to quantise, relative to the stage's folder."""
-    if options.kind == "gguf":
-        return f"{options.variant}/model-{options.type}.gguf"
-    return f"{options.variant}/checkpoint"
+def refuse_gguf(context: StageContext, checkpoint: Path, options: GgufQuantisation, pointer: str) -> None:
+    refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context), pointer=pointer)
+
+
+@dataclass(frozen=True)
+class Way(Generic[Options]):
+    """What a way to quantise runs."""
+
+    make: Callable[[Making[Options]], Made]
+    refuse: Callable[[StageContext, Path, Options, str], None]  # before hours of training: what does not hold
+
+
+def _row(options: type[Options], way: Way[Options]) -> tuple[type[VariantOptions], Way[Any]]:
+    """A row of the table; a type checker sees that the functions take these options."""
+    return options, way
+
+
+QUANTISATIONS: Mapping[type[VariantOptions], Way[Any]] = dict(
+    (
+        _row(Int8Quantisation, Way(integers, refuse_integers)),
+        _row(Int4Quantisation, Way(integers, refuse_integers)),
+        _row(GptqQuantisation, Way(by_text, refuse_integers)),
+        _row(GgufQuantisation, Way(gguf, refuse_gguf)),
+    )
+)
 
 
 def run(context: StageContext) -> Quantised:
@@ -155,12 +173,12 @@ def run(context: StageContext) -> Quantised:
 def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]
-    outcome, text = QUANTISATIONS[options.kind](Making(context, source, number))
+    outcome, text = QUANTISATIONS[type(options)].make(Making(context, source, number, options))
     variant = QuantisedVariant(
         name=options.variant,
         kind=options.kind,
         options=options.model_dump(mode="json"),
-        path=path_of(options),
+        path=options.path,
         bytes=outcome.bytes,
         quantised_parameters=outcome.quantised_parameters,
         other_parameters=outcome.other_parameters,
@@ -187,8 +205,4 @@ def refuse_unquantisable(context: StageContext, checkpoint: Path) -> None:
         UnsupportedModel, InvalidInput: as the quantise stage.
     """
     for number, options in enumerate(context.stage.spec.quantise):
-        pointer = f"/quantise/{number}"
-        if options.kind == "gguf":
-            refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context), pointer=pointer)
-        else:
-            targets_of(Checkpoint.open(checkpoint), group_size=options.group_size, pointer=pointer)
+        QUANTISATIONS[type(options)].refuse(context, checkpoint, options, f"/quantise/{number}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
 
-from secateur.contract.options.methods import DepthPruning
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.results import LossPoint, Recovered
 from secateur.contract.stage_kinds import PRUNE, SCORE
-from workers.engine.recovery import continued, distill, healing, lora
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
 from workers.engine.recovery.ranks import Ranks
+from workers.engine.recovery.registry import RECOVERIES
 from workers.engine.runtime import environment
 from workers.reporting import model_card
 from workers.stages.as_it_came import write_as_it_came
@@ -19,14 +18,6 @@ from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext, part
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.training_processes import plan_processes
-
-# What each kind of the catalogue runs.
-RECOVERIES: Mapping[str, Callable[[RecoveryJob, Any], RecoveryOutcome]] = {
-    "continued": continued.recover,
-    "distill": distill.recover,
-    "healing": healing.recover,
-    "lora": lora.recover,
-}
 
 
 def run(context: StageContext) -> Recovered:
@@ -38,7 +29,8 @@ def run(context: StageContext) -> Recovered:
     """
     began = time.monotonic()
     options = context.stage.spec.recovery
-    check_optimizer(options)
+    if isinstance(options, TrainedRecovery):
+        check_optimizer(options)
     processes = plan_processes(context)
     with processes.started(context, _recover) as others:
         job, outcome = _recover(context, Ranks(count=processes.count, others=others))
@@ -94,4 +86,4 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         on_point=on_point,
         log=context.log,
     )
-    return job, RECOVERIES[options.kind](job, options)
+    return job, RECOVERIES[type(options)](job, options)

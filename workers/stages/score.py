@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 
+from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import check_quantised
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.scoring.blocks import TextScoring
 from secateur.contract.results import BlockScore, Scores
 from secateur.contract.spec import CompressionSpec
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
 from workers.engine.runtime import environment
-from workers.engine.scoring.registry import CRITERIA
+from workers.engine.scoring.registry import score
+from workers.engine.scoring.task import ScoringTask
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext
 from workers.stages.original import calibration_tokens, open_original, prepare_machine
@@ -33,16 +37,20 @@ def run(context: StageContext) -> Scores:
     refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
     count, protected = wanted(spec, original.info.blocks)
     ids, text = None, None
-    if calibration := getattr(spec.scoring, "calibration", None):
+    if isinstance(spec.scoring, TextScoring):
+        calibration = spec.scoring.calibration
         ids, text = calibration_tokens(context, original, machine, calibration, pointer="/scoring/calibration")
-    own = spec.scoring.model_dump(exclude={"criterion", "plus", "calibration"})
     with context.part("score the blocks"):
-        scores = CRITERIA[spec.scoring.criterion](
-            block_model(original.path, machine, original.info.parameters),
-            ids,
-            options={**own, "count": count, "protected": sorted(protected)},
-            progress=context.progress,
-            seed=spec.seed,
+        scores = score(
+            ScoringTask(
+                block_model(original.path, machine, original.info.parameters),
+                ids,
+                spec.scoring,
+                count=count if spec.scoring.searches else None,
+                protected=protected,
+                progress=context.progress,
+                seed=spec.seed,
+            )
         )
     errors = scores.standard_errors or [None] * len(scores.values)
     return Scores(
@@ -72,6 +80,7 @@ def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
     """
     protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
     pruning = spec.pruning
-    count = pruning.blocks if pruning.blocks is not None else count_from_ratio(blocks, pruning.ratio)
+    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
+    count = blocks_to_remove(pruning, blocks) if pruning.ratio is None else count_from_ratio(blocks, pruning.ratio)
     check_count(blocks, count=count, protected=protected)
     return count, protected

@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.stored_file import StoredFile
 from secateur.contract.errors import InvalidInput, NotFound, StageFailed
 from secateur.contract.jobs import State
-from secateur.contract.options.methods import UploadText
+from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import Runtime, StageSpec, UploadedFile, WorkingDevice
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS

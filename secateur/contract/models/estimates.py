@@ -18,7 +18,8 @@ from pydantic_core import PydanticCustomError
 from secateur.contract.depth import blocks_to_remove, check_depth
 from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from secateur.contract.models.parameters import FORMULAS, ParameterCount, key_value_size, parameter_count
-from secateur.contract.options.methods import DepthPruning, Options
+from secateur.contract.options.method import Options
+from secateur.contract.options.pruning.depth import DepthPruning
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -39,7 +39,7 @@ def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
         )
         if spec.recovery.kind == "healing":
             errors.append(FieldError("/recovery/kind", detail, "healing", "another recovery"))
-        elif getattr(spec.recovery, "heal", None):
+        elif spec.recovery.kind != "none" and spec.recovery.heal:
             errors.append(FieldError("/recovery/heal", detail, True, "null or false"))
     if isinstance(family, str) and family not in GGUF_TYPES:
         detail = f"models of the type {family[:100]} are not written as GGUF"

@@ -11,8 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateur.contract.errors import FieldError
-from secateur.contract.options.benchmark import LatencyBenchmark, PerplexityBenchmark, SamplesBenchmark
-from secateur.contract.options.methods import Calibration
+from secateur.contract.options.benchmarks.latency import LatencyBenchmark
+from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
+from secateur.contract.options.benchmarks.samples import SamplesBenchmark
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning
+from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.texts import Calibration
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
@@ -50,13 +55,14 @@ def too_long(spec: CompressionSpec, positions: int | None) -> list[FieldError]:
 
 def _too_long(spec: CompressionSpec, positions: int) -> Iterator[FieldError]:
     unused: tuple[str, ...] = () if SCORE.asked(spec) else ("/scoring",)
-    if getattr(spec.pruning, "drop", None) is not None:  # then nothing is judged
+    pruning = spec.pruning
+    if isinstance(pruning, DepthPruning | SubBlockPruning) and pruning.drop is not None:  # then nothing is judged
         unused += ("/pruning",)
     for pointer, calibration in texts_of(spec, Calibration):
         if not pointer.startswith(unused):
             yield from _tokens(f"{pointer}/tokens", calibration.tokens, positions)
-    if isinstance(tokens := getattr(spec.recovery, "tokens", None), int):
-        yield from _tokens("/recovery/tokens", tokens, positions)
+    if not isinstance(spec.recovery, NoRecovery):
+        yield from _tokens("/recovery/tokens", spec.recovery.tokens, positions)
     benchmark = spec.benchmark
     if benchmark.perplexity is not None or benchmark.fidelity.enabled:
         windows = benchmark.perplexity or PerplexityBenchmark()

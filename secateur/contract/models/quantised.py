@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import FieldError, UnsupportedModel
-from secateur.contract.options.methods import DepthPruning
-from secateur.contract.options.sub_block import SubBlockPruning
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.spec import CompressionSpec
 
 

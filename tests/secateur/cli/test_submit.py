@@ -15,7 +15,7 @@ from typer.testing import Result
 from app.api import example_errors, example_specs, examples
 from secateur.cli.spec_flags import merge, parse_model, parse_text, spec_flags
 from secateur.contract.catalog import CRITERIA, PRUNERS, RECOVERIES
-from secateur.contract.options.methods import Text
+from secateur.contract.options.texts import Text
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.answers import JOB, Service, event, finished, stream
 

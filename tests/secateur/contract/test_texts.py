@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from secateur.contract.options.methods import Calibration, LocalText, NamedText, SelfText, UploadText
+from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.texts import Calibration, LocalText, NamedText, SelfText, UploadText
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.texts import texts_of
 
@@ -51,6 +52,7 @@ def test_each_is_found_with_the_pointer_to_it() -> None:
 
 def test_a_part_of_a_spec_is_searched_from_where_it_stands() -> None:
     spec = spec_of()
+    assert isinstance(spec.recovery, TrainedRecovery)
     assert texts_of(spec.recovery, UploadText, ("recovery",)) == [("/recovery/text", spec.recovery.text)]
     assert [pointer for pointer, _ in texts_of(spec.quantise, UploadText, ("quantise",))] == [
         "/quantise/1/calibration/text"

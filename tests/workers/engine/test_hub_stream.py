@@ -28,7 +28,7 @@ API, RESOLVE = "/api/datasets/some/set", f"/datasets/some/set/resolve/{COMMIT}/"
 PROGRAM = """
 import sys
 from itertools import islice
-from secateur.contract.options.methods import HubText
+from secateur.contract.options.texts import HubText
 from workers.engine.text.sources import hub_revision, read_hub
 
 text = HubText(source="hub", id="some/set", revision="main")

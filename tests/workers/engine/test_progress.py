@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateur.contract.options.scoring.blocks import TextScoring
+from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring.perplexity import PerplexityScoring
+from secateur.contract.options.scoring.taylor import TaylorScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter
-from workers.engine.scoring import greedy, perplexity, taylor
+from workers.engine.scoring import greedy
+from workers.engine.scoring.registry import score
+from workers.engine.scoring.task import ScoringTask
 
 Told = list[tuple[int, int, str]]
 
@@ -41,9 +48,9 @@ def heavy_head(make_model: Callable[..., PreTrainedModel]) -> BlockModel:
     return model
 
 
-@pytest.mark.parametrize("score", [perplexity.score, taylor.score])
+@pytest.mark.parametrize("options", [PerplexityScoring(), TaylorScoring(criterion="taylor")])
 def test_the_head_has_its_part_of_a_walk(
-    heavy_head: BlockModel, make_ids: Callable[..., Tensor], score: Any, monkeypatch: pytest.MonkeyPatch
+    heavy_head: BlockModel, make_ids: Callable[..., Tensor], options: TextScoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: Told = []
     before_head: list[float] = []
@@ -54,15 +61,16 @@ def test_the_head_has_its_part_of_a_walk(
         return pieces(self, *args, **more)
 
     monkeypatch.setattr(BlockModel, "head_pieces", watched)
-    score(heavy_head, make_ids(4, 12), options={}, progress=lambda *at: told.append(at), seed=0)
+    score(ScoringTask(heavy_head, make_ids(4, 12), options, progress=lambda *at: told.append(at)))
     assert before_head[0] < 0.25  # once all blocks have been walked
     assert told[-1][0] == told[-1][1]
 
 
 def test_rounds_of_a_search_count_it_too(heavy_head: BlockModel, make_ids: Callable[..., Tensor]) -> None:
     told: Told = []
-    options = {"count": 1, "protected": [0, 3]}
-    greedy.score(heavy_head, make_ids(4, 12), options=options, progress=lambda *at: told.append(at), seed=0)
+    options = GreedyScoring(criterion="greedy")
+    task = ScoringTask(heavy_head, make_ids(4, 12), options, count=1, progress=lambda *at: told.append(at))
+    greedy.score(replace(task, protected=frozenset({0, 3})))
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     assert told[-1] == (1000, 1000, "thousandths of rounds")
     assert 100 < told[0][0] < 400  # one of two candidates, on half of the samples

@@ -10,6 +10,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.options.quantise.int4 import Int4Quantisation
+from secateur.contract.options.quantise.int8 import Int8Quantisation
 from secateur.contract.results import Benchmarks, Quantised, Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
@@ -131,14 +133,15 @@ def test_what_a_killed_attempt_finished_is_not_made_again(root: Path, monkeypatc
     made: list[str] = []
     whole = quantise.integers
 
-    def killed_at_the_second(making: quantise.Making) -> Any:
+    def killed_at_the_second(making: quantise.Making[Any]) -> Any:
         made.append(making.options.kind)
         if made == ["int8", "int4"]:
             making.target.with_suffix(".part").mkdir(parents=True)
             raise KeyboardInterrupt
         return whole(making)
 
-    monkeypatch.setattr(quantise, "QUANTISATIONS", {"int8": killed_at_the_second, "int4": killed_at_the_second})
+    killing = quantise.Way(killed_at_the_second, quantise.refuse_integers)
+    monkeypatch.setattr(quantise, "QUANTISATIONS", {Int8Quantisation: killing, Int4Quantisation: killing})
     with pytest.raises(KeyboardInterrupt):
         job.run("quantise")
     found = job.run("quantise")

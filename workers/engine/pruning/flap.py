@@ -15,13 +15,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secateur.contract.options.pruning.flap import FlapPruning
 from workers.engine.pruning.moments import sweep
 from workers.engine.pruning.wanda_sp import output_weight
 from workers.engine.pruning.width_plan import strongest, threshold_counts, uniform_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
 
 
-def choose(task: WidthTask) -> Choice:
+def choose(task: WidthTask[FlapPruning]) -> Choice:
     """What each block keeps, and the means that its biases are made of."""
     layout, options = task.layout, task.options
     groups, neurons, head_means, neuron_means = [], [], [], []

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.pruning.channels import Kept, Layout
@@ -27,7 +28,7 @@ from workers.engine.pruning.width_task import Choice, WidthTask
 KEEP_FIRST, KEEP_LAST = 4, 2  # blocks that the paper leaves whole
 
 
-def choose(task: WidthTask) -> Choice:
+def choose(task: WidthTask[LlmPrunerPruning]) -> Choice:
     """The strongest groups and neurons of each block that is pruned."""
     layout, options = task.layout, task.options
     count = task.model.n_blocks

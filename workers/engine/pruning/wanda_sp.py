@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
 from workers.engine.model.block_model import Block
 from workers.engine.pruning.channels import Cut, Kept, Layout
 from workers.engine.pruning.moments import BlockMoments, sweep
@@ -18,7 +19,7 @@ from workers.engine.pruning.width_plan import strongest, uniform_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
 
 
-def choose(task: WidthTask) -> Choice:
+def choose(task: WidthTask[WandaSpPruning]) -> Choice:
     """The strongest groups and neurons of each block, the same number in all."""
     groups, neurons = uniform_counts(task.budget, group_counts=task.group_counts, multiple=task.options.multiple)
     kept = []

@@ -17,6 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.contract.options.pruning.flap import FlapPruning
+from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
+from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
+from secateur.contract.options.pruning.width import WidthPruning
 from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
@@ -35,13 +39,21 @@ from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.width_config import Biases, WidthConfig
 from workers.engine.pruning.width_plan import Budget
 from workers.engine.pruning.width_rewrite import Rewrite, added_shapes
-from workers.engine.pruning.width_task import Choice, Method, WidthTask
+from workers.engine.pruning.width_task import Choice, Method, Options, WidthTask
 
-METHODS: Mapping[str, Method] = {
-    "wanda_sp": wanda_sp.choose,
-    "flap": flap.choose,
-    "llm_pruner": llm_pruner.choose,
-}
+
+def _row(options: type[Options], choose: Method[Options]) -> tuple[type[WidthPruning], Method[Any]]:
+    """A row of the table; a type checker sees that the function takes these options."""
+    return options, choose
+
+
+METHODS: Mapping[type[WidthPruning], Method[Any]] = dict(
+    (
+        _row(WandaSpPruning, wanda_sp.choose),
+        _row(FlapPruning, flap.choose),
+        _row(LlmPrunerPruning, llm_pruner.choose),
+    )
+)
 NO_BIASES = Biases((), (), ())
 
 
@@ -79,7 +91,7 @@ def prune_width(
     source: Path,
     target: Path,
     *,
-    options: Any,
+    options: WidthPruning,
     ids: Tensor,
     device: torch.device | str,
     dtype: torch.dtype,
@@ -90,7 +102,7 @@ def prune_width(
     The folder appears under its name only when it is complete; after an error nothing is left.
 
     Args:
-        options: one of the options of width methods in secateur/contract/options; `options.kind` names the method.
+        options: of the method.
         ids: (samples, tokens) calibration tokens.
         device, dtype: what the method computes in; the weights on disk keep their dtype.
 
@@ -111,7 +123,7 @@ def prune_width(
         options=options,
         progress=progress,
     )
-    choice = METHODS[options.kind](task)
+    choice = METHODS[type(options)](task)
     same = len({(len(kept.groups), len(kept.neurons)) for kept in choice.kept}) == 1
     needs_loader = not same or bool(plan.biases.homeless)
     config = (
@@ -154,7 +166,7 @@ def prune_width(
     )
 
 
-def plan_width(checkpoint: Checkpoint, options: Any) -> WidthPlan:
+def plan_width(checkpoint: Checkpoint, options: WidthPruning) -> WidthPlan:
     """What narrower blocks of this checkpoint can look like, from its config and headers alone.
 
     Raises:
@@ -166,9 +178,8 @@ def plan_width(checkpoint: Checkpoint, options: Any) -> WidthPlan:
     blocks = list(skeleton(loaded).get_submodule(architecture.blocks_prefix).children())
     layout = layout_of(blocks, loaded, architecture)
     widths = WidthConfig(checkpoint.config, layout, type(blocks[0]))
-    uniform = getattr(options, "uniform", True)
-    counts = _group_counts(widths, uniform=uniform)
-    biases = _biases(widths, counts, uniform=uniform) if getattr(options, "compensate", False) else NO_BIASES
+    counts = _group_counts(widths, uniform=not options.uneven)
+    biases = _biases(widths, counts, uniform=not options.uneven) if options.compensated else NO_BIASES
     added = _added(layout, biases)
     budget = _budget(checkpoint, layout, added, len(blocks), options.ratio)
     return WidthPlan(architecture, layout, widths, counts, biases, added, budget)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from secateur.contract.options.pruning.width import WidthPruning
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import Budget
 
+Options = TypeVar("Options", bound=WidthPruning)
+
 
 @dataclass(frozen=True)
-class WidthTask:
+class WidthTask(Generic[Options]):
     """One model to be pruned in width."""
 
     model: BlockModel  # streamed from the checkpoint: a block's weights may be changed, and are forgotten
@@ -23,7 +26,7 @@ class WidthTask:
     budget: Budget
     group_counts: tuple[int, ...]  # numbers of groups that a block may keep, ascending; the last is all
     ids: Tensor  # (samples, tokens)
-    options: Any  # the method's own row of secateur/contract/options/methods.py
+    options: Options  # the method's own
     progress: Progress
 
 
@@ -36,4 +39,4 @@ class Choice:
     neuron_means: list[Tensor] = field(default_factory=list)  # per block, (neurons,)
 
 
-Method = Callable[[WidthTask], Choice]
+Method = Callable[[WidthTask[Options]], Choice]

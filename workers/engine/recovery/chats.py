@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from secateur.contract.datasets import DatasetKind
-from secateur.contract.options.methods import Bos
+from secateur.contract.options.texts import Bos
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.text.chat_templates import ChatRenderer, Message, TemplateFault
 from workers.engine.text.encoding import BoundedEncoder

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import DistillRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory

@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import HubText, LocalText, UploadText
-from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.texts import HubText, LocalText, UploadText
 from secateur.contract.results import TextInfo
 from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row

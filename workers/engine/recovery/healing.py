@@ -26,7 +26,8 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import HealingRecovery, TrainedRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.results import HealedCut, TextInfo
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of

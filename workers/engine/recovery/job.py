@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import HubText, Text
-from secateur.contract.options.recovery import TrainedRecovery
-from secateur.contract.options.recovery_steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
+from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
+from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.texts import HubText, Text
 from secateur.contract.results import HealedCut, LossPoint, Schedule, TextInfo
 from secateur.whole_files import write_whole
 from workers.engine.model.block_model import BlockModel
@@ -117,13 +117,13 @@ class RecoveryOutcome:
     schedule: Schedule | None = None  # of the learning rate, where something was trained
 
 
-def check_optimizer(options: Any) -> None:
+def check_optimizer(options: TrainedRecovery) -> None:
     """Before anything is loaded: whether this machine has what the options' optimizer needs.
 
     Raises:
         InvalidInput: bitsandbytes is not installed.
     """
-    if getattr(options, "optimizer", None) == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+    if options.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise InvalidInput.field(
             "/recovery/optimizer",
             "This worker has no bitsandbytes, which keeps the optimizer's moments in 8 bits.",

@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.whole_files import whole_folder
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -86,8 +87,8 @@ def add_adapters(model: PreTrainedModel, options: LoraRecovery | DistillRecovery
         lora_dropout=options.dropout,
         target_modules=targets,
         fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
-        use_rslora=getattr(options, "rank_stabilised", False),
-        use_dora=getattr(options, "dora", False),
+        use_rslora=isinstance(options, LoraRecovery) and options.rank_stabilised,
+        use_dora=isinstance(options, LoraRecovery) and options.dora,
         bias="none",
         task_type="CAUSAL_LM",
     )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import default_data_collator
 
-from secateur.contract.options.recovery_steps import held_out, total_steps
+from secateur.contract.options.recovery.steps import held_out, total_steps
 from secateur.contract.results import LossPoint
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery import snapshots

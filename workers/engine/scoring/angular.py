@@ -8,31 +8,25 @@ The n consecutive blocks l … l + n - 1 with the least d are removed together.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.angular import AngularScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.result import BlockScores, check_numbers
-from workers.engine.scoring.settings import count_and_protected, require_ids
 from workers.engine.scoring.stream import stream
 from workers.engine.scoring.subsets import sample_groups
+from workers.engine.scoring.task import ScoringTask
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
+def score(task: ScoringTask[AngularScoring]) -> BlockScores:
     """Angular distance across the run that starts at each block, from 0 (same direction) to 1 (opposite).
 
-    Args:
-        ids: (samples, tokens) calibration tokens, without padding.
-        options: `count`, the length of the run, and `protected`, blocks that no run may touch.
-        seed: unused.
+    The run has as many blocks as will go, and touches none that is protected. The text is without padding.
 
     Returns:
         The value of block l is that of the run l … l + count - 1, None where none starts; the order is the best run.
@@ -40,8 +34,8 @@ def score(
     Raises:
         InvalidInput: no run of this length avoids the protected blocks.
     """
-    tokens = model.check_ids(require_ids(ids))
-    count, protected = count_and_protected(options, model.n_blocks)
+    model, tokens = task.model, task.tokens()
+    count, protected = task.bounds()
     starts = range(model.n_blocks - count + 1)
     allowed = [start for start in starts if protected.isdisjoint(range(start, start + count))]
     if not allowed:
@@ -51,7 +45,7 @@ def score(
             value=count,
             expected="fewer blocks, or fewer of them protected",
         )
-    states = _last_token_states(model, tokens, progress)  # (n_blocks + 1, samples, hidden)
+    states = _last_token_states(model, tokens, task.progress)  # (n_blocks + 1, samples, hidden)
     cosine = F.cosine_similarity(states[: len(starts)], states[count:], dim=-1)  # (runs, samples)
     distance = cosine.clamp(-1, 1).arccos() / math.pi
     values: list[float | None] = [None] * model.n_blocks

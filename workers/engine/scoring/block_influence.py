@@ -7,30 +7,18 @@ output). One forward sweep of the intact model, and no head.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from torch import Tensor
-
-from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import Progress
+from secateur.contract.options.scoring.block_influence import BlockInfluenceScoring
 from workers.engine.scoring.result import BlockScores
-from workers.engine.scoring.settings import require_ids
 from workers.engine.scoring.similarity import block_similarity
+from workers.engine.scoring.task import ScoringTask
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
-    """Sum over tokens of 1 - cos(input, output) per block; standard errors are of the sum, across samples.
-
-    Args:
-        ids: (samples, tokens) calibration tokens.
-        options, seed: unused.
-    """
-    tokens = model.check_ids(require_ids(ids))
+def score(task: ScoringTask[BlockInfluenceScoring]) -> BlockScores:
+    """Sum over tokens of 1 - cos(input, output) per block; standard errors are of the sum, across samples."""
+    model, tokens = task.model, task.tokens()
     samples = tokens.shape[0]
-    turned = (1 - block_similarity(model, tokens, progress)) * tokens.shape[1]  # (n_blocks, samples)
+    turned = (1 - block_similarity(model, tokens, task.progress)) * tokens.shape[1]  # (n_blocks, samples)
     errors = None
     if samples > 1:
         errors = (turned.std(dim=1) * math.sqrt(samples)).tolist()

@@ -12,50 +12,38 @@ was seen before is not evaluated again, and the budget is a number of evaluation
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import Progress
 from workers.engine.scoring.divergence import kl_from
 from workers.engine.scoring.result import BlockScores, check_numbers
-from workers.engine.scoring.settings import count_and_protected, require_ids
 from workers.engine.scoring.subsets import Removal, sample_groups, states_at_once, walk
+from workers.engine.scoring.task import ScoringTask
 
 INTACT: Removal = frozenset()
-EVALUATIONS = 704  # the initial sets and twenty generations
-INITIAL = 64
-OFFSPRING = 32
 SURVIVORS = 2  # of the first sifting
 _FEW = 16  # the first sifting sees one in so many samples: 2,048 of 32,768 tokens in the paper
 _MOST_SWAPS = 3
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
-    """Search for the best set of `count` blocks to remove.
+def score(task: ScoringTask[EvolutionaryScoring]) -> BlockScores:
+    """Search for the best set of the task's count of blocks to remove.
 
-    Args:
-        ids: (samples, tokens) calibration tokens; the first sifting uses the first sixteenth of the samples.
-        options: `count` and `protected`; `evaluations`, the budget: how many sets are sifted in all; `initial` and
-            `offspring`, sets in the first and in each later generation.
-        seed: of the initial sets and of the mutations.
+    The first sifting uses the first sixteenth of the samples. The initial sets and the mutations follow the seed.
 
     Returns:
         The value of a block is the least divergence (nats per token) among the sets without it that were evaluated on
         all samples, None where there was none. The order is the best set, ascending. `details` has its
         divergence and the best after each generation.
     """
-    tokens = model.check_ids(require_ids(ids))
-    count, protected = count_and_protected(options, model.n_blocks)
-    budget = _whole(options, "evaluations", EVALUATIONS)
-    initial, offspring = _whole(options, "initial", INITIAL), _whole(options, "offspring", OFFSPRING)
-    generator = random.Random(seed)
+    model, tokens = task.model, task.tokens()
+    count, protected = task.bounds()
+    budget, initial, offspring = task.options.evaluations, task.options.initial, task.options.offspring
+    generator = random.Random(task.seed)
     candidates = [block for block in range(model.n_blocks) if block not in protected]
     few = _Fitness(model, tokens[: max(1, tokens.shape[0] // _FEW)])
     full = _Fitness(model, tokens) if len(few.ids) < len(tokens) else few
@@ -66,7 +54,7 @@ def score(
         """The fittest of `sets`: a few by the small sample, then one by all."""
         nonlocal spent
         spent += len(sets)
-        progress(min(spent, budget), budget, "evaluations")
+        task.progress(min(spent, budget), budget, "evaluations")
         return full.fittest(few.fittest(sets, SURVIVORS), 1)[0]
 
     with model.packed_whole():
@@ -137,12 +125,3 @@ def _mutate(parent: Removal, candidates: Sequence[int], generator: random.Random
 
 def _distinct(sets: Sequence[Removal]) -> list[Removal]:
     return list(dict.fromkeys(sets))
-
-
-def _whole(options: Mapping[str, Any], name: str, default: int) -> int:
-    value = options.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInput.field(
-            f"/scoring/{name}", f"`{name}` is {value}.", value=value, expected="a whole number from 1"
-        )
-    return value

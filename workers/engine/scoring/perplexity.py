@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores, check_numbers
-from workers.engine.scoring.settings import count_and_protected, require_ids
 from workers.engine.scoring.subsets import Removal, passes_needed, sample_groups, states_at_once, walk
+from workers.engine.scoring.task import ScoringTask
 
 INTACT: Removal = frozenset()
 _FIRST_ROUND = 0.2  # fraction of the samples that every block gets in a race
@@ -33,37 +34,32 @@ _ROUND = 0.1  # fraction of the samples that each further round gives
 _MARGIN = 2.5  # standard errors beyond which a block is out
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
+def score(task: ScoringTask[PerplexityScoring]) -> BlockScores:
     """Perplexity without each block.
 
-    Args:
-        ids: (samples, tokens) calibration tokens.
-        options: `racing` (false by default); a race also needs `count` and takes `protected`, see `settings.py`.
-        seed: unused, nothing is random.
+    Nothing is random. A race is a search, so it needs to know how many blocks will go.
 
     Returns:
         Values are perplexities; standard errors are theirs across samples, to first order
         (perplexity x standard error of the mean loss). `details` has the perplexity of the intact model, the
         block passes (of all samples), and in a race the samples that each block was given.
     """
-    tokens = model.check_ids(require_ids(ids))
-    if options.get("racing"):
-        count, protected = count_and_protected(options, model.n_blocks)
+    model, tokens = task.model, task.tokens()
+    if task.options.racing:
+        count, protected = task.bounds()
         with model.packed_whole():
-            losses, passes = _race(model, tokens, count, protected, progress)
+            losses, passes = _race(model, tokens, count, protected, task.progress)
     else:
         wanted = [INTACT, *(frozenset({block}) for block in range(model.n_blocks))]
-        found, passes = losses_without(model, tokens, wanted, meter=_meter(model, tokens, wanted, progress))
+        found, passes = losses_without(model, tokens, wanted, meter=_meter(model, tokens, wanted, task.progress))
         losses = {removal: nll.mean(1) for removal, nll in found.items()}
     values, errors = zip(*(_perplexity(losses.get(frozenset({block}))) for block in range(model.n_blocks)), strict=True)
     details: dict[str, Any] = {
         "perplexity": _perplexity(losses[INTACT])[0],
         "block_passes": passes / len(tokens),
-        "racing": bool(options.get("racing")),
+        "racing": task.options.racing,
     }
-    if options.get("racing"):
+    if task.options.racing:
         given = [len(losses.get(frozenset({block}), ())) for block in range(model.n_blocks)]
         details["samples_given"] = given
         check_numbers(values)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any
 
-from torch import Tensor
-
-from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import Progress
+from secateur.contract.options.scoring.random import RandomScoring
 from workers.engine.scoring.result import BlockScores
+from workers.engine.scoring.task import ScoringTask
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
-    """Uniform numbers from 0 to 1, the same for the same seed. `ids` and `options` are unused."""
-    generator = random.Random(seed)
-    values = [generator.random() for _ in range(model.n_blocks)]
-    progress(model.n_blocks, model.n_blocks, "blocks")
+def score(task: ScoringTask[RandomScoring]) -> BlockScores:
+    """Uniform numbers from 0 to 1, the same for the same seed."""
+    generator = random.Random(task.seed)
+    blocks = task.model.n_blocks
+    values = [generator.random() for _ in range(blocks)]
+    task.progress(blocks, blocks, "blocks")
     return BlockScores.lowest_first(values)

@@ -7,18 +7,17 @@ protected unless asked. A unit is removed by letting the residual stream pass it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.sub_block import unit_names
+from secateur.contract.options.pruning.sub_block import unit_names
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import Progress
+from workers.engine.progress import Progress, no_progress
 from workers.engine.scoring.rounds import search
-from workers.engine.scoring.settings import require_ids
 from workers.engine.scoring.subsets import HALVES
 
 
@@ -34,14 +33,13 @@ class UnitScores:
 
 
 def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
+    model: BlockModel, ids: Tensor, *, count: int, protected: Collection[str] = (), progress: Progress = no_progress
 ) -> UnitScores:
-    """Search for `count` units to remove.
+    """Search for `count` units to remove; nothing is random.
 
     Args:
         ids: (samples, tokens) calibration tokens.
-        options: `count`, units to remove; `protected`, names of units that stay (none by default).
-        seed: unused, nothing is random.
+        protected: names of units that stay.
 
     Returns:
         Values are mean next-token losses in nats: of a removed unit that of the model after its removal, of the
@@ -52,16 +50,16 @@ def score(
         InvalidInput: more units are to go than may, or a protected unit does not exist.
         UnsupportedModel: where the halves end was not found by structure.
     """
-    tokens = model.check_ids(require_ids(ids))
+    tokens = model.check_ids(ids)
     names = unit_names(model.n_blocks)
-    protected = _protected(options.get("protected", ()), names)
+    _refuse_unknown(protected, names)
+    kept = len(set(protected))
     candidates = [unit for unit, name in enumerate(names) if name not in protected]
-    count = options.get("count")
     most = min(len(candidates), len(names) - 1)
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= most:
+    if not 1 <= count <= most:
         raise InvalidInput.field(
             "/pruning/units",
-            f"{count} units cannot be removed from a model of {len(names)} units, {len(protected)} of them protected.",
+            f"{count} units cannot be removed from a model of {len(names)} units, {kept} of them protected.",
             value=count,
             expected=f"from 1 to {most} units",
         )
@@ -74,8 +72,8 @@ def score(
     return UnitScores(names, found.values, found.standard_errors, order, details)
 
 
-def _protected(asked: Sequence[str], names: Sequence[str]) -> frozenset[str]:
-    for name in asked:
+def _refuse_unknown(units: Collection[str], names: Sequence[str]) -> None:
+    for name in units:
         if name not in names:
             raise InvalidInput.field(
                 "/pruning/protected",
@@ -83,4 +81,3 @@ def _protected(asked: Sequence[str], names: Sequence[str]) -> frozenset[str]:
                 value=name,
                 expected=f'a block number and a half, from "{names[0]}" to "{names[-1]}"',
             )
-    return frozenset(asked)

@@ -12,31 +12,25 @@ in memory at a time, so a deeper model costs only its block inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from secateur.contract.options.scoring.taylor import TaylorScoring
 from workers.engine.model.block_model import Block, BlockModel
-from workers.engine.progress import Meter, Progress
+from workers.engine.progress import Meter
 from workers.engine.scoring.result import BlockScores
-from workers.engine.scoring.settings import require_ids
 from workers.engine.scoring.stream import rows_at_once, stream
+from workers.engine.scoring.task import ScoringTask
 
 
-def score(
-    model: BlockModel, ids: Tensor | None, *, options: Mapping[str, Any], progress: Progress, seed: int
-) -> BlockScores:
+def score(task: ScoringTask[TaylorScoring]) -> BlockScores:
     """Sum of |w x dL/dw| per block.
 
-    Args:
-        ids: (samples, tokens) calibration tokens, one batch.
-        options, seed: unused.
+    The calibration tokens are one batch, and nothing is random.
     """
-    tokens = model.check_ids(require_ids(ids))
-    meter = Meter(progress, 4 * model.n_blocks + 3 * model.head_worth, "block passes")  # a gradient is worth two
+    model, tokens = task.model, task.tokens()
+    meter = Meter(task.progress, 4 * model.n_blocks + 3 * model.head_worth, "block passes")  # a gradient is worth two
     inputs: list[Tensor] = []  # the state before each block, (samples, tokens, hidden), on the CPU
     for depth, hidden in stream(model, tokens):
         if depth < model.n_blocks:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import Bos
+from secateur.contract.options.texts import Bos
 from workers.engine.text.token_cache import TokenIds
 
 CUT_AT_ONCE = 4096  # samples

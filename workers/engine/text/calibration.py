@@ -28,7 +28,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.positions import positions_of
-from secateur.contract.options.methods import Bos, SelfText
+from secateur.contract.options.texts import Bos, SelfText
 from secateur.contract.protocol import UploadedFile
 from secateur.contract.results import TextInfo
 from secateur.whole_files import whole_file

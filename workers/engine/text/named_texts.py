@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from secateur.contract.errors import ServiceError, StageFailed, Unavailable
 from secateur.contract.named_texts import NAMED_TEXTS, NamedSet, Split, split_of
-from secateur.contract.options.methods import NamedText
+from secateur.contract.options.texts import NamedText
 from workers.engine.hub_errors import CANNOT_CONNECT
 from workers.machine.hub_token import fetching
 

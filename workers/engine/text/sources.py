@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from secateur.contract.datasets import SUFFIXES, DatasetFormat, DatasetKind, row_error
 from secateur.contract.errors import InvalidInput, ServiceError, StageFailed, Unavailable
-from secateur.contract.options.methods import HubText, LocalText, UploadText
+from secateur.contract.options.texts import HubText, LocalText, UploadText
 from secateur.contract.shown import shown
 from secateur.contract.texts import HEAD_BYTES, not_text
 from secateur.foreign_files.json_rows import BadRow, is_array, json_rows

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from secateur.contract.datasets import DatasetFormat
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import HubText, LocalText, NamedText, UploadText
+from secateur.contract.options.texts import HubText, LocalText, NamedText, UploadText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.progress import Progress, no_progress
 from workers.engine.text.encoding import BoundedEncoder

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from secateur.contract.datasets import FIELDS, DatasetFormat, DatasetKind
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.options.methods import UploadText
+from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import UploadedFile
 from secateur.foreign_files.json_rows import BadRow, json_rows
 from workers.engine.text.sources import plain_pieces, row_bytes

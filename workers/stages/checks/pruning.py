@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from secateur.contract.depth import check_depth
 from secateur.contract.models.quantised import check_quantised
-from secateur.contract.options.methods import DepthPruning
-from secateur.contract.options.sub_block import SubBlockPruning, check_units
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.depth import blocks_to_keep
@@ -22,7 +22,7 @@ def look(subject: Subject) -> str:
     spec, config, blocks = subject.spec, subject.config, subject.original.info.blocks
     check_quantised(spec, config)
     if isinstance(spec.pruning, DepthPruning):
-        check_depth(spec.pruning, blocks, plus=bool(getattr(spec.scoring, "plus", False)))
+        check_depth(spec.pruning, blocks, plus=spec.scoring.plus)
         if spec.pruning.drop is not None:
             keep = blocks_to_keep(blocks, spec.pruning.drop)
             keep_blocks(config, keep, architecture_of(config), tensors=subject.checkpoint.names())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from secateur.contract.models.quantised import quantised_by
-from secateur.contract.options.methods import DepthPruning
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from workers.engine.architectures.config import as_config
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.healable import refuse_unhealable
@@ -18,25 +21,27 @@ def look(subject: Subject) -> str | None:
     options = subject.spec.recovery
     if options.kind == "none":
         return None
-    check_optimizer(options)
-    if options.kind == "healing" or getattr(options, "heal", None):
-        pointer = "/recovery/kind" if options.kind == "healing" else "/recovery/heal"
+    if isinstance(options, TrainedRecovery):
+        check_optimizer(options)
+    if isinstance(options, HealingRecovery) or options.heal:
+        pointer = "/recovery/kind" if isinstance(options, HealingRecovery) else "/recovery/heal"
         refuse_unhealable(as_config(subject.config), pointer=pointer, before=_before_cuts(subject))
     if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
-        return str(options.kind)
+        return options.kind
     if options.kind == "continued":
         refuse_unwritable(subject.checkpoint, pointer="/recovery/kind")
-    elif getattr(options, "train", None) in ("all", "after_cut"):
+    elif isinstance(options, DistillRecovery) and options.train in ("all", "after_cut"):
         blocks = None if options.train == "all" else _after_cut(subject)
         refuse_unwritable(subject.checkpoint, pointer="/recovery/train", blocks=blocks)
-    return str(options.kind)
+    return options.kind
 
 
 def _after_cut(subject: Subject) -> list[int]:
     """The last of the blocks that stay, which is trained whatever the cut; all, where scores choose which stay."""
-    blocks = subject.original.info.blocks
-    drop = getattr(subject.spec.pruning, "drop", None)
-    return list(range(blocks)) if drop is None else blocks_to_keep(blocks, drop)[-1:]
+    pruning, blocks = subject.spec.pruning, subject.original.info.blocks
+    if not isinstance(pruning, DepthPruning) or pruning.drop is None:
+        return list(range(blocks))
+    return blocks_to_keep(blocks, pruning.drop)[-1:]
 
 
 def _before_cuts(subject: Subject) -> list[int] | None:

@@ -6,9 +6,14 @@ tokenised twice. Text that the model writes itself is left to the stage that nee
 
 from __future__ import annotations
 
-from secateur.contract.options.benchmark import PerplexityBenchmark
-from secateur.contract.options.methods import Calibration, SelfText
-from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery, TrainedRecovery
+from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
+from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.sub_block import SubBlockPruning
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.texts import Calibration, SelfText
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.kernels import why_not_computable
@@ -27,7 +32,8 @@ def calibration(subject: Subject) -> str | None:
     seen = []
     spec = subject.spec
     scored = SCORE.asked(spec)
-    named = getattr(spec.pruning, "drop", None) is not None  # then nothing is judged
+    pruning = spec.pruning
+    named = isinstance(pruning, DepthPruning | SubBlockPruning) and pruning.drop is not None  # then nothing is judged
     for pointer, wanted in texts_of(spec, Calibration):
         if (pointer.startswith("/scoring") and not scored) or (pointer.startswith("/pruning") and named):
             continue

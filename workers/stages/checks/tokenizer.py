@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.contract.options.methods import HubText, LocalText, NamedText, UploadText
+from secateur.contract.options.texts import HubText, LocalText, NamedText, UploadText
 from secateur.contract.texts import texts_of
 from workers.stages.checks.subject import Subject
 

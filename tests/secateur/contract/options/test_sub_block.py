@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.sub_block import (
+from secateur.contract.options.pruning.sub_block import (
     SubBlockPruning,
     check_units,
     protected_units,

@@ -19,7 +19,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
+from secateur.contract.options.recovery.continued import ContinuedRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth

@@ -18,7 +18,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.catalog import PRUNERS
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
-from secateur.contract.options.methods import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
+from secateur.contract.options.pruning.flap import FlapPruning
+from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
+from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
+from secateur.contract.options.pruning.width import WidthPruning
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.own_loader import LOADER_FILE
@@ -127,7 +130,7 @@ def _groups(model: PreTrainedModel) -> int:
 
 
 def test_every_width_method_of_the_catalogue_is_there() -> None:
-    assert set(METHODS) == {name for name, row in PRUNERS.items() if issubclass(row.options, WidthPruning)}
+    assert set(METHODS) == {row.options for row in PRUNERS.values() if issubclass(row.options, WidthPruning)}
 
 
 @pytest.mark.parametrize("method", ["wanda_sp", "flap", "flap, uneven", "llm_pruner, uneven"])

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import DistillRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee

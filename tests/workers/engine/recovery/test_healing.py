@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery import DistillRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth

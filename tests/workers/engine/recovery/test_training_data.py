@@ -12,8 +12,8 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import LocalText
-from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.texts import LocalText
 from workers.engine.recovery.examples import IGNORED, training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import evolutionary
+from workers.engine.scoring.task import ScoringTask
 
 
 def _divergence(model: PreTrainedModel, reduced: PreTrainedModel, ids: Tensor) -> float:
@@ -32,8 +32,8 @@ def test_finds_the_best_of_all_sets(
     model, ids = make_model(num_hidden_layers=6), make_ids(3, 16)
     all_sets = {pair: _divergence(model, without(model, pair), ids) for pair in combinations(range(6), 2)}
     best = min(all_sets, key=lambda pair: all_sets[pair])
-    options = {"count": 2, "evaluations": 200, "initial": 16, "offspring": 16}
-    scores = evolutionary.score(BlockModel.from_model(model), ids, options=options, progress=no_progress, seed=0)
+    options = EvolutionaryScoring(criterion="evolutionary", evaluations=200, initial=16, offspring=16)
+    scores = evolutionary.score(ScoringTask(BlockModel.from_model(model), ids, options, count=2))
     assert scores.order == list(best)
     assert scores.details["divergence"] == pytest.approx(all_sets[best], rel=1e-4)
     for block in best:
@@ -49,8 +49,9 @@ def test_protected_blocks_stay_and_the_seed_decides(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     view, ids = BlockModel.from_model(make_model(num_hidden_layers=8)), make_ids(2, 12)
-    options: dict[str, Any] = {"count": 3, "protected": [0, 7], "evaluations": 6, "initial": 3, "offspring": 3}
-    runs = [evolutionary.score(view, ids, options=options, progress=no_progress, seed=seed) for seed in (0, 0, 1)]
+    options = EvolutionaryScoring(criterion="evolutionary", evaluations=6, initial=3, offspring=3)
+    task = ScoringTask(view, ids, options, count=3, protected=frozenset({0, 7}))
+    runs = [evolutionary.score(replace(task, seed=seed)) for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0].details["divergence_by_generation"] != runs[2].details["divergence_by_generation"]
     for run in runs:
@@ -63,16 +64,8 @@ def test_a_search_without_a_choice_ends_at_once(
 ) -> None:
     view = BlockModel.from_model(make_model(num_hidden_layers=4))
     scores = evolutionary.score(
-        view, make_ids(), options={"count": 2, "protected": [0, 3]}, progress=no_progress, seed=0
+        ScoringTask(
+            view, make_ids(), EvolutionaryScoring(criterion="evolutionary"), count=2, protected=frozenset({0, 3})
+        )
     )
     assert scores.order == [1, 2]
-
-
-@pytest.mark.parametrize("name", ["evaluations", "initial", "offspring"])
-def test_a_budget_of_nothing_is_refused(
-    name: str, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
-) -> None:
-    view = BlockModel.from_model(make_model())
-    with pytest.raises(InvalidInput) as caught:
-        evolutionary.score(view, make_ids(), options={"count": 1, name: 0}, progress=no_progress, seed=0)
-    assert caught.value.errors[0].pointer == f"/scoring/{name}"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from secateur.contract.options.scoring.magnitude import MagnitudeScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import magnitude
+from workers.engine.scoring.task import ScoringTask
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "gpt2", "opt", "mixtral"])
@@ -31,7 +32,7 @@ def test_equals_the_sum_of_absolute_weights_in_memory_and_streamed(
     ]
     streamed = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
     for source in (view, streamed):
-        scores = magnitude.score(source, None, options={}, progress=no_progress, seed=0)
+        scores = magnitude.score(ScoringTask(source, None, MagnitudeScoring(criterion="magnitude")))
         assert scores.values == pytest.approx(expected, rel=1e-9)
         assert scores.order == sorted(range(4), key=lambda block: expected[block])
         assert scores.standard_errors is None

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import perplexity, subsets
+from workers.engine.scoring.task import ScoringTask
 
 
 def _oracle(
@@ -42,7 +43,7 @@ def test_equals_separate_models(
         if streamed
         else BlockModel.from_model(model)
     )
-    scores = perplexity.score(view, ids, options={}, progress=no_progress, seed=0)
+    scores = perplexity.score(ScoringTask(view, ids, PerplexityScoring()))
     expected = [float(loss.mean().exp()) for loss in losses]
     assert scores.values == pytest.approx(expected, rel=1e-5)
     assert scores.order == sorted(range(6), key=lambda block: expected[block])
@@ -55,7 +56,7 @@ def test_takes_half_the_block_passes(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     view = BlockModel.from_model(make_model(num_hidden_layers=8))
-    scores = perplexity.score(view, make_ids(), options={}, progress=no_progress, seed=0)
+    scores = perplexity.score(ScoringTask(view, make_ids(), PerplexityScoring()))
     assert scores.details["block_passes"] == 8 + 8 * 7 // 2
 
 
@@ -65,12 +66,14 @@ def test_samples_in_groups_give_the_same_scores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     view, ids = BlockModel.from_model(make_model(num_hidden_layers=5)), make_ids(5, 16)
-    whole = perplexity.score(view, ids, options={}, progress=no_progress, seed=0)
+    whole = perplexity.score(ScoringTask(view, ids, PerplexityScoring()))
     one_by_one = [ids[at : at + 1] for at in range(5)]
     monkeypatch.setattr(perplexity, "sample_groups", lambda *_: (slice(at, at + 1) for at in range(5)))
     assert len(one_by_one) == 5
     seen: list[tuple[int, int]] = []
-    parts = perplexity.score(view, ids, options={}, progress=lambda done, total, _: seen.append((done, total)), seed=0)
+    parts = perplexity.score(
+        ScoringTask(view, ids, PerplexityScoring(), progress=lambda done, total, _: seen.append((done, total)))
+    )
     assert parts.values == pytest.approx(whole.values, rel=1e-6)
     total = round(5 * (5 + 10 + 6 * view.head_worth))  # the head of six models
     assert seen[-1] == (total, total)
@@ -80,7 +83,7 @@ def test_samples_in_groups_give_the_same_scores(
 
 def test_same_input_same_bits(make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]) -> None:
     view, ids = BlockModel.from_model(make_model(num_hidden_layers=5)), make_ids(4, 16)
-    first, second = (perplexity.score(view, ids, options={}, progress=no_progress, seed=seed) for seed in (0, 1))
+    first, second = (perplexity.score(ScoringTask(view, ids, PerplexityScoring(), seed=seed)) for seed in (0, 1))
     assert first == second
 
 
@@ -93,9 +96,9 @@ def test_a_race_finds_the_same_lowest_blocks_with_fewer_samples(
             for name in ("self_attn.o_proj.weight", "mlp.down_proj.weight"):
                 model.get_parameter(f"model.layers.{block}.{name}").mul_(0.01)
     view, ids = BlockModel.from_model(model), model_text(model, make_ids)
-    full = perplexity.score(view, ids, options={}, progress=no_progress, seed=0)
+    full = perplexity.score(ScoringTask(view, ids, PerplexityScoring()))
     race = perplexity.score(
-        view, ids, options={"racing": True, "count": 2, "protected": [0, 7]}, progress=no_progress, seed=0
+        ScoringTask(view, ids, PerplexityScoring(racing=True), count=2, protected=frozenset({0, 7}))
     )
     assert race.order[:2] == full.order[:2]
     assert race.details["block_passes"] < full.details["block_passes"]
@@ -119,13 +122,13 @@ def model_text(model: PreTrainedModel, make_ids: Callable[..., Tensor]) -> Tenso
 def test_a_race_needs_a_count(make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]) -> None:
     view = BlockModel.from_model(make_model())
     with pytest.raises(InvalidInput) as caught:
-        perplexity.score(view, make_ids(), options={"racing": True}, progress=no_progress, seed=0)
+        perplexity.score(ScoringTask(view, make_ids(), PerplexityScoring(racing=True)))
     assert caught.value.errors[0].pointer == "/pruning/blocks"
 
 
 def test_no_text_is_refused(make_model: Callable[..., PreTrainedModel]) -> None:
     with pytest.raises(InvalidInput, match="calibration"):
-        perplexity.score(BlockModel.from_model(make_model()), None, options={}, progress=no_progress, seed=0)
+        perplexity.score(ScoringTask(BlockModel.from_model(make_model()), None, PerplexityScoring()))
 
 
 def test_sample_groups_respect_the_limit(

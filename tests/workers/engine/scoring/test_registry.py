@@ -13,16 +13,27 @@ from transformers import PreTrainedModel
 
 from secateur.contract import catalog
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.blocks import BlockScoring, TextScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.pruning.plan import choose
-from workers.engine.scoring.registry import CRITERIA
+from workers.engine.scoring.registry import CRITERIA, score
+from workers.engine.scoring.task import ScoringTask
 
-_OPTIONS: dict[str, Any] = {"count": 2, "protected": [0, 1, 5], "evaluations": 20, "initial": 8, "offspring": 4}
-_WITHOUT_TEXT = {"magnitude", "random"}
+FEW = {"evaluations": 20, "initial": 8, "offspring": 4}  # for a search that has a budget
+OPTIONS: dict[str, BlockScoring] = {
+    name: options.model_validate({"criterion": name} | {key: FEW[key] for key in FEW if key in options.model_fields})
+    for name, row in catalog.CRITERIA.items()
+    if issubclass(options := row.options, BlockScoring)
+}
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+def _task(name: str, view: BlockModel, ids: Tensor | None, protected: set[int], **more: Any) -> ScoringTask[Any]:
+    options = OPTIONS[name]
+    count = 2 if options.searches else None
+    return ScoringTask(view, ids, options, count=count, protected=frozenset(protected), **more)
+
+
+@pytest.mark.parametrize("criterion", OPTIONS)
 def test_streamed_equals_in_memory_and_every_run_the_last(
     criterion: str,
     make_model: Callable[..., PreTrainedModel],
@@ -30,49 +41,53 @@ def test_streamed_equals_in_memory_and_every_run_the_last(
     save_model: Callable[..., Path],
 ) -> None:
     model = make_model(num_hidden_layers=6)
-    ids = None if criterion in _WITHOUT_TEXT else make_ids(4, 16)
+    ids = make_ids(4, 16) if isinstance(OPTIONS[criterion], TextScoring) else None
     path = save_model(model, max_shard_size="20KB")
     views = [
         BlockModel.from_model(model),
         BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32),
         BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32),
     ]
-    progress: list[tuple[int, int]] = []
-    runs = [
-        CRITERIA[criterion](
-            view, ids, options=_OPTIONS, progress=lambda done, total, _: progress.append((done, total)), seed=3
-        )
-        for view in views
-    ]
+    told: list[tuple[int, int]] = []
+    more: dict[str, Any] = {"progress": lambda done, total, _: told.append((done, total)), "seed": 3}
+    runs = [score(_task(criterion, view, ids, {0, 1, 5}, **more)) for view in views]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0].values) == 6
     assert len(set(runs[0].order)) == len(runs[0].order)
-    chosen = choose(runs[0], count=2, protected=_OPTIONS["protected"])
+    chosen = choose(runs[0], count=2, protected={0, 1, 5})
     assert len(chosen) == 2
-    assert progress[-1][0] == progress[-1][1]  # it ends at the whole
-    assert all(0 <= done <= total for done, total in progress)
+    assert told[-1][0] == told[-1][1]  # it ends at the whole
+    assert all(0 <= done <= total for done, total in told)
     if runs[0].standard_errors is not None:
         assert len(runs[0].standard_errors) == 6
 
 
-@pytest.mark.parametrize("criterion", sorted(CRITERIA.keys() - _WITHOUT_TEXT))
+@pytest.mark.parametrize("criterion", [name for name, row in OPTIONS.items() if isinstance(row, TextScoring)])
 def test_text_is_asked_for(criterion: str, make_model: Callable[..., PreTrainedModel]) -> None:
     view = BlockModel.from_model(make_model())
     with pytest.raises(InvalidInput) as caught:
-        CRITERIA[criterion](view, None, options={"count": 1}, progress=no_progress, seed=0)
+        score(_task(criterion, view, None, set()))
     assert caught.value.errors[0].pointer == "/scoring/calibration"
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", OPTIONS)
 def test_every_criterion_scores_a_mixture_of_experts(
     criterion: str, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     view = BlockModel.from_model(make_model("qwen3_moe"))
-    scores = CRITERIA[criterion](
-        view, make_ids(2, 12), options={**_OPTIONS, "protected": [0, 3]}, progress=no_progress, seed=0
-    )
+    scores = score(_task(criterion, view, make_ids(2, 12), {0, 3}))
     assert len(choose(scores, count=2, protected=[0, 3])) == 2
 
 
-def test_the_catalogue_offers_what_the_engine_has() -> None:
-    assert set(CRITERIA) == set(catalog.CRITERIA)
+@pytest.mark.parametrize("criterion", [name for name, row in OPTIONS.items() if row.searches])
+def test_a_search_needs_to_know_how_many_go(
+    criterion: str, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    task = ScoringTask(BlockModel.from_model(make_model()), make_ids(), OPTIONS[criterion])
+    with pytest.raises(InvalidInput) as caught:
+        score(task)
+    assert caught.value.errors[0].pointer == "/pruning/blocks"
+
+
+def test_the_engine_has_what_the_contract_offers_and_no_more() -> None:
+    assert list(CRITERIA) == [row.options for row in catalog.CRITERIA.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.scoring.angular import AngularScoring
+from secateur.contract.options.scoring.block_influence import BlockInfluenceScoring
+from secateur.contract.options.scoring.cosine import CosineScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import angular, block_influence, cosine, similarity
+from workers.engine.scoring.task import ScoringTask
 
 
 @pytest.fixture(name="states")
@@ -45,7 +49,7 @@ def _ids(make_ids: Callable[..., Tensor]) -> Tensor:
 def test_block_influence(view: BlockModel, ids: Tensor, states: Tensor) -> None:
     turned = 1 - F.cosine_similarity(states[:-1], states[1:], dim=-1)  # (blocks, samples, tokens)
     expected = turned.sum((1, 2)).tolist()
-    scores = block_influence.score(view, ids, options={}, progress=no_progress, seed=0)
+    scores = block_influence.score(ScoringTask(view, ids, BlockInfluenceScoring(criterion="block_influence")))
     assert scores.values == pytest.approx(expected, rel=1e-4)
     assert scores.order == sorted(range(6), key=lambda block: expected[block])
     errors = (turned.sum(2).std(1) * math.sqrt(5)).tolist()
@@ -56,17 +60,11 @@ def test_block_influence(view: BlockModel, ids: Tensor, states: Tensor) -> None:
 def test_cosine(size: int, batches: int, view: BlockModel, ids: Tensor, states: Tensor) -> None:
     alike = F.cosine_similarity(states[:-1], states[1:], dim=-1)  # (blocks, samples, tokens)
     expected = [sum(float(1 - part.mean()) for part in block.split(size)) for block in alike]
-    scores = cosine.score(view, ids, options={"batch_size": size}, progress=no_progress, seed=0)
+    scores = cosine.score(ScoringTask(view, ids, CosineScoring(criterion="cosine", batch_size=size)))
     assert scores.values == pytest.approx(expected, rel=1e-4)
     assert scores.order == sorted(range(6), key=lambda block: expected[block])
     assert scores.details["batches"] == batches
     assert (scores.standard_errors is None) == (batches == 1)
-
-
-def test_cosine_refuses_an_empty_batch(view: BlockModel, ids: Tensor) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        cosine.score(view, ids, options={"batch_size": 0}, progress=no_progress, seed=0)
-    assert caught.value.errors[0].pointer == "/scoring/batch_size"
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -76,7 +74,7 @@ def test_angular(count: int, view: BlockModel, ids: Tensor, states: Tensor) -> N
         float(F.cosine_similarity(last[start], last[start + count], dim=-1).arccos().mean()) / math.pi
         for start in range(6 - count + 1)
     ]
-    scores = angular.score(view, ids, options={"count": count}, progress=no_progress, seed=0)
+    scores = angular.score(ScoringTask(view, ids, AngularScoring(criterion="angular"), count=count))
     assert scores.values[: len(expected)] == pytest.approx(expected, rel=1e-4)
     assert scores.values[len(expected) :] == [None] * (count - 1)
     start = expected.index(min(expected))
@@ -84,18 +82,22 @@ def test_angular(count: int, view: BlockModel, ids: Tensor, states: Tensor) -> N
 
 
 def test_angular_runs_avoid_protected_blocks(view: BlockModel, ids: Tensor) -> None:
-    options = {"count": 2, "protected": [0, 3, 5]}
-    scores = angular.score(view, ids, options=options, progress=no_progress, seed=0)
+    task = ScoringTask(view, ids, AngularScoring(criterion="angular"), count=2, protected=frozenset({0, 3, 5}))
+    scores = angular.score(task)
     assert scores.order == [1, 2]
     with pytest.raises(InvalidInput, match="consecutive") as caught:
-        angular.score(view, ids, options={**options, "count": 3}, progress=no_progress, seed=0)
+        angular.score(replace(task, count=3))
     assert caught.value.errors[0].pointer == "/pruning/blocks"
 
 
 def test_samples_in_groups_give_the_same(view: BlockModel, ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = block_influence.score(view, ids, options={}, progress=no_progress, seed=0)
+    whole = block_influence.score(ScoringTask(view, ids, BlockInfluenceScoring(criterion="block_influence")))
     monkeypatch.setattr(similarity, "sample_groups", lambda *_: iter([slice(0, 2), slice(2, 5)]))
     seen: list[int] = []
-    parts = block_influence.score(view, ids, options={}, progress=lambda done, *_: seen.append(done), seed=0)
+    parts = block_influence.score(
+        ScoringTask(
+            view, ids, BlockInfluenceScoring(criterion="block_influence"), progress=lambda done, *_: seen.append(done)
+        )
+    )
     assert parts.values == pytest.approx(whole.values, rel=1e-6)
     assert seen == list(range(1, 13))

@@ -13,9 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.sub_block import unit_names
+from secateur.contract.options.pruning.sub_block import unit_names
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import sub_block
 
 
@@ -56,7 +55,7 @@ def test_equals_plain_rounds(
         if streamed
         else BlockModel.from_model(model)
     )
-    scores = sub_block.score(view, ids, options={"count": 4}, progress=no_progress, seed=0)
+    scores = sub_block.score(view, ids, count=4)
     assert scores.order[:4] == removed
     assert sorted(scores.order) == sorted(names)
     values = dict(zip(scores.units, scores.values, strict=True))
@@ -67,15 +66,14 @@ def test_equals_plain_rounds(
 
 def test_protected_units_stay(make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]) -> None:
     view = BlockModel.from_model(make_model())
-    options: dict[str, Any] = {"count": 2, "protected": ["0.attention", "0.mlp", "3.mlp"]}
-    scores = sub_block.score(view, make_ids(), options=options, progress=no_progress, seed=0)
-    assert not set(scores.order) & set(options["protected"])
+    protected = ["0.attention", "0.mlp", "3.mlp"]
+    scores = sub_block.score(view, make_ids(), count=2, protected=protected)
+    assert not set(scores.order) & set(protected)
 
 
 @pytest.mark.parametrize(
     ("options", "pointer"),
     [
-        ({}, "/pruning/units"),
         ({"count": 0}, "/pruning/units"),
         ({"count": 8}, "/pruning/units"),
         ({"count": 1, "protected": ["4.mlp"]}, "/pruning/protected"),
@@ -89,5 +87,5 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     view = BlockModel.from_model(make_model())
     with pytest.raises(InvalidInput) as caught:
-        sub_block.score(view, make_ids(), options=options, progress=no_progress, seed=0)
+        sub_block.score(view, make_ids(), **options)
     assert caught.value.errors[0].pointer == pointer

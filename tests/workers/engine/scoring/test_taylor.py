@@ -15,9 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
+from secateur.contract.options.scoring.taylor import TaylorScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.progress import no_progress
 from workers.engine.scoring import stream, taylor
+from workers.engine.scoring.task import ScoringTask
 
 
 def _oracle(model: PreTrainedModel, ids: Tensor) -> list[float]:
@@ -42,7 +43,7 @@ def test_equals_full_autograd(
 ) -> None:
     model, ids = make_model(model_type), make_ids(5, 16)
     expected = _oracle(model, ids)
-    scores = taylor.score(BlockModel.from_model(model), ids, options={}, progress=no_progress, seed=0)
+    scores = taylor.score(ScoringTask(BlockModel.from_model(model), ids, TaylorScoring(criterion="taylor")))
     assert scores.values == pytest.approx(expected, rel=1e-4)
     assert scores.order == sorted(range(4), key=lambda block: expected[block])
 
@@ -57,7 +58,7 @@ def test_streamed_and_in_parts_of_the_batch(
     expected = _oracle(model, ids)
     monkeypatch.setattr(stream, "CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
     view = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
-    scores = taylor.score(view, ids, options={}, progress=no_progress, seed=0)
+    scores = taylor.score(ScoringTask(view, ids, TaylorScoring(criterion="taylor")))
     assert scores.values == pytest.approx(expected, rel=1e-4)
 
 
@@ -66,10 +67,12 @@ def test_leaves_the_model_as_it_was(
 ) -> None:
     model, ids = make_model(), make_ids()
     model.requires_grad_(False)
-    first = taylor.score(BlockModel.from_model(model), ids, options={}, progress=no_progress, seed=0)
+    first = taylor.score(ScoringTask(BlockModel.from_model(model), ids, TaylorScoring(criterion="taylor")))
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert taylor.score(BlockModel.from_model(model), ids, options={}, progress=no_progress, seed=1) == first
+    assert (
+        taylor.score(ScoringTask(BlockModel.from_model(model), ids, TaylorScoring(criterion="taylor"), seed=1)) == first
+    )
 
 
 class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its hooks without annotations
@@ -98,9 +101,9 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
 
 
 def _peak(view: BlockModel, ids: Tensor) -> int:
-    taylor.score(view, ids, options={}, progress=no_progress, seed=0)  # warms up what is cached per shape
+    taylor.score(ScoringTask(view, ids, TaylorScoring(criterion="taylor")))  # warms up what is cached per shape
     with _LiveBytes() as live:
-        taylor.score(view, ids, options={}, progress=no_progress, seed=0)
+        taylor.score(ScoringTask(view, ids, TaylorScoring(criterion="taylor")))
     return int(live.peak)
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.methods import HubText, LocalText, SelfText
+from secateur.contract.options.texts import HubText, LocalText, SelfText
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
 from workers.engine.text import text_ids

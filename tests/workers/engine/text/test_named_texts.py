@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import StageFailed, Unavailable
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
-from secateur.contract.options.methods import HubText, NamedText
+from secateur.contract.options.texts import HubText, NamedText
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.engine.text.named_texts import NamedSource

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from secateur.contract.errors import InvalidInput, Unavailable
-from secateur.contract.options.methods import HubText, LocalText
+from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.text.sources import (
     find_text_file,
     hash_local,

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput, StageFailed, Unavailable
-from secateur.contract.options.methods import HubText, LocalText
-from secateur.contract.options.recovery import ContinuedRecovery, LoraRecovery
+from secateur.contract.options.recovery.continued import ContinuedRecovery
+from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.recovery import examples, job
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob, training_tokens

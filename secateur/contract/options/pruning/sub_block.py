@@ -14,14 +14,22 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.depth import plus_protected
 from secateur.contract.errors import FieldError, InvalidInput
-from secateur.contract.options.methods import Calibration, Options
+from secateur.contract.options.method import Method
+from secateur.contract.options.texts import Calibration
 
 HALVES = ("attention", "mlp")
 UnitName = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})\.(attention|mlp)$")]
 
 
-class SubBlockPruning(Options):
+class SubBlockPruning(Method):
     """Exactly one of `units`, `ratio` and `drop` says how much goes."""
+
+    title = "Sub-block pruning"
+    summary = (
+        "Removes the attention of some blocks and the MLP of others, one by one, each time the one whose loss hurts "
+        "least. Finer than whole blocks; a block that loses one of the two needs this project's loader."
+    )
+    paper = "Zhong et al. 2024, BlockPruner, arXiv 2406.10594"
 
     kind: Literal["sub_block"]
     units: int | None = Field(

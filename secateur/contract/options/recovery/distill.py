@@ -1,0 +1,55 @@
+"""Options of distillation."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from secateur.contract.options.recovery.trained import ALPHA, RANK, TrainedRecovery
+
+
+class DistillRecovery(TrainedRecovery):
+    """The original's own predictions as the target, on any text."""
+
+    title = "Distillation"
+    summary = (
+        "Trains the pruned model, or adapters on it, to predict what the original predicts. Recovers the original "
+        "rather than adapting to a text. The default."
+    )
+    paper = "Hinton et al. 2015, arXiv 1503.02531; Muralidharan et al. 2024, Minitron, arXiv 2407.14679"
+
+    kind: Literal["distill"] = "distill"
+    learning_rate: float = Field(default=2e-4, gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(default=8, ge=1, description="Samples per optimiser step.")
+    warmup_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps of linear warm-up, fewer than all; absent: 10, but at most a tenth of all.",
+    )
+    usual_warmup: ClassVar[int] = 10
+    heal: bool | None = Field(
+        default=None,
+        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+    )
+    train: Literal["auto", "lora", "all", "after_cut"] = Field(
+        default="auto",
+        description="Train adapters, all weights, or those of the blocks from the one before the first cut on, which "
+        "is quicker; auto takes all where the memory that is free lets it.",
+    )
+    rank: int = RANK
+    alpha: float = ALPHA
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    temperature: float = Field(default=1.0, gt=0, le=20, description="Both distributions are softened by it.")
+    top_k: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="How many of the original's likeliest tokens are stored for each position; the rest is one bucket.",
+    )
+    hidden_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the distance between the states that enter each kept block and the original's; above 0 "
+        "the original runs beside the student at every step.",
+    )

@@ -1,0 +1,106 @@
+"""What the options of all recoveries that train have in common, with the paper's defaults."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from secateur.contract.options.method import Method
+from secateur.contract.options.recovery.steps import most_steps, never_ends, warmup_expected
+from secateur.contract.options.texts import BOS, Bos, SelfText, Text
+
+
+class TrainedRecovery(Method):
+    """What all recoveries that train have in common, with the paper's defaults."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(default=64, ge=1, description="Samples per optimiser step.")
+    micro_batch_size: int = Field(default=4, ge=1, description="Samples per forward pass.")
+    epochs: float = Field(default=2, gt=0, le=1000, description="Passes over the training samples.")
+    warmup_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="Steps of linear warm-up, fewer than all; absent: 100, but at most a tenth of all.",
+    )
+    usual_warmup: ClassVar[int] = 100
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps.")
+    max_tokens: int | None = Field(default=None, ge=1, description="Stop after this many training tokens.")
+    max_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Stop after so many minutes, from the text on, those of killed attempts included.",
+    )
+    tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per training sample.")
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Use at most this many samples; for self-generated text, make this many (default 512).",
+    )
+    text: Text = Field(default_factory=SelfText, description="Where the training text comes from.")
+    bos: Bos = BOS
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        default="adamw",
+        description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "
+        "quarter of their memory. The latter needs bitsandbytes on the worker.",
+    )
+    checkpoint_steps: int = Field(
+        default=50, ge=1, description="Save every so many steps; a killed recovery resumes there."
+    )
+    validation: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Fraction of the samples to hold out; their loss is taken with each checkpoint, and the best "
+        "checkpoint is handed out.",
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after so many checkpoints without a better validation loss."
+    )
+    heal: bool | None = Field(
+        default=False,
+        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise PydanticCustomError(
+                "batch_not_multiple",
+                "`batch_size` ({batch}) must be a multiple of `micro_batch_size` ({micro})",
+                {
+                    "batch": self.batch_size,
+                    "micro": self.micro_batch_size,
+                    "expected": f"a multiple of {self.micro_batch_size}",
+                },
+            )
+        if self.patience is not None and not self.validation:
+            raise PydanticCustomError(
+                "patience_without_validation",
+                "`patience` needs samples to be held out",
+                {"expected": "`validation` above 0, or no `patience`"},
+            )
+        most = most_steps(
+            self,
+            samples=self.samples,
+            tokens=self.tokens,
+            validation=self.validation,
+            generated=isinstance(self.text, SelfText),
+        )
+        if self.warmup_steps is not None and most is not None and self.warmup_steps >= most:
+            raise PydanticCustomError(
+                "warmup_without_end",
+                "{detail}",
+                {
+                    "detail": never_ends(self.warmup_steps, most),
+                    "field": "warmup_steps",
+                    "expected": warmup_expected(most),
+                },
+            )
+        return self
+
+
+RANK = Field(default=8, ge=1, le=1024, description="Rank of the adapters.")
+ALPHA = Field(default=16, gt=0, description="The adapters are scaled by alpha / rank.")
+DROPOUT = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapters' input.")

@@ -1,0 +1,118 @@
+"""Where a text comes from: of calibration, of training, of measuring."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from secateur.contract.named_texts import NAMED_TEXTS, Split, TextName
+from secateur.contract.options.method import Options
+
+
+class SelfText(Options):
+    """Text that the model writes itself, sampled from the original: no data set is needed."""
+
+    source: Literal["self"] = "self"
+    temperature: float = Field(default=1.0, gt=0, le=5, description="Sampling temperature.")
+
+
+class HubText(Options):
+    """A text column of a data set on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    id: str = Field(min_length=1, examples=["Salesforce/wikitext"])
+    config: str | None = Field(default=None, examples=["wikitext-2-raw-v1"])
+    split: str = "train"
+    column: str = "text"
+    revision: str | None = Field(default=None, description="Branch, tag or commit; the default branch if absent.")
+
+
+_START = Field(default=0.0, ge=0, lt=1, description="Where to begin, as a fraction of the file.")
+_STOP = Field(default=1.0, gt=0, le=1, description="Where to end, as a fraction of the file.")
+
+
+class LocalText(Options):
+    """A text file (UTF-8) under one of the service's data roots."""
+
+    source: Literal["local"]
+    path: str = Field(min_length=1, examples=["news.txt"])
+    start: float = _START
+    stop: float = _STOP
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_slice(self.start, self.stop)
+        return self
+
+
+class UploadText(Options):
+    """A data set that was uploaded with `POST /datasets`, or a part of it."""
+
+    source: Literal["upload"]
+    id: UUID = Field(description="The data set's id.", examples=["019ab8e2-3f40-7d21-8a55-6c1de0b7f913"])
+    start: float = _START
+    stop: float = _STOP
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_slice(self.start, self.stop)
+        return self
+
+
+class NamedText(Options):
+    """A text set that published figures are measured on: WikiText-2, Penn Treebank or C4, read as the papers do."""
+
+    source: Literal["named"]
+    name: TextName
+    split: Split | None = Field(
+        default=None, description="Its part; where measured, that of published figures if absent, else `train`."
+    )
+
+    @model_validator(mode="after")
+    def _has_the_split(self) -> Self:
+        files = NAMED_TEXTS[self.name].files
+        if self.split is not None and self.split not in files:
+            raise PydanticCustomError(
+                "no_such_split",
+                "{title} has no part `{split}`",
+                {
+                    "title": NAMED_TEXTS[self.name].title,
+                    "split": self.split,
+                    "field": "split",
+                    "expected": f"one of {', '.join(files)}",
+                },
+            )
+        return self
+
+
+def _check_slice(start: float, stop: float) -> None:
+    if start >= stop:
+        raise PydanticCustomError(
+            "empty_slice",
+            "`start` ({start}) must be below `stop` ({stop})",
+            {"start": start, "stop": stop, "expected": "start < stop"},
+        )
+
+
+Text = Annotated[SelfText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
+
+
+Bos = Literal["auto", "each", "first", "none"]
+BOS: Bos = Field(
+    default="auto",
+    description="Where a beginning-of-text token stands: `auto` puts one before each sample where the tokenizer begins "
+    "texts with one, `each` in any case, `first` at the text's start alone if the tokenizer puts it there, `none` "
+    "nowhere. It is one of a sample's tokens.",
+)
+
+
+class Calibration(Options):
+    """The token batch on which blocks are judged."""
+
+    text: Text = Field(default_factory=SelfText, description="Where the calibration text comes from.")
+    samples: int = Field(default=10, ge=1, le=100_000, description="Samples of the calibration batch.")
+    tokens: int = Field(default=128, ge=8, le=131_072, description="Tokens per sample.")
+    bos: Bos = BOS

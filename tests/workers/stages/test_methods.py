@@ -1,0 +1,70 @@
+"""Every method of the catalogue runs in its stage: what the contract offers, the worker has, and nothing else.
+
+Criteria are run by `tests/workers/engine/scoring/test_registry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateur.contract.catalog import PRUNERS, QUANTISATIONS, RECOVERIES
+from secateur.contract.spec import CompressionSpec
+from tests.fixtures.whole_job import SHORT_SPEC, Job
+from workers.engine.pruning.width import METHODS
+from workers.engine.recovery import registry
+from workers.stages import prune, quantise
+from workers.stages.prune_width import prune_units
+
+FEW = {"samples": 4, "tokens": 16}
+TRAINING = {key: value for key, value in SHORT_SPEC["recovery"].items() if key != "kind"}
+# What each method must be told to be short.
+SHORT: dict[str, dict[str, Any]] = {
+    "depth": {"drop": [2]},
+    "sub_block": {"units": 1, "calibration": FEW},
+    "healing": FEW,
+    "gptq": {"calibration": FEW},
+}
+
+
+def _short(kind: str, usual: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": kind, **SHORT.get(kind, usual)}
+
+
+@pytest.fixture(name="root")
+def _root(tiny_checkpoint: Callable[..., Path]) -> Path:
+    return tiny_checkpoint(hidden_size=64, intermediate_size=96).parent
+
+
+def _job(root: Path, **spec: Any) -> Job:
+    return Job(root, CompressionSpec.model_validate({**SHORT_SPEC, "pruning": _short("depth", {}), **spec}))
+
+
+@pytest.mark.parametrize("kind", PRUNERS)
+def test_every_way_to_prune(kind: str, root: Path) -> None:
+    pruned = _job(root, pruning=_short(kind, {"ratio": 0.2, "calibration": FEW})).run("prune")
+    assert pruned.kind == kind
+    assert 0 < pruned.parameters_after < pruned.parameters_before
+
+
+@pytest.mark.parametrize("kind", RECOVERIES.keys() - {"none"})
+def test_every_way_to_recover(kind: str, root: Path) -> None:
+    job = _job(root, recovery=_short(kind, TRAINING))
+    job.run("prune")
+    assert job.run("recover").kind == kind
+
+
+def test_every_way_to_quantise(root: Path) -> None:
+    job = _job(root, recovery={"kind": "none"}, quantise=[_short(kind, {}) for kind in QUANTISATIONS])
+    job.run("prune")
+    assert [variant.kind for variant in job.run("quantise").variants] == list(QUANTISATIONS)
+
+
+def test_the_tables_are_those_of_the_contract() -> None:
+    width = {row.options for row in PRUNERS.values() if prune.pruner_of(row.options) is prune_units}
+    assert width == set(METHODS)
+    assert set(registry.RECOVERIES) == {row.options for name, row in RECOVERIES.items() if name != "none"}
+    assert set(quantise.QUANTISATIONS) == {row.options for row in QUANTISATIONS.values()}
