@@ -140,7 +140,7 @@ class Cases:
                     assert set(opened.keys()) == {name for name in checkpoint.names() if name in opened.keys()}  # noqa: SIM118  # not a mapping
 
         self._judge(f"open {file.split('-')[0]}", read)
-        self._judge("prune safetensors", lambda: prune_depth(path, self.scratch / "out", drop=[1]))
+        self._judge("prune safetensors", lambda: prune_depth(Checkpoint.open(path), self.scratch / "out", drop=[1]))
 
     def config(self, change: Callable[[bytes], bytes]) -> None:
         """A damaged config.json as what the parameters are counted from."""

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import weight_bytes
 from workers.engine.benchmarks.placement import place_weights
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 
@@ -37,7 +38,7 @@ def main() -> None:
     drop = [int(part) for part in settings.drop.split(",")]
     with tempfile.TemporaryDirectory(prefix="generation-") as name:
         pruned = Path(name) / "pruned"
-        prune_depth(settings.model, pruned, drop=drop)
+        prune_depth(Checkpoint.open(settings.model), pruned, drop=drop)
         models = {"original": _load(settings.model), "pruned": _load(pruned)}
     cell = Cell(1, settings.input_tokens, settings.output_tokens, settings.warmup, settings.runs)
     found = cells_of(time_cell(models, cell, seed=0), cell)

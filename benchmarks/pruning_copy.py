@@ -65,14 +65,15 @@ def main() -> None:
 def compare(model: Path, folder: Path, drop: list[int], rounds: int) -> None:
     """Print both times, their ratio in each round, and the memory."""
     pruned, copied, warm = folder / "pruned", folder / "copied", folder / "warm"
-    result = prune_depth(model, warm, drop=drop)  # imports the family's modules, and brings the files into the cache
+    # imports the family's modules, and brings the files into the cache
+    result = prune_depth(Checkpoint.open(model), warm, drop=drop)
     files = [str(file) for file in Checkpoint.open(warm).files()]
     times: dict[str, list[float]] = {"prune": [], "cp": []}
     for number in range(rounds):
         for what in ("prune", "cp") if number % 2 == 0 else ("cp", "prune"):
             began = time.perf_counter()
             if what == "prune":
-                prune_depth(model, pruned, drop=drop)
+                prune_depth(Checkpoint.open(model), pruned, drop=drop)
             else:
                 copied.mkdir()
                 subprocess.run(["cp", *files, str(copied)], check=True)
@@ -104,7 +105,7 @@ def _resident(model: Path, folder: Path, drop: list[int]) -> None:
     """
     before = _peak()
     target = folder / "resident"
-    prune_depth(model, target, drop=drop)
+    prune_depth(Checkpoint.open(model), target, drop=drop)
     shutil.rmtree(target)
     print(before, _peak())
 

@@ -174,7 +174,7 @@ class Bench:
         self.source = TextSource(
             checkpoint=self.original,
             config=as_config(Checkpoint.open(self.original).config),
-            fingerprint=fingerprint(self.original),
+            fingerprint=fingerprint(Checkpoint.open(self.original)),
             load=lambda: self.load(self.original),
             machine=machine,
             data_roots=roots,
@@ -251,7 +251,7 @@ class Bench:
     def pruned(self, criterion: str) -> Path:
         folder = self.out / f"pruned-{criterion}"
         if not folder.exists():
-            prune_depth(self.original, folder, drop=self.dropped(criterion))
+            prune_depth(Checkpoint.open(self.original), folder, drop=self.dropped(criterion))
         return folder
 
     def recover(self, criterion: str, out: Path, recovery: Mapping[str, Any]) -> RecoveryOutcome:

@@ -14,7 +14,6 @@ from secateur.contract.results import (
 )
 from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
-from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
@@ -51,7 +50,7 @@ def run(context: StageContext) -> Benchmarks:
         path = context.input(RECOVER) / "checkpoint"
         variants.append(open_variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
     variants += quantised_variants(context, variants[-1])
-    config = Checkpoint.open(original.path).config
+    config = original.checkpoint.config
     reason = why_not_computable(config)
     if reason is not None:
         note = f"{reason}. Only sizes were taken, from the files; speed, memory and quality were not measured."

@@ -27,8 +27,13 @@ from workers.stages.context import StageContext, part
 class Original:
     """The original's checkpoint on this machine, and what the report says of it."""
 
-    path: Path
+    checkpoint: Checkpoint
     info: ModelInfo
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's folder, for what loads it as a whole."""
+        return self.checkpoint.path
 
 
 def prepare_machine(context: StageContext) -> Machine:
@@ -61,8 +66,8 @@ def open_original(context: StageContext) -> Original:
                 f"The model {found.id} has changed since this job began, so its results would not fit together. "
                 "Submit a new job."
             )
-        return Original(found.path, first)
-    checkpoint = Checkpoint.open(found.path)
+        return Original(found.checkpoint, first)
+    checkpoint = found.checkpoint
     check_fit(checkpoint)
     count = count_parameters(checkpoint.config)
     info = ModelInfo(
@@ -75,7 +80,7 @@ def open_original(context: StageContext) -> Original:
         bytes_on_disk=checkpoint.total_bytes,
         file=_came_in(context),
     )
-    return Original(found.path, info)
+    return Original(checkpoint, info)
 
 
 def _came_in(context: StageContext) -> SourceFile | None:
@@ -101,7 +106,7 @@ def text_source(context: StageContext, original: Original, machine: Machine) -> 
     runtime = context.stage.runtime
     return TextSource(
         checkpoint=original.path,
-        config=as_config(Checkpoint.open(original.path).config),
+        config=as_config(original.checkpoint.config),
         fingerprint=original.info.fingerprint,
         load=lambda: load_model(original.path, device=machine.device, dtype=machine.dtype),
         machine=machine,

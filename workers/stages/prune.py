@@ -16,7 +16,6 @@ from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
-from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
@@ -44,7 +43,7 @@ def prune_blocks(context: StageContext, original: Original, options: DepthPrunin
     file = source_gguf(context)
     if options.gguf and file is None:
         raise not_gguf()
-    done = prune_depth(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
+    done = prune_depth(original.checkpoint, context.out / "checkpoint", drop=drop, progress=context.progress)
     pruned_file, notes = _prune_file(context, file, done.dropped, asked=options.gguf)
     return Pruned(
         kind="depth",
@@ -108,7 +107,7 @@ def run(context: StageContext) -> Pruned:
         UnsupportedModel: it is quantised, and more is asked than to remove whole blocks.
     """
     original = open_original(context)
-    check_quantised(context.stage.spec, Checkpoint.open(original.path).config)
+    check_quantised(context.stage.spec, original.checkpoint.config)
     options = context.stage.spec.pruning
     pruned = pruner_of(type(options))(context, original, options)
     refuse_unquantisable(context, context.out / "checkpoint")

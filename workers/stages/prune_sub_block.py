@@ -12,7 +12,6 @@ from dataclasses import replace
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units, protected_units, units_to_remove
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
-from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
@@ -38,12 +37,11 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
     check_units(options, original.info.blocks)
     scores, text, drop = None, None, list(options.drop or ())
     if options.drop is None:
-        checkpoint = Checkpoint.open(original.path)
-        refuse_uncomputable(checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
-        halves_layout(checkpoint)  # refused before the search, not after
+        refuse_uncomputable(original.checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
+        halves_layout(original.checkpoint)  # refused before the search, not after
         scores, text = _search(context, original, options)
         drop = scores.order[: units_to_remove(options, original.info.blocks)]
-    done = prune_sub_block(original.path, context.out / "checkpoint", drop=drop, progress=context.progress)
+    done = prune_sub_block(original.checkpoint, context.out / "checkpoint", drop=drop, progress=context.progress)
     return Pruned(
         kind=options.kind,
         dropped=done.dropped,

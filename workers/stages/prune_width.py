@@ -23,7 +23,7 @@ def prune_units(context: StageContext, original: Original, options: WidthPruning
     machine = prepare_machine(context)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     done = prune_width(
-        original.path,
+        original.checkpoint,
         context.out / "checkpoint",
         options=options,
         ids=ids,

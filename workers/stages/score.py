@@ -10,7 +10,6 @@ from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.scoring.blocks import TextScoring
 from secateur.contract.results import BlockScore, Scores
 from secateur.contract.spec import CompressionSpec
-from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
 from workers.engine.runtime import environment
@@ -32,7 +31,7 @@ def run(context: StageContext) -> Scores:
     spec = context.stage.spec
     machine = prepare_machine(context)
     original = open_original(context)
-    config = Checkpoint.open(original.path).config
+    config = original.checkpoint.config
     check_quantised(spec, config)
     refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
     count, protected = wanted(spec, original.info.blocks)

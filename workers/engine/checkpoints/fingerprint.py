@@ -31,17 +31,17 @@ _VERSION = 2  # of what is remembered: since 2, that the weights are finite too
 _PROVENANCE = ("_name_or_path", "_commit_hash", "transformers_version")
 
 
-def fingerprint(path: Path, *, cache: Path | None = None, progress: Progress = no_progress) -> str:
-    """The sha256, in hex, of the checkpoint folder `path`.
+def fingerprint(checkpoint: Checkpoint, *, cache: Path | None = None, progress: Progress = no_progress) -> str:
+    """The sha256, in hex, of a checkpoint.
 
     Args:
         cache: folder that remembers fingerprints; None reads the weights each time.
         progress: counts bytes; silent where the answer is remembered.
 
     Raises:
-        BadCheckpoint: the checkpoint cannot be opened, changes while it is read, or holds weights that are not finite.
+        BadCheckpoint: the checkpoint changes while it is read, or holds weights that are not finite.
     """
-    checkpoint = Checkpoint.open(path)
+    path = checkpoint.path
     files = [path / CONFIG_FILE, *checkpoint.files()]
     if (path / INDEX_FILE).is_file():
         files.append(path / INDEX_FILE)

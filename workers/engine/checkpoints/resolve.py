@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,11 +35,16 @@ _IMPORT_DTYPE = torch.float32  # exact, see gguf_import
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    path: Path  # folder with config, safetensors and tokenizer
+    checkpoint: Checkpoint = field(compare=False)  # opened; its folder has config, safetensors and tokenizer
     id: str  # as the job named it: hub id, or path
     revision: str | None  # commit on the hub
     fingerprint: str  # sha256 over config and tensors
     origin: str  # "hub", "checkpoint" (a local folder) or "gguf" (a local file)
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's folder."""
+        return self.checkpoint.path
 
 
 def resolve(
@@ -75,12 +80,13 @@ def resolve(
     special = special_file(path)
     if special is not None:
         raise BadCheckpoint(f"{special_detail(special)}.")
-    Checkpoint.open(path, roots=allowed)
+    checkpoint = Checkpoint.open(path, roots=allowed)
     for file in side_files(path):
         check_inside(path / file, allowed)
         with (path / file).open("rb") as opened:
             refuse_lfs_pointer(opened.read(len(LFS_HEAD)), file.name)
-    return ResolvedModel(path, name, revision, fingerprint(path, cache=cache, progress=progress), origin)
+    found = fingerprint(checkpoint, cache=cache, progress=progress)
+    return ResolvedModel(checkpoint, name, revision, found, origin)
 
 
 def find_model(path: str, roots: Sequence[Path]) -> Path:

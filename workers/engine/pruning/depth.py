@@ -47,7 +47,9 @@ class DepthPruned:
     bytes_after: int
 
 
-def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Progress = no_progress) -> DepthPruned:
+def prune_depth(
+    source: Checkpoint, target: Path, *, drop: Sequence[int], progress: Progress = no_progress
+) -> DepthPruned:
     """Write the checkpoint `source` without the blocks `drop` into the new folder `target`.
 
     The folder appears under its name only when it is complete; after an error nothing is left.
@@ -58,26 +60,25 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
 
     Raises:
         InvalidInput: `drop` is empty, names a block twice or one that does not exist, or names all.
-        BadCheckpoint: the source is broken.
+        BadCheckpoint: the source has changed since it was opened.
         UnsupportedModel: the family is not supported, or a kept block would work differently under its new number.
         StageFailed: the disk is full, or `target` exists.
     """
-    checkpoint = Checkpoint.open(source)
-    architecture = architecture_of(checkpoint.config)
-    prefix, count = stack_of(checkpoint, architecture)
+    architecture = architecture_of(source.config)
+    prefix, count = stack_of(source, architecture)
     keep = blocks_to_keep(count, drop)
-    before = count_parameters(checkpoint.config).total
+    before = count_parameters(source.config).total
     with new_folder(target) as folder, ThreadPoolExecutor(1) as executor:
         # The kernel copies without the interpreter's lock, so the new config is made and checked meanwhile.
-        config = executor.submit(keep_blocks, checkpoint.config, keep, architecture, tensors=checkpoint.names())
+        config = executor.submit(keep_blocks, source.config, keep, architecture, tensors=source.names())
 
         def check() -> None:
             if config.done():
                 config.result()  # refused: do not copy on
 
-        write_renamed(checkpoint, folder, renumbering(prefix, keep), progress=progress, after_step=check)
-        copy_side_files(source, folder)
-        renumber_quantizer_files(folder, checkpoint, architecture, keep)
+        write_renamed(source, folder, renumbering(prefix, keep), progress=progress, after_step=check)
+        copy_side_files(source.path, folder)
+        renumber_quantizer_files(folder, source, architecture, keep)
         write_json(folder / CONFIG_FILE, config.result())
         pruned = Checkpoint.open(folder)
         after = count_parameters(pruned.config).total  # while the folder can still be taken back
@@ -86,7 +87,7 @@ def prune_depth(source: Path, target: Path, *, drop: Sequence[int], progress: Pr
         dropped=sorted(set(range(count)) - set(keep)),
         parameters_before=before,
         parameters_after=after,
-        bytes_before=checkpoint.total_bytes,
+        bytes_before=source.total_bytes,
         bytes_after=pruned.total_bytes,
     )
 

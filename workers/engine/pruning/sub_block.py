@@ -50,7 +50,7 @@ class SubBlockPruned:
 
 
 def prune_sub_block(
-    source: Path, target: Path, *, drop: Sequence[str], progress: Progress = no_progress
+    source: Checkpoint, target: Path, *, drop: Sequence[str], progress: Progress = no_progress
 ) -> SubBlockPruned:
     """Write the checkpoint `source` without the units `drop` into the new folder `target`.
 
@@ -62,13 +62,12 @@ def prune_sub_block(
 
     Raises:
         InvalidInput: `drop` is empty, names a unit twice or one that does not exist, or names all.
-        BadCheckpoint: the source is broken.
+        BadCheckpoint: the source has changed since it was opened.
         UnsupportedModel: the halves were not found, or a kept block would work differently under its new number.
         StageFailed: the disk is full, or `target` exists.
     """
-    checkpoint = Checkpoint.open(source)
-    layout = halves_layout(checkpoint)
-    prefix, count = stack_of(checkpoint, layout.architecture)
+    layout = halves_layout(source)
+    prefix, count = stack_of(source, layout.architecture)
     halves = halves_to_remove(count, drop)
     removed = [unit for unit in unit_names(count) if unit in set(drop)]
     dropped = [block for block, gone in halves.items() if len(gone) == len(HALVES_OF_A_BLOCK)]
@@ -77,18 +76,18 @@ def prune_sub_block(
         done = prune_depth(source, target, drop=dropped, progress=progress)
         return SubBlockPruned(removed=removed, needs_loader=False, **vars(done))
     keep = [block for block in range(count) if block not in dropped]
-    whole = checkpoint.config
+    whole = source.config
     if dropped:
-        whole = keep_blocks(checkpoint.config, keep, layout.architecture, tensors=checkpoint.names())
+        whole = keep_blocks(source.config, keep, layout.architecture, tensors=source.names())
     renumbered = renumbering(prefix, keep)
 
     def new_name(name: str) -> NewName:
         return None if _goes(name, prefix, single, layout) else renumbered(name)
 
     with new_folder(target) as folder:
-        write_renamed(checkpoint, folder, new_name, progress=progress)
-        copy_side_files(source, folder)
-        renumber_quantizer_files(folder, checkpoint, layout.architecture, keep)
+        write_renamed(source, folder, new_name, progress=progress)
+        copy_side_files(source.path, folder)
+        renumber_quantizer_files(folder, source, layout.architecture, keep)
         write_json(folder / CONFIG_FILE, _config(whole, keep, single, layout))
         add_loader(folder)
         pruned = Checkpoint.open(folder)
@@ -96,10 +95,10 @@ def prune_sub_block(
         removed=removed,
         kept=keep,
         dropped=dropped,
-        parameters_before=count_parameters(checkpoint.config).total,
+        parameters_before=count_parameters(source.config).total,
         parameters_after=count_parameters(dict(whole)).total
         - sum(layout.removed_parameters(block, half) for block, half in single.items()),
-        bytes_before=checkpoint.total_bytes,
+        bytes_before=source.total_bytes,
         bytes_after=pruned.total_bytes,
         needs_loader=True,
     )

@@ -88,7 +88,7 @@ class WidthPruned:
 
 
 def prune_width(
-    source: Path,
+    source: Checkpoint,
     target: Path,
     *,
     options: WidthPruning,
@@ -108,14 +108,13 @@ def prune_width(
 
     Raises:
         InvalidInput: the ratio cannot be reached.
-        BadCheckpoint: the source is broken.
+        BadCheckpoint: the source has changed since it was opened.
         UnsupportedModel: mixtures of experts, quantised weights, and families whose widths cannot be set.
         StageFailed: the disk is full, or `target` exists.
     """
-    checkpoint = Checkpoint.open(source)
-    plan = plan_width(checkpoint, options)
+    plan = plan_width(source, options)
     task = WidthTask(
-        model=BlockModel.from_checkpoint(source, device=device, dtype=dtype),
+        model=BlockModel.from_checkpoint(source.path, device=device, dtype=dtype),
         layout=plan.layout,
         budget=plan.budget,
         group_counts=plan.counts,
@@ -132,8 +131,8 @@ def prune_width(
         else plan.widths.narrowed(len(choice.kept[0].groups), len(choice.kept[0].neurons), flags=plan.biases.flags)
     )
     rewrite = Rewrite(
-        checkpoint=checkpoint,
-        prefix=stack_of(checkpoint, plan.architecture)[0],
+        checkpoint=source,
+        prefix=stack_of(source, plan.architecture)[0],
         layout=plan.layout,
         choice=choice,
         added=(
@@ -144,7 +143,7 @@ def prune_width(
     )
     with new_folder(target) as folder:
         bytes_after = rewrite.write(folder, progress=progress)
-        copy_side_files(source, folder)
+        copy_side_files(source.path, folder)
         write_json(folder / CONFIG_FILE, config)
         if needs_loader:
             add_loader(folder)
@@ -159,7 +158,7 @@ def prune_width(
         ratio=reached,
         parameters_before=plan.budget.before,
         parameters_after=round(plan.budget.before * (1 - reached)),
-        bytes_before=checkpoint.total_bytes,
+        bytes_before=source.total_bytes,
         bytes_after=bytes_after,
         needs_loader=needs_loader,
         notes=_notes(plan.widths, plan.counts, plan.biases, choice),

@@ -26,9 +26,9 @@ class Subject:
     def spec(self) -> CompressionSpec:
         return self.context.stage.spec
 
-    @cached_property
+    @property
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint.open(self.original.path)
+        return self.original.checkpoint
 
     @property
     def config(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def walk(folder: Path, out: Path, ids: Tensor) -> None:
     checkpoint = Checkpoint.open(folder)
     check_fit(checkpoint)
     count_parameters(checkpoint.config)
-    prune_depth(folder, out, drop=[1])
+    prune_depth(Checkpoint.open(folder), out, drop=[1])
     view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
     with torch.no_grad():
         state = view.embed(ids)

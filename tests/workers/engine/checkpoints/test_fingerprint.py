@@ -11,40 +11,41 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from secateur.contract.errors import BadCheckpoint
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.fingerprint import file_digest, fingerprint
 
 
 def test_layout_and_provenance_do_not_count(single: Path, sharded: Path) -> None:
-    expected = fingerprint(single)
+    expected = fingerprint(Checkpoint.open(single))
     assert len(expected) == 64
-    assert fingerprint(sharded) == expected
+    assert fingerprint(Checkpoint.open(sharded)) == expected
     config = json.loads((sharded / "config.json").read_text())
     changed = {**dict(reversed(config.items())), "_name_or_path": "elsewhere", "transformers_version": "9"}
     (sharded / "config.json").write_text(json.dumps(changed, indent=7))
-    assert fingerprint(sharded) == expected
+    assert fingerprint(Checkpoint.open(sharded)) == expected
 
 
 def test_one_bit_of_a_weight_counts(single: Path) -> None:
-    before = fingerprint(single)
+    before = fingerprint(Checkpoint.open(single))
     raw = bytearray((single / "model.safetensors").read_bytes())
     raw[-1] ^= 1
     (single / "model.safetensors").write_bytes(raw)
-    assert fingerprint(single) != before
+    assert fingerprint(Checkpoint.open(single)) != before
 
 
 def test_names_shapes_and_config_count(single: Path) -> None:
-    seen = {fingerprint(single)}
+    seen = {fingerprint(Checkpoint.open(single))}
     tensors = load_file(single / "model.safetensors")
     norm = tensors.pop("model.norm.weight")
     save_file({**tensors, "model.norm.bias": norm}, single / "model.safetensors")
-    seen.add(fingerprint(single))
+    seen.add(fingerprint(Checkpoint.open(single)))
     save_file({**tensors, "model.norm.weight": norm.reshape(1, -1)}, single / "model.safetensors")
-    seen.add(fingerprint(single))
+    seen.add(fingerprint(Checkpoint.open(single)))
     save_file({**tensors, "model.norm.weight": norm.view(torch.int32)}, single / "model.safetensors")
-    seen.add(fingerprint(single))
+    seen.add(fingerprint(Checkpoint.open(single)))
     config = json.loads((single / "config.json").read_text())
     (single / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.1}))
-    seen.add(fingerprint(single))
+    seen.add(fingerprint(Checkpoint.open(single)))
     assert len(seen) == 5
 
 
@@ -55,10 +56,10 @@ def test_it_is_remembered_until_a_file_changes(single: Path, tmp_path: Path) -> 
     def count(done: int, total: int, unit: str) -> None:
         reads.append(done)
 
-    first = fingerprint(single, cache=cache, progress=count)
+    first = fingerprint(Checkpoint.open(single), cache=cache, progress=count)
     assert reads
     reads.clear()
-    assert fingerprint(single, cache=cache, progress=count) == first
+    assert fingerprint(Checkpoint.open(single), cache=cache, progress=count) == first
     assert not reads
     weights = single / "model.safetensors"
     times = weights.stat()
@@ -66,14 +67,14 @@ def test_it_is_remembered_until_a_file_changes(single: Path, tmp_path: Path) -> 
     raw[-1] ^= 1
     weights.write_bytes(raw)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))  # the same size and time of writing
-    assert fingerprint(single, cache=cache) != first
+    assert fingerprint(Checkpoint.open(single), cache=cache) != first
 
 
 def test_a_spoilt_memory_is_not_believed(single: Path, tmp_path: Path) -> None:
-    first = fingerprint(single, cache=tmp_path)
+    first = fingerprint(Checkpoint.open(single), cache=tmp_path)
     (answer,) = (tmp_path / "fingerprints").iterdir()
     answer.write_text("")
-    assert fingerprint(single, cache=tmp_path) == first
+    assert fingerprint(Checkpoint.open(single), cache=tmp_path) == first
     assert answer.read_text() == first
 
 
@@ -90,7 +91,7 @@ def test_weights_that_are_not_finite_have_none_and_the_tensor_is_named(
     save_file(tensors, single / "model.safetensors")
     for _ in range(2):  # nothing is remembered of it
         with pytest.raises(BadCheckpoint, match=r"'model.layers.2.mlp.up_proj.weight' holds 1 NaN") as caught:
-            fingerprint(single, cache=tmp_path)
+            fingerprint(Checkpoint.open(single), cache=tmp_path)
     assert caught.value.errors[0].pointer == "/model"
     assert "float32" not in str(caught.value.to_problem())
 
@@ -98,7 +99,7 @@ def test_weights_that_are_not_finite_have_none_and_the_tensor_is_named(
 def test_a_broken_checkpoint_has_none(single: Path) -> None:
     (single / "model.safetensors").write_bytes(b"")
     with pytest.raises(BadCheckpoint):
-        fingerprint(single)
+        fingerprint(Checkpoint.open(single))
 
 
 def test_the_digest_of_a_file(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_hub_model_is_fetched_at_its_commit(hub: Hub, single: Path, tmp_path: 
         progress=lambda done, total, unit: seen.append((done, total)),
     )
     assert (resolved.id, resolved.revision, resolved.origin) == ("tiny/llama", COMMIT, "hub")
-    assert resolved.fingerprint == fingerprint(single)
+    assert resolved.fingerprint == fingerprint(Checkpoint.open(single))
     assert Checkpoint.open(resolved.path).total_bytes == Checkpoint.open(single).total_bytes
     assert {path.name for path in resolved.path.iterdir()} == {
         "config.json",
@@ -192,7 +192,7 @@ def test_a_local_folder_is_used_in_place(single: Path, tmp_path: Path) -> None:
         resolved = resolve(LocalModel(source="local", path=path), cache=tmp_path / "cache", roots=[single.parent])
         assert (resolved.path, resolved.id, resolved.origin) == (single, path, "checkpoint")
         assert resolved.revision is None
-        assert resolved.fingerprint == fingerprint(single)
+        assert resolved.fingerprint == fingerprint(Checkpoint.open(single))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_shards_are_those_that_the_index_lists(
     in_shards(hub, sharded, rename)
     model = HubModel(source="hub", id="tiny/llama")
     resolved = resolve(model, cache=tmp_path / "cache", roots=[])
-    assert resolved.fingerprint == fingerprint(sharded)
+    assert resolved.fingerprint == fingerprint(Checkpoint.open(sharded))
     assert not (resolved.path / "model-00099-of-00099.safetensors").exists()
     hub.failing = True
     assert resolve(model.model_copy(update={"revision": COMMIT}), cache=tmp_path / "cache", roots=[]) == resolved

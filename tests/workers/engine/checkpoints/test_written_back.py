@@ -162,7 +162,7 @@ def test_whole_recoveries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids, text = make_ids(8, 12), SimpleNamespace(sha256="1" * 64)
-    prune_depth(stored, tmp_path / "pruned", drop=[2])
+    prune_depth(Checkpoint.open(stored), tmp_path / "pruned", drop=[2])
     job = RecoveryJob(
         pruned=tmp_path / "pruned",
         original=stored,
@@ -233,7 +233,7 @@ def test_a_head_of_its_own_is_believed_of_the_files_and_not_of_the_config(
     config.pop("tie_word_embeddings", None)
     (folder / "config.json").write_text(json.dumps(config | settings))
     assert Checkpoint.open(folder).config["tie_word_embeddings"] is False
-    pruned = prune_depth(folder, tmp_path / "pruned", drop=[1])
+    pruned = prune_depth(Checkpoint.open(folder), tmp_path / "pruned", drop=[1])
     assert pruned.parameters_before == sum(parameter.numel() for parameter in model.parameters())
     assert json.loads((tmp_path / "pruned" / "config.json").read_text())["tie_word_embeddings"] is False
     again = reload(tmp_path / "pruned")

@@ -55,7 +55,7 @@ def test_an_adapter_beside_the_weights_is_not_put_on_them(
     for file in (tmp_path / "adapter").glob("adapter_*"):
         file.rename(folder / file.name)
     assert torch.equal(logits(folder, ids), expected)
-    prune_depth(folder, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(folder), tmp_path / "pruned", drop=[1])
     assert not list((tmp_path / "pruned").glob("adapter_*"))
 
 
@@ -89,7 +89,7 @@ def test_what_the_config_says_of_another_machine_is_left_aside(
         for block in view.blocks():
             state = block(state)
         assert torch.allclose(view.head(state), expected, atol=1e-5)
-    prune_depth(folder, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(folder), tmp_path / "pruned", drop=[1])
     assert not changes.keys() & json.loads((tmp_path / "pruned" / "config.json").read_text()).keys()
 
 
@@ -109,7 +109,7 @@ def test_a_mistral_with_kinds_of_layers_is_what_transformers_makes_of_it(
         for block in view.blocks():
             state = block(state)
         assert torch.allclose(view.head(state), expected, atol=1e-5)
-    prune_depth(folder, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(folder), tmp_path / "pruned", drop=[1])
     config = json.loads((tmp_path / "pruned" / "config.json").read_text())
     assert config["layer_types"] == [kinds[0], *kinds[2:]]
 

@@ -65,7 +65,7 @@ def test_every_family_equals_its_bypassed_original(
 ) -> None:
     model, ids = make_model(family), make_ids(2, 12)
     source = save_model(model)
-    result = prune_depth(source, tmp_path / "pruned", drop=drop)
+    result = prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=drop)
     assert result.kept == [number for number in range(4) if number not in drop]
     assert result.dropped == drop
 
@@ -86,7 +86,7 @@ def test_generation_with_and_without_cache(
     family: str, make_model: Make, make_ids: Callable[..., Tensor], save_model: Save, tmp_path: Path
 ) -> None:
     source = save_model(make_model(family))
-    prune_depth(source, tmp_path / "pruned", drop=[1, 2])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1, 2])
     pruned = reload(tmp_path / "pruned")
     ids = make_ids(1, 7)
     settings: dict[str, Any] = {"max_new_tokens": 10, "min_new_tokens": 10, "do_sample": False, "pad_token_id": 0}
@@ -112,7 +112,7 @@ def test_layouts_and_dtypes(
     made: Any = make_model("llama", num_hidden_layers=6, tie_word_embeddings=tied)
     source = save_model(made.to(dtype), **({"max_shard_size": shards} if shards else {}))
     model = reload(source)  # `to` has rounded the rotary frequencies too, which no checkpoint holds
-    result = prune_depth(source, tmp_path / "pruned", drop=[4, 0, 3])
+    result = prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[4, 0, 3])
     pruned = reload(tmp_path / "pruned")
     assert pruned.dtype == dtype
     assert (pruned.lm_head.weight is pruned.model.embed_tokens.weight) == tied
@@ -141,7 +141,7 @@ def test_base_model_names_without_their_prefix(
     tensors = load_file(source / "model.safetensors")
     bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
     save_file(bare, source / "model.safetensors", metadata={"format": "pt"})
-    prune_depth(source, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     with bypassed(model, [1]):
         assert torch.equal(logits(reload(tmp_path / "pruned"), make_ids()), logits(model, make_ids()))
 
@@ -162,7 +162,7 @@ def test_side_files_go_with_the_weights(make_model: Make, save_model: Save, tmp_
         (source / name).write_text(text)
     (source / "additional_chat_templates").mkdir()
     (source / "additional_chat_templates" / "tool.jinja").write_text("x")
-    prune_depth(source, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     written = {str(path.relative_to(tmp_path / "pruned")) for path in (tmp_path / "pruned").rglob("*.*")}
     written |= {path.name for path in (tmp_path / "pruned").glob("LICENSE")}
     assert written == {
@@ -189,7 +189,7 @@ def test_blocks_that_cannot_be_dropped(
 ) -> None:
     source = save_model(make_model("llama"))
     with pytest.raises(InvalidInput, match=sentence) as caught:
-        prune_depth(source, tmp_path / "pruned", drop=drop)
+        prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=drop)
     assert caught.value.errors[0].pointer == "/pruning/drop"
     assert caught.value.errors[0].value == drop
     assert not (tmp_path / "pruned").exists()
@@ -204,14 +204,14 @@ def test_a_broken_source_leaves_nothing(make_model: Make, save_model: Save, tmp_
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(BadCheckpoint):
-        prune_depth(source, tmp_path / "pruned", drop=[1])
+        prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     assert leftovers(tmp_path, "checkpoint") == []
 
 
 def test_a_refused_config_leaves_nothing(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     source = save_model(make_model("gpt2", scale_attn_by_inverse_layer_idx=True))
     with pytest.raises(UnsupportedModel, match="block's number"):
-        prune_depth(source, tmp_path / "pruned", drop=[1])
+        prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     assert leftovers(tmp_path, "checkpoint") == []
 
 
@@ -220,7 +220,7 @@ def test_a_size_that_is_none_leaves_nothing(make_model: Make, save_model: Save, 
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "intermediate_size": -1}))
     with pytest.raises(BadCheckpoint, match="intermediate_size"):
-        prune_depth(path, tmp_path / "out", drop=[1])
+        prune_depth(Checkpoint.open(path), tmp_path / "out", drop=[1])
     assert not (tmp_path / "out").exists()
 
 
@@ -229,7 +229,7 @@ def test_an_existing_target_is_kept(make_model: Make, save_model: Save, tmp_path
     (tmp_path / "pruned").mkdir()
     (tmp_path / "pruned" / "mine").write_text("x")
     with pytest.raises(StageFailed, match="exists already"):
-        prune_depth(source, tmp_path / "pruned", drop=[1])
+        prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     assert [path.name for path in (tmp_path / "pruned").iterdir()] == ["mine"]
 
 
@@ -240,11 +240,12 @@ def test_a_full_disk_leaves_nothing(make_model: Make, save_model: Save, tmp_path
 import resource, signal, sys
 from pathlib import Path
 from secateur.contract.errors import StageFailed
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 try:
-    prune_depth(Path(sys.argv[1]), Path(sys.argv[2]), drop=[1])
+    prune_depth(Checkpoint.open(Path(sys.argv[1])), Path(sys.argv[2]), drop=[1])
 except StageFailed as error:
     print(error.detail)
 """
@@ -258,7 +259,10 @@ def test_progress_counts_every_byte(make_model: Make, save_model: Save, tmp_path
     source = save_model(make_model("llama"), max_shard_size="20KB")
     seen: list[tuple[int, int, str]] = []
     result = prune_depth(
-        source, tmp_path / "pruned", drop=[1], progress=lambda done, total, unit: seen.append((done, total, unit))
+        Checkpoint.open(source),
+        tmp_path / "pruned",
+        drop=[1],
+        progress=lambda done, total, unit: seen.append((done, total, unit)),
     )
     assert seen[-1] == (result.bytes_after, result.bytes_after, "bytes")
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
@@ -271,7 +275,7 @@ def test_multi_token_prediction_layers_are_dropped(make_model: Make, save_model:
     tensors = load_file(source / "model.safetensors")
     tensors["model.mtp_layers.0.weight"] = torch.ones(3)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
-    result = prune_depth(source, tmp_path / "pruned", drop=[1])
+    result = prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     assert result.kept == [0, 2]
     pruned = Checkpoint.open(tmp_path / "pruned")
     assert pruned.config["num_nextn_predict_layers"] == 0
@@ -320,7 +324,7 @@ def test_quantised_checkpoints_lose_whole_blocks(
             tensors[f"model.layers.{block}.mlp.up_proj.{part}"] = tensor + block
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
 
-    prune_depth(source, tmp_path / "pruned", drop=[1])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1])
     pruned = load_file(tmp_path / "pruned" / "model.safetensors")
     for new, old in enumerate([0, 2, 3]):
         for part in parts:
@@ -347,9 +351,11 @@ def test_no_model_class_is_imported_where_none_is_built(make_model: Make, save_m
     for model_type in DENSE:
         save_model(make_model(model_type), name=model_type)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom workers.engine.pruning.depth import prune_depth\n"
+        "import sys\nfrom pathlib import Path\nfrom workers.engine.checkpoints.checkpoint import Checkpoint\n"
+        "from workers.engine.pruning.depth import prune_depth\n"
         "for name in sys.argv[2:]:\n"
-        "    prune_depth(Path(sys.argv[1], name), Path(sys.argv[1], f'{name}-pruned'), drop=[1])\n"
+        "    source = Checkpoint.open(Path(sys.argv[1], name))\n"
+        "    prune_depth(source, Path(sys.argv[1], f'{name}-pruned'), drop=[1])\n"
         "heavy = {'transformers.modeling_utils', 'transformers.activations', 'torch.distributed.tensor'}\n"
         "classes = {f'transformers.models.{name}.modeling_{name}' for name in [*sys.argv[2:], 'gemma3']}\n"
         "print(sorted((heavy | classes) & set(sys.modules)))"
@@ -366,7 +372,7 @@ def test_a_family_whose_names_on_disk_are_not_those_of_its_modules(
     model: Any = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]  # no annotations
     source = save_model(model.eval())
     assert any(name.startswith("transformer.h.4.") for name in Checkpoint.open(source).names())
-    done = prune_depth(source, tmp_path / "pruned", drop=[1, 3])
+    done = prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[1, 3])
     assert done.kept == [0, 2, 4]
     assert done.parameters_after < done.parameters_before
     pruned: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned")
@@ -381,6 +387,7 @@ import json, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 folder = Path(sys.argv[1])
 
@@ -411,9 +418,9 @@ if mode == "write":
     write("small", 64)
     write("large", 2304)
 else:
-    prune_depth(folder / "small", folder / "small-pruned", drop=[1])
+    prune_depth(Checkpoint.open(folder / "small"), folder / "small-pruned", drop=[1])
     before = peak()
-    prune_depth(folder / "large", folder / "large-pruned", drop=[1])
+    prune_depth(Checkpoint.open(folder / "large"), folder / "large-pruned", drop=[1])
     print(peak() - before)
 """
     subprocess.run([sys.executable, "-c", script, str(tmp_path), "write"], check=True)

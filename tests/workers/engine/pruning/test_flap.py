@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.options.pruning.flap import FlapPruning
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.flap import compensation, fluctuation, standardised
 from workers.engine.pruning.width import prune_width
 
@@ -67,7 +68,12 @@ def test_one_threshold_over_all_blocks(
     ids = make_ids(4, 12)
     options = FlapPruning(kind="flap", ratio=0.2, uniform=False, compensate=False)
     done = prune_width(
-        save_model(model), tmp_path / "pruned", options=options, ids=ids, device="cpu", dtype=torch.float32
+        Checkpoint.open(save_model(model)),
+        tmp_path / "pruned",
+        options=options,
+        ids=ids,
+        device="cpu",
+        dtype=torch.float32,
     )
     groups, neurons = plain_scores(model, ids)
     scores = torch.cat([groups.flatten(), neurons.flatten()])
@@ -93,7 +99,12 @@ def test_uniform_takes_the_best_of_each_block(
     model, ids = make_model("mistral", num_key_value_heads=4), make_ids(4, 12)
     options = FlapPruning(kind="flap", ratio=0.25)
     done = prune_width(
-        save_model(model), tmp_path / "pruned", options=options, ids=ids, device="cpu", dtype=torch.float32
+        Checkpoint.open(save_model(model)),
+        tmp_path / "pruned",
+        options=options,
+        ids=ids,
+        device="cpu",
+        dtype=torch.float32,
     )
     groups, neurons = plain_scores(model, ids)
     for number, kept in enumerate(done.kept):

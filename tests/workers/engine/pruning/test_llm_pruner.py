@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress
 from workers.engine.pruning.channels import layout_of
@@ -86,7 +87,12 @@ def test_the_middle_blocks_lose_their_weakest(
         {"kind": "llm_pruner", "ratio": 0.1, "uniform": False, "importance": importance}
     )
     done = prune_width(
-        save_model(model), tmp_path / "pruned", options=options, ids=ids, device="cpu", dtype=torch.float32
+        Checkpoint.open(save_model(model)),
+        tmp_path / "pruned",
+        options=options,
+        ids=ids,
+        device="cpu",
+        dtype=torch.float32,
     )
     groups, neurons = plain_scores(model, ids, importance)
     for number, kept in enumerate(done.kept):

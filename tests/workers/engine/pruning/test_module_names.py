@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from secateur.contract.errors import UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.module_names import Modules, module_names, renumber_module_names
 
@@ -230,7 +231,7 @@ def test_in_the_files_of_a_checkpoint(
     if file == "config.json":
         settings = {**config, "quantization_config": settings}
     (folder / file).write_text(json.dumps(settings))
-    prune_depth(folder, tmp_path / "pruned", drop=[3, 5])
+    prune_depth(Checkpoint.open(folder), tmp_path / "pruned", drop=[3, 5])
     new = json.loads((tmp_path / "pruned" / file).read_text())
     (rule,) = new.get("quantization_config", new)["dynamic"]
     picked = {block for block in range(12) if gptq(rule, f"model.layers.{block}.mlp.up_proj")}

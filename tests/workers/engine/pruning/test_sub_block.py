@@ -67,7 +67,7 @@ def counted(model: PreTrainedModel) -> Iterator[list[int]]:
 def test_every_family(family: str, make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path) -> None:
     model: Any = make_model(family)
     source, target = save_model(model), tmp_path / "pruned"
-    done = prune_sub_block(source, target, drop=DROP)
+    done = prune_sub_block(Checkpoint.open(source), target, drop=DROP)
     assert done.removed == DROP
     assert (done.kept, done.dropped) == ([0, 2, 3], [1])
     assert done.needs_loader
@@ -105,7 +105,7 @@ def test_left_padding_and_caches_of_other_kinds(
     model_type: str, drop: list[str], make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path
 ) -> None:
     """Positions and masks come from the cache's length, whichever layers fill it."""
-    prune_sub_block(save_model(make_model(model_type)), tmp_path / "pruned", drop=drop)
+    prune_sub_block(Checkpoint.open(save_model(make_model(model_type))), tmp_path / "pruned", drop=drop)
     model: Any = load(tmp_path / "pruned")
     prompt = make_ids(2, 7, seed=2)
     mask = torch.ones_like(prompt)
@@ -154,7 +154,7 @@ def test_what_goes_with_a_half(
     layout = halves_layout(Checkpoint.open(source))
     assert layout.halves["attention"].passed == attention
     assert layout.halves["mlp"].passed == mlp
-    prune_sub_block(source, tmp_path / "pruned", drop=DROP)
+    prune_sub_block(Checkpoint.open(source), tmp_path / "pruned", drop=DROP)
     with torch.no_grad():
         logits = load(tmp_path / "pruned")(ids, use_cache=False).logits
     torch.testing.assert_close(logits, bypassed(model, DROP, ids), rtol=1e-5, atol=1e-5)
@@ -162,8 +162,10 @@ def test_what_goes_with_a_half(
 
 def test_whole_blocks_are_a_plain_checkpoint(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     source = save_model(make_model("llama"))
-    done = prune_sub_block(source, tmp_path / "halves", drop=["2.mlp", "1.attention", "1.mlp", "2.attention"])
-    prune_depth(source, tmp_path / "depth", drop=[1, 2])
+    done = prune_sub_block(
+        Checkpoint.open(source), tmp_path / "halves", drop=["2.mlp", "1.attention", "1.mlp", "2.attention"]
+    )
+    prune_depth(Checkpoint.open(source), tmp_path / "depth", drop=[1, 2])
     assert not done.needs_loader
     assert done.dropped == [1, 2]
     assert done.removed == ["1.attention", "1.mlp", "2.attention", "2.mlp"]
@@ -175,7 +177,7 @@ def test_whole_blocks_are_a_plain_checkpoint(make_model: Make, save_model: Save,
 
 def test_the_tensors_of_what_went_are_not_in_the_file(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     source = save_model(make_model("llama"), max_shard_size="20KB")
-    prune_sub_block(source, tmp_path / "pruned", drop=DROP)
+    prune_sub_block(Checkpoint.open(source), tmp_path / "pruned", drop=DROP)
     checkpoint = Checkpoint.open(tmp_path / "pruned")
     assert len(checkpoint.files()) > 1
     by_block: dict[str, set[str]] = {}
@@ -199,7 +201,9 @@ def test_per_layer_settings_follow_the_blocks(
 ) -> None:
     """Sliding and full attention alternate; the kept blocks keep theirs, and so do the layers of the cache."""
     model = make_model("gemma3_text")
-    prune_sub_block(save_model(model), tmp_path / "pruned", drop=["0.attention", "1.mlp", "1.attention"])
+    prune_sub_block(
+        Checkpoint.open(save_model(model)), tmp_path / "pruned", drop=["0.attention", "1.mlp", "1.attention"]
+    )
     pruned: Any = load(tmp_path / "pruned")
     kinds = model.config.layer_types
     assert pruned.config.layer_types == [kinds[0], kinds[2], kinds[3]]
@@ -207,7 +211,7 @@ def test_per_layer_settings_follow_the_blocks(
 
 def test_the_loader_needs_nothing_of_this_project(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere" / "pruned"
-    prune_sub_block(save_model(make_model("llama")), target, drop=DROP)
+    prune_sub_block(Checkpoint.open(save_model(make_model("llama"))), target, drop=DROP)
     script = (
         "import sys, torch\nsys.path.insert(0, '.')\n"
         "from modeling_secateur import load\n"
@@ -226,7 +230,7 @@ def test_the_loader_needs_nothing_of_this_project(make_model: Make, save_model: 
 
 def test_an_attention_that_should_not_be_there_is_noticed(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     target = tmp_path / "pruned"
-    prune_sub_block(save_model(make_model("llama")), target, drop=["1.attention"])
+    prune_sub_block(Checkpoint.open(save_model(make_model("llama"))), target, drop=["1.attention"])
     config = json.loads((target / "config.json").read_text())
     assert config["secateur"]["version"] == 2
     config["secateur"]["without"] = {}
@@ -237,7 +241,7 @@ def test_an_attention_that_should_not_be_there_is_noticed(make_model: Make, save
 
 def test_a_patched_checkpoint_keeps_its_form(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     target = tmp_path / "pruned"
-    prune_sub_block(save_model(make_model("llama")), target, drop=["1.attention"])
+    prune_sub_block(Checkpoint.open(save_model(make_model("llama"))), target, drop=["1.attention"])
     patch_checkpoint(Checkpoint.open(target), tmp_path / "recovered", {"model.norm.weight": lambda weight: weight * 2})
     before, after = load(target).state_dict(), load(tmp_path / "recovered").state_dict()
     assert before.keys() == after.keys()
@@ -258,7 +262,7 @@ def test_units_that_cannot_be_removed(
     drop: list[str], sentence: str, make_model: Make, save_model: Save, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInput, match=sentence):
-        prune_sub_block(save_model(make_model("llama")), tmp_path / "pruned", drop=drop)
+        prune_sub_block(Checkpoint.open(save_model(make_model("llama"))), tmp_path / "pruned", drop=drop)
     assert not (tmp_path / "pruned").exists()
 
 
@@ -277,7 +281,7 @@ def test_halves_that_are_not_found_are_refused(
 
     monkeypatch.setattr(LlamaDecoderLayer, "__init__", with_a_third)
     with pytest.raises(UnsupportedModel, match=r"third\.weight belongs to neither"):
-        prune_sub_block(source, tmp_path / "pruned", drop=["1.attention"])
+        prune_sub_block(Checkpoint.open(source), tmp_path / "pruned", drop=["1.attention"])
     assert not (tmp_path / "pruned").exists()
 
 
@@ -299,7 +303,7 @@ def test_quantised_weights_lose_halves_too(
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     (source / "config.json").write_text(json.dumps(config))
 
-    done = prune_sub_block(source, target, drop=DROP)
+    done = prune_sub_block(Checkpoint.open(source), target, drop=DROP)
     assert done.needs_loader
     written = json.loads((target / "config.json").read_text())["quantization_config"]
     assert written["ignore"] == ["lm_head", "model.layers.2.mlp.up_proj", "model.layers.1.mlp.up_proj"]
@@ -309,7 +313,9 @@ def test_quantised_weights_lose_halves_too(
     with torch.no_grad():
         logits = pruned(ids, use_cache=False).logits
     torch.testing.assert_close(logits, bypassed(load(source), DROP, ids), rtol=1e-5, atol=1e-5)
-    whole = prune_sub_block(save_model(make_model("llama"), name="plain"), tmp_path / "plain-pruned", drop=DROP)
+    whole = prune_sub_block(
+        Checkpoint.open(save_model(make_model("llama"), name="plain")), tmp_path / "plain-pruned", drop=DROP
+    )
     assert (done.parameters_before, done.parameters_after) == (whole.parameters_before, whole.parameters_after)
 
 
@@ -321,5 +327,5 @@ def test_quantised_tensors_that_name_no_module_are_refused(make_model: Make, sav
     tensors["model.layers.2.feed_forward.qweight"] = torch.ones(2, 2, dtype=torch.int32)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UnsupportedModel, match=r"feed_forward\.qweight\W+is not named by a module"):
-        prune_sub_block(source, tmp_path / "pruned", drop=["1.mlp"])
+        prune_sub_block(Checkpoint.open(source), tmp_path / "pruned", drop=["1.mlp"])
     assert not (tmp_path / "pruned").exists()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.wanda_sp import channel_importance
 from workers.engine.pruning.width import prune_width
 
@@ -32,7 +33,12 @@ def test_the_weakest_go_and_later_blocks_see_the_pruned(
     model, ids = make_model("mistral", num_attention_heads=8, num_key_value_heads=4), make_ids(4, 12)
     options = WandaSpPruning(kind="wanda_sp", ratio=0.25)
     done = prune_width(
-        save_model(model), tmp_path / "pruned", options=options, ids=ids, device="cpu", dtype=torch.float32
+        Checkpoint.open(save_model(model)),
+        tmp_path / "pruned",
+        options=options,
+        ids=ids,
+        device="cpu",
+        dtype=torch.float32,
     )
     for number, block in enumerate(model.model.layers):
         for module, units, kept in (

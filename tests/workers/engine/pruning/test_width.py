@@ -53,7 +53,7 @@ OPTIONS: Mapping[str, WidthPruning] = {
 
 
 def prune(source: Path, target: Path, options: WidthPruning, ids: Tensor) -> WidthPruned:
-    return prune_width(source, target, options=options, ids=ids, device="cpu", dtype=torch.float32)
+    return prune_width(Checkpoint.open(source), target, options=options, ids=ids, device="cpu", dtype=torch.float32)
 
 
 def projections(model: PreTrainedModel) -> list[tuple[nn.Module, nn.Module]]:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery.distill import DistillRecovery
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
@@ -52,7 +53,7 @@ def test_a_healed_checkpoint_comes_nearer_to_the_original(
 ) -> None:
     source = save_model(make_model(model_type, num_hidden_layers=6))
     kept = [0, 1, 3, 5]
-    prune_depth(source, tmp_path / "pruned", drop=[2, 4])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 4])
     original = BlockModel.from_model(load_model(source, device=CPU.device, dtype=CPU.dtype))
     ids = make_ids(60, 16)
     healed = fit_maps(original, kept, ids)
@@ -85,7 +86,7 @@ def test_what_the_fit_promises_is_what_the_files_compute(
 ) -> None:
     source = save_model(make_model(model_type, num_hidden_layers=5))
     kept, ids = [0, 1, 4], make_ids(10, 16)
-    prune_depth(source, tmp_path / "pruned", drop=[2, 3])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     original = BlockModel.from_model(load_model(source, device=CPU.device, dtype=CPU.dtype))
     (cut,) = fit_maps(original, kept, ids, ridge=1e-4)
     write_healed(job_for(source, tmp_path / "pruned", kept, tmp_path), [cut], tmp_path / "healed")
@@ -121,7 +122,7 @@ def test_before_a_training_it_is_done_where_it_holds_unless_it_was_asked_for(
 ) -> None:
     source = save_model(make_model(model_type, num_hidden_layers=5))
     kept = [0, 1, 4]
-    prune_depth(source, tmp_path / "pruned", drop=[2, 3])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     job = job_for(source, tmp_path / "pruned", kept, tmp_path)
     ids = make_ids(20, 12)
     start = healed_start(job, DistillRecovery(heal=None), ids)
@@ -149,7 +150,7 @@ def test_a_map_that_makes_the_model_worse_is_not_folded_in_and_the_notes_say_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = save_model(make_model(num_hidden_layers=5))
-    prune_depth(source, tmp_path / "pruned", drop=[2, 3])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     job = job_for(source, tmp_path / "pruned", [0, 1, 4], tmp_path)
     monkeypatch.setattr(healing_maps, "fit_map", lambda *_, **__: FittedMap(-torch.eye(32).double(), 1.0, 1.0, 0.5))
     start = healed_start(job, DistillRecovery(heal=True), make_ids(20, 12))
@@ -173,7 +174,7 @@ def test_before_a_training_it_is_fitted_on_a_bounded_part_of_the_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = save_model(make_model(num_hidden_layers=5))
-    prune_depth(source, tmp_path / "pruned", drop=[2, 3])
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     job = job_for(source, tmp_path / "pruned", [0, 1, 4], tmp_path)
     seen: list[tuple[int, ...]] = []
 
