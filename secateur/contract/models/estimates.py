@@ -17,7 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.depth import blocks_to_remove, check_depth
 from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
-from secateur.contract.models.parameters import FORMULAS, ParameterCount, key_value_size, parameter_count
+from secateur.contract.models.families import model_types
+from secateur.contract.models.formulas import ParameterCount
+from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.options.method import Options
 from secateur.contract.options.pruning.depth import DepthPruning
 
@@ -83,7 +85,7 @@ def estimate(config: Mapping[str, Any], request: EstimateRequest, *, pointer: st
         raise type(error)(error.detail, errors=moved) from error
     if count is None or cached is None:
         detail = f"no formula is known for models of type {family[:100]!r}"
-        raise UnsupportedModel(detail, errors=[FieldError(pointer, detail, None, f"one of {', '.join(FORMULAS)}")])
+        raise UnsupportedModel(detail, errors=[FieldError(pointer, detail, None, f"one of {', '.join(model_types())}")])
     blocks = len(count.per_block)
     check_depth(request.pruning, blocks, plus=request.plus)
     removed, notes = _removed_parameters(count, request.pruning)

@@ -1,7 +1,7 @@
 """What a family of models cannot do, known from the `model_type` of its config alone: said when a job is submitted.
 
-The check stage asks the engine itself, which knows every family; here stand those for which the answer never depends on
-the rest of the config. A test holds both against each other.
+The check stage asks the engine itself, which knows every family; a family's row says that for which the answer never
+depends on the rest of the config. A test holds both against each other.
 """
 
 from __future__ import annotations
@@ -10,19 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.models.families import family_of, model_types
 from secateur.contract.spec import CompressionSpec
-
-# A norm stands after the MLP, or a mixture of experts in its place.
-NO_HEALING = frozenset({"gemma2", "gemma3_text", "mixtral", "olmo2"})
-GGUF_TYPES = (
-    "llama",
-    "mistral",
-    "mixtral",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_moe",
-)  # those that are written as GGUF
 
 
 def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
@@ -32,8 +21,9 @@ def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
         UnsupportedModel: names every field that asks for it.
     """
     family = config.get("model_type")
+    row, written = family_of(family), model_types(written_as_gguf=True)
     errors = []
-    if family in NO_HEALING:
+    if row is not None and not row.heals:
         detail = (
             f"healing does not hold for models of the type {family}: a block adds no single projection to the state"
         )
@@ -41,10 +31,10 @@ def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
             errors.append(FieldError("/recovery/kind", detail, "healing", "another recovery"))
         elif spec.recovery.kind != "none" and spec.recovery.heal:
             errors.append(FieldError("/recovery/heal", detail, True, "null or false"))
-    if isinstance(family, str) and family not in GGUF_TYPES:
+    if isinstance(family, str) and family not in written:
         detail = f"models of the type {family[:100]} are not written as GGUF"
         errors += [
-            FieldError(f"/quantise/{number}", detail, "gguf", f"a model of one of the types {', '.join(GGUF_TYPES)}")
+            FieldError(f"/quantise/{number}", detail, "gguf", f"a model of one of the types {', '.join(written)}")
             for number, way in enumerate(spec.quantise)
             if way.kind == "gguf"
         ]

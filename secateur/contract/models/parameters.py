@@ -1,284 +1,17 @@
-"""How many parameters a model has, from its `config.json` alone: arithmetic, with no framework.
-
-The API estimates sizes before anything is downloaded, and never imports torch; so the shapes of each family's
-blocks stand here as formulas. They are those of the families' classes in transformers, which the tests build without
-weights and count. Where a config leaves an entry out, the class's default is meant, so those stand here too.
-
-A tied head is counted once, with the embedding. Buffers, such as rotary frequencies, are no parameters.
-"""
+"""How many parameters a model has, from its `config.json` alone: by the formula in its family's row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from secateur.contract.errors import BadCheckpoint
 from secateur.contract.models.config_limits import check_config_limits
+from secateur.contract.models.config_reader import ConfigReader
+from secateur.contract.models.families import family_of
+from secateur.contract.models.formulas import Formula, ParameterCount
 
-
-@dataclass(frozen=True)
-class ParameterCount:
-    """Parameters by place. The sums are exact, whatever the dtype."""
-
-    per_block: list[int]
-    embedding: int  # of tokens, and of positions where they are learned
-    head: int  # 0 where the head is tied to the embedding
-    other: int  # final norm, and projections between embedding and blocks
-
-    @property
-    def total(self) -> int:
-        return sum(self.per_block) + self.embedding + self.head + self.other
-
-    def without(self, blocks: set[int]) -> ParameterCount:
-        """The same model after depth pruning."""
-        kept = [size for number, size in enumerate(self.per_block) if number not in blocks]
-        return ParameterCount(kept, self.embedding, self.head, self.other)
-
-
-class _Config:
-    """Reads whole numbers and switches of a config that may come from anyone."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = values
-        self._numbers: dict[str, set[int]] = {}
-
-    def number(self, *keys: str, default: int | None = None) -> int:
-        """The first of `keys` that is there and not null."""
-        for key in keys:
-            value = self.values.get(key)
-            if value is not None:
-                if type(value) is not int or not 0 <= value < 2**40:
-                    raise BadCheckpoint.field(
-                        "/model", f"config.json: {key} is not a size.", value=value, expected="a whole number"
-                    )
-                return value
-        if default is None:
-            raise BadCheckpoint.field("/model", f"config.json has no {keys[0]}.", expected="a whole number")
-        return default
-
-    def absent(self, key: str, default: int | None) -> int | None:
-        """`default` if the entry is not there at all; null is another thing, by which classes mean "derive it"."""
-        return None if key in self.values else default
-
-    def switch(self, key: str, default: bool) -> bool:
-        value = self.values.get(key)
-        return default if value is None else bool(value)
-
-    def numbers(self, key: str) -> set[int]:
-        if key not in self._numbers:  # asked for once a block
-            value = self.values.get(key)
-            found = {item for item in value if type(item) is int} if isinstance(value, list) else set()
-            self._numbers[key] = found
-        return self._numbers[key]
-
-
-def _linear(inputs: int, outputs: int, bias: bool = False) -> int:
-    return inputs * outputs + (outputs if bias else 0)
-
-
-@dataclass(frozen=True)
-class _LlamaLike:
-    """Families with RMS norms, separate or fused q, k, v and a gated MLP, and what sets each apart."""
-
-    tied: bool = False  # default of tie_word_embeddings
-    head_dim: int | None = None  # default; None means hidden_size / heads
-    kv_heads: int | None = None  # default; None means as many as heads
-    qkv_bias: bool | str = False  # always, never, or the name of the switch
-    bias_default: bool = False  # of the switch
-    output_bias: bool | str = False
-    mlp_bias: bool | str = False
-    norms: int = 2  # of the hidden size, in each block
-    qk_norm: str | None = None  # "head": over one head; "all": over all heads together
-
-    def __call__(self, config: _Config) -> ParameterCount:
-        hidden = config.number("hidden_size")
-        blocks = config.number("num_hidden_layers")
-        per_block = [
-            self.attention(config) + self.mlp(config, number) + self.norms * hidden for number in range(blocks)
-        ]
-        embedding = config.number("vocab_size") * hidden
-        tied = config.switch("tie_word_embeddings", self.tied)
-        return ParameterCount(per_block, embedding, 0 if tied else embedding, hidden)
-
-    def heads(self, config: _Config) -> tuple[int, int, int]:
-        """Query heads, key-value heads, and the size of each."""
-        hidden, heads = config.number("hidden_size"), config.number("num_attention_heads")
-        kv_heads = config.number(
-            "num_key_value_heads", default=config.absent("num_key_value_heads", self.kv_heads) or heads
-        )
-        size = config.number("head_dim", default=config.absent("head_dim", self.head_dim) or hidden // heads)
-        return heads, kv_heads, size
-
-    def attention(self, config: _Config) -> int:
-        hidden = config.number("hidden_size")
-        heads, kv_heads, size = self.heads(config)
-        qkv_bias = _on(self.qkv_bias, config, self.bias_default)
-        output_bias = _on(self.output_bias, config)
-        count = _linear(hidden, heads * size, qkv_bias) + 2 * _linear(hidden, kv_heads * size, qkv_bias)
-        count += _linear(heads * size, hidden, output_bias)
-        if self.qk_norm == "head":
-            count += 2 * size
-        elif self.qk_norm == "all":
-            count += (heads + kv_heads) * size
-        return count
-
-    def mlp(self, config: _Config, block: int) -> int:
-        return _gated(config.number("hidden_size"), config.number("intermediate_size"), _on(self.mlp_bias, config))
-
-
-@dataclass(frozen=True)
-class _Mixtral(_LlamaLike):
-    def mlp(self, config: _Config, block: int) -> int:
-        hidden, experts = config.number("hidden_size"), config.number("num_local_experts", "num_experts", default=8)
-        return _linear(hidden, experts) + experts * _gated(hidden, config.number("intermediate_size"))
-
-
-@dataclass(frozen=True)
-class _QwenMoe(_LlamaLike):
-    experts: int = 60  # default of num_experts
-    expert_size: int = 1408  # default of moe_intermediate_size
-    shared_size: int | None = None  # default of shared_expert_intermediate_size; None where there is none
-
-    def mlp(self, config: _Config, block: int) -> int:
-        hidden = config.number("hidden_size")
-        experts = config.number("num_experts", "num_local_experts", default=self.experts)
-        step = config.number("decoder_sparse_step", default=1)
-        if block in config.numbers("mlp_only_layers") or experts == 0 or step == 0 or (block + 1) % step:
-            return _gated(hidden, config.number("intermediate_size"))
-        count = _linear(hidden, experts)
-        count += experts * _gated(hidden, config.number("moe_intermediate_size", default=self.expert_size))
-        if self.shared_size is not None:
-            shared = config.number("shared_expert_intermediate_size", default=self.shared_size)
-            count += _gated(hidden, shared) + hidden
-        return count
-
-
-def _on(bias: bool | str, config: _Config, default: bool = False) -> bool:
-    return config.switch(bias, default) if isinstance(bias, str) else bias
-
-
-def _gated(hidden: int, inner: int, bias: bool = False) -> int:
-    return 2 * _linear(hidden, inner, bias) + _linear(inner, hidden, bias)
-
-
-def _stablelm(config: _Config) -> ParameterCount:
-    hidden, heads = config.number("hidden_size"), config.number("num_attention_heads")
-    kv_heads = config.number("num_key_value_heads", default=config.absent("num_key_value_heads", 32) or heads)
-    size = config.number("head_dim", default=hidden // heads)
-    bias = config.switch("use_qkv_bias", default=False)
-    block = _linear(hidden, heads * size, bias) + 2 * _linear(hidden, kv_heads * size, bias)
-    block += _linear(heads * size, hidden) + _gated(hidden, config.number("intermediate_size"))
-    block += 2 * hidden if config.switch("use_parallel_residual", default=False) else 4 * hidden
-    if config.switch("qk_layernorm", default=False):
-        block += (heads + kv_heads) * size
-    embedding = config.number("vocab_size") * hidden
-    head = 0 if config.switch("tie_word_embeddings", default=False) else embedding
-    return ParameterCount([block] * config.number("num_hidden_layers"), embedding, head, 2 * hidden)
-
-
-def _gpt2(config: _Config) -> ParameterCount:
-    hidden = config.number("n_embd", "hidden_size")
-    inner = config.number("n_inner", default=4 * hidden)
-    block = _linear(hidden, 3 * hidden, True) + _linear(hidden, hidden, True) + 4 * hidden
-    block += _linear(hidden, inner, True) + _linear(inner, hidden, True)
-    tokens = config.number("vocab_size") * hidden
-    positions = config.number("n_positions", "max_position_embeddings", default=1024) * hidden
-    head = 0 if config.switch("tie_word_embeddings", default=True) else tokens
-    return ParameterCount([block] * config.number("n_layer", "num_hidden_layers"), tokens + positions, head, 2 * hidden)
-
-
-def _opt(config: _Config) -> ParameterCount:
-    hidden, inner = config.number("hidden_size"), config.number("ffn_dim")
-    width = config.number("word_embed_proj_dim", default=hidden)
-    bias = config.switch("enable_bias", default=True)
-    norm = 2 * hidden if config.switch("layer_norm_elementwise_affine", default=True) else 0
-    block = 4 * _linear(hidden, hidden, bias) + _linear(hidden, inner, bias) + _linear(inner, hidden, bias) + 2 * norm
-    tokens = config.number("vocab_size") * width
-    positions = (config.number("max_position_embeddings", default=2048) + 2) * hidden
-    other = 2 * _linear(width, hidden) if width != hidden else 0
-    if config.switch("do_layer_norm_before", default=True) and not config.switch("_remove_final_layer_norm", False):
-        other += norm
-    head = 0 if config.switch("tie_word_embeddings", default=True) else tokens
-    return ParameterCount([block] * config.number("num_hidden_layers"), tokens + positions, head, other)
-
-
-def _gpt_neox(config: _Config) -> ParameterCount:
-    hidden, inner = config.number("hidden_size"), config.number("intermediate_size")
-    bias = config.switch("attention_bias", default=True)
-    block = _linear(hidden, 3 * hidden, bias) + _linear(hidden, hidden, bias) + 4 * hidden
-    block += _linear(hidden, inner, True) + _linear(inner, hidden, True)
-    embedding = config.number("vocab_size") * hidden
-    head = 0 if config.switch("tie_word_embeddings", default=False) else embedding
-    return ParameterCount([block] * config.number("num_hidden_layers"), embedding, head, 2 * hidden)
-
-
-def _falcon(config: _Config) -> ParameterCount:
-    hidden = config.number("hidden_size", "n_embed")
-    heads = config.number("num_attention_heads", "n_head")
-    size = hidden // heads
-    bias = config.switch("bias", default=False)
-    grouped = config.switch("new_decoder_architecture", default=False)
-    parallel = config.switch("parallel_attn", default=True)
-    if grouped:
-        outputs = (heads + 2 * config.number("num_kv_heads", "n_head_kv", default=heads)) * size
-    elif config.switch("multi_query", default=True):
-        outputs = hidden + 2 * size
-    else:
-        outputs = 3 * hidden
-    inner = config.number("ffn_hidden_size", default=4 * hidden)
-    block = _linear(hidden, outputs, bias) + _linear(hidden, hidden, bias)
-    block += _linear(hidden, inner, bias) + _linear(inner, hidden, bias)
-    two_norms = not parallel if not grouped else config.number("num_ln_in_parallel_attn", default=2) == 2
-    block += 4 * hidden if two_norms or (grouped and not parallel) else 2 * hidden
-    embedding = config.number("vocab_size") * hidden
-    head = 0 if config.switch("tie_word_embeddings", default=True) else embedding
-    return ParameterCount([block] * config.number("num_hidden_layers", "n_layer"), embedding, head, 2 * hidden)
-
-
-# model_type → the count. One row per family that transformers spells alike.
-FORMULAS: Mapping[str, Callable[[_Config], ParameterCount]] = {
-    "llama": _LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias"),
-    "mistral": _LlamaLike(kv_heads=8),
-    "mixtral": _Mixtral(kv_heads=8),
-    "gemma": _LlamaLike(tied=True, kv_heads=16, head_dim=256, qkv_bias="attention_bias", output_bias="attention_bias"),
-    "gemma2": _LlamaLike(
-        tied=True, kv_heads=4, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"
-    ),
-    "gemma3_text": _LlamaLike(
-        tied=True,
-        kv_heads=4,
-        head_dim=256,
-        norms=4,
-        qkv_bias="attention_bias",
-        output_bias="attention_bias",
-        qk_norm="head",
-    ),
-    "qwen2": _LlamaLike(kv_heads=32, qkv_bias=True),
-    "qwen3": _LlamaLike(
-        kv_heads=32, head_dim=128, qkv_bias="attention_bias", output_bias="attention_bias", qk_norm="head"
-    ),
-    "qwen2_moe": _QwenMoe(kv_heads=16, qkv_bias="qkv_bias", bias_default=True, shared_size=5632),
-    "qwen3_moe": _QwenMoe(
-        kv_heads=4,
-        qkv_bias="attention_bias",
-        output_bias="attention_bias",
-        qk_norm="head",
-        experts=128,
-        expert_size=768,
-    ),
-    "phi3": _LlamaLike(),
-    "olmo2": _LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", qk_norm="all"),
-    "smollm3": _LlamaLike(
-        tied=True, kv_heads=4, qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias"
-    ),
-    "granite": _LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias"),
-    "stablelm": _stablelm,
-    "gpt2": _gpt2,
-    "opt": _opt,
-    "gpt_neox": _gpt_neox,
-    "falcon": _falcon,
-}
+T = TypeVar("T")
 
 
 def parameter_count(config: Mapping[str, Any]) -> ParameterCount | None:
@@ -288,14 +21,7 @@ def parameter_count(config: Mapping[str, Any]) -> ParameterCount | None:
         BadCheckpoint: an entry that the formula needs is missing or no whole number, or one is beyond every model.
     """
     check_config_limits(config)
-    formula = FORMULAS.get(str(config.get("model_type")))
-    if formula is None:
-        return None
-    reader = _Config(config)
-    try:
-        return formula(reader)
-    except ZeroDivisionError:
-        raise BadCheckpoint.field("/model", "config.json declares no attention heads.") from None
+    return _by_formula(config, lambda formula, reader: formula.count(reader))
 
 
 def key_value_size(config: Mapping[str, Any]) -> int | None:
@@ -304,22 +30,14 @@ def key_value_size(config: Mapping[str, Any]) -> int | None:
     Raises:
         BadCheckpoint: as `parameter_count` does.
     """
-    formula = FORMULAS.get(str(config.get("model_type")))
-    if formula is None:
+    return _by_formula(config, lambda formula, reader: formula.cached(reader))
+
+
+def _by_formula(config: Mapping[str, Any], ask: Callable[[Formula, ConfigReader], T]) -> T | None:
+    family = family_of(config.get("model_type"))
+    if family is None:
         return None
-    reader = _Config(config)
     try:
-        if isinstance(formula, _LlamaLike):
-            _, kv_heads, size = formula.heads(reader)
-            return 2 * kv_heads * size
-        hidden = reader.number("hidden_size", "n_embd", "n_embed")
-        heads = reader.number("num_attention_heads", "n_head")
-        kv_heads = heads
-        if formula is _stablelm:
-            kv_heads = reader.number("num_key_value_heads", default=reader.absent("num_key_value_heads", 32) or heads)
-        elif formula is _falcon and not reader.switch("new_decoder_architecture", default=False):
-            kv_heads = 1 if reader.switch("multi_query", default=True) else heads
-        # Falcon's newer blocks share keys among heads, but transformers caches them once for every head.
-        return 2 * kv_heads * reader.number("head_dim", default=hidden // heads)
+        return ask(family.sizes, ConfigReader(config))
     except ZeroDivisionError:
         raise BadCheckpoint.field("/model", "config.json declares no attention heads.") from None

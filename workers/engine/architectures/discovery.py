@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from secateur.contract.errors import BadCheckpoint
-from workers.engine.architectures.architecture import Architecture, Quirk
+from secateur.contract.models.architecture import Architecture, Quirk
 from workers.engine.architectures.config import layer_count, unsupported
 from workers.engine.architectures.culprit import entry_to_blame
 from workers.engine.blame import words_of

@@ -1,6 +1,6 @@
 """How many parameters a model has, from its config alone, for every family that the engine takes.
 
-Families with a formula (`secateur/contract/models/parameters.py`) are counted by it; others are built on the meta
+Families with a formula (`secateur/contract/models/formulas.py`) are counted by it; others are built on the meta
 device, where parameters have shapes and no memory. Both give the same numbers, to the unit.
 """
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from secateur.contract.models.parameters import ParameterCount, parameter_count
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
+from secateur.contract.models.formulas import ParameterCount
+from secateur.contract.models.parameters import parameter_count
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of

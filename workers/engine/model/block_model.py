@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 from workers.engine.architectures.config import unsupported
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.model.block_calls import Call, record, replay_head, returns_tuple, same_calls

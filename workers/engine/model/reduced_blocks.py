@@ -15,7 +15,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from secateur.contract.errors import UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 from workers.engine.model.block_model import Block
 
 Half = Literal["attention", "mlp"]

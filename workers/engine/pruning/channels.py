@@ -19,7 +19,7 @@ from transformers import PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 
 Unit = Literal["group", "neuron"]
 

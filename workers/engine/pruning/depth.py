@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from secateur.contract.errors import UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 from workers.engine.architectures.config import as_config, layer_count, model_entries
 from workers.engine.architectures.discovery import per_layer_lists, skeleton
 from workers.engine.architectures.registry import has_row

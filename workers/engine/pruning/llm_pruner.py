@@ -25,15 +25,12 @@ from workers.engine.pruning.channels import Kept, Layout
 from workers.engine.pruning.width_plan import strongest, uniform_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
 
-KEEP_FIRST, KEEP_LAST = 4, 2  # blocks that the paper leaves whole
-
 
 def choose(task: WidthTask[LlmPrunerPruning]) -> Choice:
     """The strongest groups and neurons of each block that is pruned."""
     layout, options = task.layout, task.options
     count = task.model.n_blocks
-    first = 0 if options.uniform else KEEP_FIRST if options.keep_first is None else options.keep_first
-    last = 0 if options.uniform else KEEP_LAST if options.keep_last is None else options.keep_last
+    first, last = options.whole_ends
     pruned = range(first, count - last)
     if not pruned:
         raise InvalidInput.field(

@@ -24,9 +24,9 @@ from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.models.architecture import Architecture
 from secateur.contract.models.quantised import quantised_by
 from secateur.foreign_files.json_objects import quoted
-from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config, one_line
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.block_names import block_of

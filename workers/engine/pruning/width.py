@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secateur.contract.models.architecture import Architecture
 from secateur.contract.options.pruning.flap import FlapPruning
 from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
 from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
 from secateur.contract.options.pruning.width import WidthPruning
-from workers.engine.architectures.architecture import Architecture
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of

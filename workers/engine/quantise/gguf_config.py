@@ -18,6 +18,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.models.families import family_of, model_types
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.gguf_file import STRING, encode_value
 from workers.engine.checkpoints.own_loader import needs_loader
@@ -25,15 +26,7 @@ from workers.engine.quantise.gguf_tokenizer import UINT32
 
 FLOAT32 = 6  # value type
 # model type → llama.cpp's
-ARCHITECTURES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "mixtral": "llama",
-    "qwen2": "qwen2",
-    "qwen2_moe": "qwen2moe",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3moe",
-}
+ARCHITECTURES = {name: row.gguf for name in model_types(written_as_gguf=True) if (row := family_of(name)) and row.gguf}
 _SCALED = {"llama": ("linear", "yarn", "llama3")}  # by architecture; the others have the first two
 # Whether the weights of the chosen experts are made to sum to 1, which llama.cpp knows of a type and no key says.
 _SHARES = {"qwen2_moe": False, "qwen3_moe": True}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
 from workers.engine.benchmarks.fidelity import kl_rows
 from workers.engine.benchmarks.windows import batches
 from workers.engine.model.block_model import Block, BlockModel

@@ -45,5 +45,12 @@ class LlmPrunerPruning(WidthPruning):
         return self
 
     @property
+    def whole_ends(self) -> tuple[int, int]:
+        """How many blocks at the start and at the end stay whole: as the paper has it, unless said otherwise."""
+        if self.uniform:
+            return 0, 0
+        return 4 if self.keep_first is None else self.keep_first, 2 if self.keep_last is None else self.keep_last
+
+    @property
     def uneven(self) -> bool:
         return not self.uniform

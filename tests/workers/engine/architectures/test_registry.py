@@ -9,12 +9,13 @@ from torch import nn
 from transformers import AutoConfig
 
 from secateur.contract.errors import BadCheckpoint, UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
+from secateur.contract.models.families import model_types
 from workers.engine.architectures.config import layer_count
 from workers.engine.architectures.discovery import discover, find_blocks, skeleton
-from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
+from workers.engine.architectures.registry import architecture_of
 
-_MODEL_TYPES = [model_type for row in ARCHITECTURES for model_type in row.model_types]
+_MODEL_TYPES = model_types()
 
 
 @pytest.mark.parametrize("model_type", _MODEL_TYPES)

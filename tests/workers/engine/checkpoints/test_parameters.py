@@ -10,10 +10,11 @@ import pytest
 from transformers import AutoConfig, PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint, UnsupportedModel
-from secateur.contract.models.parameters import FORMULAS, parameter_count
+from secateur.contract.models.families import model_types
+from secateur.contract.models.parameters import parameter_count
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
-from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
+from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.parameters import count_by_structure, count_parameters
 
 # As their config.json has them on the hub, with what does not matter to the count left out.
@@ -88,10 +89,6 @@ def test_published_counts(config: dict[str, Any], dropped: set[int], published: 
     assert count_parameters(shorter).total == published
 
 
-def test_every_row_has_a_formula() -> None:
-    assert set(FORMULAS) == {model_type for row in ARCHITECTURES for model_type in row.model_types}
-
-
 def test_formula_equals_structure(family: str, make_model: Callable[..., PreTrainedModel]) -> None:
     config = json.loads(make_model(family).config.to_json_string(use_diff=False))
     counted = count_parameters(config)
@@ -148,7 +145,7 @@ def test_switches_that_change_the_count(variant: dict[str, Any]) -> None:
     assert counted.total == sum(p.numel() for p in skeleton(as_config(config)).parameters())
 
 
-@pytest.mark.parametrize("model_type", sorted(FORMULAS))
+@pytest.mark.parametrize("model_type", sorted(model_types()))
 def test_defaults_are_those_of_the_class(model_type: str) -> None:
     """An entry that config.json leaves out means the class's default, in the formula as in transformers."""
     sizes = {

@@ -17,7 +17,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
-from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
+from secateur.contract.models.families import FAMILIES
+from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, Checkpoint
 from workers.engine.pruning.depth import prune_depth
 
@@ -343,7 +344,7 @@ def test_quantised_checkpoints_lose_whole_blocks(
     assert beside == {"dynamic": {"-:model\\.layers\\.2\\..*": {}}}
 
 
-DENSE = [row.model_types[0] for row in ARCHITECTURES if "moe" not in row.quirks]
+DENSE = [row.architecture.model_types[0] for row in FAMILIES if "moe" not in row.architecture.quirks]
 
 
 def test_no_model_class_is_imported_where_none_is_built(make_model: Make, save_model: Save, tmp_path: Path) -> None:

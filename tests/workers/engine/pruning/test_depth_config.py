@@ -12,9 +12,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from workers.engine.architectures.architecture import Architecture
+from secateur.contract.models.architecture import Architecture
+from secateur.contract.models.families import FAMILIES
 from workers.engine.architectures.config import as_config
-from workers.engine.architectures.registry import ARCHITECTURES, architecture_of
+from workers.engine.architectures.registry import architecture_of
 from workers.engine.pruning.depth_config import keep_blocks, portraits
 
 TINY: dict[str, Any] = {
@@ -198,7 +199,7 @@ def test_quantiser_settings_follow() -> None:
 
 # What each list may hold; a row that names another list needs its entries here.
 ENTRIES: dict[str, list[Any]] = {"layer_types": [SLIDING, FULL], "no_rope_layers": [0, 1]}
-LISTED = [row for row in ARCHITECTURES if not row.layer_index_lists]
+LISTED = [row.architecture for row in FAMILIES if not row.architecture.layer_index_lists]
 
 
 @pytest.mark.parametrize("row", LISTED, ids=lambda row: row.family)

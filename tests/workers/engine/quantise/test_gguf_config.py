@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.models.family_limits import GGUF_TYPES
+from secateur.contract.models.families import model_types
 from tests.fixtures.gguf_models import tiny_model
 from tests.workers.engine.quantise.test_gguf_export import QWEN2_CUT, byte_level
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -105,5 +106,7 @@ def test_models_that_would_be_read_as_others_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_submission_knows_the_types_that_are_written() -> None:
-    assert set(GGUF_TYPES) == set(ARCHITECTURES)
+@pytest.mark.parametrize("model_type", model_types(written_as_gguf=True))
+def test_a_family_that_is_written_has_a_name_that_llama_cpp_knows(model_type: str) -> None:
+    assert ARCHITECTURES[model_type] in gguf.MODEL_ARCH_NAMES.values()
+    assert model_type in {said for said, _ in SAID.values()} | {"mistral"}  # whose classes compute what Llama's do

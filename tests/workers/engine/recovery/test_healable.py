@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.models.family_limits import NO_HEALING
+from secateur.contract.models.families import family_of
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery.healable import refuse_unhealable
 from workers.engine.recovery.healing_maps import without_mlp
@@ -34,4 +34,6 @@ def test_each_block_of_every_family_is_judged_as_by_the_walk(
         else:
             holds += 1
             refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
-    assert (family in NO_HEALING) == (holds == 0)
+    row = family_of(family)
+    assert row is not None
+    assert row.heals == (holds > 0)

@@ -1,7 +1,7 @@
-"""What the engine knows about a model family: where its blocks, projections and per-layer settings are.
+"""Where a model family has its blocks, projections and per-layer settings, as its classes in transformers name them.
 
-Architectures are data, as in mergekit: one frozen row per family (`registry.py`), and for a family with no
-row, a row made from the structure of the model itself (`discovery.py`). Paths of modules are relative: those of
+Architectures are data, as in mergekit: part of a family's row (`families.py`), and for a family with no row made by
+the engine from the structure of the model itself. Paths of modules are relative: those of
 attention and MLP to the block, those of projections to the attention or the MLP.
 """
 
