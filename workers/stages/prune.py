@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from secateur.contract.depth import not_gguf
+from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.method import Method
@@ -16,17 +17,20 @@ from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
-from workers.engine.pruning.depth import prune_depth
+from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
+from workers.engine.pruning.depth import blocks_to_keep, prune_depth
+from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
 from workers.stages.context import StageContext, part
 from workers.stages.original import Original, open_original, source_gguf
-from workers.stages.prune_sub_block import prune_halves
-from workers.stages.prune_width import prune_units
+from workers.stages.prune_sub_block import check_halves, prune_halves
+from workers.stages.prune_width import check_width, prune_units
 from workers.stages.quantise import refuse_unquantisable
+from workers.stages.score import wanted
 
 Options = TypeVar("Options", bound=Method)
-Pruner = Callable[[StageContext, Original, Options], Pruned]
 
 
 @part("prune")
@@ -78,17 +82,38 @@ def _prune_file(
     return PrunedFile(path=target.name, bytes_before=done.bytes_before, bytes_after=done.bytes_after), []
 
 
-def _row(options: type[Options], prune: Pruner[Options]) -> tuple[type[Method], Pruner[Any]]:
-    """A row of the table; a type checker sees that the function takes these options."""
-    return options, prune
+def check_blocks(context: StageContext, original: Original, options: DepthPruning) -> str:
+    """Look before anything is scored. Raises InvalidInput or UnsupportedModel."""
+    spec, checkpoint, blocks = context.stage.spec, original.checkpoint, original.info.blocks
+    check_depth(options, blocks, plus=spec.scoring.plus)
+    if options.drop is not None:
+        keep = blocks_to_keep(blocks, options.drop)
+        keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
+        return f"{blocks - len(keep)} of {blocks} blocks can go"
+    refuse_uncomputable(checkpoint.config, pointer="/scoring", expected=NO_SCORING)
+    count, protected = wanted(spec, blocks)
+    return f"{count} of {blocks} blocks go, {len(protected)} are protected"
 
 
-# What each kind of pruning runs, those of width all the same.
+@dataclass(frozen=True)
+class Pruner(Generic[Options]):
+    """What a kind of pruning runs."""
+
+    prune: Callable[[StageContext, Original, Options], Pruned]
+    check: Callable[[StageContext, Original, Options], str]  # says what it has seen; raises as `prune` does
+
+
+def _row(options: type[Options], pruner: Pruner[Options]) -> tuple[type[Method], Pruner[Any]]:
+    """A row of the table; a type checker sees that the functions take these options."""
+    return options, pruner
+
+
+# The kinds of pruning, those of width all the same.
 PRUNERS: Mapping[type[Method], Pruner[Any]] = dict(
     (
-        _row(DepthPruning, prune_blocks),
-        _row(SubBlockPruning, prune_halves),
-        _row(WidthPruning, prune_units),
+        _row(DepthPruning, Pruner(prune_blocks, check_blocks)),
+        _row(SubBlockPruning, Pruner(prune_halves, check_halves)),
+        _row(WidthPruning, Pruner(prune_units, check_width)),
     )
 )
 
@@ -109,7 +134,7 @@ def run(context: StageContext) -> Pruned:
     original = open_original(context)
     check_quantised(context.stage.spec, original.checkpoint.config)
     options = context.stage.spec.pruning
-    pruned = pruner_of(type(options))(context, original, options)
+    pruned = pruner_of(type(options)).prune(context, original, options)
     refuse_unquantisable(context, context.out / "checkpoint")
     scores = context.read(SCORE) if context.has(SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)

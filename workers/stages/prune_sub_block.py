@@ -59,6 +59,15 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
     )
 
 
+def check_halves(context: StageContext, original: Original, options: SubBlockPruning) -> str:
+    """Look before anything is searched. Raises InvalidInput or UnsupportedModel."""
+    check_units(options, original.info.blocks)
+    halves_layout(original.checkpoint)
+    if options.drop is None:
+        refuse_uncomputable(original.checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
+    return f"attention and MLP of {original.info.blocks} blocks can go apart"
+
+
 def _search(context: StageContext, original: Original, options: SubBlockPruning) -> tuple[UnitScores, TextInfo]:
     began = time.monotonic()
     spec = context.stage.spec

@@ -6,7 +6,7 @@ import time
 
 from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import BlockWidth, Pruned
-from workers.engine.pruning.width import prune_width
+from workers.engine.pruning.width import plan_width, prune_width
 from workers.stages.context import StageContext, part
 from workers.stages.original import Original, calibration_tokens, prepare_machine
 
@@ -49,3 +49,9 @@ def prune_units(context: StageContext, original: Original, options: WidthPruning
         notes=done.notes,
         model=original.info,
     )
+
+
+def check_width(context: StageContext, original: Original, options: WidthPruning) -> str:
+    """Look before a text is read. Raises InvalidInput or UnsupportedModel."""
+    plan = plan_width(original.checkpoint, options)
+    return f"{plan.layout.groups} groups of heads and {plan.layout.neurons} neurons a block"

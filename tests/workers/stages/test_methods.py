@@ -64,7 +64,7 @@ def test_every_way_to_quantise(root: Path) -> None:
 
 
 def test_the_tables_are_those_of_the_contract() -> None:
-    width = {row.options for row in PRUNERS.values() if prune.pruner_of(row.options) is prune_units}
+    width = {row.options for row in PRUNERS.values() if prune.pruner_of(row.options).prune is prune_units}
     assert width == set(METHODS)
     assert set(registry.RECOVERIES) == {row.options for name, row in RECOVERIES.items() if name != "none"}
     assert set(quantise.QUANTISATIONS) == {row.options for row in QUANTISATIONS.values()}
