@@ -22,7 +22,8 @@ SHORTEST = 4  # characters; a shorter secret would hide half of every line, and 
 
 _NAMES = "|".join(
     (
-        r"pass(?:word|wd|phrase)",
+        r"pass(?:word|phrase)",
+        r"(?<!/etc/)passwd",  # which is a file, and what follows is said of it
         r"(?<![A-Za-z0-9])(?:secret(?:[_-]?(?:access[_-]?)?key)?|api[_-]?keys?|private[_-]?key)",
         r"(?<![A-Za-z0-9])(?:access|auth|session|security|refresh|hf|bearer|id|hub)[_-]?token",
     )

@@ -145,6 +145,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
 
 @router.get(
     "/{job_id}",
+    response_model=Job,
     summary="Read a job",
     responses={
         200: example(examples.JOB_SUCCEEDED),
@@ -152,13 +153,14 @@ def _labels(pairs: list[str]) -> dict[str, str]:
     },
 )
 @transaction
-def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """The job with its stages and their progress, and the spec with every default filled in."""
-    return Job.model_validate(job_rows.get(work.session, job_id))
+    return answer(job_rows.as_json(work.one_statement(), job_id))
 
 
 @router.post(
     "/{job_id}/cancel",
+    response_model=Job,
     summary="Cancel a job",
     responses={
         200: example(examples.JOB_CANCELLING),
@@ -168,14 +170,16 @@ def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     },
 )
 @transaction
-def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """Asks for the job to end; its running stage is stopped within seconds. Asking again, or late, changes nothing."""
-    return Job.model_validate(service.cancel(work, job_id))
+    service.cancel(work, job_id)
+    return answer(job_rows.as_json(work.session, job_id))
 
 
 @router.post(
     "/{job_id}/retry",
     status_code=202,
+    response_model=Job,
     summary="Retry a job",
     responses={
         202: example(examples.JOB_QUEUED, description="The job is queued again."),
@@ -190,9 +194,10 @@ def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
     },
 )
 @transaction
-def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Job:
+def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """Queues a failed or cancelled job again, from its last checkpoint; stages that succeeded are not run again."""
-    return Job.model_validate(service.retry(work, job_id))
+    service.retry(work, job_id)
+    return answer(job_rows.as_json(work.session, job_id), status=202)
 
 
 @router.delete(

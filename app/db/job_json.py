@@ -1,8 +1,9 @@
 """A job with its stages as one JSON text, written by PostgreSQL in the names of `secateur.schemas.jobs`.
 
-Submitting and listing are what clients ask for most often, and this text is what they are answered with, as it is: to
-read it only to write it again took longer than the query. So it has every field of the schema, times in UTC as the
-schema writes them, and every field of a problem. Results of stages, which are long, are left where they are.
+Whoever asks for jobs is answered with this text as it is, be it one job or a list, so that a job looks the same
+wherever it is read; to read rows only to write them again took longer than the query besides. So it has every field of
+the schema, null where there is nothing, those of a problem and its fields too, and times in UTC to the microsecond.
+Results of stages, which are long, are left where they are.
 """
 
 from __future__ import annotations
@@ -36,4 +37,15 @@ def _time(column: str) -> str:
 
 
 def _problem(column: str) -> str:
-    return f"""'{{"instance": null, "request_id": null, "stage": null, "errors": null}}'::jsonb || {column}"""
+    return f"""
+        CASE WHEN {column} IS NOT NULL THEN
+            '{{"instance": null, "request_id": null, "stage": null, "errors": null}}'::jsonb || {column}
+            || CASE WHEN jsonb_typeof({column} -> 'errors') = 'array' THEN jsonb_build_object('errors', (
+                SELECT coalesce(jsonb_agg(
+                    '{{"value": null, "expected": null, "parameter": null, "line": null}}'::jsonb || field
+                    ORDER BY place
+                ), '[]'::jsonb)
+                FROM jsonb_array_elements({column} -> 'errors') WITH ORDINALITY AS given (field, place)
+            )) ELSE '{{}}'::jsonb END
+        END
+    """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy import bindparam, func, select, text
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.db import events
@@ -21,6 +22,8 @@ from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
+
+Found = TypeVar("Found", Job, str)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ WITH job AS (
 )
 SELECT {job_json(stages="stage", spec=True)}, pg_notify('{events.CHANNEL}', job.id::text) FROM job
 """
+_AS_JSON = text(f"SELECT {job_json(spec=True)} FROM jobs AS job WHERE job.id = :id").bindparams(
+    bindparam("id", type_=Job.id.type)
+)
 _FOLD = text(
     """
     WITH old AS (DELETE FROM job_counts RETURNING state, change)
@@ -124,6 +130,12 @@ def insert(
     return None if row is None else NewJob(job_id, stage_ids, row[0])
 
 
+def as_json(database: Database, job_id: UUID) -> str:
+    """The job as `app.db.job_json` writes it, with its spec. Raises NotFound."""
+    written: str | None = database.execute(_AS_JSON, {"id": job_id}).scalar_one_or_none()
+    return _found(written, job_id)
+
+
 def get(session: Session, job_id: UUID) -> Job:
     """The job with its stages. Raises NotFound."""
     return _found(session.get(Job, job_id, populate_existing=True), job_id)
@@ -135,7 +147,7 @@ def lock(session: Session, job_id: UUID) -> Job:
     return _found(session.scalars(query).one_or_none(), job_id)
 
 
-def _found(job: Job | None, job_id: UUID) -> Job:
+def _found(job: Found | None, job_id: UUID) -> Found:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job

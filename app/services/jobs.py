@@ -7,7 +7,6 @@ from uuid import UUID
 
 from app.db import job_pages, jobs, stages
 from app.db.session import Database
-from app.db.tables import Job
 from app.http.cursor import decode
 from app.services.submit import send
 from app.services.work import Work
@@ -31,17 +30,16 @@ def list_jobs(
     return job_pages.list_page(database, after=after, limit=limit, filters=filters, specs=specs)
 
 
-def cancel(work: Work, job_id: UUID) -> Job:
+def cancel(work: Work, job_id: UUID) -> None:
     """Ask for the job to end; asking again, or for a job that is over, changes nothing. Raises NotFound."""
-    return jobs.request_cancel(work.session, job_id, origin=work.origin)
+    jobs.request_cancel(work.session, job_id, origin=work.origin)
 
 
-def retry(work: Work, job_id: UUID) -> Job:
+def retry(work: Work, job_id: UUID) -> None:
     """Queue a failed or cancelled job again from where it stopped. Raises NotFound, Conflict."""
     job = jobs.retry(work.session, job_id, origin=work.origin)
     if (waiting := stages.waiting_id(job)) is not None:
         send(work, waiting)
-    return job
 
 
 def delete(work: Work, job_id: UUID) -> None:

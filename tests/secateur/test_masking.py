@@ -33,6 +33,9 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{'api_key': 'abcdef', 'n': 1}", "{'api_key': ***, 'n': 1}"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "AWS_SECRET_ACCESS_KEY=***"),
         ("HF_TOKEN=abcdefgh", "HF_TOKEN=***"),
+        ("passwd: hunter2", "passwd: ***"),
+        ("read etc/db_passwd=hunter2", "read etc/db_passwd=***"),
+        ("at secrets/password: hunter2", "at secrets/password: ***"),
         ("cookie: secateur_session=0f3a; a=b", "cookie: secateur_session=***; a=b"),
         ("GET /x?X-Amz-Signature=0f&n=1", "GET /x?X-Amz-Signature=***&n=1"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nrest", "***\nrest"),
@@ -49,6 +52,7 @@ def test_known_forms(text: str, expected: str) -> None:
         "pad_token: <pad>, eos token: </s>, tokens=128, max_tokens: 5",
         "step 3 of 8, loss 2.31, key: model.layers.0.weight",
         "the tokenizer's special token = 5",
+        "/etc/passwd: no such file, and /srv/root/etc/passwd: it lies outside",
         "x.yaml has `metric_list.0.hf_evaluate`, which is not taken",
     ],
 )

@@ -11,12 +11,15 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 from fastapi import FastAPI
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from app.broker.messages import QUEUE
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job
 from app.deps import sender_for
+from secateur.contract.errors import FieldError, InvalidInput
+from secateur.schemas.jobs import Job as JobBody
 from tests.fixtures.played_worker import PlayedWorker
 
 Submit = Callable[..., dict[str, Any]]
@@ -240,6 +243,37 @@ def test_a_retry_keeps_what_succeeded(client: TestClient, submit: Submit, worker
     assert messages(client, redis_url) == before + 1
     worker.finish(job_id)
     assert client.get(f"/jobs/{job_id}").json()["state"] == "succeeded"
+
+
+def test_a_job_has_one_form_wherever_it_is_read(
+    client: TestClient, submit: Submit, worker: PlayedWorker, sessions: SessionFactory
+) -> None:
+    """Times that have no fraction of a second, and a problem that does not use all that one can have."""
+    job = submit()["id"]
+    refused = InvalidInput("no", errors=[FieldError("/model/path", "no", "a", "b"), FieldError("", "no", line=3)])
+    worker.fail(worker.reach(job, "score"), refused.to_problem())
+    with unit_of_work(sessions) as session:
+        session.execute(text("UPDATE jobs SET created_at = date_trunc('second', created_at)"))
+        session.execute(text("UPDATE stages SET started_at = date_trunc('second', started_at)"))
+    read = client.get(f"/jobs/{job}").json()
+    assert {name: value for name, value in read.items() if name != "spec"} == client.get("/jobs").json()["data"][0]
+    assert client.post(f"/jobs/{job}/cancel").json() == read  # it is over, and nothing changes
+
+    assert set(read) == set(JobBody.model_fields)
+    problem = read["problem"]
+    assert (problem["stage"], problem["instance"], problem["request_id"]) == ("score", None, None)
+    assert problem["errors"] == [
+        {"pointer": "/model/path", "detail": "no", "value": "a", "expected": "b", "parameter": None, "line": None},
+        {"pointer": "", "detail": "no", "value": None, "expected": None, "parameter": None, "line": 3},
+    ]
+    assert [stage["problem"] for stage in read["stages"]] == [None, problem, None, None, None]
+    assert read["created_at"].endswith(".000000Z")
+    with unit_of_work(sessions) as session:
+        assert JobBody.model_validate(read) == JobBody.model_validate(session.get_one(Job, UUID(job)))
+
+    again = client.post(f"/jobs/{job}/retry")
+    assert (again.status_code, again.json()) == (202, client.get(f"/jobs/{job}").json())
+    assert (again.json()["state"], again.json()["problem"]) == ("queued", None)
 
 
 def test_only_a_failed_or_cancelled_job_is_retried(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
