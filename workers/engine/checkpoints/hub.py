@@ -13,14 +13,15 @@ import glob
 import io
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -29,6 +30,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
@@ -72,13 +74,14 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
         InvalidInput: no such repository (/model/id) or revision (/model/revision), or no access to it.
         BadCheckpoint: the repository has no safetensors weights.
         Unavailable: the hub cannot be reached, or breaks off.
+        StageFailed: the disk has no room for it.
     """
     if revision is not None and _COMMIT.fullmatch(revision) and (cached := _cached(id, revision, cache)):
         return Snapshot(cached, revision)
     endpoint = os.environ.get("HF_ENDPOINT") or None
     try:
         with fetching():
-            info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S)
+            info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S, files_metadata=True)
         names = [sibling.rfilename for sibling in info.siblings or []]
         if info.sha is None or not _COMMIT.fullmatch(info.sha):
             raise Unavailable(f"The hub at {_host(endpoint)} did not say which commit '{id}' is at.")
@@ -88,11 +91,13 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
                 id,
                 lambda: hf_hub_download(id, INDEX_FILE, revision=info.sha, cache_dir=cache, endpoint=endpoint),
             )
+            wanted = [name for name in names if name in weights or _is_beside(name)]
+            _refuse_without_room(info, wanted, cache)
             path = snapshot_download(
                 id,
                 revision=info.sha,
                 cache_dir=cache,
-                allow_patterns=[glob.escape(name) for name in names if name in weights or _is_beside(name)],
+                allow_patterns=[glob.escape(name) for name in wanted],
                 endpoint=endpoint,
                 tqdm_class=_bar(progress),
             )
@@ -161,6 +166,27 @@ def _weights(names: list[str], id: str, index: Callable[[], str]) -> set[str]:
             f"'{id}' has only GGUF files; download the one that you want, and name it as a local model."
         )
     raise BadCheckpoint(f"'{id}' has no weights: model.safetensors or its shards are expected.")
+
+
+def _refuse_without_room(info: ModelInfo, wanted: Collection[str], cache: Path) -> None:
+    """Check, before hours of downloading, that the disk takes what is not here yet, be it by another commit.
+
+    Raises:
+        StageFailed: it does not.
+    """
+    blobs = cache / repo_folder_name(repo_id=info.id, repo_type="model") / "blobs"
+    needed = 0
+    for sibling in info.siblings or []:
+        blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+        if sibling.rfilename in wanted and sibling.size and blob and not (blobs / blob).exists():
+            needed += sibling.size
+    cache.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise StageFailed(
+            f"'{info.id}' takes {needed / 1e9:,.1f} GB to download, and the worker's disk has {free / 1e9:,.1f} GB "
+            "free. Free space in its data folder and retry the job."
+        )
 
 
 def _is_beside(name: str) -> bool:

@@ -11,14 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel
 
-from secateur.contract.errors import BadCheckpoint, InvalidInput, Unavailable
+from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from secateur.contract.spec import HubModel, LocalModel
+from workers.engine.checkpoints import hub as hub_module
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.fingerprint import fingerprint
 from workers.engine.checkpoints.resolve import resolve
@@ -43,7 +45,10 @@ class Hub:
         if self.failing:
             return 503, {}, b""
         if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-            siblings = [{"rfilename": name} for name in self.files]
+            siblings = [
+                {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
+                for name, data in self.files.items()
+            ]
             return 200, {}, json.dumps({"id": self.repository, "sha": COMMIT, "siblings": siblings}).encode()
         if path.startswith(f"{api}/revision/"):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
@@ -132,6 +137,26 @@ def test_a_fetched_commit_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     )
     assert again == first
     assert hub.requests == []
+
+
+def test_a_download_that_the_disk_does_not_hold_is_told_before_it_begins(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, cache = HubModel(source="hub", id="tiny/llama"), tmp_path / "cache"
+    left = {"pytorch_model.bin", "onnx/model.json", "README.md"}
+    needed = sum(len(data) for name, data in hub.files.items() if name not in left)
+    free = needed - 1
+    monkeypatch.setattr(hub_module, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=free)))
+    with pytest.raises(StageFailed, match=r"'tiny/llama' takes 0\.0 GB to download, and the worker's disk has 0\.0 GB"):
+        resolve(model, cache=cache, roots=[])
+    assert not [path for path in hub.requests if "/resolve/" in path]
+    free = needed
+    resolve(model, cache=cache, roots=[])
+    free = 0  # it is here
+    resolve(model, cache=cache, roots=[])
+    hub.files["tokenizer.json"] = b'{"a": 1}'  # and what is here, the weights above all, is not counted again
+    free = 8
+    resolve(model, cache=cache, roots=[])
 
 
 @pytest.mark.parametrize(
