@@ -27,6 +27,7 @@ LogFormat = Literal["auto", "json", "console"]
 logger = logging.getLogger("app")
 
 _FIRST = ("time", "level", "logger", "message", "request_id", "job_id", "stage", "attempt")
+_OWN = frozenset({"time", "level", "method", "job_id", "stage", "stage_id", "trace_id"})  # no text of anybody's
 _EXTRAS = ("method", "path", "status", "milliseconds")  # of the line that tells of a request
 _TALKATIVE = ("alembic", "aiobotocore", "botocore", "httpx")  # a line and more for each question whether all is well
 
@@ -121,7 +122,7 @@ def _write_to(stream: TextIO, form: logging.Formatter, level: str) -> None:
 
 def _masked_and_in_order(_: Any, __: str, line: EventDict) -> EventDict:
     """What every line has comes first; in texts, and in what becomes one, secrets are hidden."""
-    shown = {name: _masked(value) for name, value in line.items()}
+    shown = {name: value if name in _OWN else _masked(value) for name, value in line.items()}
     return {**{name: shown[name] for name in _FIRST if name in shown}, **shown}
 
 

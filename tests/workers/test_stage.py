@@ -39,9 +39,19 @@ def runner(
         process.close()
 
 
+def parts_of(events: list[Any]) -> list[str]:
+    """The parts of a stage that has succeeded, in the order in which they were over."""
+    parts = [event for event in events if event.type == "part"]
+    over = [part.name for part in parts if part.state == "succeeded"]
+    assert sorted(part.name for part in parts if part.state == "began") == sorted(over)
+    assert [part.at for part in parts] == sorted(part.at for part in parts)
+    return over
+
+
 def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     events = runner.run("score")
     assert {event.unit for event in events if event.type == "progress"} != set()
+    assert parts_of(events) == ["open the model", "calibration text", "score the blocks"]
     scores = Scores.model_validate(events[-1].data)
     assert len(scores.blocks) == 10
     assert len(scores.drop) == 2
@@ -74,6 +84,7 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
         assert loaded[0].config.num_hidden_layers == 8
 
     events = runner.run("benchmark")
+    assert parts_of(events) == ["open the model", "memory", "quality", "speed"]
     found = Benchmarks.model_validate(events[-1].data)
     assert [variant.variant for variant in found.variants] == ["original", "pruned", "recovered"]
     original, cut, trained = found.variants
@@ -373,7 +384,7 @@ def test_by_hand_events_are_printed_and_nothing_else_is(runner: Runner) -> None:
     done = subprocess.run([sys.executable, "-m", "workers.stage", str(spec)], capture_output=True, check=True)
     events = [stage_event.validate_json(line) for line in done.stdout.splitlines()]
     assert events[-1].type == "result"
-    assert {event.type for event in events} <= {"progress", "log", "result"}
+    assert {event.type for event in events} <= {"progress", "log", "part", "result"}
 
 
 def test_by_hand_an_unreadable_spec_is_a_problem_as_well(tmp_path: Path) -> None:
