@@ -37,7 +37,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bound(family: int, address: str, port: int) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is said in full: asyncio turns Nagle's algorithm off only for sockets that say TCP. With it, every
+    # answer of a connection that is kept open waits 40 ms for the client to acknowledge its head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # right after a service that has just ended
         if family == socket.AF_INET6:
