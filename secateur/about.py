@@ -11,3 +11,5 @@ from typing import Final
 VERSION: Final = "0.1.0"
 CLIENT: Final = "secateur-client"
 SERVER: Final = "secateur-server"
+ADDRESS: Final = "SECATEUR_PACKAGE"  # the variable in which a pipeline keeps the address of its wheel or commit
+INSTALL: Final = f'pip install "{CLIENT} @ ${ADDRESS}"'  # never from the index, and an error without an address

@@ -20,8 +20,10 @@ from tests.fixtures.service import Service
 # Packages of this service, what it is made of, what Python itself looks for, and a module that a fork server imports.
 PACKAGES = ("app", "workers", "migrations", "tests", "celery", "torch", "secateur")
 MODULES = (
+    *("app", "workers", "migrations"),  # as files too
     *("secateur", "torch", "transformers", "celery", "kombu", "celeryconfig", "uvicorn", "fastapi", "sqlalchemy"),
-    *("alembic", "psycopg", "redis", "httpx", "typer", "pydantic", "rich", "json", "colorsys", "logging", "typing"),
+    *("alembic", "psycopg", "redis", "structlog", "tenacity", "opentelemetry", "httpx", "typer", "pydantic", "rich"),
+    *("json", "colorsys", "logging", "typing"),
     *("sitecustomize", "usercustomize", "__main__"),
 )
 
@@ -77,7 +79,7 @@ def test_the_api(database_url: str, redis_url: str) -> None:
     with running_api({**urls, "SECATEUR_HOST": "127.0.0.1", "SECATEUR_PORT": str(free_port())}) as url:
         done = call("jobs", url=url)  # it sends to the broker too, by way of Celery
         assert done.returncode == 0, done.stderr
-        code = "import httpx, sys; print(httpx.get(sys.argv[1] + '/readyz').json()['ready'])"
+        code = "import httpx, sys; print(httpx.get(sys.argv[1] + '/readyz', timeout=60).json()['ready'])"
         asked = subprocess.run([sys.executable, "-P", "-c", code, url], capture_output=True, text=True, check=False)
         assert asked.stdout.strip() == "True", asked.stderr
 
