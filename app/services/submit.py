@@ -54,7 +54,7 @@ def submit(
         InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
-    uploads = list(texts_of(spec, UploadText))
+    uploads = texts_of(spec, UploadText)
     database = work.session if uploads else work.one_statement()  # data sets are held until the job is there
     digest = fingerprint(spec) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(database, caller, idempotency_key, digest)):
