@@ -180,3 +180,60 @@ def test_a_chat_that_the_template_refuses_is_told_in_its_words(
 def test_rows_of_another_shape_are_refused(tokenizer: Any, row: Any, says: str) -> None:
     with chats(tokenizer, PLAIN) as encode, pytest.raises(ValueError, match=says):
         encode(row)
+
+
+BODIES = {
+    "plain": "m.content",
+    "trimmed": "m.content | trim",
+    "left": "m.content.lstrip()",
+    "right": "m.content.rstrip()",
+    "without thoughts": "m.content.split('</think>')[-1]",
+}
+# What stands before an answer and after it; the user's words are trimmed as the answers are.
+FORMS = {
+    "ChatML": ("<user>", "</s>\n", "<assistant>\n", "</s>\n"),
+    "Llama 2": ("[INST] ", " [/INST]", " ", " </s>"),
+    "Mistral": ("[INST] ", " [/INST]", "", "</s>"),
+    "bare": ("User: ", "\n", "Assistant: ", "\n"),
+}
+SAID = ["Hello", "", " ", " Hello ", "\n\nHello\n"]
+
+
+def written(form: str, body: str, *, when: str = "true", tracked: bool) -> str:
+    """A template; with `{% generation %}` around what is to be learnt, if `tracked`."""
+    user, asked, begins, ends = FORMS[form]
+    opens, closes = ("{% generation %}", "{% endgeneration %}") if tracked else ("", "")
+    return (
+        f"{{% for m in messages %}}{{% if m.role == 'user' %}}{user}{{{{ {BODIES[body]} }}}}{asked}"
+        f"{{% elif {when} %}}{begins}{opens}{{{{ {BODIES[body]} }}}}{ends}{closes}{{% endif %}}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{begins}{{% endif %}}"
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("body", BODIES)
+def test_white_space_around_answers_is_learnt_where_the_template_keeps_it(tokenizer: Any, form: str, body: str) -> None:
+    """The oracle is the same template, which says itself what its answers are."""
+    rows = [
+        {"messages": messages_of(("user", " Hi "), ("assistant", one), ("user", "Bye"), ("assistant", other))}
+        for one in SAID
+        for other in SAID
+    ]
+    with chats(tokenizer, written(form, body, tracked=True)) as tracked:
+        expected = [tracked(row) for row in rows]
+    with chats(tokenizer, written(form, body, tracked=False)) as encode:
+        for row, example in zip(rows, expected, strict=True):
+            assert encode(row) == example, row
+
+
+@pytest.mark.parametrize("when", ["m.content", "m.content | trim"])
+@pytest.mark.parametrize("form", FORMS)
+def test_blank_answers_that_the_template_leaves_out_are_passed_over(tokenizer: Any, form: str, when: str) -> None:
+    rows = [
+        {"messages": messages_of(("user", "Hi"), ("assistant", one), ("user", "Bye"), ("assistant", other))}
+        for one, other in [("Hello", ""), ("", " Hello "), ("", ""), (" Hello ", "Hello")]
+    ]
+    with chats(tokenizer, written(form, "trimmed", when=when, tracked=True)) as tracked:
+        expected = [tracked(row) for row in rows]
+    with chats(tokenizer, written(form, "trimmed", when=when, tracked=False)) as encode:
+        assert [encode(row) for row in rows] == expected
