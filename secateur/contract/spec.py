@@ -15,12 +15,19 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method, Options
-from secateur.contract.options.methods import Benchmark, Pruning, Quantisation, Recovery, Scoring
+from secateur.contract.options.methods import (
+    USUAL_RECOVERY,
+    USUAL_SCORING,
+    Benchmark,
+    Pruning,
+    Quantisation,
+    Recovery,
+    Scoring,
+)
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from secateur.contract.presets import PRESETS, fill_in
 
 
@@ -98,9 +105,9 @@ class CompressionSpec(Options):
         description="Settings under one name, for what the spec itself leaves out; `GET /catalog` lists them.",
     )
     model: ModelSource
-    scoring: Scoring = _method(PerplexityScoring, "criterion")
+    scoring: Scoring = _method(USUAL_SCORING, "criterion")
     pruning: Pruning
-    recovery: Recovery = _method(DistillRecovery, "kind")
+    recovery: Recovery = _method(USUAL_RECOVERY, "kind")
     quantise: tuple[Quantisation, ...] = Field(
         default=(),
         max_length=8,
@@ -126,7 +133,7 @@ class CompressionSpec(Options):
     @model_validator(mode="after")
     def _scoring_is_for_blocks(self) -> CompressionSpec:
         """Other methods judge heads, neurons or halves of blocks themselves; a criterion would be passed over."""
-        if not isinstance(self.pruning, DepthPruning) and self.scoring != PerplexityScoring():
+        if not isinstance(self.pruning, DepthPruning) and self.scoring != USUAL_SCORING():
             raise PydanticCustomError(
                 "scoring_without_depth",
                 "`scoring` chooses whole blocks, and pruning of the kind `{kind}` judges by itself what it removes",

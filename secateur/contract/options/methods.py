@@ -42,9 +42,13 @@ from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from secateur.contract.options.scoring.random import RandomScoring
 from secateur.contract.options.scoring.taylor import TaylorScoring
 
+# The methods that are meant where a spec names none.
+USUAL_SCORING = PerplexityScoring
+USUAL_RECOVERY = DistillRecovery
+
 
 def _usually(usual: type[Method], tag: str) -> Callable[[Any], Any]:
-    """Names the usual method in an object that names none, as where the object is absent."""
+    """Names the usual method in an object that names none."""
     name = usual.model_fields[tag].default
 
     def named(given: Any) -> Any:
@@ -64,7 +68,7 @@ Scoring = Annotated[
     | EvolutionaryScoring
     | RandomScoring,
     Field(discriminator="criterion"),
-    BeforeValidator(_usually(PerplexityScoring, "criterion")),
+    BeforeValidator(_usually(USUAL_SCORING, "criterion")),
 ]
 
 Pruning = Annotated[
@@ -83,7 +87,7 @@ Recovery = Annotated[
     | ContinuedRecovery
     | HealingRecovery,
     Field(discriminator="kind"),
-    BeforeValidator(_usually(DistillRecovery, "kind")),
+    BeforeValidator(_usually(USUAL_RECOVERY, "kind")),
 ]
 
 Quantisation = Annotated[

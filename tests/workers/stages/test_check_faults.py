@@ -108,7 +108,7 @@ def breaking_off(fault: str) -> Callable[..., Iterator[Any]]:
 def test_a_tokenizer_that_breaks_when_it_is_loaded(
     job: Callable[..., ServiceError], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr("workers.engine.model.loading.AutoTokenizer.from_pretrained", raising(fault))
+    monkeypatch.setattr("workers.engine.text.tokenizer_loading.AutoTokenizer.from_pretrained", raising(fault))
     told(job(WORDS), "/model")
 
 
