@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.crowd",
     "tests.fixtures.service",
     "tests.fixtures.played_service",
+    "tests.fixtures.reports",
 ]
 
 # Files run side by side, so the long ones go first: no process is left with one when the others are done.

@@ -133,7 +133,8 @@ REPORT: dict[str, Any] = {
             "high": 1.28,
             "judged": 1.22,
             "passed": True,
-            "message": "speedup (batch 1, 12 + 16 tokens) is 1.25 (1.22 to 1.28): its low end, 1.22, is at least 1.2",
+            "message": "speedup (batch 1, 12 + 16 tokens) is 1.25× (1.22 to 1.28): "
+            "its low end, 1.22×, is at least 1.2×",
         }
     ],
     "notes": [],

@@ -18,16 +18,11 @@ from app.deps import Caller, FactoryDep, StoreDep
 from app.http.negotiation import preferred
 from app.services import results
 from secateur.contract.results import Report
+from secateur.contract.stage_kinds import REPORT
+from secateur.report.forms import FORMS, ReportForm
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 
-# media type → suffix of the path, which is also the name that the report stage publishes the form under
-FORMS = {
-    "application/json": "json",
-    "text/html": "html",
-    "text/markdown": "md",
-    "application/xml": "junit.xml",
-}
 _TEXT = {"schema": {"type": "string"}}
 
 
@@ -36,10 +31,10 @@ def _responses(suffix: str = "") -> dict[int | str, dict[str, object]]:
         200: {
             "description": "The report.",
             "content": {
-                "application/json": {"example": example_results.REPORT},
-                "text/html": {**_TEXT, "example": "<!doctype html>\n<html lang=en>…</html>\n"},
-                "text/markdown": {**_TEXT, "example": "## Compression report: passed\n"},
-                "application/xml": {**_TEXT, "example": '<testsuites name="secateur" tests="1" failures="0"/>\n'},
+                form.media_type: {**_TEXT, "example": form.example}
+                if form.renderer
+                else {"example": example_results.REPORT}
+                for form in FORMS.values()
             },
         },
         **problems(
@@ -65,15 +60,15 @@ def get_report(
 ) -> Response:
     """JSON, an HTML page, Markdown for a pull request, or JUnit XML with a test case for each gate, by the Accept
     header; or add a suffix to the path: `.json`, `.html`, `.md`, `.junit.xml`."""
-    forms = {**FORMS, "text/xml": "junit.xml"}
-    suffix = forms[preferred(accept, list(forms))]
-    response = _report(job_id, suffix, request, factory, store, if_none_match)
+    types = {form.media_type: form for form in FORMS.values()}
+    types |= {other: form for form in FORMS.values() for other in form.also}
+    response = _report(job_id, types[preferred(accept, list(types))], request, factory, store, if_none_match)
     response.headers["Vary"] = "Accept"
     return response
 
 
-def _with_suffix(suffix: str) -> Callable[..., Response]:
-    """The operation for one suffix."""
+def _with_suffix(form: ReportForm) -> Callable[..., Response]:
+    """The operation for the suffix of one form."""
 
     def get_report_form(
         request: Request,
@@ -83,19 +78,19 @@ def _with_suffix(suffix: str) -> Callable[..., Response]:
         _: Caller,
         if_none_match: Annotated[str | None, Header(include_in_schema=False)] = None,
     ) -> Response:
-        return _report(job_id, suffix, request, factory, store, if_none_match)
+        return _report(job_id, form, request, factory, store, if_none_match)
 
-    get_report_form.__name__ = f"get_report_{suffix.replace('.', '_')}"
+    get_report_form.__name__ = f"get_report_{form.name}"
     return get_report_form
 
 
-for _suffix in FORMS.values():
-    router.add_api_route(f"/report.{_suffix}", _with_suffix(_suffix), include_in_schema=False)
+for _form in FORMS.values():
+    router.add_api_route(f"/{_form.file}", _with_suffix(_form), include_in_schema=False)
 
 
 def _report(
     job_id: UUID,
-    suffix: str,
+    form: ReportForm,
     request: Request,
     factory: FactoryDep,
     store: StoreDep,
@@ -103,7 +98,7 @@ def _report(
 ) -> Response:
     with unit_of_work(factory) as session:
         report = results.report(session, job_id)
-        if suffix == "json":
+        if form.renderer is None:
             return JSONResponse(report.model_dump(mode="json"))
-        artifact = artifact_rows.get(session, job_id, f"report/report.{suffix}")
+        artifact = artifact_rows.get(session, job_id, f"{REPORT.name}/{form.file}")
     return file_response(artifact, store, method=request.method, if_none_match=if_none_match)

@@ -92,6 +92,12 @@ def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime, request_id: str
     }
 
 
+def latest(session: Session, job_id: UUID, *, type: EventType, stage: str, since: int) -> Event | None:
+    """The newest event of this type and stage that is numbered above `since`."""
+    query = select(Event).where(Event.job_id == job_id, Event.type == type, Event.stage == stage, Event.seq > since)
+    return session.scalars(query.order_by(Event.seq.desc()).limit(1)).one_or_none()
+
+
 def after(
     session: Session, job_id: UUID, seq: int = 0, limit: int = 100, types: Collection[str] | None = None
 ) -> list[Event]:

@@ -32,8 +32,12 @@ from app.web import views
 from secateur.about import VERSION
 from secateur.contract.errors import NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.numbers import clock, count, moment, size
 from secateur.contract.results import Report, Scores
-from secateur.contract.stage_kinds import SCORE, STAGE_KINDS, doing
+from secateur.contract.stage_kinds import REPORT, SCORE, STAGE_KINDS, doing
+from secateur.report.figures import headlines
+from secateur.report.forms import FORMS, HTML, ReportForm
+from secateur.report.words import figures_in_words
 from secateur.schemas.jobs import with_specs
 
 STATIC = Path(__file__).parent / "static"
@@ -49,8 +53,11 @@ templates = Environment(
 )
 templates.globals.update(
     version=VERSION,
-    size=views.size,
-    duration=views.duration,
+    size=size,
+    count=count,
+    clock=clock,
+    moment=moment,
+    elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,
     doing=doing,
@@ -170,9 +177,11 @@ def jobs_page(
 
 
 @router.get("/new")
-def new_page(settings: SettingsDep, _: PageCaller) -> HTMLResponse:
-    """The form, which the browser makes from the catalogue."""
-    return _page("new.html", locked=bool(settings.api_keys))
+@transaction
+def new_page(work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+    """The form, which the browser makes from the catalogue; the newest data sets are offered by their names."""
+    newest = dataset_service.list_datasets(work, cursor=None, limit=100)
+    return _page("new.html", datasets=newest.datasets, locked=bool(settings.api_keys))
 
 
 @router.get("/datasets")
@@ -194,6 +203,17 @@ def datasets_page(
     )
 
 
+@router.get("/jobs/{job_id}/live")
+@transaction
+def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
+    """What of a job's page changes as it runs; the page fetches it when an event comes."""
+    try:
+        job = job_rows.get(work.session, job_id)
+    except NotFound:
+        return _page("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=False)
+    return _page("_live.html", job=job, figures=_figures(work, job))
+
+
 @router.get("/jobs/{job_id}")
 @transaction
 def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
@@ -210,20 +230,38 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     report = report_rows.find(work.session, job.id)
     parsed = Report.model_validate(report.body) if report else None
     scores = _scores(job)
+
+    def published(form: ReportForm) -> str:
+        return f"{REPORT.name}/{form.file}"
+
     return _page(
         "job.html",
         job=job,
+        figures=_figures(work, job),
         files=files,
         bytes=sum(file.size for file in files),
         logs=logs,
         report=parsed,
-        tiles=views.tiles(parsed) if parsed else [],
-        report_forms=[form for form in ("html", "md", "junit.xml") if f"report/report.{form}" in paths],
+        headlines=headlines(parsed) if parsed else [],
+        forms=[form for form in FORMS.values() if parsed and (form.renderer is None or published(form) in paths)],
+        page=HTML if published(HTML) in paths else None,
         scores=scores,
         plot=views.importance(scores) if scores else None,
         snippet=views.load_snippet(job, paths),
         locked=locked,
     )
+
+
+def _figures(work: WorkDep, job: Job) -> dict[str, str]:
+    """What a running stage last told of itself, such as its loss."""
+    since = job.last_event_seq - LOG_EVENTS
+    running = [stage.name for stage in job.stages if stage.state is State.RUNNING]
+    told = {name: event_rows.latest(work.session, job.id, type="metrics", stage=name, since=since) for name in running}
+    return {
+        name: figures_in_words({figure: value for figure, value in event.data.items() if figure.endswith("loss")})
+        for name, event in told.items()
+        if event is not None
+    }
 
 
 def _scores(job: Job) -> Scores | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from app.db.tables import Job
 from secateur.contract.jobs import State
-from secateur.contract.results import Measurement, Report, Scores
+from secateur.contract.numbers import PERCENT, duration, significant
+from secateur.contract.results import Scores
 from secateur.contract.stage_kinds import STAGE_KINDS
 from secateur.schemas.jobs import JobSummary
 
@@ -40,15 +41,6 @@ class Plot:
     bottom: str
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One figure of the result."""
-
-    name: str
-    value: str
-    note: str
-
-
 def importance(scores: Scores) -> Plot:
     """Bars from the least score to the greatest: what matters is how blocks differ, and not how far zero is."""
     width, height, base = 720.0, 150.0, 132.0
@@ -66,85 +58,16 @@ def importance(scores: Scores) -> Plot:
             kind = "unscored"
         elif score.block in scores.protected:
             kind = "protected"
-        label = f"block {score.block}: {'no score' if score.value is None else f'{score.value:.5g}'}, {kind}"
+        label = f"block {score.block}: {'no score' if score.value is None else significant(score.value, 4)}, {kind}"
         bars.append(Bar(score.block, place * step + step * 0.12, base - tall, step * 0.76, tall, label, kind))
     every = max(1, len(bars) // 15)
     ticks = [(bar.x + bar.width / 2, bar.block) for bar in bars[::every]]
-    return Plot(width, height, bars, ticks, f"{high:.4g}", f"{low:.4g}")
+    return Plot(width, height, bars, ticks, significant(high, 4), significant(low, 4))
 
 
-def tiles(report: Report) -> list[Tile]:
-    """The figures that answer "was it worth it"; what was not measured has no tile."""
-    original = report.benchmarks.variants[0]
-    final = next((m for m in report.benchmarks.variants if m.variant == report.final_variant), original)
-    found = [_speedup(final), _perplexity(original, final), _fidelity(final)]
-    smaller = 1 - final.parameters / original.parameters if original.parameters else 0.0
-    found.append(
-        Tile("Parameters", count(final.parameters), f"{count(original.parameters)} before, {smaller:.1%} fewer")
-    )
-    found.append(_on_disk(report, original, final))
-    return [tile for tile in found if tile is not None]
-
-
-def _on_disk(report: Report, original: Measurement, final: Measurement) -> Tile:
-    """The size of the files: of GGUF files where the model came as one and goes as one."""
-    files = {"pruned": report.pruned.gguf, "recovered": report.recovered.gguf if report.recovered else None}
-    file = files.get(final.variant)
-    if report.model.file is not None and file is not None:
-        return Tile("GGUF file", size(file.bytes_after), f"{size(report.model.file.bytes)} before")
-    came = f", out of a GGUF file of {size(report.model.file.bytes)}" if report.model.file else ""
-    return Tile("On disk", size(final.bytes_on_disk), f"{size(original.bytes_on_disk)} before{came}")
-
-
-def _speedup(final: Measurement) -> Tile | None:
-    if not final.latency or final.latency[0].speedup is None:
-        return None
-    cell, ratio = final.latency[0], final.latency[0].speedup
-    note = f"{ratio.low:.2f} to {ratio.high:.2f}; batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens}"
-    return Tile("Speedup", f"{ratio.median:.2f}×", note)
-
-
-def _perplexity(original: Measurement, final: Measurement) -> Tile | None:
-    if not original.perplexity or not final.perplexity:
-        return None
-    before, after = original.perplexity[0], final.perplexity[0]
-    return Tile("Perplexity", f"{after.value:.2f}", f"{before.value:.2f} before; {after.text.description}")
-
-
-def _fidelity(final: Measurement) -> Tile | None:
-    if not final.fidelity:
-        return None
-    worst = max(final.fidelity, key=lambda item: item.kl)
-    return Tile("KL divergence", f"{worst.kl:.3f}", f"top-1 agreement {worst.top1_agreement:.1%}")
-
-
-def count(number: int) -> str:
-    """1234567 → "1.23 M"."""
-    for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.3g} {unit}"
-    return str(number)
-
-
-def size(number: int) -> str:
-    """Bytes in words: 1536 → "1.5 KiB"."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def duration(start: datetime | None, stop: datetime | None) -> str:
-    """Between two times, or until now: "1 h 02 min", "3 min 05 s", "4.2 s"."""
-    if start is None:
-        return ""
-    seconds = max(0.0, ((stop or datetime.now(UTC)) - start).total_seconds())
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+def elapsed(start: datetime | None, stop: datetime | None) -> str:
+    """Between two times, or until now."""
+    return "" if start is None else duration(max(0.0, ((stop or datetime.now(UTC)) - start).total_seconds()))
 
 
 def progress(job: JobSummary) -> float:
@@ -170,9 +93,9 @@ def what(spec: dict[str, Any]) -> str:
     elif pruning.get("blocks"):
         words = f"{pruning['blocks']} blocks by {scoring.get('criterion')}"
     elif pruning.get("kind") == "depth":
-        words = f"{pruning.get('ratio', 0):.0%} of the blocks by {scoring.get('criterion')}"
+        words = f"{PERCENT.typed(pruning.get('ratio', 0))} of the blocks by {scoring.get('criterion')}"
     else:
-        words = f"{pruning.get('ratio', 0):.0%} by {pruning.get('kind')}"
+        words = f"{PERCENT.typed(pruning.get('ratio', 0))} by {pruning.get('kind')}"
     kind = recovery.get("kind")
     return words if kind in (None, "none") else f"{words}, then {kind}"
 

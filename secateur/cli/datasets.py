@@ -12,6 +12,7 @@ import typer
 
 from secateur.cli.render import datasets_table
 from secateur.cli.session import connect, err, out
+from secateur.contract.numbers import count
 
 DatasetId = Annotated[UUID, typer.Argument(metavar="ID", help="The data set's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -35,7 +36,7 @@ def add(
     with connect() as client:
         dataset = client.add_dataset(file, name=name, format=format)
     print(dataset.id)
-    err.print(f"[dim]{dataset.rows:,} rows of the kind {dataset.kind.value}; use it as[/] upload:{dataset.id}")
+    err.print(f"[dim]{count(dataset.rows)} rows of the kind {dataset.kind.value}; use it as[/] upload:{dataset.id}")
 
 
 @commands.command("list")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -11,9 +10,11 @@ from uuid import UUID
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from secateur.cli.render import artifact_table, gates_table, report_tables
+from secateur.cli.render import artifact_table, gates_table
+from secateur.cli.render_report import report_lines
 from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
+from secateur.report.forms import FORMS, JUNIT, MARKDOWN
 from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -26,32 +27,29 @@ ANNOTATIONS = 10  # that GitHub shows of one step
 JobId = Annotated[UUID, typer.Argument(help="The job's id.")]
 
 
-class Format(StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    JSON = "json"
-    MARKDOWN = "md"
-    HTML = "html"
-    JUNIT = "junit"
+TABLE = "table"
 
 
 def report(
     job_id: JobId,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How it is written.")] = Format.TABLE,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help=f"How it is written: {TABLE}, {', '.join(FORMS)}.")
+    ] = TABLE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE; not for tables.")
     ] = None,
 ) -> None:
     """Show a job's report: as a table, or as JSON, Markdown, HTML or JUnit XML."""
-    if format is Format.TABLE and output is not None:
-        raise usage("a table goes to the terminal; choose --format json, md, html or junit for a file")
+    if format not in (TABLE, *FORMS):
+        raise usage(f"--format {format}: choose {TABLE}, {', '.join(FORMS)}")
+    if format == TABLE and output is not None:
+        raise usage(f"a table goes to the terminal; choose --format {', '.join(FORMS)} for a file")
     with connect() as client:
-        if format is Format.TABLE:
-            for table in report_tables(client.report(job_id)):
-                out.print(table)
+        if format == TABLE:
+            for part in report_lines(client.report(job_id), width=out.width):
+                out.print(part)
             return
-        text = client.report_text(job_id, format.value)
+        text = client.report_text(job_id, format)
     if output is None:
         print(text)
         return
@@ -123,9 +121,9 @@ def gate(
         end_unless_succeeded(job)
         found = client.report(job_id)
         if summary and step_summary:
-            append_summary(Path(step_summary), client.report_text(job_id, "md"))
+            append_summary(Path(step_summary), client.report_text(job_id, MARKDOWN.name))
         if junit is not None:
-            write_whole(junit, client.report_text(job_id, "junit"))
+            write_whole(junit, client.report_text(job_id, JUNIT.name))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found))

@@ -24,9 +24,10 @@ from pydantic_core import PydanticUndefined
 
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.named_texts import NAMED_TEXTS
+from secateur.contract.options.gates import Gates
 from secateur.contract.options.methods import Benchmark
 from secateur.contract.presets import PRESETS
-from secateur.contract.spec import CompressionSpec, Gates
+from secateur.contract.spec import CompressionSpec
 
 Kind = Literal["int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "off"]
 

@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
+from secateur.contract.numbers import count, duration
+from secateur.report.words import figures_in_words
 
 if TYPE_CHECKING:
     from secateur.client.http_client import Client
@@ -75,7 +77,7 @@ class JobView:
         elif event.type == "log":
             stage.note = str(event.data.get("message", ""))
         elif event.type == "metrics":
-            stage.note = figures(event.data)
+            stage.note = figures_in_words(event.data)
         if self.plain:
             self._print(str(event.stage if event.stage else ""), stage, event)
 
@@ -94,13 +96,13 @@ class JobView:
 
     def _print(self, name: str, stage: StageView, event: Event) -> None:
         if event.type == "state":
-            took = f" in {stage.took:.1f} s" if stage.took is not None else ""
+            took = f" in {duration(stage.took)}" if stage.took is not None else ""
             err.print(f"{name}: {stage.state}{took}", highlight=False)
         elif event.type == "log":
             err.print(f"{name}: {escape(stage.note)}", highlight=False)
         elif event.type == "progress" and time.monotonic() - stage.printed >= _LINE_SECONDS:
             stage.printed = time.monotonic()
-            err.print(f"{name}: {stage.done} of {stage.total} {stage.unit}", highlight=False)
+            err.print(f"{name}: {count(stage.done)} of {count(stage.total)} {stage.unit}", highlight=False)
 
     def __rich__(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -109,17 +111,11 @@ class JobView:
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         for name, stage in self.stages.items():
             bar = ProgressBar(total=max(stage.total, 1), completed=stage.done, width=32)
-            count = f"{stage.done}/{stage.total} {stage.unit}" if stage.unit and stage.total else ""
+            done = f"{count(stage.done)}/{count(stage.total)} {stage.unit}" if stage.unit and stage.total else ""
             seconds = stage.seconds()
             note = f"[dim]{escape(stage.note)}[/]" if stage.state in ("running", "cancelling", "failed") else ""
-            table.add_row(_MARKS.get(stage.state, "?"), name, bar, count, f"{seconds:.1f} s" if seconds else "", note)
+            table.add_row(_MARKS.get(stage.state, "?"), name, bar, done, duration(seconds) if seconds else "", note)
         return table
-
-
-def figures(data: dict[str, object]) -> str:
-    """{"step": 5, "loss": 2.312} → "step 5, loss 2.312"."""
-    shown = {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in data.items()}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items())
 
 
 def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:

@@ -33,6 +33,7 @@ from secateur.client.requests import Requests
 from secateur.contract.jobs import Verdict
 from secateur.contract.results import Report
 from secateur.contract.spec import CompressionSpec
+from secateur.report.forms import FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
@@ -41,12 +42,6 @@ from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page
 
-REPORT_TYPES = {
-    "json": "application/json",
-    "html": "text/html",
-    "md": "text/markdown",
-    "junit": "application/xml",
-}
 CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
 
 
@@ -168,8 +163,8 @@ class AsyncClient:
         return self._requests.parsed(Report, await self.report_text(job_id, "json"))
 
     async def report_text(self, job_id: UUID | str, format: str = "md") -> str:
-        """The report as `json`, `html`, `md` or `junit`."""
-        headers = {"accept": REPORT_TYPES[format]}
+        """The report in one of its forms: `json`, `html`, `md`, `junit`."""
+        headers = {"accept": FORMS[format].media_type}
         return (await self._requests.send("GET", f"/jobs/{job_id}/report", headers=headers)).text
 
     async def artifacts(self, job_id: UUID | str) -> list[Artifact]:

@@ -131,7 +131,7 @@ class Client:
         return finish(self._calls.report(job_id))
 
     def report_text(self, job_id: UUID | str, format: str = "md") -> str:
-        """The report as `json`, `html`, `md` or `junit`."""
+        """The report in one of its forms: `json`, `html`, `md`, `junit`."""
         return finish(self._calls.report_text(job_id, format))
 
     def artifacts(self, job_id: UUID | str) -> list[Artifact]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.options.gates import Gates
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.methods import (
     USUAL_RECOVERY,
@@ -62,35 +63,6 @@ PresetName: Any = Literal[tuple(PRESETS)]
 def _method(usual: type[Method], tag: str) -> Any:
     """A field that names a method, `usual` where it is absent; the JSON schema says so by the method's name."""
     return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
-
-
-class Gates(Options):
-    """Limits that the result must keep; a gate that is absent is not judged."""
-
-    judge: Literal["interval", "median"] = Field(
-        default="interval",
-        description="What is held to the limits: the worse end of a figure's 95 % interval, so that noise passes no "
-        "gate, or the figure itself (a median or a mean). Sizes are counted and have no interval.",
-    )
-    min_speedup: float | None = Field(
-        default=None, gt=0, description="Least speedup in generation over the original, first latency cell."
-    )
-    max_perplexity_ratio: float | None = Field(
-        default=None, gt=0, description="Greatest perplexity over the original's, worst text."
-    )
-    max_kl: float | None = Field(
-        default=None,
-        ge=0,
-        description="Greatest mean KL divergence from the original, nats per token, worst text.",
-    )
-    min_top1_agreement: float | None = Field(
-        default=None, ge=0, le=1, description="Least top-1 agreement with the original, worst text."
-    )
-    max_accuracy_drop: float | None = Field(
-        default=None, ge=0, le=1, description="Greatest loss of accuracy against the original, mean over the tasks."
-    )
-    max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
-    max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
 
 
 Label = Annotated[str, StringConstraints(max_length=200)]

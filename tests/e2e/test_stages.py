@@ -93,7 +93,7 @@ def test_a_stage_that_uses_too_much_memory_is_told_so_and_not_tried_again(servic
     job_id = service.submit(score="eat:256")
     job = service.settled(job_id, State.FAILED)
     assert job.problem is not None
-    assert "the limit of a stage is 128 MiB" in job.problem["detail"]
+    assert "the limit of a stage is 134 MB" in job.problem["detail"]
     assert job.stages[1].attempt == 1
     assert service.started(job_id, "score") == 1
 

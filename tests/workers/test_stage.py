@@ -219,7 +219,7 @@ def test_minutes_bound_the_whole_recovery_and_not_the_training_alone(runner: Run
     assert "more than 25% of `max_minutes`" in found.notes[0]
     said = [event.message for event in events if event.type == "log"]
     assert any("A part of `max_minutes` has passed with the text" in message for message in said)
-    assert any("are stored: " in message and "MB of disk" in message for message in said)
+    assert any("are stored: " in message and "B of disk" in message for message in said)
 
 
 @pytest.mark.parametrize("length", ["whole", "cut"])

@@ -1,7 +1,7 @@
 """The gates as JUnit XML: a test case per gate, so that any CI shows them as it shows tests.
 
-A failure's message is the gate's own sentence; metric, threshold, value and interval are properties of the case, and
-stand in its output too, since not every CI shows properties.
+A failure's message is the gate's own sentence, which stands in the case's output too, with the limit and what was
+measured. Its properties are for programs: metric, threshold, value and interval as numbers, not rounded.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from datetime import UTC
 from xml.etree import ElementTree as ET
 
 from secateur.contract.results import GateResult, Report
-from workers.reporting.text import one_line, printable
+from secateur.report.gates import interval_in_words, limit_in_words, value_in_words
+from secateur.report.text import one_line, printable
 
 SUITE = "secateur.gates"
 
 
-def render(report: Report) -> str:
-    """The document. A job without gates gives a suite without cases."""
+def render(report: Report, *, public_url: str | None = None) -> str:
+    """The document, which has no links. A job without gates gives a suite without cases."""
     failures = str(sum(not gate.passed for gate in report.gates))
     counts = {"tests": str(len(report.gates)), "failures": failures, "errors": "0", "skipped": "0"}
     root = ET.Element("testsuites", {"name": "secateur", **counts, "time": "0"})
-    created = report.created_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    created = report.created_at.astimezone(UTC).isoformat(timespec="seconds")
     suite = ET.SubElement(root, "testsuite", {"name": SUITE, **counts, "time": "0", "timestamp": created})
     about = {"job_id": str(report.job_id), "model": report.model.id, "variant": report.final_variant}
     about |= {"verdict": report.verdict.value}
@@ -42,18 +43,19 @@ def _case(suite: ET.Element, gate: GateResult) -> None:
         "high": gate.high,
         "judged": gate.judged,
     }
-    known = {
-        name: figure if isinstance(figure, str) else f"{figure:.10g}"
-        for name, figure in figures.items()
-        if figure is not None
-    }
-    _properties(case, known)
-    details = "\n".join(f"{name}: {printable(figure)}" for name, figure in known.items())
+    _properties(case, {name: _exact(figure) for name, figure in figures.items() if figure is not None})
+    interval = interval_in_words(gate)
+    measured = f"{value_in_words(gate)} ({interval})" if interval else value_in_words(gate)
     message = printable(gate.message)
+    output = f"{message}\nlimit: {limit_in_words(gate)}\nmeasured: {measured}"
     if not gate.passed:
-        failure = ET.SubElement(case, "failure", {"type": "GateFailed", "message": message})
-        failure.text = f"{message}\n{details}"
-    ET.SubElement(case, "system-out").text = f"{message}\n{details}"
+        ET.SubElement(case, "failure", {"type": "GateFailed", "message": message}).text = output
+    ET.SubElement(case, "system-out").text = output
+
+
+def _exact(figure: str | float) -> str:
+    """For programs: every digit, and no point after a count."""
+    return str(int(figure)) if isinstance(figure, float) and figure.is_integer() else str(figure)
 
 
 def _properties(parent: ET.Element, values: dict[str, str]) -> None:

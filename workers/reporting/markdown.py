@@ -7,24 +7,22 @@ address and notifies whoever is named after an @. So every foreign word is eithe
 from __future__ import annotations
 
 import re
-from datetime import UTC
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.numbers import moment
 from secateur.contract.results import GateResult, Report
-from workers.reporting import numbers as n
-from workers.reporting.gates import limit_in_words, value_in_words, verdict_in_words
-from workers.reporting.summary import (
-    Cell,
+from secateur.report.figures import Cell, groups, headlines
+from secateur.report.forms import FORMS, HTML, MARKDOWN
+from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
+from secateur.report.text import block_list, one_line, uncapitalised
+from secateur.report.words import (
     change_in_words,
     gguf_in_words,
-    groups,
-    headlines,
     quantised_in_words,
     recovered_file_in_words,
     units_in_words,
     widths_in_words,
 )
-from workers.reporting.text import block_list, one_line
 
 _SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~^$&])")
@@ -63,16 +61,9 @@ def code(text: str) -> str:
 
 
 def _summary(report: Report) -> str:
-    words = [change_in_words(report)]
-    shown = {headline.label: headline.value for headline in headlines(report)}
-    if "Speedup" in shown:
-        words.append(f"**{shown['Speedup']}** the speed")
-    words.append(f"**{shown['Parameters']}** parameters")
-    if "KL divergence" in shown:
-        words.append(f"KL divergence **{shown['KL divergence']}**")
-    if "Perplexity" in shown:
-        words.append(f"perplexity **{shown['Perplexity']}**")
-    return ", ".join(words)
+    """What was removed, and what that gave and cost: "6 of 30 blocks removed, parameters **−15.8 %**, …"."""
+    found = [f"{uncapitalised(headline.label)} **{headline.value}**" for headline in headlines(report)]
+    return ", ".join([change_in_words(report), *found])
 
 
 def figures_table(report: Report) -> str:
@@ -84,21 +75,20 @@ def figures_table(report: Report) -> str:
     ]
     for group in groups(report):
         for row in group.rows:
-            if row.key:
-                label = f"{row.label}, {group.subject}" if group.subject else row.label
+            if row.short:
+                label = f"{row.label}, {group.place}" if group.place else row.label
                 lines.append(f"| {escape(label)} | " + " | ".join(_cell(cell) for cell in row.cells) + " |")
     return "\n".join(lines)
 
 
 def _cell(cell: Cell) -> str:
-    small = ", ".join(part for part in (cell.change, cell.interval) if part)
-    return f"{cell.value} <sub>{small}</sub>" if small else cell.value
+    return f"{cell.value} <sub>{cell.beside}</sub>" if cell.beside else cell.value
 
 
 def _gates(gates: list[GateResult]) -> str:
     lines = ["| Gate | Limit | Measured | |", "|:--|:--|:--|:--|"]
     for gate in gates:
-        interval = n.span(gate.low, gate.high, 4)
+        interval = interval_in_words(gate)
         value = f"{value_in_words(gate)} <sub>{interval}</sub>" if interval else value_in_words(gate)
         result = "✅ passed" if gate.passed else "❌ failed"
         lines.append(
@@ -128,22 +118,17 @@ def _details(report: Report) -> str:
         f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"
     )
     for group in groups(report):
-        what = f"{group.title}, {group.subject}" if group.subject else group.title
-        lines.append(f"- {escape(what)}: {escape(group.how.replace('below', 'small'))}")
+        lines.append(f"- {escape(group.heading)}: {escape(group.how)}")
     return "<details><summary>How it was measured</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
 
 
 def _footer(report: Report, public_url: str | None) -> str:
-    created = report.created_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    created = moment(report.created_at)
     labels = "".join(f" · {code(f'{name}={value}')}" for name, value in (report.spec.get("labels") or {}).items())
     text = f"<sub>Job `{report.job_id}` of {created}{labels}</sub>"
     if public_url is None:
         return text
     base = f"{public_url.rstrip('/')}/jobs/{report.job_id}"
-    links = (
-        ("Full report", "report.html"),
-        ("JSON", "report.json"),
-        ("JUnit", "report.junit.xml"),
-        ("Artifacts", "artifacts"),
-    )
+    others = ((form.title, form.file) for form in FORMS.values() if form not in (HTML, MARKDOWN))
+    links = (("Full report", HTML.file), *others, ("Artifacts", "artifacts"))
     return " · ".join(f"[{words}](<{base}/{path}>)" for words, path in links) + "\n\n" + text

@@ -10,13 +10,20 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from secateur.contract import numbers as n
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from secateur.contract.readings import text_amount
 from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scores
+from secateur.report.text import block_list, one_line, plural, printable
+from secateur.report.words import (
+    counts_in_words,
+    quantised_in_words,
+    sizes_in_words,
+    units_in_words,
+    widths_in_words,
+)
 from secateur.whole_files import write_whole
-from workers.reporting import numbers as n
 from workers.reporting.markdown import code, escape, figures_table
-from workers.reporting.summary import quantised_in_words, text_amount, units_in_words, widths_in_words
-from workers.reporting.text import block_list, one_line, plural, printable
 
 FILE = "README.md"
 LOADER = "modeling_secateur.py"
@@ -119,14 +126,8 @@ def _removed(pruned: Pruned, scores: Scores | None) -> list[str]:
         )
         if scores.calibration:
             lines.append(f"Calibration: {escape(scores.calibration.description)}, {text_amount(scores.calibration)}")
-    lines.append(
-        f"Parameters: {n.count(pruned.parameters_before)} → {n.count(pruned.parameters_after)} "
-        f"({n.change(pruned.parameters_after, pruned.parameters_before)})"
-    )
-    lines.append(
-        f"Weights on disk: {n.size(pruned.bytes_before)} → {n.size(pruned.bytes_after)} "
-        f"({n.change(pruned.bytes_after, pruned.bytes_before)})"
-    )
+    lines.append(f"Parameters: {counts_in_words(pruned.parameters_before, pruned.parameters_after)}")
+    lines.append(f"Weights on disk: {sizes_in_words(pruned.bytes_before, pruned.bytes_after)}")
     return lines
 
 

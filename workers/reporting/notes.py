@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from secateur.contract.numbers import RATIO, percent, ratio, significant
+from secateur.contract.readings import cell_name
 from secateur.contract.results import Fidelity, Measurement, Perplexity, Report, TextInfo
-from workers.reporting.numbers import percent, plain, ratio, significant, span
-from workers.reporting.text import block_list, listed, one_line, plural
+from secateur.report.gates import interval_in_words, typed_limit
+from secateur.report.text import block_list, listed, one_line, plural
 
 FEW_TOKENS = 4096  # below this, a perplexity or a divergence is a hint rather than a figure
 
@@ -88,11 +90,11 @@ def _speed(report: Report) -> Iterator[str]:
     for cell in final.latency if final else []:
         if cell.speedup is None:
             continue
-        where = f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
+        where = cell_name(cell)
         if cell.speedup.low <= 1 <= cell.speedup.high:
             yield (
                 f"At {where} no difference in speed was shown: the interval of the speedup "
-                f"({span(cell.speedup.low, cell.speedup.high)}) holds 1."
+                f"({RATIO.span(cell.speedup.low, cell.speedup.high)}) holds 1."
             )
         elif cell.noise is not None and abs(cell.speedup.median - 1) <= cell.noise:
             yield (
@@ -105,15 +107,15 @@ def _near_gates(report: Report) -> Iterator[str]:
     for gate in report.gates:
         if gate.low is None or gate.high is None or not gate.low < gate.threshold < gate.high:
             continue
-        within = f"its limit, {plain(gate.threshold)}, lies within the interval of the measured value"
+        within = f"its limit, {typed_limit(gate)}, lies within the interval of the measured value"
         if gate.judged == gate.value:
             yield (
-                f"Gate `{gate.gate}` was a near thing: {within} ({span(gate.low, gate.high)}), so a repetition may "
+                f"Gate `{gate.gate}` was a near thing: {within} ({interval_in_words(gate)}), so a repetition may "
                 "come out otherwise."
             )
         else:
             yield (
-                f"Gate `{gate.gate}` failed because {within} ({span(gate.low, gate.high)}): that the limit is kept was "
+                f"Gate `{gate.gate}` failed because {within} ({interval_in_words(gate)}): that the limit is kept was "
                 "not shown. More runs, windows or items make the interval narrower."
             )
 

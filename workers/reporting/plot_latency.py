@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secateur.contract.metrics import SPEEDUP
+from secateur.contract.readings import cell_name
 from secateur.contract.results import Interval, Measurement
-from workers.reporting.numbers import ratio, span
+from secateur.report.text import one_line, uncapitalised
 from workers.reporting.picture import LegendEntry, Picture, both, look
-from workers.reporting.summary import cell_name
 from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tag, tick
-from workers.reporting.text import one_line
 
 ROW, PHONE_ROW = 28, 40  # pixels for each cell and variant; on a phone its name stands above its bar
 NAMES = 250  # pixels for the names beside the bars
 TOP, BOTTOM = 6, 44
+AXIS = f"{uncapitalised(SPEEDUP.axis)} in generation"
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ def latency(variants: list[Measurement]) -> Picture | None:
         return None
     names = list(dict.fromkeys(row.name for row in rows))
     rows.sort(key=lambda row: (names.index(row.name), row.index))
-    title = "Speedup over the original"
+    title, written = f"{SPEEDUP.title} over the original", SPEEDUP.format
     description = "; ".join(
-        f"{row.variant}, {row.name}: {ratio(row.speedup.median)} ({span(row.speedup.low, row.speedup.high)})"
+        f"{row.variant}, {row.name}: {written.write(row.speedup.median)} "
+        f"({written.span(row.speedup.low, row.speedup.high)})"
         for row in rows
     )
 
@@ -72,13 +74,13 @@ def _draw(canvas: Canvas, rows: list[Timed]) -> str:
         parts.append(line(x(value), TOP, x(value), bottom, "grid"))
         parts.append(label(x(value), bottom + 18, f"{tick(value)}×", anchor="middle"))
     parts.append(line(x(1), TOP, x(1), bottom, "axis"))
-    parts.append(label(canvas.width - 12, bottom + 38, "speedup in generation", anchor="end", class_="title"))
+    parts.append(label(canvas.width - 12, bottom + 38, AXIS, anchor="end", class_="title"))
     for number, row in enumerate(rows):
         shape, class_ = look(row.index)
         y = TOP + height * number + height * (0.74 if canvas.narrow else 0.5)
         words = f"{one_line(row.variant, limit=24)}, {row.name}"
         parts.append(
-            label(8, y - 12, f"{words}: {ratio(row.speedup.median)}", class_="name halo")
+            label(8, y - 12, f"{words}: {SPEEDUP.format.write(row.speedup.median)}", class_="name halo")
             if canvas.narrow
             else label(0, y + 4, words, class_="name")
         )

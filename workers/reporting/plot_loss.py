@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from secateur.contract.numbers import count, significant
+from secateur.contract.readings import text_amount
 from secateur.contract.results import Recovered
-from workers.reporting.numbers import short_count, significant
+from secateur.report.text import listed, one_line
 from workers.reporting.picture import LegendEntry, Picture, both
-from workers.reporting.summary import text_amount
 from workers.reporting.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
-from workers.reporting.text import listed, one_line
 
 
 def loss(recovered: Recovered) -> Picture | None:
@@ -59,8 +59,8 @@ def _draw(
 
 def _caption(recovered: Recovered) -> str:
     parts = [
-        f"{recovered.steps:,} steps, {short_count(recovered.tokens)} tokens, "
-        f"{short_count(recovered.trainable_parameters)} trainable parameters."
+        f"{recovered.steps:,} steps, {count(recovered.tokens)} tokens, "
+        f"{count(recovered.trainable_parameters)} trainable parameters."
     ]
     if recovered.text:
         parts.append(f"Training text: {one_line(recovered.text.description)}, {text_amount(recovered.text)}.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from secateur.contract.metrics import ACCURACY
 from secateur.contract.results import Measurement, TaskScore
-from workers.reporting.numbers import percent
+from secateur.report.text import one_line, uncapitalised
 from workers.reporting.picture import LegendEntry, Picture, both, look
 from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tick
-from workers.reporting.text import one_line
 
 STEP, GAP = 15, 16  # pixels for each variant of a task, and between tasks
 PHONE_NAME = 16  # on a phone the task's name stands above its rows
@@ -31,9 +31,9 @@ def tasks(variants: list[Measurement]) -> Picture | None:
         )
         for name in names
     ]
-    title = "Accuracy by task"
+    title, written = f"{ACCURACY.title} by task", ACCURACY.format.write
     description = "; ".join(
-        f"{name}: " + ", ".join(f"{variants[index].variant} {percent(score.value)}" for index, score in scores)
+        f"{name}: " + ", ".join(f"{variants[index].variant} {written(score.value)}" for index, score in scores)
         for name, scores in shown
     )
 
@@ -63,7 +63,7 @@ def _draw(canvas: Canvas, shown: list[tuple[str, list[tuple[int, TaskScore]]]]) 
         parts.append(line(x(value), TOP, x(value), bottom, "grid"))
         parts.append(label(x(value), bottom + 18, tick(value), anchor="middle"))
     parts.append(line(x.start, bottom, x.stop, bottom, "axis"))
-    parts.append(label(x.stop, bottom + 38, "accuracy, %", anchor="end", class_="title"))
+    parts.append(label(x.stop, bottom + 38, uncapitalised(ACCURACY.axis), anchor="end", class_="title"))
     top: float = TOP
     for name, scores in shown:
         words = one_line(name, limit=28)

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from secateur.contract.metric_row import Metric
+from secateur.contract.metrics import KL, PERPLEXITY, TOKENS_PER_SECOND
+from secateur.contract.readings import Reading, Variant, cell_name
 from secateur.contract.results import Interval, Measurement
-from workers.reporting.numbers import significant
+from secateur.report.text import one_line, uncapitalised
 from workers.reporting.picture import LegendEntry, Picture, look, one
-from workers.reporting.summary import cell_name
 from workers.reporting.svg import Canvas, Scale, axes, drawing, label, line, mark, padded
-from workers.reporting.text import one_line
 
 
 @dataclass(frozen=True)
@@ -29,41 +30,36 @@ def tradeoffs(variants: list[Measurement]) -> Iterator[Picture]:
     timed = [(index, m) for index, m in enumerate(variants) if m.latency]
     if len(timed) < 2:
         return
-    cell = cell_name(timed[0][1].latency[0])
-    texts = {f.text.sha256: f.text for m in variants for f in m.fidelity}
-    for number, (sha256, text) in enumerate(texts.items()):
-        points = []
-        for index, m in timed:
-            f = next((f for f in m.fidelity if f.text.sha256 == sha256), None)
-            if f is not None:
-                points.append(_point(m, index, f.kl, f.kl_low, f.kl_high))
-            elif index == 0:
-                points.append(_point(m, index, 0.0, 0.0, 0.0))  # of the original from itself, by definition
-        yield from _picture(f"kl-{number}", "KL divergence", "nats per token", one_line(text.description), cell, points)
-    protocols = {(p.text.sha256, p.protocol): p.text for m in variants for p in m.perplexity}
-    for number, (key, text) in enumerate(protocols.items()):
-        points = []
-        for index, m in timed:
-            p = next((p for p in m.perplexity if (p.text.sha256, p.protocol) == key), None)
-            if p is not None:
-                points.append(_point(m, index, p.value, p.low, p.high))
-        yield from _picture(f"perplexity-{number}", "Perplexity", "", one_line(text.description), cell, points)
+    for metric in (KL, PERPLEXITY):
+        read = {index: metric.read(Variant(m)) for index, m in enumerate(variants)}
+        subjects = {reading.subject.key: reading.subject for readings in read.values() for reading in readings}
+        for number, (key, subject) in enumerate(subjects.items()):
+            points = []
+            for index, m in timed:
+                reading = next((reading for reading in read[index] if reading.subject.key == key), None)
+                if reading is None and index == 0 and metric.at_original is not None:
+                    reading = Reading(metric.at_original)
+                if reading is not None:
+                    points.append(_point(m, index, reading))
+            yield from _picture(metric, number, one_line(subject.place), cell_name(timed[0][1].latency[0]), points)
 
 
-def _point(m: Measurement, index: int, quality: float, low: float | None, high: float | None) -> Point:
+def _point(m: Measurement, index: int, reading: Reading) -> Point:
     """Where there is no interval, the point stands without one."""
-    ends = (quality if end is None else end for end in (low, high))
-    return Point(m.variant, index, m.latency[0].tokens_per_second, quality, *ends)
+    low, high = (reading.value if end is None else end for end in (reading.low, reading.high))
+    return Point(m.variant, index, m.latency[0].tokens_per_second, reading.value, low, high)
 
 
-def _picture(key: str, quality: str, unit: str, text: str, cell: str, points: list[Point]) -> Iterator[Picture]:
+def _picture(metric: Metric, number: int, text: str, cell: str, points: list[Point]) -> Iterator[Picture]:
     points = [p for p in points if all(math.isfinite(v) for v in (p.quality, p.low, p.high))]
     if len(points) < 2:
         return
-    title = f"Speed against {quality if quality.startswith('KL') else quality.lower()}"
-    y_title = f"{quality}{f' ({unit})' if unit else ''}, lower is better"
+    key, name = f"{metric.name}-{number}", metric.title
+    title = f"Speed against {uncapitalised(name)}"
+    y_title = f"{metric.axis}, {metric.better} is better"
     description = "; ".join(
-        f"{p.variant}: {significant(p.speed.median)} tokens per second, {quality} {significant(p.quality)}"
+        f"{p.variant}: {TOKENS_PER_SECOND.format.write(p.speed.median)} tokens per second, "
+        f"{name} {metric.format.write(p.quality)}"
         for p in points
     )
 
@@ -74,7 +70,7 @@ def _picture(key: str, quality: str, unit: str, text: str, cell: str, points: li
 
     drawings = one(draw, height=280)
     legend = tuple(LegendEntry(*look(p.index), one_line(p.variant, limit=40)) for p in points)
-    caption = f"{quality} on {text}. Speed at {cell}. To the right and down is better. Bars: 95 % intervals."
+    caption = f"{name} on {text}. Speed at {cell}. To the right and down is better. Bars: 95 % intervals."
     yield Picture(key, title, caption, drawings, legend)
 
 
@@ -85,7 +81,7 @@ def _draw(canvas: Canvas, points: list[Point], y_title: str) -> str:
     y = Scale(*padded(qualities, part=0.12), canvas.height - 48, 30)
     ticks = [v for v in y.ticks(5) if v >= 0]
     x_ticks = x.ticks(4 if canvas.narrow else 7)
-    parts = [axes(x, y, x_title="tokens per second", y_title=y_title, x_ticks=x_ticks, y_ticks=ticks)]
+    parts = [axes(x, y, x_title=uncapitalised(TOKENS_PER_SECOND.axis), y_title=y_title, x_ticks=x_ticks, y_ticks=ticks)]
     taken = [(x(p.speed.median), y(p.quality)) for p in points]
     for p in points:
         shape, class_ = look(p.index)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from secateur.contract.numbers import significant
+from secateur.contract.readings import text_amount
 from secateur.contract.results import Pruned, UnitScore, UnitScores
-from workers.reporting.numbers import significant
+from secateur.report.text import one_line, plural
+from secateur.report.words import units_in_words
 from workers.reporting.picture import LegendEntry, Picture, both
-from workers.reporting.summary import text_amount, units_in_words
 from workers.reporting.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
-from workers.reporting.text import one_line, plural
 
 KEY = "units"
 TITLE = "Loss without each half of a block"

@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-from workers.reporting.numbers import plain, significant
-from workers.reporting.text import printable
+from secateur.contract.numbers import plain, significant
+from secateur.report.text import printable
 
 
 @dataclass(frozen=True)

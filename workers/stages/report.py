@@ -7,10 +7,13 @@ what was measured; the one inside the checkpoint's folder was written before any
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from secateur.contract.results import Report
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
-from workers.reporting import html, junit, markdown, model_card
+from workers.reporting import model_card
 from workers.reporting.assemble import assemble
 from workers.stages.context import StageContext
 
@@ -36,12 +39,9 @@ def run(context: StageContext) -> Report:
         benchmarks=context.read(BENCHMARK),
     )
     url = stage.runtime.public_url
-    forms = {
-        "report.html": html.render(report, public_url=url),
-        "report.md": markdown.render(report, public_url=url),
-        "report.junit.xml": junit.render(report),
-        "model_card.md": model_card.render(pruned=pruned, scores=scores, recovered=recovered, report=report),
-    }
+    renderers = {form.file: import_module(form.renderer) for form in FORMS.values() if form.renderer}
+    forms = {file: renderer.render(report, public_url=url) for file, renderer in renderers.items()}
+    forms["model_card.md"] = model_card.render(pruned=pruned, scores=scores, recovered=recovered, report=report)
     for done, (name, text) in enumerate(forms.items(), start=1):
         write_whole(context.out / name, text.encode())
         context.progress(done, len(forms), "files")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 from secateur.contract.errors import StageFailed
+from secateur.contract.numbers import plain, size
 from workers.launch.fork_server import Exit
 
 _LESS_MEMORY = (
@@ -19,12 +20,12 @@ def out_of_memory(exit_: Exit, *, limit: int) -> StageFailed:
     Args:
         limit: bytes that the stage was allowed.
     """
-    used = f"It used {_gib(exit_.memory)}" if exit_.memory else "What it used is not known"
+    used = f"It used {size(exit_.memory)}" if exit_.memory else "What it used is not known"
     if exit_.reason == "memory":
-        who, limited = "", f"; the limit of a stage is {_gib(limit)} on this worker (SECATEUR_STAGE_MEMORY_BYTES)"
+        who, limited = "", f"; the limit of a stage is {size(limit)} on this worker (SECATEUR_STAGE_MEMORY_BYTES)"
     else:
         who = " and the system killed it (SIGKILL)"
-        limited = f" when that was last measured; its limit of {_gib(limit)} was more than the system had left"
+        limited = f" when that was last measured; its limit of {size(limit)} was more than the system had left"
     return StageFailed(
         f"The stage ran out of memory{who}. {used}{limited}. It is not tried again as it is, since that would end the "
         f"same way. {_LESS_MEMORY}"
@@ -33,7 +34,7 @@ def out_of_memory(exit_: Exit, *, limit: int) -> StageFailed:
 
 def describe(exit_: Exit) -> StageFailed:
     """The problem of a process that ended with neither result nor error, and not for its memory."""
-    used = f" It used up to {_gib(exit_.memory)} of memory." if exit_.memory else ""
+    used = f" It used up to {size(exit_.memory)} of memory." if exit_.memory else ""
     if exit_.code is None:
         return StageFailed(
             "The stage process could not be started, or was killed together with the guardian that watches over it. "
@@ -56,8 +57,8 @@ def describe(exit_: Exit) -> StageFailed:
 def time_limit(seconds: float) -> StageFailed:
     """The problem of a process that ran for too long."""
     return StageFailed(
-        f"The stage ran longer than the limit of {seconds:g} seconds and was stopped. Ask for less work in one stage, "
-        "or raise SECATEUR_STAGE_TIME_LIMIT_SECONDS on the workers; a retry goes on from the last checkpoint."
+        f"The stage ran longer than the limit of {plain(seconds)} seconds and was stopped. Ask for less work in one "
+        "stage, or raise SECATEUR_STAGE_TIME_LIMIT_SECONDS on the workers; a retry goes on from the last checkpoint."
     )
 
 
@@ -67,7 +68,3 @@ def disk_full(where: str) -> StageFailed:
         f"There is no space left in {where}; nothing was published. Free space there, then retry the job: "
         "it goes on from where this stage stopped."
     )
-
-
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from app.db.claims import Claim
 from app.db.events import EventType, Level, NewEvent
+from secateur.contract.numbers import size
 from secateur.contract.protocol import (
     ErrorEvent,
     LogEvent,
@@ -79,7 +80,7 @@ class Relay:
                 self._take(line)
             if len(self._buffer) > MAX_LINE:
                 self._buffer = b""
-                self.log("a line of the stage's events is longer than 64 MiB and was dropped", level="error")
+                self.log(f"a line of the stage's events is longer than {size(MAX_LINE)} and was dropped", level="error")
 
     def due(self) -> bool:
         """Whether it is time to write events."""

@@ -1,73 +1,51 @@
-// One job as it happens: its event stream moves the stages, fills the log, and reloads the page at the end.
+// One job as it happens: its event stream renews the part that the service writes anew, fills the log, and reloads the
+// page at the end. Every figure and every time comes from the service as text.
 import { say } from "./notice.js";
 
 const job = document.getElementById("job");
+const live = document.getElementById("live");
 const log = document.getElementById("log");
 const TERMINAL = ["succeeded", "failed", "cancelled"];
 const LOG_LINES = 2000;
+const LEAST_WAIT = 300; // milliseconds between two renewals, however many events come
+const CLOCK = 2000; // a stage that tells nothing still takes longer
 
-function duration(seconds) {
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 60) return `${minutes} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
-  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+let waiting = null;
+let again = false;
+
+async function renew() {
+  const response = await fetch(`/ui/jobs/${job.dataset.id}/live`, { redirect: "error" });
+  if (response.ok) live.innerHTML = await response.text();
 }
 
-const row = (stage) => job.querySelector(`[data-stage="${CSS.escape(stage)}"]`);
-
-function onState(event) {
-  const state = event.data.state;
-  if (!event.stage) {
-    job.dataset.state = state;
-    const badge = document.querySelector("#job-state .badge");
-    badge.className = `badge state-${state}`;
-    badge.textContent = state;
-    if (TERMINAL.includes(state)) {
-      stream.close();
-      location.reload();
-    }
+// one renewal at a time; of the events that come meanwhile, one more shows them all
+function renewSoon() {
+  if (waiting) {
+    again = true;
     return;
   }
-  const item = row(event.stage);
-  if (!item) return;
-  item.dataset.state = state;
-  item.querySelector(".status").textContent = event.attempt > 1 ? `${state}, attempt ${event.attempt}` : state;
-  const took = item.querySelector(".took");
-  const bar = item.querySelector("progress");
-  if (state === "running") {
-    took.dataset.since = event.created_at;
-    bar.removeAttribute("value");
-    item.querySelector(".amount").textContent = "";
-  } else {
-    delete took.dataset.since;
-    item.querySelector(".figure").textContent = "";
-    if (state === "succeeded") {
-      bar.value = 1;
-      item.querySelector(".amount").textContent = "";
-    }
-    if (!bar.hasAttribute("value")) bar.value = 0;
-  }
+  again = false;
+  waiting = setTimeout(async () => {
+    await renew().catch(() => {}); // the service is away: the stream's own notice says so
+    waiting = null;
+    if (again) renewSoon();
+  }, LEAST_WAIT);
 }
 
-function onProgress(event) {
-  const item = row(event.stage);
-  if (!item || !event.data.total) return;
-  item.querySelector("progress").value = event.data.done / event.data.total;
-  item.querySelector(".amount").textContent = `${event.data.done} of ${event.data.total} ${event.data.unit}`;
-}
-
-function onMetrics(event) {
-  const item = row(event.stage);
-  if (item && typeof event.data.loss === "number") {
-    item.querySelector(".figure").textContent = `loss ${event.data.loss.toFixed(3)}`;
+function onState(event) {
+  if (!event.stage && TERMINAL.includes(event.data.state)) {
+    stream.close();
+    location.reload();
+    return;
   }
+  renewSoon();
 }
 
 function onLog(event) {
   const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 8;
   const line = document.createElement("span");
   const head = document.createElement("b");
-  head.textContent = `${event.created_at.slice(11, 19)} ${event.stage ?? "job"}`;
+  head.textContent = `${event.created_at.slice(11, 19)} ${event.stage ?? "job"}`; // RFC 3339 in UTC
   line.className = event.level;
   line.append(head, ` ${event.data.message}\n`);
   log.append(line);
@@ -79,17 +57,13 @@ let stream;
 if (!TERMINAL.includes(job.dataset.state)) {
   // a browser resumes with Last-Event-ID by itself, which goes before `after`
   stream = new EventSource(`/jobs/${job.dataset.id}/events?after=${job.dataset.seq}`);
-  const handlers = { state: onState, progress: onProgress, metrics: onMetrics, log: onLog };
+  const handlers = { state: onState, progress: renewSoon, metrics: renewSoon, log: onLog };
   for (const [type, handle] of Object.entries(handlers)) {
     stream.addEventListener(type, (message) => handle(JSON.parse(message.data)));
   }
   stream.onerror = () => say("The connection was lost; trying again …");
   stream.onopen = () => say("");
-  setInterval(() => {
-    for (const item of job.querySelectorAll("[data-since]")) {
-      item.textContent = duration(Math.max(0, (Date.now() - Date.parse(item.dataset.since)) / 1000));
-    }
-  }, 500);
+  setInterval(() => { if (!document.hidden) renewSoon(); }, CLOCK);
 }
 log.scrollTop = log.scrollHeight;
 

@@ -73,18 +73,6 @@ function renew() {
     `curl -sS -X POST ${location.origin}/jobs -H 'Content-Type: application/json' -d '${quoted}'`;
 }
 
-// The data sets that there are, to choose from wherever a text is an upload.
-async function offerDatasets() {
-  const answer = await fetch("/datasets?limit=100");
-  if (!answer.ok) return;
-  const list = element("datalist", { id: "datasets" });
-  for (const { id, name, kind, rows } of (await answer.json()).data) {
-    list.append(new Option(`${name}: ${rows.toLocaleString("en")} rows, ${kind}`, id));
-  }
-  document.body.append(list);
-}
-offerDatasets().catch(() => {}); // an id can be pasted all the same
-
 form.addEventListener("input", renew);
 form.addEventListener("change", renew);
 renew();

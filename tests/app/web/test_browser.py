@@ -152,7 +152,7 @@ def test_texts_are_chosen_by_upload_or_by_name(url: str, browser: Browser) -> No
     """Uploads are offered by their names; of a named set no part is sent unless one is chosen."""
     dataset = httpx.post(f"{url}/datasets", files={"file": ("news.txt", b"a\nb\n")}).json()["id"]
     browser.open(f"{url}/ui/new")
-    browser.until("return document.querySelector('#datasets option') !== null")
+    browser.until("return !document.getElementById('submit').disabled")
     choose = (
         "const s = document.querySelector(arguments[0]); s.value = arguments[1];"
         "s.dispatchEvent(new Event('change', {bubbles: true}));"

@@ -83,7 +83,7 @@ def test_a_finished_job_shows_all_that_came_of_it(client: TestClient, submit: Su
     links = re.findall(rf'href="(/jobs/{job}/artifacts/[^"]+)"', page)
     assert len(links) == 5
     assert all(client.get(link).status_code == 200 for link in links)
-    assert "2.9 KiB" in page
+    assert "3.00 kB" in page
     assert 'data-action="delete"' in page
     assert 'data-action="cancel"' not in page
 

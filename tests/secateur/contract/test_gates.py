@@ -8,6 +8,7 @@ import pytest
 
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
+from secateur.contract.options.gates import Gates
 from secateur.contract.results import (
     Benchmarks,
     Environment,
@@ -20,7 +21,6 @@ from secateur.contract.results import (
     TaskScore,
     TextInfo,
 )
-from secateur.contract.spec import Gates
 
 MACHINE = Environment(device="cpu", device_name="", dtype="", threads=1, platform="", python="", versions={})
 ONE = Interval(median=1, low=1, high=1)
@@ -141,7 +141,10 @@ def test_the_interval_is_judged_unless_told_otherwise() -> None:
     noisy = {"latency": [cell(1.5, 0.86, 1.6)]}
     result = only({"min_speedup": 1}, **noisy)
     assert not result.passed
-    assert result.message == "speedup (batch 1, 12 + 128 tokens) is 1.5 (0.86 to 1.6): its low end, 0.86, is below 1"
+    assert (
+        result.message
+        == "speedup (batch 1, 12 + 128 tokens) is 1.50× (0.860 to 1.60): its low end, 0.860×, is below 1×"
+    )
     assert only({"min_speedup": 1, "judge": "median"}, **noisy).passed
 
 

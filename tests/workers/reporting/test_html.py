@@ -10,9 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from secateur.contract.numbers import duration
 from secateur.contract.results import BlockWidth, HealedCut, Report, Sample, UnitScore, UnitScores
 from workers.reporting import html
-from workers.reporting.numbers import duration
 
 MakeReport = Callable[..., Report]
 
@@ -258,4 +258,4 @@ def test_what_healing_did_for_each_cut_is_told(make_report: MakeReport, report: 
     assert "Healing after block 6" in page
     assert "folded in, KL 2.04 → 1.18 on held-out samples" in page
     assert "no map folded in: the best one would have given, KL" not in page
-    assert "no map folded in, since the best one gave KL 1.18 → 1.5 on held-out samples" in page
+    assert "no map folded in, since the best one gave KL 1.18 → 1.50 on held-out samples" in page

@@ -108,7 +108,7 @@ def test_what_distillation_stores_is_told_and_refused_without_room(
     stored = {"kind": "distill", "tokens": 32, "batch_size": 8, "max_steps": 2, "top_k": 10}
     for text, samples in ((TEXT, 17), ({"source": "self"}, 17)):
         seen = {row.name: row.seen for row in check(recovery={**stored, "text": text}).checks}
-        assert f"the original's predictions on {samples} samples take 0.0 MB of disk" in seen["training text"]
+        assert f"the original's predictions on {samples} samples take 43.5 kB of disk" in seen["training text"]
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 10**9, 0))
     assert pointers(check, recovery={**stored, "text": TEXT}) == ["/recovery/top_k"]

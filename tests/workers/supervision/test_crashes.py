@@ -15,7 +15,7 @@ GIB = 1 << 30
 @pytest.mark.parametrize(
     ("exit_", "expected"),
     [
-        (Exit(-signal.SIGKILL, "ended", 0, 1 << 30), ["SIGKILL", "If that was for its memory: lower", "1.0 GiB"]),
+        (Exit(-signal.SIGKILL, "ended", 0, 1 << 30), ["SIGKILL", "If that was for its memory: lower", "1.07 GB"]),
         (Exit(-signal.SIGSEGV, "ended"), ["crashed (SIGSEGV)"]),
         (Exit(-64, "ended"), ["SIGRTMAX"]),
         (Exit(-99, "ended"), ["signal 99"]),
@@ -35,9 +35,9 @@ def test_crashes(exit_: Exit, expected: list[str]) -> None:
     [
         (
             Exit(-signal.SIGKILL, "memory", 0, 5 * GIB),
-            ["used 5.0 GiB;", "limit of a stage is 4.0 GiB", "SECATEUR_STAGE_MEMORY_BYTES"],
+            ["used 5.37 GB;", "limit of a stage is 4.29 GB", "SECATEUR_STAGE_MEMORY_BYTES"],
         ),
-        (Exit(-signal.SIGKILL, "ended", 0, 3 * GIB), ["the system killed it", "used 3.0 GiB when", "4.0 GiB was more"]),
+        (Exit(-signal.SIGKILL, "ended", 0, 3 * GIB), ["the system killed it", "used 3.22 GB when", "4.29 GB was more"]),
         (Exit(-signal.SIGKILL, "ended"), ["the system killed it", "not known"]),
     ],
     ids=str,

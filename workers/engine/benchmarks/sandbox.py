@@ -23,6 +23,8 @@ from jinja2.filters import do_round
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from secateur.contract.numbers import size
+
 MOST_CHARACTERS = 1_000_000  # of one rendering; a long prompt has some tens of thousands
 MOST_SECONDS = 2.0
 MOST_BITS = 4096  # of a whole number that is multiplied or divided
@@ -31,11 +33,11 @@ MOST_BYTES = 256 * 2**20  # of memory on top of what the process has
 
 class _Template(Template):
     def render(self, *args: Any, **kwargs: Any) -> str:
-        parts, size = [], 0
+        parts, length = [], 0
         with bounded():
             for part in self.generate(*args, **kwargs):
-                size += len(part)
-                if size > MOST_CHARACTERS:
+                length += len(part)
+                if length > MOST_CHARACTERS:
                     raise TemplateRuntimeError(f"it makes more than {MOST_CHARACTERS:,} characters")
                 parts.append(part)
         return "".join(parts)
@@ -134,7 +136,7 @@ def bounded() -> Iterator[None]:
                 bounds.enter_context(_little_time())
             yield
     except MemoryError:
-        raise TemplateRuntimeError(f"it takes more than {MOST_BYTES >> 20} MiB of memory") from None
+        raise TemplateRuntimeError(f"it takes more than {size(MOST_BYTES)} of memory") from None
     except RecursionError:
         raise TemplateRuntimeError("it is nested too deeply") from None
 

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.numbers import size
 from secateur.contract.shown import first_line
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
@@ -140,7 +141,7 @@ def _content(file: Path, folder: Path) -> bytes:
     except OSError as error:
         raise _refused(file.name, f"cannot be read: {error.strerror}") from error
     if len(content) > MOST_BYTES:
-        raise _refused(file.name, f"has more than {MOST_BYTES >> 10} KiB")
+        raise _refused(file.name, f"has more than {size(MOST_BYTES)}")
     return content
 
 
@@ -170,7 +171,7 @@ def _absolute(files: Any, name: str, folder: Path) -> Any:
         if begin.startswith(_PACKED) or begin[257:262] == b"ustar":
             raise _refused(name, f'names the data file "{files}", which is compressed or packed')
     if file.stat().st_size > MOST_DATA_BYTES:
-        raise _refused(name, f'names the data file "{files}", which has more than {MOST_DATA_BYTES >> 20} MiB')
+        raise _refused(name, f'names the data file "{files}", which has more than {size(MOST_DATA_BYTES)}')
     return str(file.resolve())
 
 

@@ -3,8 +3,8 @@
 A template may write a turn otherwise when others follow it: many leave out earlier thoughts, or mark the last answer.
 So a chat is not put together from the renderings of its beginnings. It is rendered whole, as `apply_chat_template` does
 it, and tokenised whole. Where its answers stand is known from `{% generation %}` where the template has that; otherwise
-it is found by marks (`chat_places.py`). An answer begins where the template's prompt for one ends, and ends with what
-the template puts after it. One that is blank and that the template leaves out is passed over.
+the chat is rendered once more with a mark around what each message says, which shows where the template puts it. An
+answer begins where the template's prompt for one ends, and ends with what the template puts after it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.options.texts import Bos
-from workers.engine.recovery.chat_places import Span, marked_places, searched_places
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.text.chat_templates import ChatRenderer, Message, TemplateFault
 from workers.engine.text.encoding import BoundedEncoder
 
 ASSISTANT = "assistant"
+THOUGHT_ENDS = "</think>"  # templates leave out what stands before
+_MARKS = 0xF0000  # private characters from here on: two for each message
+_MOST_MARKED = 30_000  # messages; there are two planes of such characters, and one is enough
+
+Span = tuple[int, int]
 
 
 class Chats:
@@ -92,23 +96,59 @@ class Chats:
                 before = max(before, place[1]) if place is not None else before
                 continue
             if place is None:
-                if not message["content"].strip():  # nothing to learn, and nowhere to be seen
-                    continue
                 raise ValueError(f"the chat template leaves out what the assistant says in message {number + 1}")
             start, end = place
             asked = text.rfind(prompt, before, start) if prompt else -1
             after = min((other[0] for other in places[number + 1 :] if other and other[0] >= end), default=len(text))
-            end += _in_common(text[end:after], ending)
+            trail = message["content"][len(message["content"].rstrip()) :]  # which many templates trim
+            ended, ended_after = (_in_common(text[at:after], ending) for at in (end, end + len(trail)))
+            if text.startswith(trail, end) and ended_after >= ended:
+                end, ended = end + len(trail), ended_after
+            end += ended
             spans.append((asked + len(prompt) if asked >= 0 else start, end))
             before = end
         return spans
 
     def _places(self, messages: Sequence[Message], text: str) -> list[Span | None]:
         """Where the template puts what each message says."""
-        places = marked_places(self._renderer, messages, text)
-        if places is None:
-            answers = [message["role"] == ASSISTANT for message in messages]
-            places = searched_places(messages, text, answers=answers, prompt=self._prompt_before(messages))
+        marked = self._marked(messages)
+        if marked is not None and _without_marks(marked) == text:
+            return [_marked_place(marked, number, message) for number, message in enumerate(messages)]
+        return self._searched(messages, text)
+
+    def _marked(self, messages: Sequence[Message]) -> str | None:
+        """The chat with two marks around what each message says; None where that cannot be told apart."""
+        if len(messages) > _MOST_MARKED or any(_has_marks(message["content"]) for message in messages):
+            return None
+        changed = []
+        for number, message in enumerate(messages):
+            content: str = message["content"]
+            said = content.strip()
+            lead = content[: len(content) - len(content.lstrip())] if said else ""
+            trail = content[len(lead) + len(said) :] if said else content
+            changed.append({**message, "content": f"{lead}{_mark(number)}{said}{_mark(number, end=True)}{trail}"})
+        try:
+            return self._renderer.render(changed).text
+        except TemplateFault:  # one that looks into what is said
+            return None
+
+    def _searched(self, messages: Sequence[Message], text: str) -> list[Span | None]:
+        """As `_places`, by looking for each message's words after those of the message before."""
+        prompt = self._prompt_before(messages)
+        places: list[Span | None] = []
+        at = 0
+        for message in messages:
+            begin = at
+            if message["role"] == ASSISTANT and prompt and (asked := text.find(prompt, at)) >= 0:
+                begin = asked + len(prompt)
+            place = None
+            for said in (message["content"].strip(), message["content"].split(THOUGHT_ENDS)[-1].strip()):
+                found = text.find(said, begin)
+                if found >= 0:
+                    place = (found, found + len(said))
+                    at = place[1]
+                    break
+            places.append(place)
         return places
 
     def _prompt_before(self, messages: Sequence[Message]) -> str:
@@ -127,13 +167,10 @@ class Chats:
 
     def _ending(self, messages: Sequence[Message], text: str, places: Sequence[Span | None]) -> str:
         """What the template writes after an answer that is the last message."""
-        found = [n for n, message in enumerate(messages) if message["role"] == ASSISTANT and places[n] is not None]
-        if not found:
-            return ""
-        last = found[-1]
-        place = places[last]
-        if last < len(messages) - 1:
-            upto = messages[: last + 1]
+        last = max(number for number, message in enumerate(messages) if message["role"] == ASSISTANT)
+        place, said = places[last], messages[last]["content"]
+        if last < len(messages) - 1 or said != said.rstrip():
+            upto = [*messages[:last], {**messages[last], "content": said.rstrip()}]
             try:
                 text = self._renderer.render(upto).text
                 place = self._places(upto, text)[last]
@@ -143,6 +180,43 @@ class Chats:
 
 
 _KNOWN = frozenset({"system", "developer", "user", ASSISTANT, "tool"})  # roles that a template may well leave out
+
+
+def _mark(number: int, *, end: bool = False) -> str:
+    return chr(_MARKS + 2 * number + end)
+
+
+def _is_mark(character: str) -> bool:
+    return _MARKS <= ord(character) < _MARKS + 2 * _MOST_MARKED
+
+
+def _has_marks(text: str) -> bool:
+    return not text.isascii() and any(map(_is_mark, text))
+
+
+def _without_marks(marked: str) -> str:
+    return "".join(character for character in marked if not _is_mark(character))
+
+
+def _marked_place(marked: str, number: int, message: Message) -> Span | None:
+    """Where the words of a message stand in the text without marks; the last place, where the template repeats them."""
+    ends = marked.rfind(_mark(number, end=True))
+    if ends < 0:
+        return None
+    content, text = message["content"], _without_marks(marked)
+    said = content.strip()
+    end = ends - sum(map(_is_mark, marked[:ends]))
+    begins = marked.rfind(_mark(number), 0, ends)
+    if begins >= 0:
+        start = begins - sum(map(_is_mark, marked[:begins]))
+        lead = content[: len(content) - len(content.lstrip())] if said else ""
+        start -= len(lead) * text.endswith(lead, 0, start)  # unless the template trims it
+    else:  # the template cut their beginning off, most likely up to where a thought ends
+        left = said.split(THOUGHT_ENDS)[-1].strip()
+        start = end - len(left) * text.endswith(left, 0, end)
+        while left == said and start > 0 and text[start - 1 : end] == said[len(said) - (end - start) - 1 :]:
+            start -= 1
+    return start, end
 
 
 def _meets(offset: Span, spans: Sequence[Span]) -> bool:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.numbers import size
 from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -159,7 +160,7 @@ def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tu
         free = available_memory(job.machine.device)
         if needed <= MEMORY_SHARE * free:
             return True, ""
-        return False, f"All of them take {needed / 1e9:,.1f} GB and room to compute in; {free / 1e9:,.1f} GB were free."
+        return False, f"All of them take {size(needed)} and room to compute in; {size(free)} were free."
 
     enough, why = job.remembered("room.json", look)
     return enough, why

@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.numbers import plain, significant
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.results import HealedCut, TextInfo
@@ -161,12 +162,13 @@ def healing_notes(cuts: Sequence[HealedCut], kept: Sequence[int]) -> list[str]:
 
 def _note(cut: HealedCut) -> str:
     where = f"the cut after block {cut.block} (to block {cut.last})"
-    error = f"{cut.error_before:.3g} to {cut.error_after:.3g}"
-    divergence = f"{cut.kl_before:.3g} to {cut.kl_after:.3g} nats per token"
+    error = f"{significant(cut.error_before)} to {significant(cut.error_after)}"
+    divergence = f"{significant(cut.kl_before)} to {significant(cut.kl_after)} nats per token"
     if cut.folded:
         return (
-            f"{where[0].upper()}{where[1:]} was healed with a ridge of {cut.ridge:g}: on held-out samples the relative "
-            f"error of the state after it went from {error}, and the KL divergence from the original from {divergence}."
+            f"{where[0].upper()}{where[1:]} was healed with a ridge of {plain(cut.ridge)}: on held-out samples the "
+            f"relative error of the state after it went from {error}, and the KL divergence from the original from "
+            f"{divergence}."
         )
     return (
         f"No map was folded in at {where}: on held-out samples the best one changes the relative error of the state "

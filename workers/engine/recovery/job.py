@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.numbers import plain
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import HubText, Text
@@ -297,7 +298,7 @@ def training_notes(settings: TrainingSettings, outcome: TrainingOutcome) -> list
         reached = schedule_of(settings, outcome).reached
         notes.append(
             f"The training ended after {outcome.steps} steps, within its warm-up of {settings.warmup_steps}: the "
-            f"learning rate rose to {reached:.3g} and never reached {settings.learning_rate:g}."
+            f"learning rate rose to {plain(reached, 3)} and never reached {plain(settings.learning_rate)}."
         )
     if outcome.steps < outcome.planned:
         notes.append(f"The training ended after {outcome.steps} of {outcome.planned} steps, at one of its bounds.")

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput, StageFailed
+from secateur.contract.numbers import size
 from secateur.whole_files import write_whole
 from workers.engine.benchmarks.windows import TOKENS_AT_ONCE, batches
 from workers.engine.model.block_model import BlockModel
@@ -78,8 +79,8 @@ def stored_predictions(
         model = load()
         k = min(top_k, model.vocab_size)
         if state is None:
-            size = prediction_bytes(len(ids), ids.shape[1], k)
-            log(f"{_told(len(ids), ids.shape[1])} are stored: {size / 1e6:,.1f} MB of disk.")
+            needed = prediction_bytes(len(ids), ids.shape[1], k)
+            log(f"{_told(len(ids), ids.shape[1])} are stored: {size(needed)} of disk.")
             _make_room(folder, ids, k)
             state = {"shape": [*ids.shape, k], "done": 0, "whole": False}
         columns = _mapped(folder, state["shape"], "r+")
@@ -148,8 +149,8 @@ def refuse_without_room(folder: Path, samples: int, tokens: int, top_k: int) -> 
     if needed > free:
         raise InvalidInput.field(
             "/recovery/top_k",
-            f"{_told(samples, tokens)} take {needed / 1e9:,.1f} GB of disk, {top_k} of {ENTRY_BYTES} bytes each for a "
-            f"token, and the worker has {free / 1e9:,.1f} GB free.",
+            f"{_told(samples, tokens)} take {size(needed)} of disk, {top_k} of {ENTRY_BYTES} bytes each for a "
+            f"token, and the worker has {size(free)} free.",
             value=top_k,
             expected=f"a smaller `top_k`, or by `samples` or `max_steps` fewer samples: "
             f"{free // prediction_bytes(1, tokens, top_k):,} would fit",

@@ -6,6 +6,7 @@ tokenised twice. Text that the model writes itself is left to the stage that nee
 
 from __future__ import annotations
 
+from secateur.contract.numbers import size
 from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning
@@ -79,8 +80,8 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
         return ""
     top_k = min(options.top_k, int(subject.texts.config.vocab_size))
     refuse_without_room(subject.context.scratch, samples, options.tokens, top_k)
-    size = prediction_bytes(samples, options.tokens, top_k)
-    return f"; the original's predictions on {samples:,} samples take {size / 1e6:,.1f} MB of disk"
+    needed = prediction_bytes(samples, options.tokens, top_k)
+    return f"; the original's predictions on {samples:,} samples take {size(needed)} of disk"
 
 
 def measuring(subject: Subject) -> str | None:

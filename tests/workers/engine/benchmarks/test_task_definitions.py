@@ -217,7 +217,7 @@ def test_files_that_are_no_definitions_of_the_folder_are_refused(folder: Path) -
     (folder / "two.yaml").write_bytes(b"\xff\xfe\x00task")
     assert "no plain YAML" in refused(folder)
     (folder / "two.yaml").write_text("# " + "x" * task_definitions.MOST_BYTES)
-    assert "KiB" in refused(folder)
+    assert "262 kB" in refused(folder)
     (folder / "two.yaml").unlink()
     for number in range(task_definitions.MOST_FILES):
         (folder / f"{number}.yaml").touch()

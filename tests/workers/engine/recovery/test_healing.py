@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.numbers import significant
 from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
@@ -159,8 +160,8 @@ def test_a_map_that_makes_the_model_worse_is_not_folded_in_and_the_notes_say_so(
     assert cut.kl_after > cut.kl_before
     assert start.notes == [
         "No map was folded in at the cut after block 1 (to block 3): on held-out samples the best one changes the "
-        f"relative error of the state after it from 1 to 0.5, but the KL divergence from the original from "
-        f"{cut.kl_before:.3g} to {cut.kl_after:.3g} nats per token, which is no gain."
+        f"relative error of the state after it from 1.00 to 0.500, but the KL divergence from the original from "
+        f"{significant(cut.kl_before)} to {significant(cut.kl_after)} nats per token, which is no gain."
     ]
     weights = "model.safetensors"
     assert (start.path / weights).read_bytes() == (job.pruned / weights).read_bytes()

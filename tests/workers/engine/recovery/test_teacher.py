@@ -54,7 +54,7 @@ def test_they_are_on_disk_what_they_are_in_memory_and_are_computed_once(
     assert same(found.columns, expected, 10)
     again = stored_predictions(tmp_path / "p", never, ids, **ways)
     assert same(again.columns, expected, 10)
-    assert said == ["The original's predictions on 10 samples of 8 tokens are stored: 0.0 MB of disk."]
+    assert said == ["The original's predictions on 10 samples of 8 tokens are stored: 3.20 kB of disk."]
     assert sum((tmp_path / "p" / name).stat().st_size for name in (IDS, LOGPROBS)) == prediction_bytes(10, 8, 5)
 
 

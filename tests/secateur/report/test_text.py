@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.reporting.text import block_list, listed, one_line, plural, printable
+from secateur.report.text import block_list, listed, one_line, plural, printable
 
 
 def test_controls_surrogates_and_overrides_are_replaced() -> None:

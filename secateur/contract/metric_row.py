@@ -1,0 +1,132 @@
+"""What a row of the table of metrics holds: how one figure is read, written, compared with the original and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import hypot
+from typing import Literal
+
+from secateur.contract import numbers as n
+from secateur.contract.readings import Estimate, Reader, Reading, Variant
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures that stand together."""
+
+    title: str
+    how: str = ""  # how all of them were measured
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a figure is held against the original's."""
+
+    of: Callable[[float, float], float]  # (the variant's, the original's)
+    write: Callable[[float], str]  # beside the figure: "−15.8 %"
+    format: n.Format = n.NUMBER  # where the comparison is judged
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A number that may be held to a limit."""
+
+    metric: str  # in words: "KL divergence on news.txt"
+    value: float
+    low: float | None = None  # 95 % interval
+    high: float | None = None
+    phrase: str = ""  # the end of the words: " on news.txt"
+    reading: Reading | None = None  # that it is of, or is made of; None of a mean
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure. `several` says what stands for it where a variant has it for several cells, texts or tasks."""
+
+    name: str
+    title: str
+    section: Section
+    read: Reader
+    format: n.Format
+    better: Literal["lower", "higher"]
+    several: Literal["first", "worst", "mean"] = "first"
+    compares: Comparison | None = None
+    judges: Literal["value", "comparison"] = "value"  # what is held to a limit
+    judged_as: str = ""  # what that is called; the title if empty
+    exact: bool = False  # counted, so that there is no interval to judge
+    at_original: float | None = None  # what the original has by definition
+    how: str = ""  # what exactly is counted or timed
+    unit: str = ""  # beside an axis
+    short: bool = False  # whether it stands in short tables
+    headline: bool = False  # whether it is among the few that a reader should see first
+
+    @property
+    def axis(self) -> str:
+        """The title of an axis: "KL divergence (nats per token)"."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def label(self) -> str:
+        """What is judged, as a label: "Perplexity ratio"."""
+        words = self.judged_as if self.judges == "comparison" else self.title
+        return words[:1].upper() + words[1:]
+
+    @property
+    def judged_format(self) -> n.Format:
+        """How the judged number is written."""
+        return self.compares.format if self.compares and self.judges == "comparison" else self.format
+
+    def judged(self, variant: Variant) -> list[Judged]:
+        """What may be held to a limit, of which the worst is; nothing where any of it was not measured."""
+        readings = [reading for reading in self.read(variant) if reading.counts]
+        if self.several == "first":
+            readings = readings[:1]
+        found = []
+        for reading in readings:
+            one = reading.compared if self.judges == "comparison" else reading
+            if one is None:
+                return []
+            phrase = reading.subject.phrase
+            found.append(Judged(f"{self._name}{phrase}", one.value, one.low, one.high, phrase, reading))
+        return [self._mean(found)] if found and self.several == "mean" else found
+
+    def worst(self, judged: Sequence[Judged]) -> Judged:
+        """The one whose value is worst: the least of what should be high, the greatest of losses and ratios."""
+        least = self.better == "higher" and self.judges == "value"
+        return (min if least else max)(judged, key=lambda one: one.value)
+
+    @property
+    def _name(self) -> str:
+        return self.judged_as or self.title
+
+    def _mean(self, found: Sequence[Judged]) -> Judged:
+        """The mean over tasks. Items of different tasks are independent, so reaches of intervals add in quadrature."""
+        count = len(found)
+        phrase = f" (mean of {count} task{'s' if count > 1 else ''})"
+        mean = sum(one.value for one in found) / count
+        below, above = [], []
+        for one in found:
+            if one.low is None or one.high is None:
+                return Judged(f"{self._name}{phrase}", mean, phrase=phrase)
+            below.append(max(0.0, one.value - one.low))
+            above.append(max(0.0, one.high - one.value))
+        low, high = mean - hypot(*below) / count, mean + hypot(*above) / count
+        return Judged(f"{self._name}{phrase}", mean, low, high, phrase)
+
+    def compared(self, reading: Reading, original: Reading | None) -> Estimate | None:
+        """`reading` against the original's; without an interval where it was not measured in pairs."""
+        if reading.compared is not None:
+            return reading.compared
+        if self.compares is None or original is None:
+            return None
+        return Estimate(self.compares.of(reading.value, original.value))
+
+
+def _relative(after: float, before: float) -> float:
+    return after / before - 1 if before else float("nan")
+
+
+CHANGE = Comparison(_relative, n.change)
+RATIO = Comparison(lambda after, before: after / before if before else float("nan"), n.ratio, n.RATIO)
+DROP = Comparison(lambda after, before: before - after, lambda drop: n.signed_points(-drop), n.POINTS)

@@ -1,0 +1,252 @@
+"""Every figure of a result, one row each.
+
+The report in all its forms, the dashboard, the command line and the gates ask these rows and know no figure by name,
+so one result has one set of figures. To add one: a field of the result (`results.py`), what measures it, and its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from secateur.contract import numbers as n
+from secateur.contract.metric_row import CHANGE, DROP, RATIO, Metric, Section
+from secateur.contract.readings import (
+    accuracies,
+    counted,
+    file_size,
+    in_cells,
+    in_memory,
+    on_texts,
+    perplexities,
+    weights_on_disk,
+)
+
+SIZE = Section("Size", "counted in the checkpoint's files; 1 MB is 10⁶ bytes")
+SPEED = Section("Speed")
+MEMORY = Section("Memory")
+QUALITY = Section("Quality")
+TASKS = Section(
+    "Tasks", "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original"
+)
+
+PARAMETERS = Metric(
+    "parameters",
+    "Parameters",
+    SIZE,
+    counted(lambda m: m.parameters),
+    n.COUNT,
+    better="lower",
+    compares=CHANGE,
+    judged_as="number of parameters",
+    exact=True,
+    how="tied weights counted once",
+    short=True,
+    headline=True,
+)
+BLOCKS = Metric("blocks", "Blocks", SIZE, counted(lambda m: m.blocks), n.COUNT, better="lower", exact=True)
+FILE_SIZE = Metric(
+    "file_size",
+    "GGUF file",
+    SIZE,
+    file_size,
+    n.SIZE,
+    better="lower",
+    compares=CHANGE,
+    exact=True,
+    short=True,
+    headline=True,
+)
+WEIGHTS_ON_DISK = Metric(
+    "weights_on_disk",
+    "Weights on disk",
+    SIZE,
+    weights_on_disk,
+    n.SIZE,
+    better="lower",
+    compares=CHANGE,
+    judged_as="size of the weights on disk",
+    exact=True,
+    short=True,
+    headline=True,
+)
+SPEEDUP = Metric(
+    "speedup",
+    "Speedup",
+    SPEED,
+    in_cells(lambda cell: cell.speedup),
+    n.RATIO,
+    better="higher",
+    judged_as="speedup",
+    at_original=1,
+    how="median of paired ratios",
+    short=True,
+    headline=True,
+)
+TOKENS_PER_SECOND = Metric(
+    "tokens_per_second",
+    "Tokens per second",
+    SPEED,
+    in_cells(lambda cell: cell.tokens_per_second),
+    n.NUMBER,
+    better="higher",
+    compares=CHANGE,
+    short=True,
+)
+SECONDS = Metric(
+    "seconds",
+    "Time per generation",
+    SPEED,
+    in_cells(lambda cell: cell.seconds),
+    n.SECONDS,
+    better="lower",
+    compares=CHANGE,
+)
+TIME_TO_FIRST_TOKEN = Metric(
+    "time_to_first_token",
+    "Time to first token",
+    SPEED,
+    in_cells(lambda cell: cell.time_to_first_token),
+    n.SECONDS,
+    better="lower",
+    compares=CHANGE,
+)
+TIME_PER_OUTPUT_TOKEN = Metric(
+    "time_per_output_token",
+    "Time per output token",
+    SPEED,
+    in_cells(lambda cell: cell.time_per_output_token),
+    n.SECONDS,
+    better="lower",
+    compares=CHANGE,
+)
+NOISE = Metric(
+    "noise",
+    "Noise",
+    SPEED,
+    in_cells(lambda cell: cell.noise),
+    n.PERCENT,
+    better="lower",
+    how="by which the original differs from itself",
+)
+WEIGHTS_IN_MEMORY = Metric(
+    "weights_in_memory",
+    "Weights in memory",
+    MEMORY,
+    in_memory(lambda memory: memory.weights),
+    n.SIZE,
+    better="lower",
+    compares=CHANGE,
+    how="parameters and buffers",
+)
+PEAK_MEMORY = Metric(
+    "peak_memory",
+    "Peak memory",
+    MEMORY,
+    in_memory(lambda memory: memory.peak),
+    n.SIZE,
+    better="lower",
+    compares=CHANGE,
+    how="while generating",
+    short=True,
+)
+CACHE_PER_TOKEN = Metric(
+    "cache_per_token",
+    "KV cache per token",
+    MEMORY,
+    in_memory(lambda memory: memory.kv_bytes_per_token),
+    n.SIZE,
+    better="lower",
+    compares=CHANGE,
+    how="of one sequence",
+)
+LARGEST_BATCH = Metric(
+    "largest_batch",
+    "Largest batch",
+    MEMORY,
+    in_memory(lambda memory: memory.largest_batch),
+    n.COUNT,
+    better="higher",
+    exact=True,
+    how="sequences of the first cell that fit at a time, largest found",
+)
+KL = Metric(
+    "kl",
+    "KL divergence",
+    QUALITY,
+    on_texts(lambda f: (f.kl, f.kl_low, f.kl_high)),
+    n.NUMBER,
+    better="lower",
+    several="worst",
+    at_original=0,
+    how="nats per token, KL(original ‖ variant)",
+    unit="nats per token",
+    short=True,
+    headline=True,
+)
+TOP1_AGREEMENT = Metric(
+    "top1_agreement",
+    "Top-1 agreement",
+    QUALITY,
+    on_texts(lambda f: (f.top1_agreement, f.top1_agreement_low, f.top1_agreement_high)),
+    n.PERCENT,
+    better="higher",
+    several="worst",
+    judged_as="top-1 agreement",
+    at_original=1,
+    how="positions where both rank the same token first",
+    short=True,
+)
+PERPLEXITY = Metric(
+    "perplexity",
+    "Perplexity",
+    QUALITY,
+    perplexities,
+    n.NUMBER,
+    better="lower",
+    several="worst",
+    compares=RATIO,
+    judges="comparison",
+    judged_as="perplexity ratio",
+    short=True,
+    headline=True,
+)
+ACCURACY = Metric(
+    "accuracy",
+    "Accuracy",
+    TASKS,
+    accuracies,
+    n.PERCENT,
+    better="higher",
+    several="mean",
+    compares=DROP,
+    judges="comparison",
+    judged_as="accuracy drop",
+    unit="%",
+    short=True,
+    headline=True,
+)
+
+# In the order in which people read them; the headlines too.
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        PARAMETERS,
+        BLOCKS,
+        FILE_SIZE,
+        WEIGHTS_ON_DISK,
+        SPEEDUP,
+        TOKENS_PER_SECOND,
+        SECONDS,
+        TIME_TO_FIRST_TOKEN,
+        TIME_PER_OUTPUT_TOKEN,
+        NOISE,
+        WEIGHTS_IN_MEMORY,
+        PEAK_MEMORY,
+        CACHE_PER_TOKEN,
+        LARGEST_BATCH,
+        KL,
+        TOP1_AGREEMENT,
+        PERPLEXITY,
+        ACCURACY,
+    )
+}

@@ -1,0 +1,68 @@
+"""The gates that a job may set, and the metric that each holds to its limit.
+
+To add one: a field, `min_…` or `max_…`, and its row in `GATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from secateur.contract.metric_row import Metric
+from secateur.contract.metrics import (
+    ACCURACY,
+    KL,
+    PARAMETERS,
+    PERPLEXITY,
+    SPEEDUP,
+    TOP1_AGREEMENT,
+    WEIGHTS_ON_DISK,
+)
+from secateur.contract.options.method import Options
+
+
+class Gates(Options):
+    """Limits that the result must keep; a gate that is absent is not judged."""
+
+    judge: Literal["interval", "median"] = Field(
+        default="interval",
+        description="What is held to the limits: the worse end of a figure's 95 % interval, so that noise passes no "
+        "gate, or the figure itself (a median or a mean). Sizes are counted and have no interval.",
+    )
+    min_speedup: float | None = Field(
+        default=None, gt=0, description="Least speedup in generation over the original, first latency cell."
+    )
+    max_perplexity_ratio: float | None = Field(
+        default=None, gt=0, description="Greatest perplexity over the original's, worst text."
+    )
+    max_kl: float | None = Field(
+        default=None,
+        ge=0,
+        description="Greatest mean KL divergence from the original, nats per token, worst text.",
+    )
+    min_top1_agreement: float | None = Field(
+        default=None, ge=0, le=1, description="Least top-1 agreement with the original, worst text."
+    )
+    max_accuracy_drop: float | None = Field(
+        default=None, ge=0, le=1, description="Greatest loss of accuracy against the original, mean over the tasks."
+    )
+    max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
+    max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
+
+
+GATES: Mapping[str, Metric] = {
+    "min_speedup": SPEEDUP,
+    "max_perplexity_ratio": PERPLEXITY,
+    "max_kl": KL,
+    "min_top1_agreement": TOP1_AGREEMENT,
+    "max_accuracy_drop": ACCURACY,
+    "max_parameters": PARAMETERS,
+    "max_bytes": WEIGHTS_ON_DISK,
+}
+
+
+def is_least(gate: str) -> bool:
+    """Whether this gate's limit is the least allowed value, and not the greatest."""
+    return gate.startswith("min_")

@@ -1,0 +1,222 @@
+"""How figures are read off a variant: what each reader of the table of metrics (`metrics.py`) gives.
+
+A variant may have a figure several times: for each cell of the latency grid, each text, each task. So a reader gives
+readings, each with its subject. Readings of two variants may be compared where their subjects' keys are equal, and
+never otherwise: perplexities of different windows are different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from secateur.contract.numbers import PERCENT, significant
+from secateur.contract.results import (
+    Fidelity,
+    Interval,
+    LatencyCell,
+    Measurement,
+    Memory,
+    Perplexity,
+    Report,
+    TaskScore,
+    TextInfo,
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval, where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a reading is of. All words are plain text, of strangers too: not escaped, and of any length."""
+
+    key: tuple[str | int, ...] = ()
+    place: str = ""  # what a group of figures shares: "batch 1, 12 + 128 tokens", a text's description
+    measured: str = ""  # how all of the place was measured
+    label: str = ""  # in the place of the metric's title: a task
+    how: str = ""  # beyond what the metric says of itself: a perplexity's protocol
+    phrase: str = ""  # within a sentence: " on news.txt"
+
+
+WHOLE = Subject()  # the model, of which there is one
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One figure of one variant."""
+
+    value: float
+    low: float | None = None  # 95 % interval
+    high: float | None = None
+    compared: Estimate | None = None  # with the original, where that was measured in pairs and not just computed
+    subject: Subject = WHOLE
+    note: str = ""  # what there is in an interval's place
+    counts: bool = True  # whether gates and short tables read it: of a task with several filters, the first's alone
+
+
+@dataclass(frozen=True)
+class VariantFile:
+    """The one file that a variant came or goes as."""
+
+    bytes: int
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant, as figures are read off it."""
+
+    measured: Measurement
+    file: VariantFile | None = None
+    unpacked: bool = False  # whether the model came as a file, of which the weights on disk are unpacked
+
+    @property
+    def name(self) -> str:
+        return self.measured.variant
+
+
+Reader = Callable[[Variant], list[Reading]]
+
+
+def variants_of(report: Report) -> list[Variant]:
+    """All that was measured, the original first."""
+    came = report.model.file
+    files: dict[str, VariantFile] = {}
+    if came is not None:
+        files["original"] = VariantFile(came.bytes, f"came in {came.type}")
+        made = {"pruned": report.pruned.gguf, "recovered": report.recovered.gguf if report.recovered else None}
+        files |= {name: VariantFile(file.bytes_after) for name, file in made.items() if file is not None}
+    return [Variant(m, files.get(m.variant), came is not None) for m in report.benchmarks.variants]
+
+
+# --- of the whole model -----------------------------------------------------------------------------------------------
+
+
+def counted(read: Callable[[Measurement], int]) -> Reader:
+    """A count that every measurement has."""
+    return lambda variant: [Reading(read(variant.measured))]
+
+
+def file_size(variant: Variant) -> list[Reading]:
+    if variant.file is None:
+        return []
+    return [Reading(variant.file.bytes, subject=Subject(how=variant.file.how))]
+
+
+def weights_on_disk(variant: Variant) -> list[Reading]:
+    subject = Subject(how="unpacked") if variant.unpacked else WHOLE
+    return [Reading(variant.measured.bytes_on_disk, subject=subject)]
+
+
+def in_memory(read: Callable[[Memory], int | None]) -> Reader:
+    """A figure of memory, where memory was measured."""
+
+    def readings(variant: Variant) -> list[Reading]:
+        memory = variant.measured.memory
+        value = read(memory) if memory is not None else None
+        if memory is None or value is None:
+            return []
+        return [Reading(value, subject=Subject(measured=f"peak: {memory.measured_as}"))]
+
+    return readings
+
+
+# --- of each cell of the latency grid ---------------------------------------------------------------------------------
+
+
+def in_cells(read: Callable[[LatencyCell], Interval | float | None]) -> Reader:
+    """A figure of each cell that has it, in the order of measuring: the first is the one that a job is about."""
+
+    def readings(variant: Variant) -> Iterator[Reading]:
+        for cell in variant.measured.latency:
+            found = read(cell)
+            if isinstance(found, Interval):
+                yield Reading(found.median, found.low, found.high, subject=_cell(cell))
+            elif found is not None:
+                yield Reading(found, subject=_cell(cell))
+
+    return lambda variant: list(readings(variant))
+
+
+def cell_name(cell: LatencyCell) -> str:
+    """Which cell of the latency grid: "batch 1, 12 + 128 tokens"."""
+    return f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
+
+
+def _cell(cell: LatencyCell) -> Subject:
+    name = cell_name(cell)
+    how = f"median of {cell.runs} runs, the variants in turn, with 95 % bootstrap intervals"
+    how += "; compiled by torch.compile after the first token" if cell.compiled else ""
+    how += "; static cache, allocated before the timing" if cell.static_cache else ""
+    key = (cell.batch_size, cell.input_tokens, cell.output_tokens)
+    return Subject(key, place=name, measured=how, phrase=f" ({name})")
+
+
+# --- of each text -----------------------------------------------------------------------------------------------------
+
+
+def on_texts(read: Callable[[Fidelity], tuple[float | None, float | None, float | None]]) -> Reader:
+    """A figure of the distance from the original with its interval, on each text that has it."""
+
+    def readings(variant: Variant) -> Iterator[Reading]:
+        for found in variant.measured.fidelity:
+            value, low, high = read(found)
+            if value is not None:
+                yield Reading(value, low, high, subject=_text(found.text))
+
+    return lambda variant: list(readings(variant))
+
+
+def perplexities(variant: Variant) -> list[Reading]:
+    """Of each text and protocol, with the ratio to the original's on the same windows."""
+    return [_perplexity(found) for found in variant.measured.perplexity]
+
+
+def _perplexity(found: Perplexity) -> Reading:
+    ratio = None if found.ratio is None else Estimate(found.ratio, found.ratio_low, found.ratio_high)
+    return Reading(found.value, found.low, found.high, ratio, _text(found.text, protocol=found.protocol))
+
+
+def text_amount(text: TextInfo) -> str:
+    """How much of a text was used: "40 × 128 tokens"."""
+    return f"{text.samples:,} × {text.tokens:,} tokens"
+
+
+def _text(text: TextInfo, *, protocol: str = "") -> Subject:
+    return Subject(
+        (text.sha256, protocol),
+        place=text.description,
+        measured=f"{text_amount(text)}, with 95 % intervals",
+        how=protocol,
+        phrase=f" on {text.description}",
+    )
+
+
+# --- of each task -----------------------------------------------------------------------------------------------------
+
+
+def accuracies(variant: Variant) -> list[Reading]:
+    """Of each task and filter, with what was lost against the original on the same items."""
+    return [_accuracy(score) for score in variant.measured.tasks]
+
+
+def _accuracy(score: TaskScore) -> Reading:
+    drop = None if score.drop is None else Estimate(score.drop, score.drop_low, score.drop_high)
+    notes = [] if score.standard_error is None else [f"± {PERCENT.write(score.standard_error)}"]
+    if score.p_value is not None:
+        notes.append(f"p {significant(score.p_value, 2)}")
+    shots = "zero-shot" if score.few_shot == 0 else f"{score.few_shot}-shot"
+    subject = Subject(
+        (score.task, score.metric, score.filter),
+        label=score.task if score.filter == "none" else f"{score.task}, {score.filter}",
+        how=f"{score.metric}, {score.items:,} item{'' if score.items == 1 else 's'}, {shots}, version {score.version}",
+        phrase=f" on {score.task}",
+    )
+    return Reading(score.value, compared=drop, subject=subject, note=", ".join(notes), counts=score.headline)

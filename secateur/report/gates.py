@@ -1,0 +1,50 @@
+"""The gates' results in words, the same in every form of the report."""
+
+from __future__ import annotations
+
+from secateur.contract.jobs import Verdict
+from secateur.contract.numbers import NUMBER, Format
+from secateur.contract.options.gates import GATES, is_least
+from secateur.contract.results import GateResult, Report
+from secateur.report.text import plural
+
+
+def verdict_in_words(report: Report) -> str:
+    """ "1 of 4 gates failed", "All 4 gates passed", "No gates were set"."""
+    failed = sum(not gate.passed for gate in report.gates)
+    if report.verdict is Verdict.NONE:
+        return "No gates were set"
+    if failed:
+        return f"{failed} of {plural(len(report.gates), 'gate')} failed"
+    return "The gate passed" if len(report.gates) == 1 else f"All {len(report.gates)} gates passed"
+
+
+def limit_in_words(gate: GateResult) -> str:
+    """ "at least 1.25×", or "low end at least 1.25×" where the interval was judged."""
+    least = is_least(gate.gate)
+    end = "" if gate.judged in (None, gate.value) else "low end " if least else "high end "
+    return f"{end}{'at least' if least else 'at most'} {typed_limit(gate)}"
+
+
+def typed_limit(gate: GateResult) -> str:
+    """The limit by itself: "1.25×"."""
+    return _format(gate).typed(gate.threshold)
+
+
+def value_in_words(gate: GateResult) -> str:
+    """What was measured: "1.24×"."""
+    if gate.value is None:
+        return "not measured"
+    if gate.judged == gate.value:
+        return _format(gate).apart(gate.value, gate.threshold)
+    return _format(gate).write(gate.value)
+
+
+def interval_in_words(gate: GateResult) -> str:
+    """ "1.21 to 1.27"; empty where there is none."""
+    return _format(gate).span(gate.low, gate.high)
+
+
+def _format(gate: GateResult) -> Format:
+    metric = GATES.get(gate.gate)
+    return metric.judged_format if metric else NUMBER

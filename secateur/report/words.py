@@ -1,0 +1,123 @@
+"""What was done to a model, in words that every form of its report shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from secateur.contract import numbers as n
+from secateur.contract.metric_row import CHANGE
+from secateur.contract.options.pruning.sub_block import HALVES
+from secateur.contract.readings import text_amount
+from secateur.contract.results import HealedCut, Pruned, PrunedFile, QuantisedVariant, Report, Schedule
+from secateur.report.text import block_list, one_line, plural
+
+_HALF_WORDS = {"attention": "attention", "mlp": "MLP"}
+
+
+def change_in_words(report: Report) -> str:
+    """What was removed: "6 of 30 blocks removed", "heads and neurons removed from 30 blocks"."""
+    pruned = report.pruned
+    if pruned.units:
+        total = len(HALVES) * pruned.model.blocks
+        return f"{len(pruned.units)} of {total} halves of blocks removed ({_halves_counted(pruned)})"
+    if pruned.dropped:
+        return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
+    return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
+
+
+def schedule_in_words(schedule: Schedule) -> str:
+    """What the learning rate did: "up to 0.0002 in 10 of 128 steps, then a cosine fall"."""
+    fall = f"then a {schedule.shape} fall"
+    if schedule.reached < schedule.learning_rate:
+        fall = f"of which {n.plain(schedule.reached, 3)} was reached"
+    warmup = f"{schedule.warmup_steps:,} of {plural(schedule.steps, 'step')}"
+    return f"up to {n.plain(schedule.learning_rate)} in {warmup}, {fall}"
+
+
+def cut_in_words(cut: HealedCut) -> str:
+    """What a healing map did for the cut that it was fitted for: "folded in, KL 2.04 → 1.18 on held-out samples"."""
+    what = "folded in," if cut.folded else "no map folded in, since the best one gave"
+    return f"{what} KL {n.significant(cut.kl_before)} → {n.significant(cut.kl_after)} on held-out samples"
+
+
+def gguf_in_words(file: PrunedFile) -> str:
+    """What became of the file that the model came in: "prune/m-pruned.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
+    sizes = sizes_in_words(file.bytes_before, file.bytes_after)
+    return f"prune/{one_line(file.path)}, {sizes}, still quantised as it was; of the pruned model, before any recovery"
+
+
+def recovered_file_in_words(file: PrunedFile) -> str:
+    """The recovered model as it came: "recover/gguf/m-recovered.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
+    sizes = sizes_in_words(file.bytes_before, file.bytes_after)
+    return f"recover/{one_line(file.path)}, {sizes}, quantised anew after recovery"
+
+
+def sizes_in_words(before: int, after: int) -> str:
+    """ "98.9 MB → 80.1 MB (−19.0 %)"."""
+    return f"{n.size(before)} → {n.size(after)} ({CHANGE.write(CHANGE.of(after, before))})"
+
+
+def counts_in_words(before: int, after: int) -> str:
+    """ "134,515,008 → 113,275,008 (−15.8 %)"."""
+    return f"{n.count(before)} → {n.count(after)} ({CHANGE.write(CHANGE.of(after, before))})"
+
+
+def units_in_words(pruned: Pruned) -> str:
+    """The halves that are gone: "attention of blocks 3, 5–7; MLP of block 9"."""
+    return "; ".join(
+        f"{_HALF_WORDS[half]} of block{'s' if len(blocks) > 1 else ''} {block_list(blocks)}"
+        for half, blocks in _by_half(pruned).items()
+    )
+
+
+def _halves_counted(pruned: Pruned) -> str:
+    """ "5 attention, 2 MLP, 1 block whole"."""
+    words = [f"{len(blocks)} {_HALF_WORDS[half]}" for half, blocks in _by_half(pruned).items()]
+    if pruned.dropped:
+        words.append(f"{plural(len(pruned.dropped), 'block')} whole")
+    return ", ".join(words)
+
+
+def _by_half(pruned: Pruned) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for half in HALVES:
+        blocks = [int(unit.partition(".")[0]) for unit in pruned.units if unit.endswith(f".{half}")]
+        if blocks:
+            found[half] = blocks
+    return found
+
+
+def widths_in_words(pruned: Pruned) -> str:
+    """What a width-pruned model has left: "6 heads (2 key-value heads) and 1,200 neurons in each block"."""
+    heads, shared, neurons = (
+        _range([getattr(width, name) for width in pruned.widths]) for name in ("heads", "key_value_heads", "neurons")
+    )
+    grouped = "" if heads == shared else f" ({shared} key-value heads)"
+    each = "each block" if len(set(pruned.widths)) == 1 else "a block"
+    return f"{heads} heads{grouped} and {neurons} neurons in {each}"
+
+
+def quantised_in_words(variant: QuantisedVariant) -> str:
+    """How exact it is, and how small: "quantised 79.0 % of the parameters to 8.25 bits each …"."""
+    part = variant.quantised_parameters / max(1, variant.quantised_parameters + variant.other_parameters)
+    chosen = f", chosen on {text_amount(variant.text)}" if variant.text else ""
+    return (
+        f"quantised {n.percent(part)} of the parameters to {n.significant(variant.bits_per_weight)} bits each, "
+        f"with an error of {n.percent(variant.relative_error)} of their norm{chosen}"
+    )
+
+
+def _range(values: list[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def figures_in_words(data: Mapping[str, object]) -> str:
+    """What a running stage tells of itself: {"step": 5, "loss": 2.3123} → "step 5, loss 2.312"."""
+    return ", ".join(f"{name.replace('_', ' ')} {_told(value)}" for name, value in data.items())
+
+
+def _told(value: object) -> str:
+    if isinstance(value, float):
+        return n.plain(value, 4)
+    return n.count(value) if isinstance(value, int) and not isinstance(value, bool) else one_line(str(value), limit=60)

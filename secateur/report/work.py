@@ -1,0 +1,103 @@
+"""What a job did, step by step, as terms and descriptions: for the page and for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from secateur.contract import numbers as n
+from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
+from secateur.contract.results import Environment, Pruned, Report
+from secateur.report.text import block_list, one_line, plural, printable
+from secateur.report.words import (
+    cut_in_words,
+    gguf_in_words,
+    quantised_in_words,
+    recovered_file_in_words,
+    schedule_in_words,
+    units_in_words,
+    widths_in_words,
+)
+
+
+def title_of(table: Mapping[str, Row], name: str) -> str:
+    """A method's title; its name where no row has it, as of a newer service."""
+    row = table.get(name)
+    return row.title if row else one_line(name, limit=60)
+
+
+def work_in_words(report: Report) -> list[tuple[str, str]]:
+    """What was done, as terms and descriptions."""
+    pruned, scores, recovered = report.pruned, report.scores, report.recovered
+    method = PRUNERS.get(pruned.kind)
+    source = f" ({method.paper})" if method and (pruned.widths or pruned.units) else ""
+    rows = [("Pruning", f"{title_of(PRUNERS, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
+    if pruned.units:
+        rows.append(("Halves of blocks removed", units_in_words(pruned)))
+    if pruned.dropped:
+        rows.append(("Blocks removed", block_list(pruned.dropped)))
+    rows += _search(pruned)
+    if pruned.gguf:
+        rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))
+    if recovered and recovered.gguf:
+        rows.append(("Recovered GGUF file", recovered_file_in_words(recovered.gguf)))
+    if pruned.widths:
+        rows.append(("Left", widths_in_words(pruned)))
+    if scores:
+        row = CRITERIA.get(scores.criterion)
+        paper = f" ({row.paper})" if row else ""
+        rows.append(("Criterion", f"{title_of(CRITERIA, scores.criterion)}{paper}, {n.duration(scores.seconds)}"))
+        rows.append(("Order, least important first", ", ".join(map(str, scores.order))))
+        if scores.protected:
+            rows.append(("Protected", block_list(scores.protected)))
+    elif pruned.units and pruned.unit_scores is None:
+        rows.append(("Criterion", "none: the halves were named in the job"))
+    elif pruned.dropped and pruned.unit_scores is None:
+        rows.append(("Criterion", "none: the blocks were named in the job"))
+    if recovered:
+        options = {key: value for key, value in recovered.options.items() if key not in ("kind", "text")}
+        rows.append(
+            (
+                "Recovery",
+                f"{title_of(RECOVERIES, recovered.kind)}, {recovered.steps:,} steps, "
+                f"{n.count(recovered.tokens)} tokens, {n.count(recovered.trainable_parameters)} trainable "
+                f"parameters, {n.duration(recovered.seconds)}",
+            )
+        )
+        if recovered.schedule:
+            rows.append(("Learning rate", schedule_in_words(recovered.schedule)))
+        rows += [(f"Healing after block {cut.block}", cut_in_words(cut)) for cut in recovered.healing]
+        rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
+    rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
+    rows.append(("Seed", str(report.spec.get("seed", 0))))
+    for variant in report.quantised.variants if report.quantised else []:
+        how = f"{title_of(QUANTISATIONS, variant.kind)}, {quantised_in_words(variant)}"
+        rows.append((f"Quantised as {variant.name}", f"{how}, {n.duration(variant.seconds)}"))
+    return [(term, printable(words)) for term, words in rows]
+
+
+def _search(pruned: Pruned) -> list[tuple[str, str]]:
+    """How the halves that went were found."""
+    scores = pruned.unit_scores
+    if scores is None:
+        return []
+    rows = [
+        ("Search", f"{len(scores.details.get('rounds', []))} rounds, {n.duration(scores.seconds)}"),
+        ("Order, least important first", ", ".join(scores.order)),
+    ]
+    if scores.protected:
+        rows.append(("Protected", ", ".join(scores.protected)))
+    return rows
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "unset"}[value]
+    if isinstance(value, float):
+        return n.plain(value)
+    return one_line(str(value), limit=80)
+
+
+def machine_in_words(machine: Environment) -> str:
+    """ "AMD EPYC 7B13 (cpu), float32, 2 threads"."""
+    return f"{machine.device_name} ({machine.device}), {machine.dtype}, {plural(machine.threads, 'thread')}"
