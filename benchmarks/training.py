@@ -33,11 +33,13 @@ from workers.engine.model.loading import free_memory, load_model
 from workers.engine.recovery.example import Example
 from workers.engine.recovery.examples import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
+from workers.engine.recovery.objective import Objective
 from workers.engine.recovery.quick_adapters import quick_adapters
+from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
 from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions
-from workers.engine.recovery.trainer import REAL_TOKENS
-from workers.engine.recovery.training import Sequences, train, train_all
-from workers.engine.recovery.training_arguments import TrainingSettings
+from workers.engine.recovery.training import Training, train
+from workers.engine.recovery.training_settings import TrainingSettings
+from workers.engine.recovery.weights import train_all
 from workers.engine.runtime import Machine, prepare
 from workers.engine.text.encoding import BoundedEncoder
 from workers.engine.text.tokenizer_loading import load_tokenizer
@@ -88,20 +90,16 @@ def speed(settings: argparse.Namespace) -> None:
         )
         before = _loss(model, held)
         with tempfile.TemporaryDirectory() as scratch, adapters(model):
+            how = TrainingSettings(
+                learning_rate=1e-3,
+                batch_size=batch,
+                micro_batch_size=MICRO_BATCH,
+                epochs=1,
+                warmup_steps=1,
+                checkpoint_steps=10**6,
+            )
             done = train(
-                model,
-                data,
-                settings=TrainingSettings(
-                    learning_rate=1e-3,
-                    batch_size=batch,
-                    micro_batch_size=MICRO_BATCH,
-                    epochs=1,
-                    warmup_steps=1,
-                    checkpoint_steps=10**6,
-                ),
-                machine=machine,
-                scratch=Path(scratch),
-                identity="benchmark",
+                Training(model, data, settings=how, machine=machine, scratch=Path(scratch), identity="benchmark")
             )
         rows_shown.append(
             {
@@ -186,20 +184,22 @@ def _distil(settings: argparse.Namespace, machine: Machine, data: Sequences, los
     train_all(student)
     with tempfile.TemporaryDirectory() as scratch:
         train(
-            student,
-            data,
-            settings=TrainingSettings(
-                learning_rate=1e-5,
-                batch_size=8,
-                micro_batch_size=4,
-                epochs=1,
-                warmup_steps=0,
-                checkpoint_steps=10**6,
-            ),
-            machine=machine,
-            scratch=Path(scratch),
-            identity="benchmark",
-            loss=loss,
+            Training(
+                student,
+                data,
+                settings=TrainingSettings(
+                    learning_rate=1e-5,
+                    batch_size=8,
+                    micro_batch_size=4,
+                    epochs=1,
+                    warmup_steps=0,
+                    checkpoint_steps=10**6,
+                ),
+                machine=machine,
+                scratch=Path(scratch),
+                identity="benchmark",
+                objective=Objective(loss),
+            )
         )
 
 

@@ -45,6 +45,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "distill": {"kind": "distill", **TRAINING, "samples": 15, "train": "all", "top_k": 8, "hidden_weight": 0.5},
     "continued": {"kind": "continued", **TRAINING, "samples": 15, "epochs": 1},
 }
+METHODS["lora in parts"] = {**METHODS["lora"], "shard": True}
+METHODS["continued in parts"] = {**METHODS["continued"], "shard": True}
 DROPOUT = {"kind": "lora", **TRAINING, "rank": 2, "dropout": 0.2, "samples": 22}
 
 
@@ -86,9 +88,13 @@ def others_of(stage: Stage) -> list[psutil.Process]:
     return psutil.Process(stage.process.pid).children()
 
 
-@pytest.mark.parametrize(("method", "processes"), [("lora", 2), ("distill", 2), ("continued", 3)])
+@pytest.mark.parametrize(
+    ("method", "processes"),
+    [("lora", 2), ("distill", 2), ("continued", 3), ("lora in parts", 2), ("continued in parts", 2)],
+)
 def test_several_processes_learn_what_one_learns(runner: Runner, method: str, processes: int) -> None:
-    alone, expected = recover(runner, METHODS[method], processes=1)
+    whole = {name: value for name, value in METHODS[method].items() if name != "shard"}
+    alone, expected = recover(runner, whole, processes=1)
     together, weights = recover(runner, METHODS[method], processes=processes)
     before = load_file(Path(runner.inputs["prune"]) / WEIGHTS)
     moved = max(float((expected[name] - before[name]).abs().max()) for name in expected)
@@ -101,7 +107,8 @@ def test_several_processes_learn_what_one_learns(runner: Runner, method: str, pr
         assert ours.keys() == theirs.keys()
         assert all(ours[name] == (value and pytest.approx(value, rel=1e-4)) for name, value in theirs.items())
     assert any(point["validation_loss"] for point in together["curve"])
-    assert f"The training ran in {processes} processes side by side, on the CPU." in together["notes"]
+    how = ", each with a part of the model" if METHODS[method].get("shard") else ""
+    assert f"The training ran in {processes} processes side by side, on the CPU{how}." in together["notes"]
     assert not any("processes" in note for note in alone["notes"])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 
-from secateur.contract.errors import StageFailed
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.protocol import ErrorEvent
 from workers.engine.recovery.rank_processes import RankProcesses
@@ -55,11 +55,35 @@ class TrainingProcesses:
         return closing(RankProcesses(self.count, assist, describe=describe_failure, on_stuck=give_up))
 
 
+def refuse_shard(options: TrainedRecovery, processes: int) -> None:
+    """Check that at least two of so many processes can train, where the model is to be split among them.
+
+    Raises:
+        InvalidInput: they cannot.
+    """
+    pieces = {"batch_size": options.batch_size, "micro_batch_size": options.micro_batch_size}
+    if options.shard and most_ranks(processes, **pieces) == 1:
+        raise InvalidInput.field(
+            "/recovery/shard",
+            "This worker would train in one process, among which the model cannot be split.",
+            value=True,
+            expected="a worker whose SECATEUR_TRAINING_PROCESSES is 2 or more, with a GPU for each, and a batch of as "
+            "many micro-batches; or no `shard`",
+        )
+
+
 def plan_processes(context: StageContext) -> TrainingProcesses:
-    """As many as the worker's setting, its GPUs and the batch of the spec allow. Starts no CUDA in this process."""
+    """As many as the worker's setting, its GPUs and the batch of the spec allow. Starts no CUDA in this process.
+
+    Raises:
+        InvalidInput: the model is to be split, and there is one process.
+    """
     runtime, options = context.stage.runtime, context.stage.spec.recovery
     wanted = runtime.training_processes
-    if wanted == 1 or not isinstance(options, TrainedRecovery):
+    if not isinstance(options, TrainedRecovery):
+        return TrainingProcesses(1, (), ())
+    if wanted == 1:
+        refuse_shard(options, 1)
         return TrainingProcesses(1, (), ())
     gpus, notes = visible_gpus(runtime.device), []
     if wanted == "auto":
@@ -72,6 +96,7 @@ def plan_processes(context: StageContext) -> TrainingProcesses:
         )
     else:
         possible = wanted
+    refuse_shard(options, possible)
     count = most_ranks(possible, batch_size=options.batch_size, micro_batch_size=options.micro_batch_size)
     if count < possible:
         notes.append(
@@ -80,5 +105,6 @@ def plan_processes(context: StageContext) -> TrainingProcesses:
         )
     if count > 1:
         where = "each on a GPU of its own" if gpus else "on the CPU"
+        where += ", each with a part of the model" if options.shard else ""
         notes.append(f"The training ran in {count} processes side by side, {where}.")
     return TrainingProcesses(count, tuple(gpus[:count]), tuple(notes))

@@ -185,6 +185,8 @@ def test_a_norm_after_the_mlp_is_seen_before_anything_is_walked(check: Check, tm
     assert pointers(check, recovery=healing, quantise=[]) == ["/recovery/kind"]
     training = {**SPEC["recovery"], "heal": True}
     assert pointers(check, recovery=training, quantise=[]) == ["/recovery/heal"]
+    split = {**SPEC["recovery"], "shard": True}  # among processes, and the worker has one
+    assert pointers(check, recovery=split, quantise=[]) == ["/recovery/shard"]
     assert check(quantise=[])  # healing is left out where it does not hold and was not asked for
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from secateur.contract.errors import InvalidInput
 from secateur.contract.protocol import Runtime, StageSpec
 from secateur.contract.spec import CompressionSpec
 from workers.engine.recovery.ranks import Ranks
@@ -77,6 +78,19 @@ def test_fewer_than_the_setting_says_are_told_of(context_of: Callable[..., Stage
         "The training ran in 3 of 4 possible processes: a batch of 12 samples, 2 at a time, cannot be divided evenly "
         "among more.",
         "The training ran in 3 processes side by side, each on a GPU of its own.",
+    )
+
+
+@pytest.mark.parametrize(("wanted", "gpus"), [(1, GPUS), ("auto", GPUS[:1]), ("auto", []), (4, GPUS[:1])])
+def test_a_model_cannot_be_split_where_one_process_trains(
+    context_of: Callable[..., StageContext], wanted: int | str, gpus: list[str]
+) -> None:
+    assert plan_processes(context_of(wanted, gpus=gpus)).count == 1
+    with pytest.raises(InvalidInput, match="in one process") as refused:
+        plan_processes(context_of(wanted, gpus=gpus, shard=True))
+    assert refused.value.errors[0].pointer == "/recovery/shard"
+    assert plan_processes(context_of(2, shard=True)).notes == (
+        "The training ran in 2 processes side by side, each on a GPU of its own, each with a part of the model.",
     )
 
 

@@ -22,8 +22,8 @@ from workers.engine.recovery.job import (
     training_notes,
     training_tokens,
 )
-from workers.engine.recovery.training import Sequences, train_all
-from workers.engine.recovery.weights import check_writable, write_weights
+from workers.engine.recovery.sequences import Sequences
+from workers.engine.recovery.weights import check_writable, train_all, write_weights
 
 
 def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
@@ -44,7 +44,7 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         autocast=job.machine.dtype is not torch.float32,
     )
     start = healed_start(job, options, ids)
-    model = job.load(start.path, whole=True)
+    model = job.load_to_train(start.path, whole=True)
     train_all(model)
     check_writable(
         model, Checkpoint.open(start.path), pointer="/recovery/kind"

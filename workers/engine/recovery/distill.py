@@ -44,15 +44,16 @@ from workers.engine.recovery.job import (
     training_tokens,
 )
 from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
+from workers.engine.recovery.objective import Objective
 from workers.engine.recovery.quick_adapters import quick_adapters
+from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.teacher import (
     IDS,
     LOGPROBS,
     kl_to_predictions,
     stored_predictions,
 )
-from workers.engine.recovery.training import Sequences, train_all
-from workers.engine.recovery.weights import check_writable, write_weights
+from workers.engine.recovery.weights import check_writable, train_all, write_weights
 from workers.engine.runtime import available_memory
 
 # Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
@@ -78,15 +79,15 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
     model, whole, about = trainee(job, options, start.path)
     notes = [*start.notes, *about]
     settings = replace(settings, autocast=whole and job.machine.dtype is not torch.float32)
-    loss = DistillationLoss(job, options)
+    objective = Objective(DistillationLoss(job, options))
     with quick_adapters(model):
-        outcome = run_training(job, options, model, data, settings, identity=identity, loss=loss)
+        outcome = run_training(job, options, model, data, settings, identity=identity, objective=objective)
     trained = trainable_parameters(model)
     if whole:
         write_weights(model, start.path, job.out / "checkpoint")
     else:
         save_adapter(model, job.out / "adapter")
-        write_merged(model, start.path, job.out / "checkpoint", machine=job.machine)
+        write_merged(model, start.path, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
     return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
@@ -102,7 +103,7 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
     if options.train == "auto":
         whole, why = _room_for_all(job, options, start)
     if whole:
-        model: Any = job.load(start, whole=True)
+        model: Any = job.load_to_train(start, whole=True)
         train_all(model)
         if options.train == "after_cut":
             notes.append(_leave_before_cut(model, job.kept))
@@ -120,7 +121,7 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
             return model, True, notes
     if why:
         notes.append(f"Adapters were trained and not all weights. {why}")
-    model = job.load(start)
+    model = job.load_to_train(start)
     notes += notes_on(model)
     return add_adapters(model, options, seed=job.machine.seed), False, notes
 
@@ -154,9 +155,12 @@ def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tu
     def look() -> tuple[bool, str]:
         checkpoint = Checkpoint.open(start)
         parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
-        each = TRAINING_BYTES[options.optimizer] + (BUCKET_BYTES if job.ranks.count > 1 else 0)
-        sharing = job.ranks.count if job.machine.device.type == "cpu" else 1  # of the machine's memory
-        needed = parameters * each * sharing
+        each, count = TRAINING_BYTES[options.optimizer], job.ranks.count
+        if job.in_parts:  # and loaded whole into the host's memory, once for each process
+            needed = parameters * (max(each, 4 * count) if job.machine.device.type == "cpu" else each / count)
+        else:
+            sharing = count if job.machine.device.type == "cpu" else 1  # of the machine's memory
+            needed = parameters * sharing * (each + (BUCKET_BYTES if count > 1 else 0))
         free = available_memory(job.machine.device)
         if needed <= MEMORY_SHARE * free:
             return True, ""
@@ -208,7 +212,7 @@ class DistillationLoss:
         loss = kl_to_predictions(out.logits, inputs[IDS], inputs[LOGPROBS], temperature=self._options.temperature)
         if self._teacher is None:
             return loss
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):  # it has a dtype of its own
             target = self._teacher(input_ids=ids, output_hidden_states=True).hidden_states
         return loss + self._options.hidden_weight * state_distance(out.hidden_states, target, self._kept)
 

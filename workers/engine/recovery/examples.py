@@ -26,8 +26,8 @@ from secateur.contract.results import TextInfo
 from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.recovery.job import RecoveryJob, most_samples, pinned, training_tokens
-from workers.engine.recovery.trainer import REAL_TOKENS
-from workers.engine.recovery.training import Sequences
+from workers.engine.recovery.objective import IGNORED
+from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
@@ -35,7 +35,6 @@ from workers.engine.text.sources import hash_local, hub_revision, hub_rows, loca
 from workers.engine.text.token_cache import kept_tensors
 from workers.engine.text.uploads import describe_upload, find_upload, upload_rows
 
-IGNORED = -100  # the label that no loss is taken on
 COUNT = "examples"  # the name under which their number is kept beside the samples
 OPEN_SAMPLES = 32  # samples that an example may still go into
 _WITH_INPUT = (

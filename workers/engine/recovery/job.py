@@ -27,10 +27,11 @@ from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery.clock import Clock, TimeUp
+from workers.engine.recovery.objective import NEXT_TOKEN, Objective
 from workers.engine.recovery.ranks import ALONE, Ranks
-from workers.engine.recovery.trainer import Loss
-from workers.engine.recovery.training import Sequences, TrainingOutcome, train
-from workers.engine.recovery.training_arguments import TrainingSettings
+from workers.engine.recovery.sequences import Sequences
+from workers.engine.recovery.training import Training, TrainingOutcome, train
+from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.engine.text.sources import hub_revision
@@ -66,10 +67,22 @@ class RecoveryJob:
             return Clock(self.scratch / "seconds.json", None)
         return Clock(self.scratch / "seconds.json", 60 * minutes)
 
-    def load(self, path: Path, *, whole: bool = False) -> PreTrainedModel:
-        """A checkpoint in memory; `whole` weights that will be trained are fp32, whatever is computed in."""
-        dtype = torch.float32 if whole else self.machine.dtype
-        return load_model(path, device=self.machine.device, dtype=dtype)
+    @property
+    def in_parts(self) -> bool:
+        """Whether each of the processes that train holds a part of the model."""
+        return bool(self.options.get("shard")) and self.ranks.count > 1
+
+    def load(self, path: Path) -> PreTrainedModel:
+        """A checkpoint in memory."""
+        return load_model(path, device=self.machine.device, dtype=self.machine.dtype)
+
+    def load_to_train(self, path: Path, *, whole: bool = False) -> PreTrainedModel:
+        """The same for the model that is trained; `whole` weights are fp32 then, whatever is computed in.
+
+        One that no device holds is loaded into the host's memory, from which the training takes its parts.
+        """
+        device = torch.device("cpu") if self.in_parts else self.machine.device
+        return load_model(path, device=device, dtype=torch.float32 if whole else self.machine.dtype)
 
     def original_blocks(self) -> BlockModel:
         """The original, to be walked: in memory, or streamed from disk."""
@@ -228,6 +241,7 @@ def settings_of(options: TrainedRecovery, *, samples: int, **more: Any) -> Train
         max_minutes=options.max_minutes,
         patience=options.patience,
         optimizer=options.optimizer,
+        shard=options.shard,
         **more,
     )
 
@@ -240,7 +254,7 @@ def run_training(
     settings: TrainingSettings,
     *,
     identity: str,
-    loss: Loss | None = None,
+    objective: Objective = NEXT_TOKEN,
 ) -> TrainingOutcome:
     """Hold samples out as the options say, and train.
 
@@ -260,17 +274,19 @@ def run_training(
     if left is not None:
         settings = replace(settings, max_minutes=left / 60)
     return train(
-        model,
-        trained,
-        settings=settings,
-        machine=job.machine,
-        scratch=job.scratch / "training",
-        identity=identity,
-        ranks=job.ranks,
-        validation=held,
-        loss=loss,
-        progress=job.progress,
-        on_point=job.on_point,
+        Training(
+            model,
+            trained,
+            settings=settings,
+            machine=job.machine,
+            scratch=job.scratch / "training",
+            identity=identity,
+            ranks=job.ranks,
+            validation=held,
+            objective=objective,
+            progress=job.progress,
+            on_point=job.on_point,
+        )
     )
 
 

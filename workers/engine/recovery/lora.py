@@ -41,7 +41,7 @@ from workers.engine.recovery.job import (
     training_notes,
 )
 from workers.engine.recovery.quick_adapters import quick_adapters
-from workers.engine.runtime import Machine, seed_everything
+from workers.engine.runtime import seed_everything
 
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -106,14 +106,14 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
     data, text = training_data(job, options)
     settings = settings_of(options, samples=len(data))
     start = healed_start(job, options, data.ids)
-    model = job.load(start.path)
+    model = job.load_to_train(start.path)
     notes = [*start.notes, *notes_on(model)]
     adapted = add_adapters(model, options, seed=job.machine.seed)
     with quick_adapters(adapted):
         outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
     trained = trainable_parameters(adapted)
     save_adapter(adapted, job.out / "adapter")
-    write_merged(adapted, start.path, job.out / "checkpoint", machine=job.machine)
+    write_merged(adapted, start.path, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
     return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
@@ -131,9 +131,7 @@ def save_adapter(model: PeftModel, target: Path) -> None:
         config.base_model_name_or_path, config.inference_mode = before
 
 
-def write_merged(
-    model: PeftModel, source: Path, target: Path, *, machine: Machine, progress: Progress = no_progress
-) -> None:
+def write_merged(model: PeftModel, source: Path, target: Path, *, progress: Progress = no_progress) -> None:
     """Write the checkpoint `source` with the adapters merged into its weights.
 
     Args:
@@ -148,11 +146,13 @@ def write_merged(
             held = names[f"{path}.weight"]
             if not held:
                 raise UnsupportedModel(f"The checkpoint stores {path}.weight in a form that adapters cannot go into.")
-            changes.update(together(checkpoint, held, _merging(layer, machine.device)))
+            changes.update(together(checkpoint, held, _merging(layer)))
     patch_checkpoint(checkpoint, target, changes, progress=progress)
 
 
-def _merging(layer: Any, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _merging(layer: Any) -> Callable[[Tensor], Tensor]:
+    device = layer.get_base_layer().weight.device
+
     def change(weight: Tensor) -> Tensor:
         """(out, in) from disk, fp32 → the same with the adapter in it, by peft's own rule for the variant in use."""
         base = layer.get_base_layer()

@@ -1,8 +1,7 @@
 """The processes that train one model together, data parallel: one per GPU, each a rank of a process group.
 
-Each has the whole model and takes its share of every batch; gradients are averaged over all of them before each step
-(DistributedDataParallel, which `accelerate` puts around the model). So all hold the same weights throughout, and the
-first rank, the stage process itself, does alone what is done once: text, teacher, snapshots, output, events.
+Each takes its share of every batch, and has the whole model or a part of it (`parallel.py`). The first rank, the stage
+process itself, does alone what is done once: text, teacher, output, events.
 
 The group lives for the training alone. Its members find each other through a file in the stage's scratch folder and
 talk over the loopback interface, or between GPUs by NCCL's own ways: nothing listens to other machines.
@@ -104,21 +103,13 @@ def _meet(ranks: Ranks, machine: Machine, scratch: Path) -> None:
 
 @contextmanager
 def _settings(ranks: Ranks, machine: Machine) -> Iterator[None]:
-    """The variables that `accelerate` and the backends read, and this rank's share of the threads."""
+    """The variables that torch and the backends read, and this rank's share of the threads."""
     cuda, threads = machine.device.type == "cuda", torch.get_num_threads()
     share = threads if cuda else max(1, threads // ranks.count)
     before = dict(os.environ)
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         os.environ.setdefault(name, _loopback())
-    os.environ.update(
-        RANK=str(ranks.index),
-        LOCAL_RANK="0" if cuda else str(ranks.index),  # the number of the GPU, and each process sees one
-        WORLD_SIZE=str(ranks.count),
-        LOCAL_WORLD_SIZE=str(ranks.count),
-        MASTER_ADDR="127.0.0.1",  # `accelerate` looks for these two; nobody connects there
-        MASTER_PORT="0",
-        OMP_NUM_THREADS=str(share),  # or `accelerate` chooses
-    )
+    os.environ["LOCAL_RANK"] = "0"  # the number of the GPU: each process sees one
     torch.set_num_threads(share)
     try:
         yield

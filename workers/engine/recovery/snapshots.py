@@ -1,16 +1,17 @@
 """Snapshots of a training that runs: all that is needed to go on with the same bits.
 
-The Trainer's own checkpoints pickle the optimizer and the generators' states, and are written in place, so a kill
-can leave half of one. These are safetensors and JSON, written into a folder of another name that is renamed when
-it is whole; so a snapshot that can be seen is complete, and nothing is ever unpickled.
+They are safetensors and JSON, written into a folder of another name that is renamed when it is whole; so a snapshot
+that can be seen is complete, and nothing is ever unpickled.
 
     snapshot-<step>/
         weights.safetensors     the trained parameters, by name
-        optimizer.safetensors   the optimizer's tensors, "<parameter>.<name>"
-        random.safetensors      states of the generators of Python, numpy, torch and the GPU
-        random-<rank>.safetensors   those of another process that trains with it; what is no tensor, in the header
-        state.json              the rest: optimizer groups, schedule, what the training is
-        trainer_state.json      the Trainer's own: step, loss curve
+        optimizer.safetensors   the optimizer's tensors, "<parameter>.<name>"; what is no tensor, in the header
+        random.safetensors      states of the generators of Python, numpy, torch and the GPU; likewise
+        state.json              the rest: what the training is, and how far it has come
+
+Other processes that train with the first have files of their own, such as `random-<rank>.safetensors`. Their weights
+and optimizers are written only where each holds parts; put together along the first dimension, in order, they are the
+whole.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import random
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-_NAME = re.compile(r"snapshot-(\d+)")
+from workers.engine.recovery.parallel import global_like, local_part
+
+FORMAT = 2  # of what is written here; snapshots of another are not read
 STATE_FILE = "state.json"
+_NAME = re.compile(r"snapshot-(\d+)")
+_ALL = ("random", "weights", "optimizer")  # what a process writes; of one that has no parts, the first alone
+
+
+def _file(name: str, rank: int) -> str:
+    return f"{name}-{rank}.safetensors" if rank else f"{name}.safetensors"
 
 
 def list_snapshots(folder: Path) -> list[Path]:
@@ -44,17 +54,17 @@ def step_of(snapshot: Path) -> int:
     return int(snapshot.name.removeprefix("snapshot-"))
 
 
-def latest_snapshot(folder: Path, *, identity: str, ranks: int = 1) -> Path | None:
+def latest_snapshot(folder: Path, *, identity: str, ranks: int = 1, parts: bool = False) -> Path | None:
     """The newest snapshot of this very training, by so many processes, that can be read; others are removed."""
-    files = ["weights", "optimizer", "random", *(f"random-{rank}" for rank in range(1, ranks))]
+    files = [_file(name, rank) for rank in range(ranks) for name in (_ALL if parts or rank == 0 else _ALL[:1])]
     for snapshot in reversed(list_snapshots(folder)):
         try:
-            state = json.loads((snapshot / STATE_FILE).read_text())
+            state = read_state(snapshot)
             for name in files:
-                load_file(snapshot / f"{name}.safetensors")
+                load_file(snapshot / name)
         except (OSError, ValueError, SafetensorError):  # the machine went down while the disk was written
             state = {}
-        if state.get("identity") == identity:
+        if (state.get("format"), state.get("identity")) == (FORMAT, identity):
             return snapshot
         shutil.rmtree(snapshot)
     return None
@@ -89,7 +99,7 @@ def finish_snapshot(part: Path, *, keep: int, best: int | None = None) -> Path:
 
 def write_state(folder: Path, **state: Any) -> None:
     """Write `state.json`."""
-    (folder / STATE_FILE).write_text(json.dumps(state))
+    (folder / STATE_FILE).write_text(json.dumps({"format": FORMAT, **state}))
 
 
 def read_state(folder: Path) -> dict[str, Any]:
@@ -98,46 +108,57 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def save_weights(folder: Path, model: nn.Module) -> None:
-    """Write the parameters that are trained."""
-    trained = {name: parameter.detach().contiguous() for name, parameter in _trained(model).items()}
-    save_file(trained, folder / "weights.safetensors")
+def save_weights(folder: Path, model: nn.Module, *, rank: int = 0) -> None:
+    """Write the parameters that are trained, or the parts of them that this process holds."""
+    trained = {name: local_part(parameter.detach()).contiguous() for name, parameter in _trained(model).items()}
+    save_file(trained, folder / _file("weights", rank))
 
 
 @torch.no_grad()
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Put the trained parameters back, bit for bit."""
-    saved = load_file(folder / "weights.safetensors")
+def load_weights(folder: Path, model: nn.Module, *, rank: int = 0) -> None:
+    """Put the trained parameters, or this process's parts of them, back, bit for bit."""
+    saved = load_file(folder / _file("weights", rank))
     for name, parameter in _trained(model).items():
-        parameter.copy_(saved[name])
+        local_part(parameter).copy_(saved[name])
 
 
-def save_optimizer(folder: Path, state: Mapping[str, Any]) -> list[Any]:
-    """Write the tensors of an optimizer's state_dict; returns its parameter groups and plain values, for JSON."""
+@torch.no_grad()
+def load_whole_weights(folder: Path, model: nn.Module, *, ranks: int) -> None:
+    """Put the parameters that so many processes trained in parts into a model that has them whole."""
+    with ExitStack() as stack:
+        files = [folder / _file("weights", rank) for rank in range(ranks)]
+        parts = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
+        for name, parameter in _trained(model).items():
+            parameter.copy_(torch.cat([part.get_tensor(name) for part in parts]))
+
+
+def save_optimizer(folder: Path, optimizer: torch.optim.Optimizer, *, rank: int = 0) -> None:
+    """Write the optimizer's state, or the parts of it that this process holds."""
+    state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for number, slots in state["state"].items():
         for name, value in _flat(slots):
             if isinstance(value, Tensor):
-                tensors[f"{number}.{name}"] = value.contiguous()
+                tensors[f"{number}.{name}"] = local_part(value).contiguous()
             else:
                 plain.setdefault(str(number), {})[name] = value
     _separate(tensors)
-    save_file(tensors, folder / "optimizer.safetensors")
-    return [state["param_groups"], plain]
+    _save(folder / _file("optimizer", rank), tensors, [state["param_groups"], plain])
 
 
-def load_optimizer(folder: Path, saved: list[Any]) -> dict[str, Any]:
-    """The state_dict that `save_optimizer` took apart."""
-    groups, plain = saved
+def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer, *, rank: int = 0) -> None:
+    """Put the state back that `save_optimizer` took apart."""
+    tensors, (groups, plain) = _load(folder / _file("optimizer", rank))
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for number, slots in plain.items():
         for name, value in slots.items():
             _put(state.setdefault(int(number), {}), name, value)
-    for key, value in load_file(folder / "optimizer.safetensors").items():
+    for key, value in tensors.items():
         number, _, name = key.partition(".")
-        _put(state.setdefault(int(number), {}), name, value)
-    return {"state": state, "param_groups": groups}
+        _put(state.setdefault(int(number), {}), name, global_like(parameters[int(number)], value))
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _flat(slots: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
@@ -166,30 +187,24 @@ def _separate(tensors: dict[str, Tensor]) -> None:
         seen.add(tensor.data_ptr())
 
 
-def save_random(folder: Path) -> list[Any]:
-    """Write the generators' states; returns what is not a tensor, for JSON."""
-    tensors, plain = _random_states()
-    save_file(tensors, folder / "random.safetensors")
-    return plain
+def save_random(folder: Path, *, rank: int = 0) -> None:
+    """Write the generators' states of this process."""
+    _save(folder / _file("random", rank), *_random_states())
 
 
-def load_random(folder: Path, saved: list[Any]) -> None:
-    """Set every generator to where it stood."""
-    _set_random(load_file(folder / "random.safetensors"), saved)
+def load_random(folder: Path, *, rank: int = 0) -> None:
+    """Set every generator of this process to where it stood."""
+    _set_random(*_load(folder / _file("random", rank)))
 
 
-def save_rank_random(folder: Path, rank: int) -> None:
-    """Write the generators' states of another process than the first."""
-    tensors, plain = _random_states()
-    save_file(tensors, folder / f"random-{rank}.safetensors", metadata={"plain": json.dumps(plain)})
+def _save(file: Path, tensors: dict[str, Tensor], plain: list[Any]) -> None:
+    """Tensors, and what is none as JSON in the header."""
+    save_file(tensors, file, metadata={"plain": json.dumps(plain)})
 
 
-def load_rank_random(folder: Path, rank: int) -> None:
-    """Set every generator of another process than the first to where it stood."""
-    file = folder / f"random-{rank}.safetensors"
+def _load(file: Path) -> tuple[dict[str, Tensor], list[Any]]:
     with safe_open(file, framework="pt") as opened:
-        plain = json.loads(opened.metadata()["plain"])
-    _set_random(load_file(file), plain)
+        return load_file(file), json.loads(opened.metadata()["plain"])
 
 
 def _random_states() -> tuple[dict[str, Tensor], list[Any]]:

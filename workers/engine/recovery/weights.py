@@ -22,6 +22,12 @@ from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 
 
+def train_all(model: nn.Module) -> None:
+    """Let every parameter be trained."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+
+
 def check_writable(model: PreTrainedModel, checkpoint: Checkpoint, *, pointer: str) -> None:
     """Say before a training whether `write_weights` could write what it trains.
 

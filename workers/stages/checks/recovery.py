@@ -14,6 +14,7 @@ from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
+from workers.stages.training_processes import refuse_shard
 
 
 def look(subject: Subject) -> str | None:
@@ -23,6 +24,8 @@ def look(subject: Subject) -> str | None:
         return None
     if isinstance(options, TrainedRecovery):
         check_optimizer(options)
+        processes = subject.context.stage.runtime.training_processes
+        refuse_shard(options, options.batch_size if processes == "auto" else processes)  # GPUs are counted later
     if isinstance(options, HealingRecovery) or options.heal:
         pointer = "/recovery/kind" if isinstance(options, HealingRecovery) else "/recovery/heal"
         refuse_unhealable(as_config(subject.config), pointer=pointer, before=_before_cuts(subject))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.recovery.trained import ALPHA, RANK, TrainedRecovery
 
@@ -53,3 +54,13 @@ class DistillRecovery(TrainedRecovery):
         description="Weight of the distance between the states that enter each kept block and the original's; above 0 "
         "the original runs beside the student at every step.",
     )
+
+    @model_validator(mode="after")
+    def _can_be_split(self) -> Self:
+        if self.shard and self.hidden_weight:
+            raise PydanticCustomError(
+                "shard_beside_the_original",
+                "`hidden_weight` keeps the original whole beside the model that `shard` splits",
+                {"field": "hidden_weight", "expected": "0, or no `shard`"},
+            )
+        return self

@@ -45,6 +45,11 @@ class TrainedRecovery(Method):
         description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "
         "quarter of their memory. The latter needs bitsandbytes on the worker.",
     )
+    shard: bool = Field(
+        default=False,
+        description="Split weights, gradients and moments among the processes that train (FSDP2; Zhao et al. 2023, "
+        "arXiv 2304.11277), for a model that no single device holds. Needs a worker that trains in several processes.",
+    )
     checkpoint_steps: int = Field(
         default=50, ge=1, description="Save every so many steps; a killed recovery resumes there."
     )
@@ -74,6 +79,18 @@ class TrainedRecovery(Method):
                     "micro": self.micro_batch_size,
                     "expected": f"a multiple of {self.micro_batch_size}",
                 },
+            )
+        if self.shard and self.optimizer == "adamw_8bit":
+            raise PydanticCustomError(
+                "shard_in_8_bits",
+                "moments in 8 bits cannot be split among processes",
+                {"field": "optimizer", "expected": '`optimizer`: "adamw", or no `shard`'},
+            )
+        if self.shard and self.batch_size == self.micro_batch_size:
+            raise PydanticCustomError(
+                "shard_of_one_micro_batch",
+                "a batch of one micro-batch is trained by one process, among which nothing can be split",
+                {"field": "micro_batch_size", "expected": "a part of `batch_size`, or no `shard`"},
             )
         if self.patience is not None and not self.validation:
             raise PydanticCustomError(

@@ -32,8 +32,8 @@ from workers.engine.recovery.healing import write_healed
 from workers.engine.recovery.healing_maps import CutMap
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.lora import add_adapters, write_merged
-from workers.engine.recovery.training import Sequences, train_all
-from workers.engine.recovery.weights import write_weights
+from workers.engine.recovery.sequences import Sequences
+from workers.engine.recovery.weights import train_all, write_weights
 from workers.engine.runtime import Machine
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
@@ -102,7 +102,7 @@ def test_merged_adapters(stored: Path, make_ids: Callable[..., Tensor], tmp_path
     model.eval()
     with torch.no_grad():
         expected = model(make_ids()).logits
-        write_merged(model, stored, tmp_path / "merged", machine=CPU)
+        write_merged(model, stored, tmp_path / "merged")
         assert torch.allclose(reload(tmp_path / "merged")(make_ids()).logits, expected, atol=2e-4)
 
 

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from workers.engine.recovery.example import Example
-from workers.engine.recovery.examples import IGNORED, alpaca, pack, pad_each
-from workers.engine.recovery.trainer import REAL_TOKENS
-from workers.engine.recovery.training import Sequences, _collate
+from workers.engine.recovery.examples import alpaca, pack, pad_each
+from workers.engine.recovery.objective import IGNORED
+from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
 from workers.engine.text.encoding import BoundedEncoder
 
 
@@ -102,8 +102,8 @@ def test_packing_keeps_every_example_whole_and_counts_what_is_real() -> None:
 
 def test_padded_examples_are_cut_to_the_longest_of_the_batch(make_model: Callable[..., PreTrainedModel]) -> None:
     data = pad_each(examples(), tokens=16, pad=0, mask_prompt=False)
-    batch = _collate([data[0], data[2]])
+    batch = data.batch([0, 2])
     assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape == (2, 5)
     assert batch[REAL_TOKENS].tolist() == [5, 4]
-    packed = _collate([Sequences(torch.ones((1, 8), dtype=torch.long))[0]])
+    packed = Sequences(torch.ones((1, 8), dtype=torch.long)).batch([0])
     assert packed["input_ids"].shape == (1, 8)

@@ -53,7 +53,7 @@ def test_merged_weights_compute_what_the_adapters_did(
     with torch.no_grad():
         expected = model(make_ids()).logits
         plain = load_model(source, device=CPU.device, dtype=CPU.dtype)(make_ids()).logits
-    write_merged(model, source, tmp_path / "merged", machine=CPU)
+    write_merged(model, source, tmp_path / "merged")
     both: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
     loaded, report = both
     assert not report["missing_keys"]
@@ -96,7 +96,7 @@ def test_a_merged_weight_is_rounded_once_to_the_dtype_on_disk(
     name = "model.layers.2.mlp.down_proj"
     layer = model.get_base_model().get_submodule(name)
     expected = stored(source)[f"{name}.weight"].float() + layer.get_delta_weight("default")  # type: ignore[operator]
-    write_merged(model, source, tmp_path / "merged", machine=CPU)
+    write_merged(model, source, tmp_path / "merged")
     after = stored(tmp_path / "merged")
     assert torch.equal(after[f"{name}.weight"], expected.to(torch.bfloat16))
     assert torch.equal(after["model.embed_tokens.weight"], stored(source)["model.embed_tokens.weight"])

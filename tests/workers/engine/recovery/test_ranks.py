@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
@@ -21,12 +22,13 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.options.recovery.lora import LoraRecovery
 from workers.engine.recovery import ranks as ranks_module
 from workers.engine.recovery.lora import add_adapters
+from workers.engine.recovery.objective import Objective
 from workers.engine.recovery.rank_processes import RankProcesses
-from workers.engine.recovery.rank_trainer import RankTrainer
 from workers.engine.recovery.ranks import RankDone, Ranks
+from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.snapshots import list_snapshots, step_of
-from workers.engine.recovery.training import Sequences, train
-from workers.engine.recovery.training_arguments import TrainingSettings
+from workers.engine.recovery.training import Loop, Training, train
+from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.runtime import Machine
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 3)
@@ -74,7 +76,7 @@ def together(make_model: Callable[..., PreTrainedModel], make_ids: Callable[...,
             model = add_adapters(make_model(), LoraRecovery(dropout=0.0), seed=1)
             given: dict[str, Any] = {"identity": "the same", **arguments, **before(ranks)}
             data = Sequences(make_ids(21, 12))
-            found = train(model, data, settings=settings, machine=CPU, scratch=folder, ranks=ranks, **given)
+            found = train(Training(model, data, settings=settings, machine=CPU, scratch=folder, ranks=ranks, **given))
             weights = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
             losses = [point.loss for point in found.curve]
             return Result(
@@ -137,7 +139,7 @@ def test_a_loss_that_is_no_number_in_one_ends_both_with_the_same_words(together:
             value: Tensor = model(**inputs).loss
             return value * (math.nan if ranks.index == 1 and len(calls) == 5 else 1)
 
-        return {"loss": loss}
+        return {"objective": Objective(loss)}
 
     failed = together(before=before)
     assert failed.error.startswith("The loss is nan at step 3 of 12. The snapshot of step 2 is kept.")
@@ -152,7 +154,7 @@ def test_what_breaks_in_the_other_is_what_the_first_says(together: Together) -> 
             value: Tensor = model(**inputs).loss
             return value
 
-        return {"loss": loss}
+        return {"objective": Objective(loss)}
 
     failed = together(before=before)
     assert failed.error == "Process 2 of the 2 that trained together failed. MemoryError: no room"
@@ -179,7 +181,7 @@ def test_one_that_trains_on_something_else_is_refused(together: Together) -> Non
 def test_the_first_decides_when_time_is_up(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
     def before(ranks: Ranks) -> dict[str, Any]:
         if not ranks.first:  # whose clock has stopped
-            monkeypatch.setattr(RankTrainer, "seconds", lambda self: 0.0)
+            monkeypatch.setattr(Loop, "seconds", lambda self: 0.0)
         return {}
 
     settings = replace(SETTINGS, max_minutes=1e-9)
@@ -209,7 +211,7 @@ def test_a_loss_that_is_a_mean_weighs_each_micro_batch_alike(together: Together)
             value: Tensor = model(**inputs).loss
             return value
 
-        return {"loss": loss}
+        return {"objective": Objective(loss)}
 
     alone, found = together(count=1, before=before), together(before=before)
     assert near(found, alone, atol=1e-5)
@@ -219,3 +221,46 @@ def test_a_loss_that_is_a_mean_weighs_each_micro_batch_alike(together: Together)
 def test_a_training_leaves_no_group_and_no_variables_behind(together: Together) -> None:
     found = together(settings=replace(SETTINGS, max_steps=1))
     assert (found.steps, found.left, found.error) == (1, [], "")
+
+
+PARTS = replace(SETTINGS, shard=True)
+
+
+def test_parts_of_a_model_learn_what_the_whole_learns(together: Together, tmp_path: Path) -> None:
+    alone, found = together(count=1), together(settings=PARTS)
+    assert (found.steps, found.tokens, found.error) == (alone.steps, alone.tokens, "")
+    assert found.losses == pytest.approx(alone.losses, rel=1e-5)
+    assert near(found, alone, atol=1e-5)
+    newest = list_snapshots(tmp_path / "2")[-1]
+    held = [load_file(newest / name) for name in ("weights.safetensors", "weights-1.safetensors")]
+    for name, whole in found.weights.items():
+        parts = [part[name] for part in held]
+        assert torch.equal(torch.cat(parts), whole)
+        assert max(len(part) for part in parts) <= -(-len(whole) // 2)  # no more than its half in each
+
+
+def test_parts_with_validation_give_the_best_and_a_finished_training_needs_no_others(
+    together: Together, make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Sequences(make_ids(5, 12, seed=9))
+    settings = replace(PARTS, epochs=20, learning_rate=0.05, patience=2)
+    alone = together(count=1, settings=settings, validation=held)
+    found = together(settings=settings, validation=held)
+    assert (found.steps, found.best_step) == (alone.steps, alone.best_step)
+    assert found.steps < found.planned
+    assert near(found, alone, atol=1e-4)
+    monkeypatch.setattr(RankProcesses, "called", lambda self: pytest.fail("there is nothing left to train"))
+    again = together(settings=settings, validation=held)
+    assert (again.steps, again.resumed_from, again.error) == (found.steps, [], "")
+    assert near(again, found, atol=0.0)
+
+
+def test_parts_that_were_interrupted_end_with_the_same_bits(together: Together, tmp_path: Path) -> None:
+    whole = together(settings=PARTS)
+    for snapshot in list_snapshots(tmp_path / "2"):
+        if step_of(snapshot) > 10:
+            shutil.rmtree(snapshot)  # as if it had been killed before it was taken
+    resumed = together(settings=PARTS)
+    assert (resumed.resumed_from, resumed.losses) == ([10], whole.losses)
+    assert near(resumed, whole, atol=0.0)
+    assert together().resumed_from == []  # whole models are another training

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import InvalidInput
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import teacher
+from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.teacher import IDS, LOGPROBS, prediction_bytes, stored_predictions, top_predictions
-from workers.engine.recovery.training import Sequences
 
 
 class Killed(Exception):

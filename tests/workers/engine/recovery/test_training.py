@@ -21,9 +21,12 @@ from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.results import LossPoint
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters
+from workers.engine.recovery.objective import IGNORED, Objective
+from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.snapshots import latest_snapshot, list_snapshots, load_optimizer, save_optimizer, step_of
-from workers.engine.recovery.training import Sequences, TrainingOutcome, train, train_all
-from workers.engine.recovery.training_arguments import TrainingSettings
+from workers.engine.recovery.training import Training, TrainingOutcome, train
+from workers.engine.recovery.training_settings import TrainingSettings
+from workers.engine.recovery.weights import train_all
 from workers.engine.runtime import Machine
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 3)
@@ -52,14 +55,16 @@ def run(
                 raise Killed
 
         outcome = train(
-            model,
-            Sequences(make_ids(22, 12)),
-            settings=settings,
-            machine=CPU,
-            scratch=tmp_path / folder,
-            identity="the same",
-            progress=progress,
-            **arguments,
+            Training(
+                model,
+                Sequences(make_ids(22, 12)),
+                settings=settings,
+                machine=CPU,
+                scratch=tmp_path / folder,
+                identity="the same",
+                progress=progress,
+                **arguments,
+            )
         )
         return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}, outcome
 
@@ -113,13 +118,15 @@ def test_moments_in_8_bits_are_a_quarter_and_survive_a_kill_with_the_same_bits(
                 raise Killed
 
         train(
-            model,
-            Sequences(make_ids(12, 12)),
-            settings=replace(SETTINGS, optimizer=optimizer),
-            machine=CPU,
-            scratch=tmp_path / folder,
-            identity="the same",
-            progress=progress,
+            Training(
+                model,
+                Sequences(make_ids(12, 12)),
+                settings=replace(SETTINGS, optimizer=optimizer),
+                machine=CPU,
+                scratch=tmp_path / folder,
+                identity="the same",
+                progress=progress,
+            )
         )
         return model.state_dict()
 
@@ -140,12 +147,14 @@ def test_moments_in_8_bits_are_a_quarter_and_survive_a_kill_with_the_same_bits(
 
 def test_an_optimizers_nested_and_shared_tensors_come_back(tmp_path: Path) -> None:
     table = torch.arange(4.0)
-    state = {
-        "state": {number: {"step": 3, "nested": {"moment": torch.ones(2), "table": table}} for number in (0, 11)},
-        "param_groups": [{"lr": 0.1, "params": [0, 11]}],
-    }
-    found = load_optimizer(tmp_path, json.loads(json.dumps(save_optimizer(tmp_path, state))))
-    assert found["param_groups"] == state["param_groups"]
+    optimizers = [torch.optim.AdamW([torch.zeros(2, requires_grad=True) for _ in range(12)], lr=lr) for lr in (0.1, 1)]
+    parameters = optimizers[0].param_groups[0]["params"]
+    for number in (0, 11):
+        optimizers[0].state[parameters[number]] = {"step": 3, "nested": {"moment": torch.ones(2), "table": table}}
+    save_optimizer(tmp_path, optimizers[0])
+    load_optimizer(tmp_path, optimizers[1])
+    found = optimizers[1].state_dict()
+    assert found["param_groups"] == json.loads(json.dumps(optimizers[0].state_dict()["param_groups"]))
     assert found["state"].keys() == {0, 11}
     for slots in found["state"].values():
         assert slots["step"] == 3
@@ -199,7 +208,7 @@ def test_a_loss_that_is_no_number_ends_the_training_and_the_last_good_snapshot_s
         return value * (math.nan if len(calls) > 10 else 1)
 
     with pytest.raises(StageFailed, match=r"The loss is nan at step 6 of 12\. The snapshot of step 3 is kept"):
-        run("scratch", loss=loss)
+        run("scratch", objective=Objective(loss))
     assert [step_of(path) for path in list_snapshots(tmp_path / "scratch")] == [3]
 
 
@@ -209,7 +218,7 @@ def test_a_loss_of_ones_own_is_averaged_over_the_micro_batches(run: Callable[...
         return value
 
     built_in, _ = run("built-in", settings=replace(SETTINGS, max_steps=4))
-    own, _ = run("own", settings=replace(SETTINGS, max_steps=4), loss=loss)
+    own, _ = run("own", settings=replace(SETTINGS, max_steps=4), objective=Objective(loss))
     assert all(torch.allclose(own[name], built_in[name], atol=1e-6) for name in own)
 
 
@@ -274,7 +283,7 @@ def test_all_weights_train_and_resume_with_checkpointed_gradients(
 
         scratch = tmp_path / folder
         data = Sequences(make_ids(22, 12))
-        train(model, data, settings=settings, machine=CPU, scratch=scratch, identity="i", progress=progress)
+        train(Training(model, data, settings=settings, machine=CPU, scratch=scratch, identity="i", progress=progress))
         return dict(model.state_dict())
 
     expected = start("whole")
@@ -282,3 +291,23 @@ def test_all_weights_train_and_resume_with_checkpointed_gradients(
         start("killed", kill_at=5)
     resumed = start("killed")
     assert all(torch.equal(resumed[name], expected[name]) for name in expected)
+
+
+def test_what_holds_no_answer_teaches_and_measures_nothing(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    ids = make_ids(4, 12)
+    labels = ids.clone()
+    labels[:3] = IGNORED  # one sample has labels, which one of four steps sees
+    model = make_model()
+    train_all(model)
+    settings = replace(SETTINGS, batch_size=1, micro_batch_size=1, epochs=1, warmup_steps=0)
+    data = Sequences(ids, {"labels": labels})
+    held = Sequences(make_ids(4, 12, seed=9), {"labels": labels})
+    training = Training(model, data, settings=settings, machine=CPU, scratch=tmp_path, identity="i", validation=held)
+    outcome = train(training)
+    assert sorted(point.loss > 1 for point in outcome.curve) == [False, False, False, True]
+    assert [point.loss for point in outcome.curve].count(0.0) == 3
+    validations = [point.validation_loss for point in outcome.curve if point.validation_loss is not None]
+    assert len(validations) == 2
+    assert all(loss > 1 for loss in validations)

@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoTokenizer
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.texts import LocalText
-from workers.engine.recovery.examples import IGNORED, training_data
+from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob
+from workers.engine.recovery.objective import IGNORED
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import TextSource, token_batch
 

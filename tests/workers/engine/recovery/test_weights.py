@@ -12,8 +12,7 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
-from workers.engine.recovery.training import train_all
-from workers.engine.recovery.weights import check_writable, refuse_unwritable
+from workers.engine.recovery.weights import check_writable, refuse_unwritable, train_all
 
 
 def value_of(call: Callable[[], None]) -> str | None:

@@ -19,7 +19,7 @@ from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.recovery import examples, job
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob, training_tokens
-from workers.engine.recovery.training import Sequences
+from workers.engine.recovery.sequences import Sequences
 from workers.engine.runtime import Machine
 from workers.engine.text import calibration, text_ids
 from workers.engine.text import sources as texts
