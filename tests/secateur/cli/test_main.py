@@ -74,11 +74,11 @@ def test_a_clients_installation_says_what_running_a_service_needs() -> None:
         )
 
 
-def test_help_imports_no_server_and_no_torch() -> None:
+def test_help_imports_no_server_no_client_and_no_torch() -> None:
     code = (
         "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        f"print([name for name in {SERVER[3:]} if name in sys.modules])"
+        f"print([name for name in {('httpx', *SERVER[3:])} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr

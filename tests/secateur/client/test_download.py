@@ -87,3 +87,20 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
     fake = download_service([httpx.Response(200, content=CONTENT)], path)
     with pytest.raises(ClientError, match="no path below a folder"):
         fake.client().download(JOB, tmp_path)
+
+
+def test_a_part_that_is_longer_than_the_file_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "recover/checkpoint/model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.with_name(path.name + ".part").write_bytes(CONTENT + b"of something else")
+    fake = download_service([httpx.Response(200, content=CONTENT)])
+    assert fake.client().download(JOB, tmp_path) == [path]
+    assert path.read_bytes() == CONTENT
+    assert "range" not in fake.requests[-1].headers
+
+
+def test_only_what_is_under_the_prefix_comes(tmp_path: Path) -> None:
+    fake = download_service([httpx.Response(200, content=CONTENT)])
+    assert fake.client().download(JOB, tmp_path, prefix="prune/") == []
+    assert list(tmp_path.iterdir()) == []
+    assert len(fake.requests) == 1  # the list alone

@@ -53,6 +53,14 @@ def test_a_terminal_state_that_was_retried_is_not_the_end() -> None:
     assert [e.seq for e in fake.client().events(JOB)] == [1, 2]
 
 
+def test_a_job_that_is_over_is_followed_to_its_last_event() -> None:
+    fake = Fake(
+        get_events=[stream(event(1)), stream(event(2), event(2), event(3))],  # cut off after the first; one comes twice
+        get_job=[httpx.Response(200, json=job("succeeded", 3)) for _ in range(2)],
+    )
+    assert [e.seq for e in fake.client().events(JOB)] == [1, 2, 3]
+
+
 def test_without_streams_it_polls_with_jitter() -> None:
     numbers = itertools.count(1)
 
@@ -86,6 +94,7 @@ def test_waiting_ends_at_the_deadline() -> None:
     )
     with pytest.raises(WaitTimedOut, match="it goes on"):
         fake.client().wait(JOB, timeout=30)
+    assert fake.now == 30  # and not a pause later
 
 
 def test_wait_returns_the_finished_job() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ from secateur.client.errors import (
     NotFound,
     RateLimited,
     ServiceFailed,
+    UnexpectedAnswer,
     Unreachable,
 )
 from tests.fixtures.scripted_service import (
@@ -121,3 +124,33 @@ def test_logs_follow_the_pages() -> None:
     fake = Fake(get_logs=[httpx.Response(200, json=page) for page in pages])
     assert [entry.message for entry in fake.client().logs(JOB)] == ["hello"]
     assert fake.requests[1].url.params["after"] == "1"
+
+
+def test_an_upload_that_is_repeated_is_whole_again(tmp_path: Path) -> None:
+    path = tmp_path / "news.txt"
+    path.write_bytes(b"read all about it\n" * 10_000)  # more than is read at a time
+    made = {
+        **{"id": JOB, "name": "news.txt", "format": "text", "kind": "text", "rows": 1, "size": 180_000},
+        **{"sha256": "0" * 64, "created_at": NOW},
+    }
+    fake = Fake(post_datasets=[problem(503), httpx.Response(201, json=made)])
+    assert str(fake.client().add_dataset(path, name="mine").id) == JOB
+    assert len(fake.requests) == 2
+    for request in fake.requests:
+        assert path.read_bytes() in request.content
+        assert hashlib.sha256(path.read_bytes()).hexdigest().encode() in request.content
+        assert b"mine" in request.content
+
+
+def test_a_service_that_is_not_ready_says_so() -> None:
+    fake = Fake(
+        get_readyz=[httpx.Response(503, json={"ready": False, "checks": {"database": {"ok": False, "detail": "away"}}})]
+    )
+    assert not fake.client().ready().ready
+    with pytest.raises(InvalidRequest):
+        Fake(get_readyz=[problem(400)]).client().ready()
+
+
+def test_what_is_no_answer_of_this_service_is_said_to_be_none() -> None:
+    with pytest.raises(UnexpectedAnswer, match="does not answer as a service of this version does: no Job"):
+        Fake(get_job=[httpx.Response(200, json={"hello": "world"})]).client().job(JOB)
