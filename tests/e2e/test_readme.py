@@ -157,15 +157,14 @@ def test_make_help_names_every_target() -> None:
 def test_the_tree_is_the_tree() -> None:
     tree = re.search(r"## Tree\n\n```\n(.*?)```", README, re.DOTALL)
     assert tree is not None
-    folder = Path()
+    above = [ROOT]  # the folders that the line's indentation lies in
     for line in tree[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        del above[depth + 1 :]
         names = line[:24].strip().split(", ")
-        if not line.startswith(" "):
-            folder = ROOT / names[0]
-            assert folder.is_dir(), line
-            continue
         for name in names:
-            assert (folder / name).exists(), line
+            assert (above[depth] / name).is_dir() if name.endswith("/") else (above[depth] / name).exists(), line
+        above.append(above[depth] / names[0])
 
 
 @pytest.mark.parametrize(
