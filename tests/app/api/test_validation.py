@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from starlette.testclient import TestClient
 from app.local.embedded import PostgresServer, ValkeyServer
 from app.main import create_app
 from app.settings import Settings
+from tests.fixtures.model_folders import LLAMA, checkpoint, emptied, local
 from tests.fixtures.servers import database_of
 from tests.fixtures.small_files import write_gguf
-
-LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12}
 
 
 @pytest.fixture(scope="module")
@@ -49,28 +47,6 @@ def model_root(roots: dict[str, Path]) -> Iterator[Path]:
 @pytest.fixture
 def data_root(roots: dict[str, Path]) -> Iterator[Path]:
     yield from emptied(roots["texts"])
-
-
-def emptied(folder: Path) -> Iterator[Path]:
-    yield folder
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
-def checkpoint(
-    root: Path, name: str = "model", *, config: Any = LLAMA, files: tuple[str, ...] = ("model.safetensors",)
-) -> Path:
-    folder = root / name
-    folder.mkdir()
-    if config is not None:
-        (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-    for file in files:
-        (folder / file).write_bytes(b"x")
-    return folder
-
-
-def local(path: str | Path, **pruning: Any) -> dict[str, Any]:
-    return {"model": {"source": "local", "path": str(path)}, "pruning": {"kind": "depth", **(pruning or {"blocks": 2})}}
 
 
 def errors(client: TestClient, body: Any, slug: str = "invalid-input") -> list[dict[str, Any]]:
