@@ -19,7 +19,7 @@ from app.http.negotiation import preferred
 from app.services import results
 from secateur.contract.results import Report
 from secateur.contract.stage_kinds import REPORT
-from secateur.report.forms import FORMS, ReportForm
+from secateur.report.forms import FORMS, JSON, ReportForm
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 
@@ -60,7 +60,7 @@ def get_report(
 ) -> Response:
     """JSON, an HTML page, Markdown for a pull request, or JUnit XML with a test case for each gate, by the Accept
     header; or add a suffix to the path: `.json`, `.html`, `.md`, `.junit.xml`."""
-    types = {form.media_type: form for form in FORMS.values()}
+    types = {JSON.media_type: JSON} | {form.media_type: form for form in FORMS.values()}  # who does not ask gets JSON
     types |= {other: form for form in FORMS.values() for other in form.also}
     response = _report(job_id, types[preferred(accept, list(types))], request, factory, store, if_none_match)
     response.headers["Vary"] = "Accept"

@@ -11,6 +11,7 @@ from secateur.contract.jobs import State
 from secateur.contract.numbers import PERCENT, duration, significant
 from secateur.contract.results import Scores
 from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.report.text import block_list, plural
 from secateur.schemas.jobs import JobSummary
 
 LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
@@ -87,11 +88,11 @@ def what(spec: dict[str, Any]) -> str:
     if pruning.get("drop") and pruning.get("kind") != "depth":
         words = ", ".join(map(str, pruning["drop"]))
     elif pruning.get("units"):
-        words = f"{pruning['units']} halves of blocks by {pruning.get('kind')}"
+        words = f"{plural(pruning['units'], 'half', 'halves')} of blocks by {pruning.get('kind')}"
     elif pruning.get("drop"):
-        words = f"blocks {', '.join(map(str, pruning['drop']))}"
+        words = f"block{'s' if len(pruning['drop']) > 1 else ''} {block_list(pruning['drop'])}"
     elif pruning.get("blocks"):
-        words = f"{pruning['blocks']} blocks by {scoring.get('criterion')}"
+        words = f"{plural(pruning['blocks'], 'block')} by {scoring.get('criterion')}"
     elif pruning.get("kind") == "depth":
         words = f"{PERCENT.typed(pruning.get('ratio', 0))} of the blocks by {scoring.get('criterion')}"
     else:

@@ -11,6 +11,11 @@ from secateur.contract import numbers as n
 from secateur.contract.readings import Estimate, Reader, Reading, Variant
 
 
+def uncapitalised(label: str) -> str:
+    """A label within a sentence: "Perplexity ratio" → "perplexity ratio"; "KL divergence" stays."""
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+
+
 @dataclass(frozen=True)
 class Section:
     """Figures that stand together."""
@@ -54,7 +59,7 @@ class Metric:
     compares: Comparison | None = None
     judges: Literal["value", "comparison"] = "value"  # what is held to a limit
     judged_as: str = ""  # what that is called; the title if empty
-    exact: bool = False  # counted, so that there is no interval to judge
+    exact: bool = False  # counted, or read off once, so that there is no interval to judge
     at_original: float | None = None  # what the original has by definition
     how: str = ""  # what exactly is counted or timed
     unit: str = ""  # beside an axis
@@ -98,7 +103,7 @@ class Metric:
 
     @property
     def _name(self) -> str:
-        return self.judged_as or self.title
+        return self.judged_as or uncapitalised(self.title)
 
     def _mean(self, found: Sequence[Judged]) -> Judged:
         """The mean over tasks. Items of different tasks are independent, so reaches of intervals add in quadrature."""

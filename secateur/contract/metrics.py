@@ -76,7 +76,6 @@ SPEEDUP = Metric(
     in_cells(lambda cell: cell.speedup),
     n.RATIO,
     better="higher",
-    judged_as="speedup",
     at_original=1,
     how="median of paired ratios",
     short=True,
@@ -136,6 +135,7 @@ WEIGHTS_IN_MEMORY = Metric(
     n.SIZE,
     better="lower",
     compares=CHANGE,
+    exact=True,
     how="parameters and buffers",
 )
 PEAK_MEMORY = Metric(
@@ -146,6 +146,7 @@ PEAK_MEMORY = Metric(
     n.SIZE,
     better="lower",
     compares=CHANGE,
+    exact=True,
     how="while generating",
     short=True,
 )
@@ -157,6 +158,7 @@ CACHE_PER_TOKEN = Metric(
     n.SIZE,
     better="lower",
     compares=CHANGE,
+    exact=True,
     how="of one sequence",
 )
 LARGEST_BATCH = Metric(
@@ -191,7 +193,6 @@ TOP1_AGREEMENT = Metric(
     n.PERCENT,
     better="higher",
     several="worst",
-    judged_as="top-1 agreement",
     at_original=1,
     how="positions where both rank the same token first",
     short=True,

@@ -43,5 +43,5 @@ JUNIT = ReportForm(
     also=("text/xml",),
 )
 
-# In the order in which people see them; the first is what they get without asking.
-FORMS: Mapping[str, ReportForm] = {form.name: form for form in (JSON, HTML, MARKDOWN, JUNIT)}
+# In the order in which people see them.
+FORMS: Mapping[str, ReportForm] = {form.name: form for form in (HTML, MARKDOWN, JUNIT, JSON)}

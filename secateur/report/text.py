@@ -45,11 +45,6 @@ def block_list(blocks: list[int]) -> str:
     return ", ".join(parts) or "none"
 
 
-def plural(count: int, noun: str) -> str:
-    """ "1 block", "6 blocks"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def uncapitalised(label: str) -> str:
-    """A label within a sentence: "Perplexity ratio" → "perplexity ratio"; "KL divergence" stays."""
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+def plural(count: int, noun: str, several: str = "") -> str:
+    """ "1 block", "6 blocks", "2 halves"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {several or f'{noun}s'}"

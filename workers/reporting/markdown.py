@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.metric_row import uncapitalised
 from secateur.contract.numbers import moment
 from secateur.contract.results import GateResult, Report
 from secateur.report.figures import Cell, groups, headlines
 from secateur.report.forms import FORMS, HTML, MARKDOWN
 from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
-from secateur.report.text import block_list, one_line, uncapitalised
+from secateur.report.text import block_list, one_line
 from secateur.report.words import (
     change_in_words,
     gguf_in_words,

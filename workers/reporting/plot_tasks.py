@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import ACCURACY
 from secateur.contract.results import Measurement, TaskScore
-from secateur.report.text import one_line, uncapitalised
+from secateur.report.text import one_line
 from workers.reporting.picture import LegendEntry, Picture, both, look
 from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tick
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     assert "gates passed" in page
     assert "branch=main" in page
     assert 'value="0.100" class="state-running"' in page  # half of the first of five stages
-    assert "1 blocks by perplexity" in page
+    assert "1 block by perplexity" in page
     succeeded = client.get("/ui?status=succeeded").text
     assert f"/ui/jobs/{done}" in succeeded
     assert f"/ui/jobs/{busy}" not in succeeded
@@ -86,6 +87,21 @@ def test_a_finished_job_shows_all_that_came_of_it(client: TestClient, submit: Su
     assert "3.00 kB" in page
     assert 'data-action="delete"' in page
     assert 'data-action="cancel"' not in page
+
+
+def test_what_moves_is_written_anew_by_the_service(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
+    job = submit(recovery={"kind": "lora"})["id"]
+    claim = worker.reach(job, "recover")
+    data: dict[str, Any] = {"done": 1200, "total": 3000, "unit": "steps"}
+    figures = {"step": 1200, "loss": 2.31234, "learning_rate": 1e-4}
+    told = [events.NewEvent("metrics", {**figures, "loss": 9.0}), events.NewEvent("metrics", figures)]
+    told = [replace(event, stage=claim.name, attempt=claim.attempt) for event in told]
+    worker.tell(claim, *told, **data)
+    part = client.get(f"/ui/jobs/{job}/live").text
+    assert "<html" not in part
+    for words in ("1,200 of 3,000 steps", "loss 2.312<", "Recovery</span>", " UTC</time>", "state-running"):
+        assert words in part
+    assert client.get("/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11/live").status_code == 404
 
 
 def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:

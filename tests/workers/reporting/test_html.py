@@ -103,7 +103,7 @@ def test_nothing_is_loaded_from_elsewhere(report: Report) -> None:
     page = Page(html.render(report))
     assert page.count("script") == page.count("link") == page.count("img") == 0
     assert page.values("src") == []
-    assert page.values("href") == ["report.json", "report.md", "report.junit.xml"]
+    assert page.values("href") == ["report.md", "report.junit.xml", "report.json"]
     assert "url(" not in html.render(report)
     assert any("default-src 'none'" in content for content in page.values("content"))
 

@@ -1,0 +1,48 @@
+"""Every row of the table of metrics can be read, written and judged; every gate has its row."""
+
+from __future__ import annotations
+
+import pytest
+
+from secateur.contract.metric_row import Metric, uncapitalised
+from secateur.contract.metrics import METRICS
+from secateur.contract.options.gates import GATES, Gates, is_least
+from secateur.contract.readings import Variant, VariantFile
+from tests.fixtures.reports import benchmarks
+
+
+def final() -> Variant:
+    """A variant of which everything is known."""
+    measured = benchmarks().variants[-1]
+    assert measured.memory is not None
+    memory = measured.memory.model_copy(update={"largest_batch": 12})
+    return Variant(measured.model_copy(update={"memory": memory}), VariantFile(80_100_000))
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+def test_a_row_is_read_written_and_judged(metric: Metric) -> None:
+    readings = metric.read(final())
+    assert readings
+    assert len({reading.subject.key for reading in readings}) == len(readings)
+    for reading in readings:
+        assert metric.format.write(reading.value)
+    judged = metric.judged(final())
+    assert len(judged) == {"first": 1, "mean": 1, "worst": len(readings)}[metric.several]
+    assert metric.worst(judged).metric.startswith(metric.judged_as or uncapitalised(metric.title))
+    if metric.exact:
+        assert all(one.low is None for one in judged)
+
+
+def test_every_gate_has_a_row_and_looks_at_its_worse_side() -> None:
+    assert [name for name in Gates.model_fields if name != "judge"] == list(GATES)
+    for name, metric in GATES.items():
+        assert metric is METRICS[metric.name]
+        assert is_least(name) == (metric.better == "higher" and metric.judges == "value")
+
+
+def test_of_what_was_not_measured_there_is_nothing() -> None:
+    bare = final().measured.model_copy(
+        update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "tasks": []}
+    )
+    known = {name for name, metric in METRICS.items() if metric.judged(Variant(bare))}
+    assert known == {"parameters", "blocks", "weights_on_disk"}
