@@ -33,6 +33,7 @@ COLUMN = 19  # characters for a variant: "± 1.10 %, p 0.0030" and a space
 def report_lines(report: Report, *, width: int) -> Iterator[RenderableType]:
     """The whole report, within `width` characters."""
     yield _headlines(report)
+    yield Text()
     if report.gates:
         yield gates_table(report)
     for note in report.notes:
@@ -59,7 +60,9 @@ def _figures(group: Group, variants: Sequence[str], *, at_once: int, width: int)
     yield Text(f"\n{group.heading}", style="bold")
     if group.how:
         yield Text(group.how, style="dim")
-    for columns in _parts(len(variants), at_once):
+    for number, columns in enumerate(_parts(len(variants), at_once)):
+        if number:
+            yield Text()
         table = Table(box=None, padding=(0, 1, 0, 0), width=min(width, LABELS + COLUMN * len(columns)))
         table.add_column("", width=LABELS - 1)
         for column in columns:
