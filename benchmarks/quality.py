@@ -278,7 +278,7 @@ class Bench:
             kept=self.kept(criterion),
             out=out,
             scratch=out / "scratch",
-            options=options.model_dump(mode="json"),
+            options=options,
             machine=replace(self.machine, dtype=getattr(torch, settings.dtype)),
             texts=self.source,
             on_point=_print_point,

@@ -39,7 +39,7 @@ def run(context: StageContext) -> Recovered:
     file, said = write_as_it_came(context, context.out / "checkpoint")
     recovered = Recovered(
         kind=options.kind,
-        options=job.options,
+        options=options.model_dump(mode="json"),
         text=outcome.text,
         trainable_parameters=outcome.trainable_parameters,
         steps=training.steps if training else 0,
@@ -76,7 +76,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         kept=tuple(pruned.kept),
         out=context.out,
         scratch=context.scratch,
-        options=options.model_dump(mode="json"),
+        options=options,
         machine=machine,
         texts=text_source(context, original, machine),
         ranks=ranks,

@@ -65,11 +65,11 @@ def test_what_cannot_be_estimated(client: TestClient, model_root: Path, body: di
     assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
 
 
-@pytest.mark.parametrize("number", ["NaN", "1e400", "-Infinity"])
-def test_numbers_that_are_none_are_told_as_such(client: TestClient, number: str) -> None:
+@pytest.mark.parametrize(("number", "shown"), [("NaN", "NaN"), ("1e400", "inf"), ("-Infinity", "-inf")])
+def test_numbers_that_are_none_are_told_as_such(client: TestClient, number: str, shown: str) -> None:
     config = json.dumps({**SMOLLM2_CONFIG, "hidden_size": "here"}).replace('"here"', number)
     body = f'{{"config": {config}, "pruning": {{"kind": "depth", "blocks": 6}}}}'
     answer = client.post("/estimates", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/config"
-    assert answer.json()["errors"][0]["value"] == str(float(number))
+    assert answer.json()["errors"][0]["value"] == shown

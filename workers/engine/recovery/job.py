@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.numbers import plain
+from secateur.contract.options.method import Method
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import HubText, Text
@@ -49,7 +50,7 @@ class RecoveryJob:
     kept: tuple[int, ...]  # blocks of the original that the pruned model has
     out: Path  # `checkpoint/` and, of an adapter method, `adapter/` are written here
     scratch: Path  # snapshots; the next attempt finds them
-    options: dict[str, Any]  # the recovery's options, as JSON
+    options: Method  # the recovery's own
     machine: Machine
     texts: TextSource
     ranks: Ranks = ALONE  # the processes that train it together
@@ -62,7 +63,7 @@ class RecoveryJob:
     @cached_property
     def clock(self) -> Clock:
         """Of the minutes that the options give to the whole."""
-        minutes = self.options.get("max_minutes")
+        minutes = self.options.max_minutes if isinstance(self.options, TrainedRecovery) else None
         if minutes is None or not self.ranks.first:  # the others do what the first found time for
             return Clock(self.scratch / "seconds.json", None)
         return Clock(self.scratch / "seconds.json", 60 * minutes)
@@ -70,7 +71,7 @@ class RecoveryJob:
     @property
     def in_parts(self) -> bool:
         """Whether each of the processes that train holds a part of the model."""
-        return bool(self.options.get("shard")) and self.ranks.count > 1
+        return isinstance(self.options, TrainedRecovery) and self.options.shard and self.ranks.count > 1
 
     def load(self, path: Path) -> PreTrainedModel:
         """A checkpoint in memory."""
@@ -107,7 +108,7 @@ class RecoveryJob:
     def identity(self, **more: str) -> str:
         """A hash of everything that the training's result depends on; a snapshot of another is not resumed."""
         known = {
-            "options": self.options,
+            "options": self.options.model_dump(mode="json"),
             "model": self.texts.fingerprint,
             "kept": self.kept,
             "pruned": hashlib.sha256((self.pruned / "config.json").read_bytes()).hexdigest(),

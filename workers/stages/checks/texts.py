@@ -112,7 +112,7 @@ def _job(subject: Subject) -> RecoveryJob:
         kept=tuple(range(subject.original.info.blocks)),
         out=context.out,
         scratch=context.scratch,
-        options=subject.spec.recovery.model_dump(mode="json"),
+        options=subject.spec.recovery,
         machine=subject.machine,
         texts=subject.texts,
         progress=context.progress,

@@ -22,6 +22,7 @@ from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery.continued import ContinuedRecovery
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
@@ -125,7 +126,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
         kept=(0, 1, 2, 3),
         out=tmp_path,
         scratch=tmp_path,
-        options={},
+        options=NoRecovery(kind="none"),
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # no text is asked for
     )
@@ -169,7 +170,7 @@ def test_whole_recoveries(
         kept=(0, 1, 3),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",
-        options={},
+        options=NoRecovery(kind="none"),
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # the tokens are given below
     )

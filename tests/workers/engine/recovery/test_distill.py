@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
@@ -92,7 +93,7 @@ def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE, kept: tuple[int, ...
         kept=kept,
         out=scratch / "out",
         scratch=scratch / "scratch",
-        options={},
+        options=NoRecovery(kind="none"),
         machine=Machine(torch.device("cpu"), torch.float32, 1, 0),
         texts=None,  # type: ignore[arg-type]  # the model alone is asked for
         ranks=ranks,

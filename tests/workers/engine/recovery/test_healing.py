@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import significant
 from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -38,7 +39,7 @@ def job_for(source: Path, pruned: Path, kept: list[int], tmp_path: Path) -> Reco
         kept=tuple(kept),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",
-        options={},
+        options=NoRecovery(kind="none"),
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # healing is given its tokens here
     )

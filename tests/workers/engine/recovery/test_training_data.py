@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob
@@ -65,7 +66,7 @@ def train(source: TextSource, text_file: Path, tmp_path: Path) -> Training:
             kept=(0,),
             out=tmp_path / "out",
             scratch=tmp_path / "scratch",
-            options={},
+            options=NoRecovery(kind="none"),
             machine=CPU,
             texts=source,
         )

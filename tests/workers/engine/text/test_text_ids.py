@@ -15,6 +15,7 @@ from transformers import AutoConfig
 from secateur.contract.errors import InvalidInput, StageFailed, Unavailable
 from secateur.contract.options.recovery.continued import ContinuedRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.recovery import examples, job
 from workers.engine.recovery.examples import training_data
@@ -159,7 +160,7 @@ def recovery_job(source: TextSource, tmp_path: Path, scratch: str = "scratch") -
         kept=(0,),
         out=tmp_path / "out",
         scratch=tmp_path / scratch,
-        options={},
+        options=NoRecovery(kind="none"),
         machine=CPU,
         texts=source,
     )

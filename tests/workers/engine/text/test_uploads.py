@@ -20,6 +20,7 @@ from app.services.dataset_files import look_through
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.recovery.examples import training_data
@@ -157,7 +158,7 @@ def test_instruction_data_train_as_a_local_file_does(
             kept=(0,),
             out=tmp_path,
             scratch=tmp_path,
-            options={},
+            options=NoRecovery(kind="none"),
             machine=source.machine,
             texts=source,
         )
