@@ -114,13 +114,9 @@ class Settings(BaseSettings):
         description="What a stage process runs, module:function; another one is for tests.",
     )
     stage_preload: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(
-            "torch",
-            "transformers",
-            "peft",
-            *(kind.module for kind in STAGE_KINDS.values()),
-        ),
-        description="Modules that the fork server imports before it forks stages, separated by commas.",
+        default_factory=lambda: ("torch", "transformers", "peft", *(kind.module for kind in STAGE_KINDS.values())),
+        description="Modules that the fork server imports before it forks stages, separated by commas; torch, "
+        "transformers, peft and those of all stages unless set.",
     )
     reuse_results: bool = Field(default=True, description="Whether identical stages of different jobs share results.")
     keep_days: float = Field(

@@ -136,9 +136,9 @@ def _run(stage: StageSpec, pipe: EventPipe) -> BaseModel:
     context = StageContext(stage, pipe.emit)
     shutil.rmtree(context.out, ignore_errors=True)  # half-written output of a killed attempt
     context.out.mkdir(parents=True)
-    module = importlib.import_module(stage.kind.module)  # nothing needs all of them
+    module = importlib.import_module(stage.row.module)  # nothing needs all of them
     result: BaseModel = module.run(context)
-    write_whole(context.out / stage.kind.file, result.model_dump_json(indent=2).encode())
+    write_whole(context.out / stage.row.file, result.model_dump_json(indent=2).encode())
     return result
 
 

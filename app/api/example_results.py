@@ -39,9 +39,9 @@ CHECKED: dict[str, Any] = {
     "environment": _ENVIRONMENT,
 }
 
-SCORES: dict[str, Any] = {
+SCORED: dict[str, Any] = {
     "criterion": "magnitude",
-    "options": {"criterion": "magnitude", "plus": False},
+    "options": {"criterion": "magnitude"},
     "blocks": [
         {"block": 0, "value": 41250.5, "standard_error": None},
         {"block": 1, "value": 38120.25, "standard_error": None},
@@ -49,14 +49,19 @@ SCORES: dict[str, Any] = {
         {"block": 3, "value": 40011.75, "standard_error": None},
     ],
     "order": [2, 1, 3, 0],
-    "protected": [],
-    "drop": [2],
     "calibration": None,
     "model": _MODEL,
     "seed": 0,
     "seconds": 0.4,
     "environment": _ENVIRONMENT,
     "details": {},
+}
+
+SCORES: dict[str, Any] = {
+    **SCORED,
+    "options": {"criterion": "magnitude", "plus": False},
+    "protected": [],
+    "drop": [2],
 }
 
 

@@ -9,6 +9,8 @@ from app.api.example_errors import DATASET_ID
 from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
 from secateur.about import VERSION
 from secateur.contract.models.estimates import EstimateRequest, estimate
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_graph import planned
 
 REQUEST_ID = "ci-4711/submit"  # a caller's own, such as a pipeline's; the service makes one where none is sent
 
@@ -39,10 +41,16 @@ ESTIMATE = asdict(
     )
 )
 
+_PLAN = planned(CompressionSpec.model_validate(QUICK_LOOK_FILLED))
 
-def _stage(name: str, state: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
+
+def _stage(key: str, state: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
+    plan = next(stage for stage in _PLAN if stage.key == key)
     nothing = {"progress": None, "started_at": None, "finished_at": None, "problem": None}
-    return {"name": name, "state": state, "attempt": attempt, **nothing, **more}
+    return {
+        **{"key": key, "kind": plan.kind, "needs": list(plan.needs), "added_by": None, "waits_for": None},
+        **{"state": state, "attempt": attempt, **nothing, **more},
+    }
 
 
 def _job(state: str, stages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -66,10 +74,9 @@ def _job(state: str, stages: list[dict[str, Any]], **more: Any) -> dict[str, Any
     }
 
 
-_NAMES = ("check", "score", "prune", "benchmark", "report")
 _DONE = {"started_at": "2026-11-24T18:30:01.310000Z", "finished_at": "2026-11-24T18:30:09.820000Z"}
 
-JOB_QUEUED = {**_job("queued", [_stage(name, "queued") for name in _NAMES]), "spec": QUICK_LOOK_FILLED}
+JOB_QUEUED = {**_job("queued", [_stage(stage.key, "queued") for stage in _PLAN]), "spec": QUICK_LOOK_FILLED}
 
 _RUNNING = _job(
     "running",
@@ -104,7 +111,7 @@ JOB_CANCELLING = {
 JOB_SUCCEEDED = {
     **_job(
         "succeeded",
-        [_stage(name, "succeeded", 1, **_DONE) for name in _NAMES],
+        [_stage(stage.key, "succeeded", 1, **_DONE) for stage in _PLAN],
         started_at="2026-11-24T18:30:01.310000Z",
         finished_at="2026-11-24T18:31:40.480000Z",
         updated_at="2026-11-24T18:31:40.480000Z",

@@ -31,5 +31,5 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
 )
 @transaction
 def get_scores(job_id: UUID, work: WorkDep, _: Caller) -> Scores:
-    """Every block's score, the order in which blocks would go, and the choice; there once the score stage is done."""
+    """Every block's score and the order in which blocks would go; the choice as well, once pruning has made it."""
     return results.scores(work.session, job_id)

@@ -21,17 +21,16 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.db import artifacts, events, jobs, reports
+from app.db import events, jobs, stage_ends
 from app.db.origin import UNKNOWN, Origin
-from app.db.stages import next_waiting, waiting_id
+from app.db.stage_ends import HELD, LOST, Ended
+from app.db.stages import next_waiting, waiting_ids
 from app.db.tables import Job, Stage
-from app.db.transitions import move_job, move_stage
+from app.db.transitions import move_job
 from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound
-from secateur.contract.jobs import State, Verdict
-from secateur.contract.stage_kinds import STAGE_KINDS
-
-HELD = (State.RUNNING, State.CANCELLING)
+from secateur.contract.jobs import State
+from secateur.contract.protocol import NewStage
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class Claim:
 
     stage_id: UUID
     job_id: UUID
-    name: str
+    key: str
+    kind: str
     attempt: int
     token: int
     origin: Origin = UNKNOWN  # of the job
@@ -52,17 +52,6 @@ class Standing(Enum):
     HELD = "held"
     CANCELLING = "cancelling"  # held, and the process is to be stopped
     LOST = "lost"  # another token, or no row: stop, and write nothing
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a stage was left."""
-
-    state: State | None  # None: refused, the claim was lost
-    send: UUID | None = None  # the stage whose message is to be sent after commit
-
-
-LOST = Ended(None)
 
 
 def claim_next(session: Session, *, worker: str, lease_seconds: float) -> Claim | None:
@@ -94,7 +83,7 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
     stage = next(s for s in job.stages if s.id == stage_id)
     origin = Origin(job.request_id, job.traceparent)
     if stage.state in HELD and stage.worker == worker:
-        return Claim(stage_id, job_id, stage.name, stage.attempt, stage.token, origin)
+        return Claim(stage_id, job_id, stage.key, stage.kind, stage.attempt, stage.token, origin)
     taken = (
         update(Stage)
         .where(
@@ -118,21 +107,23 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
             heartbeat_at=func.now(),
             started_at=func.now(),
             finished_at=None,
+            dedupe_key=None,
+            waits_for=None,
             progress=None,
             relayed=0,
         )
-        .returning(Stage.name, Stage.attempt, Stage.token)
+        .returning(Stage.key, Stage.kind, Stage.attempt, Stage.token)
         .execution_options(synchronize_session=False)
     )
     row = session.execute(taken).one_or_none()
     if row is None:
         return None
-    told = [events.stage_state(row.name, row.attempt, State.RUNNING)]
+    told = [events.stage_state(row.key, row.attempt, State.RUNNING)]
     if job.state is State.QUEUED:
         told.insert(0, move_job(job, State.RUNNING))
         session.flush()
     events.append(session, job_id, told)
-    return Claim(stage_id, job_id, row.name, row.attempt, row.token, origin)
+    return Claim(stage_id, job_id, row.key, row.kind, row.attempt, row.token, origin)
 
 
 def look(session: Session, claim: Claim) -> tuple[Standing, bool]:
@@ -186,38 +177,45 @@ def succeed(
     result: dict[str, Any],
     output: str,
     files: Sequence[StoredFile],
+    adds: Sequence[NewStage] = (),
     dedupe_key: str | None = None,
     note: str | None = None,
 ) -> Ended:
-    """Commit the stage's result, its artifacts, its state and the turn of the next stage, all or nothing.
+    """Commit the stage's result, its artifacts, its state, what it adds and whose turn it is then, all or nothing.
 
     Args:
         output: the folder of the files in the store.
+        adds: stages that the job gets.
         note: a line for the job's log.
+
+    Raises:
+        StageFailed: stages cannot be added as they are named.
     """
-    return _end(
-        session, claim, lambda job, stage: _succeed(session, job, stage, result, output, files, dedupe_key, note)
+    return hold(
+        session,
+        claim,
+        lambda job, stage: stage_ends.succeed(session, job, stage, result, output, files, adds, dedupe_key, note),
     )
 
 
 def fail(session: Session, claim: Claim, *, problem: dict[str, Any]) -> Ended:
-    """End stage and job with this problem: trying again by itself would not help."""
-    return _end(session, claim, lambda job, stage: _fail(session, job, stage, problem))
+    """End the stage with this problem, since trying again by itself would not help; what does not need it runs on."""
+    return hold(session, claim, lambda job, stage: stage_ends.fail(session, job, stage, problem))
 
 
 def crash(session: Session, claim: Claim, *, problem: dict[str, Any], max_attempts: int) -> Ended:
     """The process broke without saying why: back to the queue, or failed if this was the last attempt allowed."""
-    return _end(session, claim, lambda job, stage: _crash(session, job, stage, problem, max_attempts))
+    return hold(session, claim, lambda job, stage: stage_ends.crash(session, job, stage, problem, max_attempts))
 
 
 def release(session: Session, claim: Claim, *, reason: str) -> Ended:
     """Give the stage back to the queue through no fault of its own, such as the worker's shutdown."""
-    return _end(session, claim, lambda job, stage: _requeue(session, job, stage, reason))
+    return hold(session, claim, lambda job, stage: stage_ends.requeue(session, job, stage, reason))
 
 
 def cancelled(session: Session, claim: Claim) -> Ended:
     """The process is gone, as a cancel asked."""
-    return _end(session, claim, lambda job, stage: LOST)  # nobody asked for it: nothing is to be done
+    return hold(session, claim, lambda job, stage: LOST)  # nobody asked for it: nothing is to be done
 
 
 def rescue(session: Session, stage_id: UUID, *, problem: dict[str, Any], max_attempts: int) -> Ended:
@@ -235,8 +233,8 @@ def rescue(session: Session, stage_id: UUID, *, problem: dict[str, Any], max_att
         return LOST  # renewed or ended since it was looked for
     stage.token += 1
     if stage.state is State.CANCELLING:
-        return _cancel(session, job, stage)
-    return _crash(session, job, stage, problem, max_attempts)
+        return stage_ends.cancel(session, job, stage)
+    return stage_ends.crash(session, job, stage, problem, max_attempts)
 
 
 def _ours(claim: Claim) -> tuple[Any, ...]:
@@ -249,7 +247,7 @@ def _standing(state: State | None) -> Standing:
     return Standing.CANCELLING if state is State.CANCELLING else Standing.HELD
 
 
-def _end(session: Session, claim: Claim, how: Callable[[Job, Stage], Ended]) -> Ended:
+def hold(session: Session, claim: Claim, how: Callable[[Job, Stage], Ended]) -> Ended:
     """End the claim's stage, with the job's row locked: LOST if the token is an old one or the job is gone.
 
     A cancel that was asked for wins over `how` the stage ended. And if the stage has an end already, it is this claim's
@@ -263,70 +261,7 @@ def _end(session: Session, claim: Claim, how: Callable[[Job, Stage], Ended]) -> 
     if stage.token != claim.token:
         return LOST
     if stage.state is State.CANCELLING:
-        return _cancel(session, job, stage)
+        return stage_ends.cancel(session, job, stage)
     if stage.state is not State.RUNNING:
-        return Ended(stage.state, waiting_id(job))
+        return Ended(stage.state, waiting_ids(job))
     return how(job, stage)
-
-
-def _cancel(session: Session, job: Job, stage: Stage) -> Ended:
-    told = [move_stage(stage, State.CANCELLED), move_job(job, State.CANCELLED)]
-    session.flush()
-    events.append(session, job.id, told)
-    return Ended(State.CANCELLED)
-
-
-def _succeed(
-    session: Session,
-    job: Job,
-    stage: Stage,
-    result: dict[str, Any],
-    output: str,
-    files: Sequence[StoredFile],
-    dedupe_key: str | None,
-    note: str | None,
-) -> Ended:
-    stage.result, stage.output, stage.dedupe_key = result, output, dedupe_key
-    artifacts.replace(session, job.id, stage.name, files)
-    told = [events.log(note, stage=stage.name, attempt=stage.attempt)] if note else []
-    told.append(move_stage(stage, State.SUCCEEDED))
-    if STAGE_KINDS[stage.name].concludes:
-        job.verdict = Verdict(result["verdict"])
-        reports.put(session, job.id, result, job.verdict)
-        told.append(events.NewEvent("verdict", {"verdict": job.verdict.value, "gates": result.get("gates", [])}))
-    following = next((s for s in job.stages if s.position > stage.position), None)
-    if following is None:
-        told.append(move_job(job, State.SUCCEEDED))
-    else:
-        following.enqueued_at = func.now()
-    session.flush()
-    events.append(session, job.id, told)
-    return Ended(State.SUCCEEDED, following.id if following else None)
-
-
-def _fail(session: Session, job: Job, stage: Stage, problem: dict[str, Any]) -> Ended:
-    problem = {**problem, "stage": stage.name}
-    told = [move_stage(stage, State.FAILED, problem=problem)]
-    told += [move_stage(later, State.CANCELLED) for later in job.stages if later.state is State.QUEUED]
-    told.append(move_job(job, State.FAILED, problem=problem))
-    session.flush()
-    events.append(session, job.id, told)
-    return Ended(State.FAILED)
-
-
-def _crash(session: Session, job: Job, stage: Stage, problem: dict[str, Any], max_attempts: int) -> Ended:
-    stage.crashes += 1
-    detail = problem["detail"]
-    if stage.crashes >= max_attempts:
-        if stage.crashes > 1:
-            problem = {**problem, "detail": f"{detail} It was tried {stage.crashes} times."}
-        return _fail(session, job, stage, problem)
-    return _requeue(session, job, stage, f"{detail} Trying again ({stage.crashes + 1} of {max_attempts}).")
-
-
-def _requeue(session: Session, job: Job, stage: Stage, reason: str) -> Ended:
-    told = [events.log(reason, level="warning", stage=stage.name, attempt=stage.attempt)]
-    told += [move_stage(stage, State.QUEUED, turn=True), move_job(job, State.QUEUED)]
-    session.flush()
-    events.append(session, job.id, told)
-    return Ended(State.QUEUED, stage.id)

@@ -21,9 +21,10 @@ def job_json(*, stages: str = "stages", spec: bool = False) -> str:
             'stages', (
                 SELECT json_agg(stage)
                 FROM (
-                    SELECT of.name, of.state, of.attempt, of.progress, {_time("of.started_at")} AS started_at,
+                    SELECT of.key, of.kind, of.needs, of.added_by, of.waits_for, of.state, of.attempt, of.progress,
+                           {_time("of.started_at")} AS started_at,
                            {_time("of.finished_at")} AS finished_at, {_problem("of.problem")} AS problem
-                    FROM {stages} AS of WHERE of.job_id = job.id ORDER BY of.position
+                    FROM {stages} AS of WHERE of.job_id = job.id ORDER BY of.place
                 ) AS stage
             ),
             'problem', {_problem("job.problem")}, 'last_event_seq', job.last_event_seq

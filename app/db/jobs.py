@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -17,11 +17,11 @@ from app.db.job_json import job_json
 from app.db.origin import UNKNOWN, Origin
 from app.db.session import Database
 from app.db.tables import Job, job_counts, new_id
-from app.db.transitions import move_job, move_stage
+from app.db.transitions import give_turns, move_job, move_stage
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import kinds_of
+from secateur.contract.stage_graph import planned
 
 Found = TypeVar("Found", Job, str)
 
@@ -50,12 +50,10 @@ WITH job AS (
     ON CONFLICT (caller, idempotency_key) DO NOTHING
     RETURNING *
 ), stage AS (
-    INSERT INTO stages (id, job_id, name, position, state, attempt, crashes, token, relayed, enqueued_at)
-    SELECT given.id, job.id, given.name, given.place - 1, '{State.QUEUED}', 0, 0, 0, 0,
-           CASE WHEN given.place = 1 THEN now() END
-    FROM job, unnest(
-        string_to_array(%(stage_ids)s, ' ')::uuid[], string_to_array(%(stage_names)s, ' ')
-    ) WITH ORDINALITY AS given (id, name, place)
+    INSERT INTO stages (id, job_id, key, kind, needs, place, state, attempt, crashes, token, relayed, enqueued_at)
+    SELECT given.id, job.id, given.key, given.kind, given.needs, given.place, '{State.QUEUED}', 0, 0, 0, 0,
+           CASE WHEN given.needs = '{{}}' THEN now() END
+    FROM job, jsonb_to_recordset(%(stages)s::jsonb) AS given (id uuid, key text, kind text, needs text[], place int)
     RETURNING *
 ), event AS (
     INSERT INTO events (job_id, seq, type, level, request_id, data)
@@ -75,8 +73,14 @@ _FOLD = text(
 )
 # As it was when it was made: a request that is sent again gets the first answer, to the letter.
 _STAGES_AS_MADE = """
-    (SELECT job_id, name, position, 'queued' AS state, 0 AS attempt, NULL::jsonb AS progress,
-            NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, NULL::jsonb AS problem FROM stages)
+    (SELECT job_id, key, kind, place, NULL AS added_by, NULL::uuid AS waits_for, 'queued' AS state,
+            ARRAY(
+                SELECT need FROM unnest(made.needs) WITH ORDINALITY AS given (need, number)
+                WHERE need NOT IN (SELECT key FROM stages WHERE job_id = made.job_id AND added_by IS NOT NULL)
+                ORDER BY number
+            ) AS needs, 0 AS attempt, NULL::jsonb AS progress,
+            NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, NULL::jsonb AS problem
+     FROM stages AS made WHERE added_by IS NULL)
 """
 _BY_KEY = text(
     f"""
@@ -108,8 +112,12 @@ def insert(
     None if this caller has used the idempotency key before; the job is `by_idempotency_key` then. Where another
     transaction is just using it, this one waits for the other to end.
     """
-    names = kinds_of(spec)
-    job_id, stage_ids = new_id(), tuple(new_id() for _ in names)
+    job_id, plan = new_id(), planned(spec)
+    stage_ids = tuple(new_id() for _ in plan)
+    rows = [
+        {"id": str(stage_id), "place": place, **asdict(stage)}
+        for place, (stage_id, stage) in enumerate(zip(stage_ids, plan, strict=True))
+    ]
     connection = database.connection() if isinstance(database, Session) else database
     row = connection.exec_driver_sql(
         _INSERT,
@@ -123,8 +131,7 @@ def insert(
             "idempotency_key": idempotency_key,
             "idempotency_fingerprint": idempotency_fingerprint,
             "deadline_at": deadline_at,
-            "stage_ids": " ".join(map(str, stage_ids)),
-            "stage_names": " ".join(names),
+            "stages": json.dumps(rows),
         },
     ).one_or_none()
     return None if row is None else NewJob(job_id, stage_ids, row[0])
@@ -219,10 +226,10 @@ def cancel_if_overdue(session: Session, job_id: UUID) -> None:
 
 
 def retry(session: Session, job_id: UUID, *, origin: Origin = UNKNOWN) -> Job:
-    """Queue a failed or cancelled job again, from its first stage that has not succeeded.
+    """Queue a failed or cancelled job again, with all stages that have not succeeded.
 
-    What succeeded is kept, and the stage goes on from its last checkpoint where its scratch is still there. A
-    deadline does not carry over. Send `stages.waiting_id(job)` after commit. Raises NotFound; Conflict for a job in
+    What succeeded is kept, and a stage goes on from its last checkpoint where its scratch is still there. A
+    deadline does not carry over. Send `stages.waiting_ids(job)` after commit. Raises NotFound; Conflict for a job in
     any other state.
     """
     job = lock(session, job_id)
@@ -231,12 +238,11 @@ def retry(session: Session, job_id: UUID, *, origin: Origin = UNKNOWN) -> Job:
     job.cancel_requested_at = job.deadline_at = None
     job.traceparent = origin.traceparent
     told = [move_job(job, State.QUEUED)]
-    turn = True
     for stage in job.stages:
         if stage.state is not State.SUCCEEDED:
             stage.crashes = 0
-            told.append(move_stage(stage, State.QUEUED, turn=turn))
-            turn = False
+            told.append(move_stage(stage, State.QUEUED))
+    give_turns(job)
     session.flush()
     events.append(session, job_id, told, request_id=origin.request_id)
     return get(session, job_id)

@@ -23,9 +23,9 @@ def get(session: Session, stage_id: UUID) -> Stage | None:
     return session.get(Stage, stage_id, populate_existing=True)
 
 
-def waiting_id(job: Job) -> UUID | None:
-    """The stage of this job that waits for a worker, if any: whose message is to be sent after commit."""
-    return next((s.id for s in job.stages if s.state is State.QUEUED and s.enqueued_at is not None), None)
+def waiting_ids(job: Job) -> tuple[UUID, ...]:
+    """The stages of this job that wait for a worker: whose messages are to be sent after commit."""
+    return tuple(s.id for s in job.stages if s.state is State.QUEUED and s.enqueued_at is not None)
 
 
 def next_waiting(session: Session) -> UUID | None:
@@ -36,7 +36,7 @@ def next_waiting(session: Session) -> UUID | None:
     claiming its stage; only where nothing else waits is it waited for, since it may only be looked at or cancelled.
     """
     begun_first = select(Stage.id).join(Job, Job.id == Stage.job_id).where(*_claimable())
-    begun_first = begun_first.order_by(text("stages.position = 0"), Stage.job_id).limit(1)
+    begun_first = begun_first.order_by(text("cardinality(stages.needs) = 0"), Stage.job_id, Stage.place).limit(1)
     unlocked = session.scalar(begun_first.with_for_update(of=Job, skip_locked=True))
     return unlocked or session.scalar(begun_first.with_for_update(of=Job))
 

@@ -35,7 +35,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid6 import uuid7
 
@@ -57,6 +57,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(none_as_null=True),
         dict[str, str]: JSONB(none_as_null=True),
+        list[str]: ARRAY(Text()),
         str: Text(),
     }
 
@@ -111,10 +112,10 @@ class Job(Base):
         default=State.QUEUED,
         comment=(
             "queued: no worker holds a stage, and none has since the last claim ended without success. "
-            "running: a worker holds a stage, or one has succeeded and the next waits for a worker. "
+            "running: a worker holds a stage, or one has ended and others wait for a worker. "
             "cancelling: a cancel was asked for and a worker is stopping the process. "
             "succeeded: every stage is committed; terminal. "
-            "failed: a stage failed, the problem stands beside; terminal until retried. "
+            "failed: all is over, and a stage has failed; the problem stands beside; terminal until retried. "
             "cancelled: stopped on request or by its deadline; terminal until retried."
         ),
     )
@@ -139,7 +140,7 @@ class Job(Base):
     last_event_seq: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
     stages: Mapped[list[Stage]] = relationship(
-        order_by="Stage.position", back_populates="job", lazy="selectin", passive_deletes=True
+        order_by="Stage.place", back_populates="job", lazy="selectin", passive_deletes=True
     )
 
 
@@ -159,15 +160,17 @@ class Stage(Base):
 
     __tablename__ = "stages"
     __table_args__ = (
-        UniqueConstraint("job_id", "name"),
-        UniqueConstraint("job_id", "position"),
-        CheckConstraint("position >= 0", name="position"),
+        UniqueConstraint("job_id", "key"),
+        CheckConstraint("key ~ '^[a-z0-9][a-z0-9._-]{0,62}$'", name="key"),
         CheckConstraint("attempt >= 0 AND crashes >= 0 AND token >= attempt", name="counters"),
         CheckConstraint(
             "(state IN ('running', 'cancelling')) = (lease_expires_at IS NOT NULL)", name="lease_while_running"
         ),
         CheckConstraint(
             "state <> 'succeeded' OR (result IS NOT NULL AND output IS NOT NULL)", name="succeeded_has_result"
+        ),
+        CheckConstraint(
+            "waits_for IS NULL OR (state = 'queued' AND dedupe_key IS NOT NULL)", name="waits_in_the_queue"
         ),
         CheckConstraint("state <> 'failed' OR problem IS NOT NULL", name="failed_says_why"),
         Index(  # what waits for a worker: the janitor's re-sends, and the depth of the queue
@@ -177,7 +180,7 @@ class Stage(Base):
         ),
         Index(  # which stage a free worker takes: those of jobs that have begun before the first ones of others
             "ix_stages_turn",
-            text("(position = 0)"),
+            text("(cardinality(needs) = 0)"),
             "job_id",
             postgresql_where=text("state = 'queued' AND enqueued_at IS NOT NULL"),
         ),
@@ -191,13 +194,29 @@ class Stage(Base):
             "dedupe_key",
             postgresql_where=text("state = 'succeeded' AND dedupe_key IS NOT NULL"),
         ),
+        Index(  # of identical stages, one computes: two workers that claim them in the same instant meet here
+            "uq_stages_computing",
+            "dedupe_key",
+            unique=True,
+            postgresql_where=text("state IN ('running', 'cancelling') AND dedupe_key IS NOT NULL"),
+        ),
+        Index(  # who waits for the result of a twin, or was woken to compute it in its place
+            "ix_stages_twins",
+            "dedupe_key",
+            postgresql_where=text("state = 'queued' AND dedupe_key IS NOT NULL"),
+        ),
         Index("ix_stages_output", "output", postgresql_where=text("output IS NOT NULL")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(comment="The kind.")
-    position: Mapped[int] = mapped_column(Integer, comment="Order within the job, from 0.")
+    key: Mapped[str] = mapped_column(
+        comment="Its own within the job: what events, artifacts and other stages name it by."
+    )
+    kind: Mapped[str] = mapped_column(comment="What it does: a row of the table of kinds in the code.")
+    needs: Mapped[list[str]] = mapped_column(comment="Keys of the stages that it waits for, and whose output it reads.")
+    place: Mapped[int] = mapped_column(Integer, comment="Order for people, from 0: each after all that it needs.")
+    added_by: Mapped[str | None] = mapped_column(comment="Key of the stage that added it; NULL: the spec did.")
     state: Mapped[State] = mapped_column(
         _enum(State, "state"),
         default=State.QUEUED,
@@ -205,7 +224,7 @@ class Stage(Base):
             "queued: not begun, or put back; its turn has come if enqueued_at is set. "
             "running: a worker holds the lease. "
             "cancelling: as running, and the worker is to stop the process. "
-            "succeeded: result, artifacts and the turn of the next stage were committed together; terminal. "
+            "succeeded: result, artifacts and the turn of those that it made ready were committed together; terminal. "
             "failed: the problem stands beside; queued again by a retry. "
             "cancelled: never begun or stopped; queued again by a retry."
         ),
@@ -220,7 +239,7 @@ class Stage(Base):
     worker: Mapped[str | None] = mapped_column(comment="Host and process of the last claim.")
     lease_expires_at: Mapped[datetime | None] = mapped_column(comment="Set while a worker holds the stage.")
     enqueued_at: Mapped[datetime | None] = mapped_column(
-        comment="When its message was last (to be) sent; NULL until the stages before it have succeeded."
+        comment="When its message was last (to be) sent; NULL until all that it needs has succeeded."
     )
     heartbeat_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None] = mapped_column(comment="Start of the last attempt.")
@@ -235,7 +254,12 @@ class Stage(Base):
     )
     problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
     dedupe_key: Mapped[str | None] = mapped_column(
-        comment="sha256 over all that decides the result; equal keys may share one. NULL: never shared."
+        comment="sha256 over all that decides the result; equal keys share one, and one at a time computes it. "
+        "NULL: never shared, or not known yet."
+    )
+
+    waits_for: Mapped[UUID | None] = mapped_column(
+        comment="The job whose identical stage computes just now; its result is taken over."
     )
 
     job: Mapped[Job] = relationship(back_populates="stages", lazy="raise")
@@ -254,7 +278,7 @@ class Event(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="1, 2, 3 … within the job, without gaps.")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    stage: Mapped[str | None] = mapped_column(comment="NULL: of the job as a whole.")
+    stage: Mapped[str | None] = mapped_column(comment="Its key; NULL: of the job as a whole.")
     attempt: Mapped[int | None]
     type: Mapped[str]
     level: Mapped[str] = mapped_column(default="info")
@@ -270,7 +294,7 @@ class Artifact(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    stage: Mapped[str]
+    stage: Mapped[str] = mapped_column(comment="Its key.")
     path: Mapped[str] = mapped_column(comment="As users see it: recover/checkpoint/model.safetensors.")
     key: Mapped[str] = mapped_column(comment="As the store knows it.")
     size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")

@@ -6,6 +6,7 @@ Nothing outside `app/db` changes a state. The caller holds the job's row lock.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func
 
@@ -13,6 +14,7 @@ from app.db import events
 from app.db.tables import Job, Stage
 from secateur.contract.errors import Conflict
 from secateur.contract.jobs import State, may_follow
+from secateur.contract.stage_graph import ready
 
 
 def move_job(job: Job, state: State, *, problem: dict[str, Any] | None = None) -> events.NewEvent:
@@ -27,15 +29,31 @@ def move_job(job: Job, state: State, *, problem: dict[str, Any] | None = None) -
     return events.job_state(state, **({"problem": problem} if problem else {}))
 
 
+def give_turns(job: Job) -> list[Stage]:
+    """Let those stages wait for a worker that are ready and do not yet; these."""
+    fresh = [stage for stage in ready(job.stages) if stage.enqueued_at is None and stage.waits_for is None]
+    for stage in fresh:
+        stage.enqueued_at = func.now()
+    return fresh
+
+
 def move_stage(
-    stage: Stage, state: State, *, problem: dict[str, Any] | None = None, turn: bool = False
+    stage: Stage,
+    state: State,
+    *,
+    problem: dict[str, Any] | None = None,
+    turn: bool = False,
+    waits_for: UUID | None = None,
 ) -> events.NewEvent:
     """Put the stage into `state`; into `queued` with its `turn` come or not. Raises Conflict as `move_job` does.
+
+    Args:
+        waits_for: the job whose identical stage it waits for in the queue.
 
     Into `running` leads only a claim (`app.db.claims.claim`), which is one conditional UPDATE.
     """
     if state is State.RUNNING or not may_follow(stage.state, state):
-        raise Conflict(f"stage {stage.name} is {stage.state.value} and cannot become {state.value}")
+        raise Conflict(f"stage {stage.key} is {stage.state.value} and cannot become {state.value}")
     stage.state = state
     stage.problem = problem
     stage.finished_at = func.now() if state.terminal else None
@@ -43,4 +61,8 @@ def move_stage(
         stage.lease_expires_at = None
     if state is State.QUEUED:
         stage.enqueued_at = func.now() if turn else None
-    return events.stage_state(stage.name, stage.attempt, state, **({"problem": problem} if problem else {}))
+    stage.waits_for = waits_for
+    if state not in {State.SUCCEEDED, State.CANCELLING}:
+        stage.dedupe_key = None  # it has no result under it, and computes none
+    more = {"problem": problem, "waits_for": str(waits_for) if waits_for else None}
+    return events.stage_state(stage.key, stage.attempt, state, **{name: what for name, what in more.items() if what})

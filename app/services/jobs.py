@@ -38,7 +38,7 @@ def cancel(work: Work, job_id: UUID) -> None:
 def retry(work: Work, job_id: UUID) -> None:
     """Queue a failed or cancelled job again from where it stopped. Raises NotFound, Conflict."""
     job = jobs.retry(work.session, job_id, origin=work.origin)
-    if (waiting := stages.waiting_id(job)) is not None:
+    for waiting in stages.waiting_ids(job):
         send(work, waiting)
 
 

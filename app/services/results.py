@@ -10,19 +10,33 @@ from app.db import jobs, reports
 from app.db.tables import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
-from secateur.contract.results import Report, Scores
-from secateur.contract.stage_kinds import SCORE
+from secateur.contract.results import Pruned, Report, Scored, Scores, with_choice
+from secateur.contract.stage_kinds import PRUNE, SCORE
 
 
 def scores(session: Session, job_id: UUID) -> Scores:
     """The scores of a job whose score stage has succeeded. Raises NotFound."""
     job = jobs.get(session, job_id)
-    stage = next((stage for stage in job.stages if stage.name == SCORE.name), None)
-    if stage is None:
+    if not any(stage.kind == SCORE.name for stage in job.stages):
         raise NotFound(f"job {job_id} names its blocks itself, so nothing was scored")
-    if stage.state is not State.SUCCEEDED or stage.result is None:
+    found = scores_of(job)
+    if found is None:
         raise NotFound(_not_yet(job, "scores"))
-    return Scores.model_validate(stage.result)
+    return found
+
+
+def scores_of(job: Job) -> Scores | None:
+    """The scores of this job with what pruning chose by them; None before there are any."""
+    done = [stage for stage in job.stages if stage.state is State.SUCCEEDED]
+    scored = next((stage for stage in done if stage.kind == SCORE.name), None)
+    if scored is None:
+        return None
+    pruned = next((stage for stage in done if stage.kind == PRUNE.name and scored.key in stage.needs), None)
+    return with_choice(
+        Scored.model_validate(scored.result),
+        Pruned.model_validate(pruned.result) if pruned else None,
+        scoring=job.spec["scoring"],
+    )
 
 
 def report(session: Session, job_id: UUID) -> Report:

@@ -27,14 +27,15 @@ from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
 from app.services import jobs as service
 from app.services.dashboard_sessions import close_session, open_session
+from app.services.results import scores_of
 from app.settings import Settings
 from app.web import views
 from secateur.about import VERSION
 from secateur.contract.errors import NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.numbers import clock, count, moment, size
-from secateur.contract.results import Report, Scores
-from secateur.contract.stage_kinds import REPORT, SCORE, STAGE_KINDS, doing
+from secateur.contract.results import Report
+from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.words import figures_in_words
@@ -60,11 +61,12 @@ templates.globals.update(
     elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,
-    doing=doing,
     kinds=STAGE_KINDS,
     states=[state.value for state in State],
     verdicts=[verdict.value for verdict in Verdict],
 )
+
+templates.filters["doing"] = doing
 
 
 class _LoginNeeded(Exception):
@@ -229,7 +231,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     logs = event_rows.after(work.session, job.id, recent, limit=LOG_EVENTS, types=["log"])[-LOG_LINES:]
     report = report_rows.find(work.session, job.id)
     parsed = Report.model_validate(report.body) if report else None
-    scores = _scores(job)
+    scores = scores_of(job)
 
     def published(form: ReportForm) -> str:
         return f"{REPORT.name}/{form.file}"
@@ -255,20 +257,13 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
 def _figures(work: WorkDep, job: Job) -> dict[str, str]:
     """What a running stage last told of itself, such as its loss."""
     since = job.last_event_seq - LOG_EVENTS
-    running = [stage.name for stage in job.stages if stage.state is State.RUNNING]
+    running = [stage.key for stage in job.stages if stage.state is State.RUNNING]
     told = {name: event_rows.latest(work.session, job.id, type="metrics", stage=name, since=since) for name in running}
     return {
         name: figures_in_words({figure: value for figure, value in event.data.items() if figure.endswith("loss")})
         for name, event in told.items()
         if event is not None
     }
-
-
-def _scores(job: Job) -> Scores | None:
-    stage = next((stage for stage in job.stages if stage.name == SCORE.name), None)
-    if stage is None or stage.state is not State.SUCCEEDED or stage.result is None:
-        return None
-    return Scores.model_validate(stage.result)
 
 
 def _to_login(request: Request, exc: Exception) -> Response:

@@ -51,7 +51,7 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
     for name in ("Job", "Created", "State", "Verdict", "Stage", "Model"):
         table.add_column(name, no_wrap=name != "Model", overflow="fold")
     for job in jobs:
-        current = next((_standing(stage) for stage in job.stages if stage.state in ("running", "failed")), "")
+        current = ", ".join(_standing(stage) for stage in job.stages if stage.state in ("running", "failed"))
         created = moment(job.created_at)
         verdict = styled(job.verdict.value) if job.verdict != "none" else ""
         table.add_row(str(job.id), created, styled(job.state.value), verdict, current, escape(job.model))
@@ -59,7 +59,7 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
 
 
 def _standing(stage: Stage) -> str:
-    return doing(stage.name) if stage.state == "running" else stage.name
+    return doing(stage.kind) if stage.state == "running" else stage.key
 
 
 def artifact_table(artifacts: Iterable[Artifact]) -> Table:

@@ -57,13 +57,15 @@ class JobView:
     """The state of a job as its events tell it, drawn as a table of bars."""
 
     def __init__(self, job: Job, *, plain: bool) -> None:
-        self.stages = {stage.name: StageView() for stage in job.stages}
+        self.stages = {stage.key: StageView() for stage in job.stages}
         self.plain = plain
 
     def take(self, event: Event) -> None:
         """Bring the view up to this event."""
         if event.level == "debug":
             return
+        if event.stage and event.type == "state":
+            self.stages.setdefault(event.stage, StageView())  # one that another stage has added
         stage = self.stages.get(event.stage) if event.stage else None
         if stage is None:
             if event.type == "log" and self.plain:

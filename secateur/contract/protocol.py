@@ -5,7 +5,8 @@ pipe. The process knows no database, queue or HTTP.
 
 Layout of folders: `work` is the stage's own; what it leaves under `work/out/` is handed on and published as
 artifacts, everything else there is scratch that survives a kill and is given to the next attempt (checkpoints of a
-training, say), and is removed at the end. `inputs` maps an earlier stage's name to the folder of its published output.
+training, say), and is removed at the end. `inputs` maps the key of an earlier
+stage to its kind and the folder of its published output.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def _known(name: str) -> str:
     return name
 
 
+KEY = r"^[a-z0-9][a-z0-9._-]{0,62}$"  # of a stage within its job
 KindName = Annotated[str, AfterValidator(_known)]
 
 
@@ -54,6 +56,22 @@ class WorkingDevice(Message):
     dtype: str  # that `auto` stands for
 
 
+class NewStage(Message):
+    """A stage that the job gets with the result of the one that names it."""
+
+    key: str = Field(pattern=KEY)  # the job has no other of this key; it is the folder of the stage's artifacts
+    kind: KindName
+    needs: tuple[str, ...] = ()  # keys of stages that it waits for, and whose output it reads
+    before: tuple[str, ...] = ()  # keys of stages that wait for it too, of those that wait for the one that names it
+
+
+class StageInput(Message):
+    """What an earlier stage has left."""
+
+    kind: KindName
+    folder: Path
+
+
 class Runtime(Message):
     """How this worker computes; settings, not part of what is asked."""
 
@@ -72,16 +90,17 @@ class StageSpec(Message):
     """One stage to run."""
 
     job_id: UUID
-    stage: KindName
+    key: str
+    kind: KindName
     created_at: datetime  # of the job, for the report
     spec: CompressionSpec
     work: Path
-    inputs: dict[KindName, Path] = Field(default_factory=dict)
+    inputs: dict[str, StageInput] = Field(default_factory=dict)  # by the keys of the stages that this one needs
     runtime: Runtime
 
     @property
-    def kind(self) -> StageKind[Any]:
-        return STAGE_KINDS[self.stage]
+    def row(self) -> StageKind[Any]:
+        return STAGE_KINDS[self.kind]
 
 
 class ProgressEvent(Message):
@@ -114,10 +133,17 @@ class PartEvent(Message):
 
 
 class ResultEvent(Message):
-    """The stage has succeeded; `data` is its result as JSON: Checked, Scores … Report."""
+    """The stage has succeeded; `data` is its result as JSON: Checked, Scored … Report."""
 
     type: Literal["result"] = "result"
     data: dict[str, Any]
+
+
+class StagesEvent(Message):
+    """Stages that the job gets when the result of this one is committed."""
+
+    type: Literal["stages"] = "stages"
+    stages: tuple[NewStage, ...]
 
 
 class ErrorEvent(Message):
@@ -128,7 +154,8 @@ class ErrorEvent(Message):
 
 
 StageEvent = Annotated[
-    ProgressEvent | LogEvent | MetricsEvent | PartEvent | ResultEvent | ErrorEvent, Field(discriminator="type")
+    ProgressEvent | LogEvent | MetricsEvent | PartEvent | StagesEvent | ResultEvent | ErrorEvent,
+    Field(discriminator="type"),
 ]
 
 stage_event: TypeAdapter[StageEvent] = TypeAdapter(StageEvent)

@@ -1,4 +1,4 @@
-"""What stages hand on: Checked, Scores, Pruned, Recovered, Quantised, Measurement, and the Report made of them.
+"""What stages hand on: Checked, Scored, Pruned, Recovered, Quantised, Measurement, and the Report made of them.
 
 Every figure was measured unless its name ends in `_estimate`. Times are seconds, sizes bytes, losses nats per token.
 The report's schema is versioned: a field may be added in a minor version, and only a major one takes one away.
@@ -88,21 +88,29 @@ class BlockScore(Result):
     standard_error: float | None = None  # where the value is a mean over samples
 
 
-class Scores(Result):
-    """The scores artifact: every score, the order, and what is needed to repeat it."""
+class Scored(Result):
+    """The scores artifact: every score, the order, and what is needed to repeat it.
+
+    It knows nothing of how many blocks go unless the criterion searches for so many: jobs that differ in that share it.
+    """
 
     criterion: str
-    options: dict[str, Any]  # the spec's scoring object, defaults filled in
+    options: dict[str, Any]  # of the spec's scoring object, defaults filled in, those that the scores depend on
     blocks: list[BlockScore]
-    order: list[int]  # all blocks, the least important first
-    protected: list[int]  # never removed (the "+" rule, or the criterion's own)
-    drop: list[int]  # the choice, ascending
+    order: list[int]  # all blocks, the least important first; a search lists only what it decided
     calibration: TextInfo | None = None
     model: ModelInfo
     seed: int
     seconds: float
     environment: Environment
     details: dict[str, Any] = Field(default_factory=dict)  # criterion's own: passes over blocks, rounds …
+
+
+class Scores(Scored):
+    """The scores with the choice that pruning made by them; `options` is the spec's whole scoring object."""
+
+    protected: list[int]  # never removed (the "+" rule)
+    drop: list[int]  # the choice, ascending; empty until pruning has made it
 
 
 class BlockWidth(Result):
@@ -155,10 +163,22 @@ class Pruned(Result):
     gguf: PrunedFile | None = None  # beside the checkpoint, where the model came as one
     units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
     unit_scores: UnitScores | None = None  # where these were searched for
+    protected: list[int] = Field(default_factory=list)  # whole blocks that could not be chosen, where scores were
     calibration: TextInfo | None = None  # what the method was shown; that of depth pruning is in the scores
     needs_loader: bool = False  # whether plain transformers cannot load it, and this project's loader is needed
     notes: list[str] = Field(default_factory=list)
     model: ModelInfo
+
+
+def with_choice(scored: Scored, pruned: Pruned | None, *, scoring: dict[str, Any]) -> Scores:
+    """The scores, and which blocks went by them.
+
+    Args:
+        pruned: None while pruning has not chosen yet.
+        scoring: the spec's scoring object, defaults filled in.
+    """
+    choice = {"drop": pruned.dropped, "protected": pruned.protected} if pruned else {"drop": [], "protected": []}
+    return Scores(**dict(scored) | choice | {"options": scoring})
 
 
 class LossPoint(Result):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.results import Benchmarks, Checked, Pruned, Quantised, Recovered, Report, Result, Scores
+from secateur.contract.results import Benchmarks, Checked, Pruned, Quantised, Recovered, Report, Result, Scored
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
@@ -49,6 +49,20 @@ def _sections(*names: str) -> Decides:
     return lambda spec: spec.model_dump(mode="json", include=set(names))
 
 
+def _scoring(spec: CompressionSpec) -> dict[str, Any]:
+    """How many blocks go, and which may not, is chosen later, unless the criterion searches for such a set."""
+    scoring = spec.scoring.model_dump(mode="json")
+    if spec.scoring.searches:
+        return {"scoring": scoring, **_sections("pruning")(spec)}
+    del scoring["plus"]
+    return {"scoring": scoring}
+
+
+def _choice(spec: CompressionSpec) -> dict[str, Any]:
+    """Scores come with the files of their stage; what cannot be quantised as asked is refused."""
+    return {"plus": spec.scoring.plus, **_sections("pruning", "quantise")(spec)}
+
+
 CHECK = StageKind(
     name="check",
     title="Check",
@@ -65,13 +79,13 @@ SCORE = StageKind(
     title="Scoring",
     doing="scoring the blocks",
     module="workers.stages.score",
-    result=Scores,
+    result=Scored,
     file="scores.json",
     reads=("check",),
     # other methods judge heads, neurons or halves of blocks, and do so while they prune
     asked=lambda spec: isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None,
     texts=("scoring",),
-    decides=_sections("scoring", "pruning"),
+    decides=_scoring,
 )
 PRUNE = StageKind(
     name="prune",
@@ -83,7 +97,7 @@ PRUNE = StageKind(
     reads=("check", "score"),
     asked=_always,
     texts=("pruning",),
-    decides=_sections("scoring", "pruning", "quantise"),  # it refuses what could not be quantised
+    decides=_choice,
     checkpoint=True,
 )
 RECOVER = StageKind(
@@ -96,7 +110,7 @@ RECOVER = StageKind(
     reads=("check", "score", "prune"),
     asked=lambda spec: spec.recovery.kind != "none",
     texts=("recovery",),
-    decides=_sections("scoring", "pruning", "recovery"),
+    decides=_sections("pruning", "recovery"),
     checkpoint=True,
 )
 QUANTISE = StageKind(
@@ -109,7 +123,7 @@ QUANTISE = StageKind(
     reads=("check", "score", "prune", "recover"),
     asked=lambda spec: bool(spec.quantise),
     texts=("quantise",),
-    decides=_sections("scoring", "pruning", "recovery", "quantise"),
+    decides=_sections("quantise"),
 )
 BENCHMARK = StageKind(
     name="benchmark",

@@ -11,7 +11,7 @@ class Artifact(Body):
     """One file; `path` stands after `/jobs/{job_id}/artifacts/`."""
 
     path: str = Field(description="Stage and path within it, such as recover/checkpoint/model.safetensors.")
-    stage: str
+    stage: str = Field(description="Key of the stage.")
     size: int = Field(description="Bytes.")
     sha256: str = Field(description="Of the whole file, in hexadecimal; its ETag too.")
     content_type: str

@@ -24,8 +24,14 @@ class StageProgress(Body):
 class Stage(Body):
     """One step of a job."""
 
-    name: str
+    key: str = Field(description="Its own within the job; logs, events and artifacts name the stage by it.")
+    kind: str = Field(description="What it does: one of the kinds of stage, such as `score` or `prune`.")
+    needs: list[str] = Field(description="Keys of the stages that it waits for.")
+    added_by: str | None = Field(default=None, description="The stage that added it; null for those of the spec.")
     state: State
+    waits_for: UUID | None = Field(
+        default=None, description="The job whose identical stage computes just now; its result is taken over."
+    )
     attempt: int = Field(description="How often it was started; 0 before the first time.")
     progress: StageProgress | None = None
     started_at: Timestamp | None = None

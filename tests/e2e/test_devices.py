@@ -57,7 +57,7 @@ def test_a_stage_whose_device_fails_goes_to_another_worker_at_no_cost(
     monkeypatch.delenv("FAKE_DEVICE")
     service.worker()
     job = service.settled(job_id)
-    assert {stage.name: stage.attempt for stage in job.stages if stage.attempt != 1} == {"prune": 2}
+    assert {stage.key: stage.attempt for stage in job.stages if stage.attempt != 1} == {"prune": 2}
     assert not any(stage.crashes for stage in job.stages)
 
 

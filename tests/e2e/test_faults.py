@@ -13,11 +13,7 @@ import time
 
 from app.broker.queue import make_celery, send_stage
 from secateur.contract.jobs import State
-from secateur.contract.stage_kinds import STAGE_KINDS
-from tests.fixtures.service import PATIENCE, Service, Worker, gone, pid_of
-
-STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
-
+from tests.fixtures.service import PATIENCE, STAGES, Service, Worker, gone, pid_of
 
 # 1 -- SIGKILL of the worker in each stage
 
@@ -80,6 +76,24 @@ def test_the_same_message_many_times_and_to_two_workers(service: Service) -> Non
     job = service.settled(job_id)
     assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)
     assert [service.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
+
+
+def test_a_killed_worker_whose_stage_others_wait_for(service: Service) -> None:
+    """One of the two goes on, in the other's place or its own, and both jobs come to their end."""
+    (service.folder / "models" / "m").mkdir(parents=True)
+    (service.folder / "models" / "m" / "config.json").write_text("{}")
+    roots = str(service.folder / "models")
+    first = service.worker(model_roots=roots)
+    one = service.submit(score="hang:1")
+    service.until_started(one, "score")
+    service.worker(model_roots=roots)
+    two = service.submit()
+    service.until(lambda: service.job(two).stages[1].waits_for == one)
+    first.kill()
+    for job_id in (one, two):
+        service.settled(job_id)
+    assert service.started(one, "score") + service.started(two, "score") == 2  # the killed one, and one more
+    assert [service.started(one, name) + service.started(two, name) for name in ("prune", "recover")] == [1, 1]
 
 
 # 16 -- shutdown

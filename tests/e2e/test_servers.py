@@ -8,10 +8,7 @@ from __future__ import annotations
 import pytest
 import redis
 
-from secateur.contract.stage_kinds import STAGE_KINDS
-from tests.fixtures.service import Service
-
-STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
+from tests.fixtures.service import STAGES, Service
 
 
 @pytest.mark.parametrize("orderly", [False, True], ids=["killed", "restarted"])

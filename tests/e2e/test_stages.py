@@ -11,10 +11,7 @@ import redis
 
 from app.broker.queue import make_celery, send_stage
 from secateur.contract.jobs import State
-from secateur.contract.stage_kinds import STAGE_KINDS
-from tests.fixtures.service import Service, gone, pid_of
-
-STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
+from tests.fixtures.service import STAGES, Service, gone, pid_of
 
 
 def test_a_job_runs_through_its_stages(steady: Service) -> None:

@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from secateur.contract.protocol import stage_event
-from secateur.contract.results import Benchmarks, Pruned, Recovered, Scores
+from secateur.contract.results import Benchmarks, Pruned, Recovered, Scored
 from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS
 from tests.fixtures.stage_runner import SPEC, TEXT, Runner
 from workers import stage as stage_program
@@ -52,15 +52,14 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     events = runner.run("score")
     assert {event.unit for event in events if event.type == "progress"} != set()
     assert parts_of(events) == ["open the model", "calibration text", "score the blocks"]
-    scores = Scores.model_validate(events[-1].data)
+    scores = Scored.model_validate(events[-1].data)
     assert len(scores.blocks) == 10
-    assert len(scores.drop) == 2
-    assert scores.protected == [0, 1, 2, 3, 8, 9]
     assert scores.calibration is not None
     assert (scores.calibration.samples, scores.calibration.tokens) == (4, 32)
 
     pruned = Pruned.model_validate(runner.result("prune"))
-    assert pruned.dropped == scores.drop
+    assert pruned.protected == [0, 1, 2, 3, 8, 9]
+    assert pruned.dropped == sorted([block for block in scores.order if block not in pruned.protected][:2])
     assert pruned.parameters_after < pruned.parameters_before
 
     recovered = Recovered.model_validate(runner.result("recover"))
@@ -129,7 +128,7 @@ def test_the_same_job_gives_the_same_bits(runner: Runner) -> None:
             (Path(runner.inputs[stage]) / "checkpoint" / "model.safetensors").read_bytes()
             for stage in ("prune", "recover")
         )
-        return {"blocks": scores["blocks"], "drop": scores["drop"]}, pruned, recovered
+        return {"blocks": scores["blocks"], "order": scores["order"]}, pruned, recovered
 
     assert run("a") == run("b")
 
@@ -280,10 +279,31 @@ def test_blocks_named_in_the_spec_need_no_scores(runner: Runner) -> None:
     assert pruned["dropped"] == [2, 7]
 
 
+def test_more_blocks_than_may_go_are_refused_where_they_are_chosen(runner: Runner) -> None:
+    spec = {**SPEC, "pruning": {"kind": "depth", "blocks": 5}}
+    assert len(runner.result("score", spec=spec)["blocks"]) == 10  # they serve a job that asks for less as well
+    problem = runner.run("prune", spec=spec)[-1].problem
+    assert problem["errors"][0]["pointer"] == "/pruning/blocks"
+    assert "of which 6 are protected" in problem["detail"]
+
+
+def test_scores_of_an_older_version_are_read(runner: Runner) -> None:
+    """It wrote the choice beside them, and a job that it began goes on."""
+    order = runner.result("score")["order"]
+    file = Path(runner.inputs["score"]) / "scores.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "drop": [0], "protected": []}))
+    kept = {0, 1, 2, 3, 8, 9}
+    assert runner.result("prune")["dropped"] == sorted([block for block in order if block not in kept][:2])
+
+
 @pytest.mark.parametrize(
     ("change", "pointer", "says"),
     [
-        ({"pruning": {"kind": "depth", "blocks": 5}}, "/pruning/blocks", "of which 6 are protected"),
+        (
+            {"pruning": {"kind": "depth", "blocks": 5}, "scoring": {**SPEC["scoring"], "criterion": "greedy"}},
+            "/pruning/blocks",
+            "of which 6 are protected",
+        ),
         (
             {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT, "samples": 9999}}},
             "/scoring/calibration",

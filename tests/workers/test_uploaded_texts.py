@@ -69,7 +69,7 @@ def submit(service: Service, dataset: Dataset, *, seed: int = 0) -> UUID:
 
 
 def drive(service: Service, supervisor: Supervisor, job_id: UUID) -> None:
-    while stages.waiting_id(service.job(job_id)) is not None:
+    while stages.waiting_ids(service.job(job_id)):
         supervisor.run_next()
 
 
@@ -171,7 +171,7 @@ def test_from_the_upload_to_the_report(
         done = client.job(job.id)
         assert done.state is State.SUCCEEDED, done.problem
         report = client.report(job.id)
-    results = {stage.name: stage.result or {} for stage in service.job(job.id).stages}
+    results = {stage.key: stage.result or {} for stage in service.job(job.id).stages}
     scored = Scores.model_validate(results["score"]).calibration
     trained = Recovered.model_validate(results["recover"]).text
     measured = Benchmarks.model_validate(results["benchmark"]).variants[0].perplexity[0].text

@@ -13,7 +13,7 @@ from pathlib import Path
 from secateur.contract import numbers as n
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.readings import text_amount
-from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scores
+from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scored
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     counts_in_words,
@@ -33,7 +33,7 @@ def write(
     folder: Path,
     *,
     pruned: Pruned,
-    scores: Scores | None = None,
+    scores: Scored | None = None,
     recovered: Recovered | None = None,
     quantised: QuantisedVariant | None = None,
     report: Report | None = None,
@@ -47,7 +47,7 @@ def write(
 def render(
     *,
     pruned: Pruned,
-    scores: Scores | None = None,
+    scores: Scored | None = None,
     recovered: Recovered | None = None,
     quantised: QuantisedVariant | None = None,
     report: Report | None = None,
@@ -108,7 +108,7 @@ def _lead(pruned: Pruned, recovered: Recovered | None) -> str:
     return f"{text} The licence of the original holds for it too."
 
 
-def _removed(pruned: Pruned, scores: Scores | None) -> list[str]:
+def _removed(pruned: Pruned, scores: Scored | None) -> list[str]:
     row = PRUNERS.get(pruned.kind)
     lines = [f"Method: {_title(PRUNERS, pruned.kind)}" + (f" ({row.paper})" if row else "")]
     if pruned.units:

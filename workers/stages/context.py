@@ -17,7 +17,16 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from pydantic import ValidationError
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.protocol import LogEvent, MetricsEvent, PartEvent, ProgressEvent, StageEvent, StageSpec
+from secateur.contract.protocol import (
+    LogEvent,
+    MetricsEvent,
+    NewStage,
+    PartEvent,
+    ProgressEvent,
+    StageEvent,
+    StagesEvent,
+    StageSpec,
+)
 from secateur.contract.results import ModelInfo, Result
 from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS, StageKind
 
@@ -68,20 +77,22 @@ class StageContext:
 
     def has(self, kind: StageKind[Any]) -> bool:
         """Whether the job ran this earlier stage."""
-        return kind.name in self.stage.inputs
+        return any(given.kind == kind.name for given in self.stage.inputs.values())
 
     def input(self, kind: StageKind[Any]) -> Path:
         """The folder that an earlier stage left.
 
         Raises:
-            StageFailed: the job has no such stage, or its folder is gone.
+            StageFailed: it needs no stage of this kind, or more than one; or the folder is gone.
         """
-        path = self.stage.inputs.get(kind.name)
-        if path is None or not path.is_dir():
+        found = [given.folder for given in self.stage.inputs.values() if given.kind == kind.name]
+        if len(found) > 1:
+            raise StageFailed(f"The {self.stage.key} stage needs one {kind.name} stage, and was given {len(found)}.")
+        if not found or not found[0].is_dir():
             raise StageFailed(
-                f"The {self.stage.stage} stage needs the files of the {kind.name} stage, which are missing."
+                f"The {self.stage.key} stage needs the files of the {kind.name} stage, which are missing."
             )
-        return path
+        return found[0]
 
     def read(self, kind: StageKind[R]) -> R:
         """The result of an earlier stage.
@@ -91,9 +102,13 @@ class StageContext:
         """
         file = self.input(kind) / kind.file
         try:
-            return kind.result.model_validate_json(file.read_bytes())
+            return kind.result.model_validate_json(file.read_bytes(), extra="ignore")  # an older version may say more
         except (OSError, ValidationError) as error:
             raise StageFailed(f"{file.name} of the {kind.name} stage cannot be read: {error}") from error
+
+    def add(self, *stages: NewStage) -> None:
+        """Give the job these stages, once the result of this one is committed."""
+        self.emit(StagesEvent(stages=stages))
 
     def known_model(self) -> ModelInfo | None:
         """The original model as an earlier stage of the job found it."""

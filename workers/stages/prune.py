@@ -1,4 +1,4 @@
-"""The prune stage: writes the checkpoint without what scoring chose, or without the blocks that the spec names."""
+"""The prune stage: chooses what goes by the scores, or takes what the spec names, and writes the checkpoint without."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from workers.engine.pruning.depth import blocks_to_keep, prune_depth
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
+from workers.stages.choice import chosen, wanted
 from workers.stages.context import StageContext, part
 from workers.stages.original import Original, open_original, source_gguf
 from workers.stages.prune_sub_block import check_halves, prune_halves
 from workers.stages.prune_width import check_width, prune_units
 from workers.stages.quantise import refuse_unquantisable
-from workers.stages.score import wanted
 
 Options = TypeVar("Options", bound=Method)
 
@@ -38,12 +38,14 @@ def prune_blocks(context: StageContext, original: Original, options: DepthPrunin
     """Depth pruning: whole blocks go, and the files are rewritten without loading the model.
 
     Raises:
-        InvalidInput: the spec names a block that the model does not have, or all of them, or it asks for a GGUF file
-            of a model that is none.
+        InvalidInput: the spec names a block that the model does not have, or all of them, or more are to go than may;
+            or it asks for a GGUF file of a model that is none.
         UnsupportedModel: a kept block would work differently under its new number.
     """
     began = time.monotonic()
-    drop = list(options.drop) if options.drop is not None else context.read(SCORE).drop
+    drop, protected = (
+        (list(options.drop), []) if options.drop is not None else chosen(context.stage.spec, context.read(SCORE))
+    )
     file = source_gguf(context)
     if options.gguf and file is None:
         raise not_gguf()
@@ -59,6 +61,7 @@ def prune_blocks(context: StageContext, original: Original, options: DepthPrunin
         bytes_after=done.bytes_after,
         seconds=time.monotonic() - began,
         gguf=pruned_file,
+        protected=protected,
         notes=notes,
         model=original.info,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from secateur.contract.results import Report
+from secateur.contract.results import Report, with_choice
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
@@ -25,8 +25,9 @@ def run(context: StageContext) -> Report:
         StageFailed: the result of an earlier stage is missing or cannot be read.
     """
     stage = context.stage
-    scores = context.read(SCORE) if context.has(SCORE) else None
     pruned = context.read(PRUNE)
+    scoring = stage.spec.scoring.model_dump(mode="json")
+    scores = with_choice(context.read(SCORE), pruned, scoring=scoring) if context.has(SCORE) else None
     recovered = context.read(RECOVER) if context.has(RECOVER) else None
     report = assemble(
         job_id=stage.job_id,

@@ -1,30 +1,31 @@
-"""The score stage: judges every block, and chooses those to remove."""
+"""The score stage: judges every block. Which of them go by that is chosen by the prune stage.
+
+So jobs that differ in how much goes share one scoring. A criterion that searches for a set of blocks is told how many
+go and which may not, and its scores are for just that.
+"""
 
 from __future__ import annotations
 
 import time
 
-from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import check_quantised
-from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.scoring.blocks import TextScoring
-from secateur.contract.results import BlockScore, Scores
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.results import BlockScore, Scored
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
-from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
 from workers.engine.runtime import environment
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask
 from workers.stages.block_model import block_model
+from workers.stages.choice import wanted
 from workers.stages.context import StageContext
 from workers.stages.original import calibration_tokens, open_original, prepare_machine
 
 
-def run(context: StageContext) -> Scores:
+def run(context: StageContext) -> Scored:
     """Score the original's blocks by the spec's criterion.
 
     Raises:
-        InvalidInput: more blocks are to go than may, or the calibration text is too short.
+        InvalidInput: the calibration text is too short, or a search is to remove more blocks than may go.
         UnsupportedModel: the model is quantised, and this machine has no kernels for it.
     """
     began = time.monotonic()
@@ -34,7 +35,8 @@ def run(context: StageContext) -> Scores:
     config = original.checkpoint.config
     check_quantised(spec, config)
     refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
-    count, protected = wanted(spec, original.info.blocks)
+    searches = spec.scoring.searches
+    count, protected = wanted(spec, original.info.blocks) if searches else (None, frozenset[int]())
     ids, text = None, None
     if isinstance(spec.scoring, TextScoring):
         calibration = spec.scoring.calibration
@@ -45,23 +47,21 @@ def run(context: StageContext) -> Scores:
                 block_model(original.path, machine, original.info.parameters),
                 ids,
                 spec.scoring,
-                count=count if spec.scoring.searches else None,
+                count=count,
                 protected=protected,
                 progress=context.progress,
                 seed=spec.seed,
             )
         )
     errors = scores.standard_errors or [None] * len(scores.values)
-    return Scores(
+    return Scored(
         criterion=spec.scoring.criterion,
-        options=spec.scoring.model_dump(mode="json"),
+        options=spec.scoring.model_dump(mode="json", exclude=None if searches else {"plus"}),
         blocks=[
             BlockScore(block=block, value=value, standard_error=error)
             for block, (value, error) in enumerate(zip(scores.values, errors, strict=True))
         ],
         order=scores.order,
-        protected=sorted(protected),
-        drop=sorted(choose(scores, count=count, protected=protected)),
         calibration=text,
         model=original.info,
         seed=spec.seed,
@@ -69,17 +69,3 @@ def run(context: StageContext) -> Scores:
         environment=environment(machine),
         details=scores.details,
     )
-
-
-def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
-    """How many blocks go, and which may not.
-
-    Raises:
-        InvalidInput: so many cannot go.
-    """
-    protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
-    pruning = spec.pruning
-    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
-    count = blocks_to_remove(pruning, blocks) if pruning.ratio is None else count_from_ratio(blocks, pruning.ratio)
-    check_count(blocks, count=count, protected=protected)
-    return count, protected

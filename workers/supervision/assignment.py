@@ -13,19 +13,22 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.blobs.store import ArtifactStore
-from app.db import artifacts, claims, datasets, jobs, sharing
-from app.db.claims import Claim, Ended
+from app.db import artifacts, claims, datasets, jobs, twins
+from app.db.claims import Claim
+from app.db.stage_ends import Ended
 from app.db.tables import Dataset
+from app.db.twins import SharedResult
 from app.settings import Settings
 from app.stored_file import StoredFile
 from secateur.contract.errors import InvalidInput, NotFound, StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.options.texts import UploadText
-from secateur.contract.protocol import Runtime, StageSpec, UploadedFile, WorkingDevice
+from secateur.contract.protocol import Runtime, StageInput, StageSpec, UploadedFile, WorkingDevice
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
 from secateur.contract.texts import texts_of
 from workers.machine.memory import stage_limit
+from workers.supervision.event_relay import StageResult
 from workers.supervision.result_keys import dedupe_key, sources
 
 _ON_HUB = {"hub", "named"}
@@ -35,6 +38,7 @@ _ON_HUB = {"hub", "named"}
 class Input:
     """What an earlier stage has published."""
 
+    kind: str
     output: str  # folder in the store
     files: Sequence[StoredFile]
 
@@ -47,7 +51,7 @@ class Assignment:
     created_at: datetime
     asked: CompressionSpec
     fingerprint: str | None  # the model's, if an earlier stage has looked at it
-    inputs: dict[str, Input]
+    inputs: dict[str, Input]  # by key
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
     def spec(
@@ -71,12 +75,15 @@ class Assignment:
             public_url=settings.public_url,
         )
         inputs = {
-            name: store.folder(given.output, given.files, cache=cache / "artifacts", check=check)
-            for name, given in self.inputs.items()
+            key: StageInput(
+                kind=given.kind, folder=store.folder(given.output, given.files, cache=cache / "artifacts", check=check)
+            )
+            for key, given in self.inputs.items()
         }
         return StageSpec(
             job_id=self.claim.job_id,
-            stage=self.claim.name,
+            key=self.claim.key,
+            kind=self.claim.kind,
             created_at=self.created_at,
             spec=self.asked,
             work=work,
@@ -87,7 +94,7 @@ class Assignment:
     @property
     def fetches(self) -> bool:
         """Whether the stage may ask the hub for a model, a text or the data of tasks."""
-        kind = STAGE_KINDS[self.claim.name]
+        kind = STAGE_KINDS[self.claim.kind]
         asked = self.asked.model_dump(mode="json", include={*kind.texts, *(["model"] if kind.opens_model else [])})
         if any(source["source"] in _ON_HUB for source in sources(asked)):
             return True
@@ -96,7 +103,11 @@ class Assignment:
 
     def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
         """The key under which this stage's result may be shared; None if it must not be."""
-        files = {name: [(file.path, file.sha256) for file in given.files] for name, given in self.inputs.items()}
+        files = {
+            key: [(file.path, file.sha256) for file in given.files]
+            for key, given in self.inputs.items()
+            if STAGE_KINDS[given.kind].decides is not None  # what a check has seen changes no result
+        }
         return dedupe_key(spec, device=device, fingerprint=self.fingerprint, inputs=files)
 
 
@@ -113,18 +124,19 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     own = next(stage for stage in job.stages if stage.id == claim.stage_id)
     inputs, fingerprint = {}, None
     for stage in job.stages:
-        if stage.position < own.position and stage.state is State.SUCCEEDED and stage.output is not None:
-            inputs[stage.name] = Input(stage.output, artifacts.files_of_stage(session, job.id, stage.name))
+        if stage.key in own.needs and stage.state is State.SUCCEEDED and stage.output is not None:
+            files = artifacts.files_of_stage(session, job.id, stage.key)
+            inputs[stage.key] = Input(stage.kind, stage.output, files)
             fingerprint = fingerprint or _fingerprint(stage.result)
     asked = CompressionSpec.model_validate(job.spec)
-    return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.name))
+    return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.kind))
 
 
-def _uploads(session: Session, asked: CompressionSpec, stage: str) -> dict[UUID, Dataset]:
+def _uploads(session: Session, asked: CompressionSpec, kind: str) -> dict[UUID, Dataset]:
     """The data sets that this stage reads."""
     named = {
         place: text.id
-        for section in STAGE_KINDS[stage].texts
+        for section in STAGE_KINDS[kind].texts
         for place, text in texts_of(getattr(asked, section), UploadText, (section,))
     }
     found = datasets.find(session, set(named.values()))
@@ -149,31 +161,31 @@ def _materialised(row: Dataset, store: ArtifactStore, cache: Path, check: Callab
     return UploadedFile(path=path, name=row.name, format=row.format, kind=row.kind, rows=row.rows, sha256=row.sha256)
 
 
-def share(session: Session, claim: Claim, key: str) -> Ended | None:
-    """End the stage with the result of an identical one, if there is any."""
-    shared = sharing.find(session, claim.name, key)
-    if shared is None:
-        return None
-    note = (
-        f"The result was taken over from job {shared.job_id}, whose {claim.name} stage had the same model, "
-        "options, inputs and engine version; nothing was computed again."
-    )
-    return claims.succeed(
-        session, claim, result=shared.result, output=shared.output, files=shared.files, dedupe_key=key, note=note
-    )
+def meet(session: Session, claim: Claim, key: str) -> Ended:
+    """What an identical stage means for this one, see `twins.meet`."""
+
+    def note(shared: SharedResult) -> str:
+        return (
+            f"The result was taken over from job {shared.job_id}, whose {claim.key} stage had the same model, "
+            "options, inputs and engine version; nothing was computed again."
+        )
+
+    return twins.meet(session, claim, key, note=note)
 
 
 def commit(
     session: Session,
     claim: Claim,
     *,
-    result: dict[str, Any],
+    result: StageResult,
     output: str,
     files: Sequence[StoredFile],
     dedupe_key: str | None,
 ) -> Ended:
     """End the stage with its own result."""
-    return claims.succeed(session, claim, result=result, output=output, files=files, dedupe_key=dedupe_key)
+    return claims.succeed(
+        session, claim, result=result.data, output=output, files=files, adds=result.adds, dedupe_key=dedupe_key
+    )
 
 
 def _fingerprint(result: dict[str, Any] | None) -> str | None:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,9 +24,11 @@ from secateur.contract.protocol import (
     ErrorEvent,
     LogEvent,
     MetricsEvent,
+    NewStage,
     PartEvent,
     ProgressEvent,
     ResultEvent,
+    StagesEvent,
     stage_event,
 )
 from secateur.masking import redact, redact_all
@@ -40,13 +43,22 @@ MAX_LINE = 64 << 20  # bytes; a report of any size is far below
 MAX_MESSAGE = 20_000  # characters
 
 
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage process that has succeeded hands on."""
+
+    data: dict[str, Any]
+    adds: tuple[NewStage, ...] = ()  # stages that the job gets with it
+
+
 class Relay:
     """The events of one run of a stage process."""
 
     def __init__(self, claim: Claim, descriptor: int) -> None:
-        self.result: dict[str, Any] | None = None
+        self.result: StageResult | None = None
         self.problem: dict[str, Any] | None = None
         self.ended = False  # the pipe was closed by the other side
+        self._adds: tuple[NewStage, ...] = ()
         self._claim = claim
         self._descriptor = descriptor
         self._buffer = b""
@@ -133,7 +145,9 @@ class Relay:
             case PartEvent():
                 self._parts.take(event)
             case ResultEvent():
-                self.result = clean(event.data)
+                self.result = StageResult(clean(event.data), self._adds)
+            case StagesEvent():
+                self._adds += event.stages
             case ErrorEvent():
                 self.problem = redact_all(clean(event.problem))
 
@@ -143,7 +157,7 @@ class Relay:
 
     def _add(self, type_: EventType, data: dict[str, Any], level: Level = "info") -> None:
         event = NewEvent(
-            type_, clean(data), level, stage=self._claim.name, attempt=self._claim.attempt, created_at=datetime.now(UTC)
+            type_, clean(data), level, stage=self._claim.key, attempt=self._claim.attempt, created_at=datetime.now(UTC)
         )
         self._pending.append(event)
 

@@ -3,6 +3,7 @@
 - A stage that waits and that nobody claimed for some time is sent again: its message was never sent, or the broker
   lost it. Unless as many messages wait in the broker as stages in the database: then all workers are busy.
 - A stage whose lease has run out is taken from its worker, and goes back to the queue.
+- A stage that waits for the result of an identical one, which computes no longer, has its turn.
 - A job whose deadline has passed is cancelled.
 - Folders in the store that no stage has as its output are deleted: of attempts that lost their claim, of deleted jobs.
   So are data sets that no row names: of uploads that broke off at the very end, of deletions that did.
@@ -26,7 +27,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.blobs.store import ArtifactStore
-from app.db import claims, datasets, jobs, stages
+from app.db import claims, datasets, jobs, stages, twins
 from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
 from app.settings import Settings
 from secateur.contract.errors import StageFailed
@@ -79,7 +80,7 @@ class Janitor(threading.Thread):
         """Rescue, cancel what is overdue, send again; whatever fails, the rest is done."""
         with self._guarded("its election"), self._elected() as elected:
             if elected:
-                for step in (self.rescue, self.cancel_overdue, self.resend, self.fold_counts):
+                for step in (self.rescue, self.wake, self.cancel_overdue, self.resend, self.fold_counts):
                     with self._guarded(step.__name__):
                         step()
 
@@ -95,8 +96,15 @@ class Janitor(threading.Thread):
                 )
             if ended.state is not None:
                 logger.warning("stage %s: its lease had run out; it is %s now", stage_id, ended.state)
-            if ended.send is not None:
-                self._send(ended.send)
+            for waiting in ended.send:
+                self._send(waiting)
+
+    def wake(self) -> None:
+        """Give those stages their turn whose twin has ended while nobody was there to tell."""
+        with unit_of_work(self._sessions) as session:
+            woken = twins.wake(session)
+        for stage_id in woken:
+            self._send(stage_id)
 
     def cancel_overdue(self) -> None:
         """Cancel the jobs whose deadline has passed."""

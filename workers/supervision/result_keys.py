@@ -21,7 +21,6 @@ from typing import Any
 
 from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import StageSpec, WorkingDevice
-from secateur.contract.stage_kinds import STAGE_KINDS
 
 _LIBRARIES = (
     "secateur",
@@ -52,26 +51,26 @@ def dedupe_key(
     Args:
         device: what the stage computes on; `auto` is no answer, since it is something else on every worker.
         fingerprint: the model's, as an earlier stage of the job has reported it.
-        inputs: of each stage before, the path and sha256 of every file.
+        inputs: of each stage that it needs and whose result decides anything, the path and sha256 of every file.
     """
-    if spec.kind.decides is None:
+    if spec.row.decides is None:
         return None
     asked = spec.spec.model_dump(mode="json", include={"model", "seed", "dtype"})
     if asked["dtype"] == "auto":
         asked["dtype"] = device.dtype
-    own = spec.kind.decides(spec.spec)
+    own = spec.row.decides(spec.spec)
     model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
     texts = [_identity(source, spec.runtime.data_roots) for source in sources(own)]
     if model is None or None in texts:
         return None
     decides = {
         "code": engine_version(),
-        "stage": spec.stage,
+        "stage": [spec.kind, spec.key],  # of two of a kind, each may look for what an input says of it
         "asked": asked | own,
         "model": model,
         "texts": texts,
         "device": device.kind,
-        "inputs": {stage: sorted(files) for stage, files in inputs.items() if STAGE_KINDS[stage].decides is not None},
+        "inputs": {key: sorted(files) for key, files in inputs.items()},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -19,11 +19,11 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from secateur.contract.protocol import StageSpec
+from secateur.contract.protocol import NewStage, StageSpec
 from secateur.whole_files import write_whole
+from workers.supervision.event_relay import StageResult
 
 LOG_TAIL = 4000  # bytes of the process's output that a crash shows
 
@@ -46,18 +46,20 @@ class Scratch:
         self.log.write_bytes(b"")
         write_whole(self.spec, spec.model_dump_json(indent=2).encode(), durable=True)
 
-    def save_result(self, spec: StageSpec, result: dict[str, Any]) -> None:
+    def save_result(self, spec: StageSpec, result: StageResult) -> None:
         """Keep the result of a process that has succeeded, until it is committed."""
-        write_whole(self._result, json.dumps({"spec": _digest(spec), "result": result}).encode(), durable=True)
+        saved = {"spec": _digest(spec), "result": result.data, "adds": [stage.model_dump() for stage in result.adds]}
+        write_whole(self._result, json.dumps(saved).encode(), durable=True)
 
-    def saved_result(self, spec: StageSpec) -> dict[str, Any] | None:
+    def saved_result(self, spec: StageSpec) -> StageResult | None:
         """The result that an earlier attempt with the very same spec has left with its files, uncommitted."""
         try:
             saved = json.loads(self._result.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
-        found: dict[str, Any] | None = saved["result"] if saved.get("spec") == _digest(spec) else None
-        return found if self.out.is_dir() else None
+        if saved.get("spec") != _digest(spec) or not self.out.is_dir():
+            return None
+        return StageResult(saved["result"], tuple(map(NewStage.model_validate, saved["adds"])))
 
     def forget_result(self) -> None:
         """A new run of the process begins, and writes over the files that an earlier one's result goes with."""

@@ -22,7 +22,7 @@ from secateur.contract.errors import StageFailed
 from workers.launch.fork_server import Exit, ForkServer, StageProcess
 from workers.machine import memory
 from workers.supervision import crashes
-from workers.supervision.event_relay import Relay
+from workers.supervision.event_relay import Relay, StageResult
 from workers.supervision.lease import LeaseKeeper
 from workers.supervision.patient_transactions import GaveUp, persist
 from workers.supervision.scratch import Scratch
@@ -37,7 +37,7 @@ STARTS = 3  # of the process, where the fork server dies under it
 
 @dataclass(frozen=True)
 class Succeeded:
-    result: dict[str, Any]
+    result: StageResult
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from structlog.contextvars import bind_contextvars
 
 from app import tracing
 from app.blobs.store import ArtifactStore, output_of
-from app.db import claims
-from app.db.claims import Claim, Ended, Standing
+from app.db import claims, twins
+from app.db.claims import Claim, Standing
 from app.db.session import SessionFactory
+from app.db.stage_ends import LOST, Ended
 from app.settings import Settings
 from secateur.contract.errors import PROBLEM_BASE, DeviceFailed, ServiceError, StageFailed
 from secateur.contract.jobs import State, Verdict
@@ -42,6 +43,7 @@ from workers.launch.guardian import lease_clock
 from workers.supervision import assignment as assignments
 from workers.supervision import crashes
 from workers.supervision.assignment import Assignment
+from workers.supervision.event_relay import StageResult
 from workers.supervision.lease import LeaseKeeper
 from workers.supervision.patient_transactions import GaveUp, persist
 from workers.supervision.scratch import Scratch
@@ -104,39 +106,44 @@ class Supervisor:
         if claim is None:
             logger.debug("no stage waits for a worker")
             return
-        bind_contextvars(
-            stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.name, attempt=claim.attempt
-        )
+        bind_contextvars(stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.key, attempt=claim.attempt)
         if claim.origin.request_id is not None:
             bind_contextvars(request_id=claim.origin.request_id)
         with _span(claim) as span:
             bind_contextvars(**tracing.bound())
-            logger.info("%s of job %s: attempt %d", claim.name, claim.job_id, claim.attempt)
+            logger.info("%s of job %s: attempt %d", claim.key, claim.job_id, claim.attempt)
             keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
             keeper.start()
             try:
                 ended = _Attempt(self, claim, keeper, working).work()
             finally:
                 keeper.stop()
-            logger.info("%s of job %s: %s", claim.name, claim.job_id, ended.state or "no longer this worker's")
+            logger.info("%s of job %s: %s", claim.key, claim.job_id, ended.state or "no longer this worker's")
             span.set_attribute("secateur.state", ended.state or "lost")
             if ended.state is State.FAILED:
                 span.set_status(StatusCode.ERROR)
-            if ended.send is not None:
-                self._send(ended.send)
+            for stage_id in (*ended.send, *self._woken()):
+                self._send(stage_id)
+
+    def _woken(self) -> list[UUID]:
+        """Stages of other jobs that a stage which has ended here lets go on."""
+        try:
+            return persist(self.sessions, twins.wake, give_up=self.stopping.is_set)
+        except GaveUp:
+            return []  # the janitor wakes them
 
 
 def _span(claim: Claim) -> AbstractContextManager[Span]:
     """The attempt in the trace of the request that asked for it; the message that woke this worker up is linked."""
     told: dict[str, str | int] = {
         "secateur.job_id": str(claim.job_id),
-        "secateur.stage": claim.name,
+        "secateur.stage": claim.key,
         "secateur.attempt": claim.attempt,
         "secateur.request_id": claim.origin.request_id or "",
     }
     woken_by = trace.get_current_span().get_span_context()
     return trace.get_tracer("secateur").start_as_current_span(
-        claim.name,
+        claim.key,
         context=tracing.context_of(claim.origin.traceparent),
         kind=SpanKind.CONSUMER,
         attributes=told,
@@ -160,8 +167,8 @@ class _Attempt:
         try:
             return self._settle()
         except GaveUp:
-            logger.warning("%s of job %s is left to the janitor", self._claim.name, self._claim.job_id)
-            return claims.LOST
+            logger.warning("%s of job %s is left to the janitor", self._claim.key, self._claim.job_id)
+            return LOST
 
     def _settle(self) -> Ended:
         try:
@@ -175,7 +182,7 @@ class _Attempt:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
                 return self._fail(crashes.disk_full("the worker's data folder or the artifact store").to_problem())
-            logger.exception("%s of job %s broke its supervisor", self._claim.name, self._claim.job_id)
+            logger.exception("%s of job %s broke its supervisor", self._claim.key, self._claim.job_id)
             first = next(iter(str(error).strip().splitlines()), "")[:LONGEST_REASON]
             words = redact(f"{type(error).__name__}: {first}" if first else type(error).__name__)
             return self._crash(StageFailed(f"The worker could not run the stage ({words})."))
@@ -183,16 +190,16 @@ class _Attempt:
     def _work(self) -> Ended:
         assignment = self._persist(lambda session: assignments.load(session, self._claim))
         if assignment is None:
-            return claims.LOST
+            return LOST
         spec = assignment.spec(
             self._settings, self._supervisor.store, self._scratch.work, device=self._device, check=self._check
         )
         key = assignment.dedupe_key(spec, self._device) if self._settings.reuse_results else None
         if key is not None:
-            shared_key = key
-            ended = self._persist(lambda session: assignments.share(session, self._claim, shared_key))
-            if ended is not None:
-                return ended
+            own_key = key
+            met = self._persist(lambda session: assignments.meet(session, self._claim, own_key))
+            if met.state is not State.RUNNING:
+                return met
         self._scratch.prepare(spec)
         result = self._scratch.saved_result(spec)
         if result is None:
@@ -204,7 +211,7 @@ class _Attempt:
                     return self._fail(problem)
                 case Failed(problem=problem):
                     return self._device_failed(problem)
-                case Crashed(error=error) if self._device.setting == "cpu" or not spec.kind.device:
+                case Crashed(error=error) if self._device.setting == "cpu" or not spec.row.device:
                     return self._crash(error)
                 case Crashed(error=error):
                     return self._device_failed(error.to_problem())
@@ -224,9 +231,9 @@ class _Attempt:
             shutting_down=self._supervisor.stopping.is_set,
         ).run()
 
-    def _publish(self, assignment: Assignment, spec: StageSpec, result: dict[str, Any], key: str | None) -> Ended:
+    def _publish(self, assignment: Assignment, spec: StageSpec, result: StageResult, key: str | None) -> Ended:
         """Put the files into the store, then commit everything at once."""
-        if spec.kind.concludes and result.get("verdict") not in set(Verdict):
+        if spec.row.concludes and result.data.get("verdict") not in set(Verdict):
             raise StageFailed("The report has no verdict.")
         store, output = self._supervisor.store, output_of(self._claim.stage_id, self._claim.token)
         self._scratch.out.mkdir(parents=True, exist_ok=True)
@@ -246,7 +253,7 @@ class _Attempt:
 
     def _stopped(self, stopped: Stopped) -> Ended:
         if stopped is Stopped.LOST:
-            return claims.LOST
+            return LOST
         if stopped is Stopped.CANCEL:
             return self._persist(lambda session: claims.cancelled(session, self._claim))
         reason = (
@@ -265,7 +272,7 @@ class _Attempt:
         return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
 
     def _fail(self, problem: dict[str, Any]) -> Ended:
-        logger.warning("%s of job %s failed: %s", self._claim.name, self._claim.job_id, problem.get("detail"))
+        logger.warning("%s of job %s failed: %s", self._claim.key, self._claim.job_id, problem.get("detail"))
         return self._persist(lambda session: claims.fail(session, self._claim, problem=problem))
 
     def _crash(self, error: StageFailed) -> Ended:

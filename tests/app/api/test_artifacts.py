@@ -219,7 +219,10 @@ def test_scores_come_with_their_stage(client: TestClient, submit: Submit, worker
     assert early.status_code == 404
     assert "no scores yet" in early.json()["detail"]
     worker.succeed(worker.reach(job, "score"))
-    assert client.get(f"/jobs/{job}/scores").json()["drop"] == [2]
+    scored = client.get(f"/jobs/{job}/scores").json()
+    assert (scored["order"], scored["drop"], scored["options"]["plus"]) == ([2, 1, 3, 0], [], True)
+    worker.succeed(worker.claim(job))  # prunes
+    assert client.get(f"/jobs/{job}/scores").json() == {**scored, "drop": [2]}
 
 
 def test_a_job_that_names_its_blocks_has_no_scores(client: TestClient, submit: Submit) -> None:

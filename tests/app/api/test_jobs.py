@@ -44,7 +44,7 @@ def test_a_submission_is_accepted_stored_and_sent(
     assert job["state"] == "queued"
     assert job["verdict"] == "none"
     assert job["labels"] == {"commit": "abc123"}
-    assert [stage["name"] for stage in job["stages"]] == ["check", "score", "prune", "benchmark", "report"]
+    assert [stage["key"] for stage in job["stages"]] == ["check", "score", "prune", "benchmark", "report"]
     assert job["spec"]["scoring"]["criterion"] == "perplexity"  # the default is filled in
     assert job["created_at"].endswith("Z")
     assert client.get(response.headers["location"]).json() == job

@@ -202,7 +202,7 @@ def test_halves_of_blocks_are_searched_in_the_prune_stage(client: TestClient, mo
         body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "sub_block", **pruning}}
         response = client.post("/jobs", json=body)
         assert response.status_code == 202, response.text
-        assert [stage["name"] for stage in response.json()["stages"]] == [
+        assert [stage["key"] for stage in response.json()["stages"]] == [
             "check",
             "prune",
             "recover",

@@ -50,9 +50,9 @@ def test_a_job_that_has_begun_goes_before_one_that_has_not(session: Session) -> 
     created = [insert(session) for _ in range(3)]
     order: list[object] = []
     while (claim := claims.claim_next(session, worker=f"w{len(order)}", lease_seconds=30)) is not None:
-        order.append((claim.job_id, claim.name))
+        order.append((claim.job_id, claim.key))
         finish(session, claim)
-    assert order == [(job.id, stage.name) for job in created for stage in job.stages]
+    assert order == [(job.id, stage.key) for job in created for stage in job.stages]
 
 
 def test_a_failed_job_that_is_retried_waits_for_those_that_have_begun(session: Session) -> None:

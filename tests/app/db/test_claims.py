@@ -12,7 +12,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.db import claims, events, jobs, stages
-from app.db.claims import LOST, Claim, Standing
+from app.db.claims import Claim, Standing
+from app.db.stage_ends import LOST, Ended
 from app.db.tables import Job, Stage
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State
@@ -97,7 +98,7 @@ def test_only_a_lease_that_has_run_out_is_rescued(session: Session, left: float,
     claim = taken(session)
     put(session, claim, lease_expires_at=func.now() + timedelta(seconds=left))
     ended = claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3)
-    assert ended == (claims.Ended(State.QUEUED, claim.stage_id) if rescued else LOST)
+    assert ended == (Ended(State.QUEUED, (claim.stage_id,)) if rescued else LOST)
     assert row(session, claim).token == claim.token + rescued  # whoever held it is fenced out
 
 
@@ -130,7 +131,7 @@ def test_the_last_attempt_that_is_allowed_fails_the_job(session: Session, most: 
         assert claim is not None
         ended = claims.crash(session, claim, problem=PROBLEM, max_attempts=most)
         assert ended.state is (State.FAILED if attempt == most else State.QUEUED)
-        assert ended.send == (None if attempt == most else claim.stage_id)
+        assert ended.send == (() if attempt == most else (claim.stage_id,))
         claim = claims.claim(session, claim.stage_id, worker=f"w{attempt}", lease_seconds=30)
     assert claim is None
 
@@ -158,10 +159,10 @@ def test_a_cancel_that_was_asked_for_wins_over_every_end(session: Session) -> No
         jobs.request_cancel(session, claim.job_id)
         assert claims.look(session, claim)[0] is Standing.CANCELLING
         assert claims.renew(session, claim, lease_seconds=30) is Standing.CANCELLING
-        assert WRITES[name](session, claim) == claims.Ended(State.CANCELLED), name
+        assert WRITES[name](session, claim) == Ended(State.CANCELLED), name
         job = jobs.get(session, claim.job_id)
         assert {job.state, *(stage.state for stage in job.stages)} == {State.CANCELLED}
-        assert stages.waiting_id(job) is None
+        assert stages.waiting_ids(job) == ()
 
 
 def test_nobody_cancels_by_saying_that_a_process_is_gone(session: Session) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import artifacts, claims, events, jobs, reports, stages
 from app.db.claims import Standing
 from app.db.job_pages import JobFilters, list_page
+from app.db.stage_ends import Ended
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.schemas.jobs import Job as ShownJob
@@ -25,9 +26,9 @@ from tests.fixtures.job_rows import PROBLEM, STAGES, finish, insert, spec, state
 def test_a_new_job_waits_with_its_first_stage(session: Session) -> None:
     job = insert(session, labels={"commit": "abc"})
     assert (job.state, job.verdict, job.model_id, job.labels) == ("queued", "none", "org/model", {"commit": "abc"})
-    assert [stage.name for stage in job.stages] == STAGES
+    assert [stage.key for stage in job.stages] == STAGES
     assert [stage.enqueued_at is not None for stage in job.stages] == [True] + [False] * 5
-    assert stages.waiting_id(job) == job.stages[0].id
+    assert stages.waiting_ids(job) == (job.stages[0].id,)
     assert told(session, job) == ["queued"]
     assert jobs.count_by_state(session)[State.QUEUED] == 1
     assert jobs.count_by_state(session)[State.FAILED] == 0
@@ -40,7 +41,7 @@ def test_a_whole_run(session: Session) -> None:
         assert claim.token == 1
         following = finish(session, claim, "passed").send
         fresh = jobs.get(session, job.id)
-        assert following == (fresh.stages[position + 1].id if position < 5 else None)
+        assert following == ((fresh.stages[position + 1].id,) if position < 5 else ())
     assert states(session, job) == [State.SUCCEEDED] * 7
     assert jobs.get(session, job.id).verdict is Verdict.PASSED
     report = reports.find(session, job.id)
@@ -129,9 +130,9 @@ def test_a_new_job_is_what_was_written(session: Session) -> None:
     row = jobs.get(session, made.id)
     assert ShownJob.model_validate_json(made.text) == ShownJob.model_validate(row)
     assert tuple(stage.id for stage in row.stages) == made.stage_ids
-    assert stages.waiting_id(row) == made.stage_ids[0]
+    assert stages.waiting_ids(row) == made.stage_ids[:1]
     assert (row.idempotency_key, row.idempotency_fingerprint, row.deadline_at) == ("k", "f", deadline)
-    assert [(stage.position, stage.attempt, stage.token) for stage in row.stages] == [
+    assert [(stage.place, stage.attempt, stage.token) for stage in row.stages] == [
         (n, 0, 0) for n in range(len(row.stages))
     ]
     (event,) = events.after(session, made.id)
@@ -148,7 +149,7 @@ def test_cancelling_what_waits_is_done_at_once(session: Session) -> None:
     history = told(session, job)
     jobs.request_cancel(session, job.id)  # asking again tells nothing new
     assert told(session, job) == history
-    assert stages.waiting_id(jobs.get(session, job.id)) is None
+    assert stages.waiting_ids(jobs.get(session, job.id)) == ()
 
 
 def test_cancelling_between_two_stages(session: Session) -> None:
@@ -174,7 +175,7 @@ def test_a_cancel_wins_over_however_the_stage_ends(session: Session, end: str) -
         "release": lambda: claims.release(session, claim, reason="shutdown"),
         "cancelled": lambda: claims.cancelled(session, claim),
     }[end]()
-    assert ended == claims.Ended(State.CANCELLED)
+    assert ended == Ended(State.CANCELLED)
     assert states(session, job) == [State.CANCELLED] * 7
 
 
@@ -188,7 +189,7 @@ def test_retry_keeps_what_succeeded(session: Session) -> None:
     retried = jobs.retry(session, job.id)
     assert states(session, job) == [State.QUEUED, State.SUCCEEDED] + [State.QUEUED] * 5
     assert (retried.problem, retried.finished_at, retried.cancel_requested_at) == (None, None, None)
-    assert stages.waiting_id(retried) == retried.stages[1].id
+    assert stages.waiting_ids(retried) == (retried.stages[1].id,)
     assert take(session, job).attempt == 2
     with pytest.raises(Conflict, match="running"):
         jobs.retry(session, job.id)

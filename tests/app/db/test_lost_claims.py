@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.db import artifacts, claims, events, jobs, stages
 from app.db.claims import Claim, Standing
+from app.db.stage_ends import LOST
 from secateur.contract.jobs import State
 from tests.fixtures.job_rows import PROBLEM, finish, insert, take, told
 
@@ -17,7 +18,7 @@ def expire(session: Session, claim: Claim) -> None:
 def test_a_rescued_stage_refuses_its_old_worker(session: Session) -> None:
     job = insert(session)
     old = take(session, job)
-    assert claims.rescue(session, old.stage_id, problem=PROBLEM, max_attempts=3) == claims.LOST  # the lease holds
+    assert claims.rescue(session, old.stage_id, problem=PROBLEM, max_attempts=3) == LOST  # the lease holds
     expire(session, old)
     assert stages.expired(session) == [old.stage_id]
     assert claims.rescue(session, old.stage_id, problem=PROBLEM, max_attempts=3).state is State.QUEUED
@@ -25,11 +26,11 @@ def test_a_rescued_stage_refuses_its_old_worker(session: Session) -> None:
         assert claims.renew(session, old, lease_seconds=30) is Standing.LOST
         assert claims.look(session, old) == (Standing.LOST, False)
         assert claims.relay(session, old, [events.log("too late")], before=0) is Standing.LOST
-        assert finish(session, old) == claims.LOST
-        assert claims.fail(session, old, problem=PROBLEM) == claims.LOST
-        assert claims.crash(session, old, problem=PROBLEM, max_attempts=3) == claims.LOST
-        assert claims.release(session, old, reason="shutdown") == claims.LOST
-        if stages.waiting_id(jobs.get(session, job.id)):
+        assert finish(session, old) == LOST
+        assert claims.fail(session, old, problem=PROBLEM) == LOST
+        assert claims.crash(session, old, problem=PROBLEM, max_attempts=3) == LOST
+        assert claims.release(session, old, reason="shutdown") == LOST
+        if stages.waiting_ids(jobs.get(session, job.id)):
             claims.claim(session, old.stage_id, worker="new", lease_seconds=30)
     assert "check log" in told(session, job)  # why it was taken from the worker
     assert all(event.data.get("message") != "too late" for event in events.after(session, job.id))
@@ -44,8 +45,8 @@ def test_a_worker_whose_job_was_deleted_is_lost(session: Session) -> None:
     jobs.delete(session, job.id)
     assert claims.renew(session, claim, lease_seconds=30) is Standing.LOST
     assert claims.relay(session, claim, [events.log("x")], before=0) is Standing.LOST
-    assert finish(session, claim) == claims.LOST
-    assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3) == claims.LOST
+    assert finish(session, claim) == LOST
+    assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3) == LOST
 
 
 def test_crashes_are_counted_and_limited(session: Session) -> None:

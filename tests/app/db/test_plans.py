@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from app.db import claims, datasets, events, jobs, stages
+from app.db import claims, datasets, events, jobs, stages, twins
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
@@ -69,6 +69,8 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "a deletion": lambda session: jobs.delete(session, UUID(int=JOB.int - (CROWD - 1 << 80))),
     "leases that have run out": stages.expired,
     "overdue jobs": jobs.overdue,
+    "stages whose twin has ended": twins.wake,
+    "a twin": lambda session: twins.find(session, "k"),
     "messages that were lost": lambda session: stages.take_unclaimed(session, older_than=0),
     "folders in use": lambda session: stages.outputs_in_use(session, ["stages/a/1", "stages/b/1"]),
     "stages that are held": lambda session: stages.tokens_held(session, [uuid4(), stage_of(5)]),

@@ -10,7 +10,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.db import events
+from app.db import claims, events, twins
+from app.db.session import unit_of_work
+from secateur.contract.protocol import NewStage
 from tests.fixtures.browser import MISSING, Browser, browsing
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
@@ -47,7 +49,7 @@ def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, A
     claim = worker.reach(job, "score")
     browser.until("return document.querySelector('[data-stage=score]').dataset.state === 'running'")
     data: dict[str, Any] = {"done": 12, "total": 30, "unit": "blocks"}
-    progress = events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt)
+    progress = events.NewEvent("progress", data, stage=claim.key, attempt=claim.attempt)
     worker.tell(claim, progress, **data)
     browser.until("return document.querySelector('[data-stage=score] .amount').innerText === '12 of 30 blocks'")
     assert browser.run("return document.querySelector('[data-stage=score] progress').value") == pytest.approx(0.4)
@@ -60,6 +62,29 @@ def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, A
     assert browser.text("#job-state") == "succeeded"
     assert "1.25×" in browser.text(".tiles")
     assert browser.run("return document.querySelectorAll('svg.plot rect').length") == 4
+
+
+def test_a_stage_that_waits_names_the_job_and_one_that_is_added_appears(
+    url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, tmp_path: Path
+) -> None:
+    first, second = (httpx.post(f"{url}/jobs", json=spec).json()["id"] for _ in range(2))
+    browser.open(f"{url}/ui/jobs/{second}")
+    found = [worker.claim(job) for job in (first, second)]
+    for claim in found:
+        with unit_of_work(worker.sessions) as session:
+            twins.meet(session, claim, "k", note=str)
+    link = "return document.querySelector('[data-stage=check] .status a')?.href"
+    assert browser.until(link) == f"{url}/ui/jobs/{first}"  # told by the event
+    browser.open(f"{url}/ui/jobs/{second}")
+    assert browser.run(link) == f"{url}/ui/jobs/{first}"  # and by the page
+    assert browser.text("[data-stage=check] .status") == "queued, waits for the same of another job"
+    browser.open(f"{url}/ui/jobs/{first}")
+    added = NewStage(key="prune-2", kind="prune", needs=("check",), before=("report",))
+    with unit_of_work(worker.sessions) as session:
+        claims.succeed(session, found[0], result=worker.results["check"], output="o", files=[], adds=[added])
+    browser.until("return document.querySelector('[data-stage=prune-2]') !== null")
+    keys = browser.run("return [...document.querySelectorAll('[data-stage]')].map((row) => row.dataset.stage)")
+    assert keys == ["check", "score", "prune", "benchmark", "prune-2", "report"]
 
 
 def test_a_job_is_cancelled_and_deleted_by_its_buttons(url: str, browser: Browser, spec: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     worker.finish(done)
     claim = worker.claim(busy)
     data: dict[str, Any] = {"done": 15, "total": 30, "unit": "blocks"}
-    worker.tell(claim, events.NewEvent("progress", data, stage=claim.name, attempt=claim.attempt), **data)
+    worker.tell(claim, events.NewEvent("progress", data, stage=claim.key, attempt=claim.attempt), **data)
     page = client.get("/ui").text
     assert page.index(f"/ui/jobs/{busy}") < page.index(f"/ui/jobs/{done}")  # newest first
     assert "gates passed" in page
@@ -95,7 +95,7 @@ def test_what_moves_is_written_anew_by_the_service(client: TestClient, submit: S
     data: dict[str, Any] = {"done": 1200, "total": 3000, "unit": "steps"}
     figures = {"step": 1200, "loss": 2.31234, "learning_rate": 1e-4}
     told = [events.NewEvent("metrics", {**figures, "loss": 9.0}), events.NewEvent("metrics", figures)]
-    told = [replace(event, stage=claim.name, attempt=claim.attempt) for event in told]
+    told = [replace(event, stage=claim.key, attempt=claim.attempt) for event in told]
     worker.tell(claim, *told, **data)
     part = client.get(f"/ui/jobs/{job}/live").text
     assert "<html" not in part

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.protocol import Runtime, StageSpec
+from secateur.contract.protocol import Runtime, StageInput, StageSpec
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.compiling import NotCompiled
@@ -45,12 +45,13 @@ def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -
     tiny_checkpoint(max_position_embeddings=40)
 
     def stages(*names: str, **changes: Any) -> Any:
-        inputs: dict[str, Path] = {}
+        inputs: dict[str, StageInput] = {}
         result: Any = None
         for name in names:
             stage = StageSpec(
                 job_id=UUID(int=1),
-                stage=name,
+                key=name,
+                kind=name,
                 created_at=datetime(2026, 11, 24, tzinfo=UTC),
                 spec=CompressionSpec.model_validate({**SPEC, "benchmark": {**SPEC["benchmark"], **changes}}),
                 work=tmp_path / name,
@@ -67,7 +68,7 @@ def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -
             context.out.mkdir(parents=True, exist_ok=True)
             result = STAGES[name].run(context)
             (context.out / STAGE_KINDS[name].file).write_text(result.model_dump_json())
-            inputs[name] = context.out
+            inputs[name] = StageInput(kind=name, folder=context.out)
         return result
 
     return stages

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.protocol import Runtime, StageEvent, StageSpec
+from secateur.contract.protocol import Runtime, StageEvent, StageInput, StageSpec
 from secateur.contract.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
 from secateur.contract.spec import CompressionSpec
 from workers import stage as stage_process
@@ -51,7 +51,8 @@ def stage(tmp_path: Path) -> StageSpec:
     (inputs["benchmark"] / "benchmarks.json").write_text(measured.model_dump_json())
     return StageSpec(
         job_id=UUID("0193a1b2-0000-7000-8000-000000000001"),
-        stage="report",
+        key="report",
+        kind="report",
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
         spec=CompressionSpec.model_validate(
             {
@@ -62,7 +63,7 @@ def stage(tmp_path: Path) -> StageSpec:
             }
         ),
         work=tmp_path / "work",
-        inputs=inputs,
+        inputs={name: StageInput(kind=name, folder=folder) for name, folder in inputs.items()},
         runtime=Runtime(cache=tmp_path / "cache", public_url="https://prune.example"),
     )
 

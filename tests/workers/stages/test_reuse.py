@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
-from secateur.contract.protocol import Runtime, StageSpec
+from secateur.contract.protocol import Runtime, StageInput, StageSpec
 from secateur.contract.results import Benchmarks
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
@@ -60,12 +60,13 @@ def measure(
     def run(number: int, changes: dict[str, Any] | None = None, **spec: Any) -> tuple[Benchmarks, list[int]]:
         asked.clear()
         body = {**SPEC, **spec, "benchmark": {**SPEC["benchmark"], **(changes or {})}}
-        inputs: dict[str, Path] = {}
+        inputs: dict[str, StageInput] = {}
         result: Any = None
         for name, stage_run in (("prune", prune.run), ("benchmark", benchmark.run)):
             stage = StageSpec(
                 job_id=UUID(int=number),
-                stage=name,
+                key=name,
+                kind=name,
                 created_at=datetime(2026, 11, 24, tzinfo=UTC),
                 spec=CompressionSpec.model_validate(body),
                 work=tmp_path / str(number) / name,
@@ -82,7 +83,7 @@ def measure(
             context.out.mkdir(parents=True)
             result = stage_run(context)
             (context.out / STAGE_KINDS[name].file).write_text(result.model_dump_json())
-            inputs[name] = context.out
+            inputs[name] = StageInput(kind=name, folder=context.out)
         return result, list(asked)
 
     return run

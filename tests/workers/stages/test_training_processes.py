@@ -36,7 +36,8 @@ def context_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         runtime = {"device": device, "cache": tmp_path, "training_processes": wanted}
         stage = StageSpec(
             job_id=uuid.uuid4(),
-            stage="recover",
+            key="recover",
+            kind="recover",
             created_at=datetime.now(UTC),
             spec=CompressionSpec.model_validate(spec),
             work=tmp_path,

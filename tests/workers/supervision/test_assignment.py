@@ -37,7 +37,7 @@ TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
 )
 def test_a_stage_has_the_hubs_token_if_it_may_fetch(stage: str, more: dict[str, Any], expected: bool) -> None:
     asked = CompressionSpec.model_validate({"model": LOCAL, "pruning": {"kind": "depth", "blocks": 1}, **more})
-    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name=stage, attempt=1, token=1)
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), key=stage, kind=stage, attempt=1, token=1)
     assert Assignment(claim, datetime.now(UTC), asked, None, {}, {}).fetches is expected
 
 
@@ -50,7 +50,7 @@ def test_a_stage_is_told_how_many_processes_may_train(
     asked = CompressionSpec.model_validate(
         {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
     )
-    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), name="recover", attempt=1, token=1)
+    claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), key="recover", kind="recover", attempt=1, token=1)
     assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
     spec = assignment.spec(
         Settings(data_dir=tmp_path),

@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from app.db.claims import Claim
-from workers.supervision.event_relay import MAX_PENDING, Relay
+from workers.supervision.event_relay import MAX_PENDING, Relay, StageResult
 
-CLAIM = Claim(uuid4(), uuid4(), "recover", attempt=2, token=3)
+CLAIM = Claim(uuid4(), uuid4(), "recover", "recover", attempt=2, token=3)
 
 
 class Pipe:
@@ -79,7 +79,7 @@ def test_completion_is_told_at_once(pipe: Pipe) -> None:
 def test_result_and_problem_are_no_events(pipe: Pipe) -> None:
     pipe.write({"type": "result", "data": {"a": float("inf")}}, {"type": "error", "problem": {"detail": "nul \x00"}})
     assert pipe.told() == []
-    assert pipe.relay.result == {"a": None}
+    assert pipe.relay.result == StageResult({"a": None})
     assert pipe.relay.problem == {"detail": "nul \ufffd"}
 
 

@@ -48,8 +48,7 @@ class World:
 
     def claim(self, job: Job, *, lease_seconds: float = 30) -> claims.Claim:
         with unit_of_work(self.sessions) as session:
-            stage_id = stages.waiting_id(jobs.get(session, job.id))
-            assert stage_id is not None
+            (stage_id,) = stages.waiting_ids(jobs.get(session, job.id))
             claim = claims.claim(session, stage_id, worker=str(uuid4()), lease_seconds=lease_seconds)
             assert claim is not None
         return claim

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from secateur.contract import results
+from secateur.contract.catalog import CRITERIA
 from secateur.contract.protocol import Runtime, StageSpec, WorkingDevice
 from secateur.contract.spec import CompressionSpec
 from workers.engine import scoring as criteria
@@ -39,7 +40,8 @@ def key(
     body = {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth", "blocks": 1}}
     spec = StageSpec(
         job_id=uuid4(),
-        stage=stage,
+        key=stage,
+        kind=stage,
         created_at=datetime.now(UTC),
         spec=CompressionSpec.model_validate({**body, **more}),
         work=root / str(uuid4()),
@@ -63,7 +65,6 @@ def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None
         {"kind": "NVIDIA H200 9.0"},
         {"used": "bfloat16"},
         {"dtype": "float16"},
-        {"pruning": {"kind": "depth", "blocks": 2}},
         {"scoring": {"criterion": "magnitude"}},
         {"stage": "prune"},
         {"inputs": {"score": [("scores.json", "0")]}},
@@ -73,6 +74,34 @@ def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None
 )
 def test_whatever_decides_the_result_is_in_the_key(root: Path, more: dict[str, Any]) -> None:
     assert key(root, **more) not in {None, key(root)}
+
+
+ONE_SHOT = ("perplexity", "taylor", "magnitude", "block_influence", "cosine", "random")
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_how_much_goes_is_in_the_key_of_scores_only_where_a_set_is_searched_for(root: Path, criterion: str) -> None:
+    def keys(**more: Any) -> set[str | None]:
+        asked = ({"blocks": 2}, {"blocks": 3}, {"ratio": 0.2}, {"ratio": 0.3})
+        scorings = ({"criterion": criterion, **more}, {"criterion": criterion, "plus": False, **more})
+        return {key(root, scoring=scoring, pruning={"kind": "depth", **much}) for scoring in scorings for much in asked}
+
+    assert len(keys() - {None}) == (1 if criterion in ONE_SHOT else 8)
+    if criterion == "perplexity":
+        assert len(keys(racing=True) - {None}) == 8
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pruning": {"kind": "depth", "blocks": 2}},
+        {"scoring": {"criterion": "perplexity", "plus": False}},
+        {"quantise": [{"kind": "int8"}]},
+    ],
+    ids=str,
+)
+def test_how_much_goes_is_in_the_key_of_pruning(root: Path, more: dict[str, Any]) -> None:
+    assert key(root, "prune", **more) not in {None, key(root, "prune")}
 
 
 def test_what_was_used_is_in_the_key_and_not_how_it_was_asked_for(root: Path) -> None:

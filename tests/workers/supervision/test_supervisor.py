@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +22,15 @@ from app.db import artifacts, claims, jobs, stages
 from app.db.session import SessionFactory, make_session_factory, unit_of_work
 from app.db.tables import Stage
 from app.settings import Settings
+from app.stored_file import StoredFile
 from secateur.contract.jobs import State
-from secateur.contract.stage_kinds import STAGE_KINDS
-from tests.fixtures.service import Service
+from tests.fixtures.service import STAGES, Service
 from workers.launch.device import SoundDevice
 from workers.launch.fork_server import ForkServer
 from workers.supervision.janitor import Janitor
 from workers.supervision.scratch import Scratch
 from workers.supervision.supervisor import Supervisor
 
-STAGES = [name for name in STAGE_KINDS if name != "quantise"]  # those of a job without it
 ENTRY = "tests.fixtures.stages:main"
 
 
@@ -71,7 +71,7 @@ def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None
 def drive(service: Service, supervisor: Supervisor, job_id: UUID, *, stages_: int = 100) -> None:
     """Run the job's stages, one after the other, as messages would have it."""
     for _ in range(stages_):
-        if stages.waiting_id(service.job(job_id)) is None:
+        if not stages.waiting_ids(service.job(job_id)):
             return
         supervisor.run_next()
 
@@ -102,8 +102,7 @@ def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Super
 def test_a_run_that_begins_leaves_no_result_of_another(service: Service, supervisor: Supervisor) -> None:
     """Its files are written over; a later attempt with the earlier one's spec would publish them under that result."""
     job_id = service.submit(send=False, check="crash:1")
-    stage_id = stages.waiting_id(service.job(job_id))
-    assert stage_id is not None
+    (stage_id,) = stages.waiting_ids(service.job(job_id))
     left = Scratch(service.settings.work_dir.resolve(), stage_id).root / "result.json"
     left.parent.mkdir(parents=True)
     left.write_text('{"spec": "of other settings", "result": {}}')
@@ -151,7 +150,7 @@ def test_a_worker_killed_around_the_commit(
         environment = {f"SECATEUR_{key.upper()}": str(getattr(service.settings, key)) for key in names}
         command = [sys.executable, "-c", WORKER_THAT_DIES, where]
         assert subprocess.run(command, env={**os.environ, **environment}, check=False).returncode == -signal.SIGKILL
-        stage = next(stage for stage in service.job(job_id).stages if stage.name == name)
+        stage = next(stage for stage in service.job(job_id).stages if stage.key == name)
         assert stage.state is (State.RUNNING if where == "before the commit" else State.SUCCEEDED)
         if name == "prune":
             break
@@ -355,6 +354,37 @@ def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, 
     assert list(store.attempts()) == []
 
 
+def test_jobs_that_differ_in_how_much_goes_share_one_scoring(service: Service, sharing: Supervisor) -> None:
+    ratios = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
+    job_ids = [service.submit(send=False, pruning={"kind": "depth", "ratio": ratio}) for ratio in ratios]
+    for job_id in job_ids:
+        drive(service, sharing, job_id)
+        assert service.job(job_id).state is State.SUCCEEDED
+    assert [service.started(job_id, "score") for job_id in job_ids] == [1, 0, 0, 0, 0, 0]
+    assert [service.started(job_id, "prune") for job_id in job_ids] == [1] * 6
+
+
+def test_equal_jobs_at_once_compute_each_stage_once(service: Service, sharing: Supervisor) -> None:
+    """On as many slots as jobs: whoever comes while a stage runs waits for it, and its slot is free meanwhile."""
+    job_ids = [service.submit(send=False, score="sleep:0.6", recover="train:4:0.1") for _ in range(3)]
+
+    def work() -> None:
+        while not all(service.job(job_id).state.terminal for job_id in job_ids):
+            sharing.run_next()
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=work) for _ in job_ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for job_id in job_ids:
+        service.settled(job_id)
+    started = {name: sum(service.started(job_id, name) for job_id in job_ids) for name in STAGES}
+    assert started == {"check": 3, "score": 1, "prune": 1, "recover": 1, "benchmark": 3, "report": 3}
+    assert [line for job_id in job_ids for line in service.logged(job_id, "its result is waited for")]
+
+
 def test_a_changed_model_shares_nothing(service: Service, sharing: Supervisor, tmp_path: Path) -> None:
     first, second = service.submit(send=False), service.submit(send=False)
     drive(service, sharing, first)
@@ -393,3 +423,49 @@ def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver:
     assert (
         "could not run the stage (OSError: the bucket does not answer). It was tried 3 times." in job.problem["detail"]
     )
+
+
+# stages that stages add
+
+
+def test_a_stage_adds_stages_that_run_before_what_waits_for_them(service: Service, supervisor: Supervisor) -> None:
+    """Two of one kind, side by side; each is given what it needs and no more."""
+    adds = "add:prune_a:prune:score:report;add:prune_b:prune:check+score:report"
+    job_id = service.submit(send=False, score=adds, prune_a="crash:1")
+    drive(service, supervisor, job_id)
+    job = service.job(job_id)
+    assert job.state is State.SUCCEEDED
+    assert {stage.key: (stage.kind, stage.attempt) for stage in job.stages if stage.added_by == "score"} == {
+        "prune_a": ("prune", 2),
+        "prune_b": ("prune", 1),
+    }
+    with unit_of_work(service.sessions) as session:
+        paths = [artifact.path for artifact in artifacts.list_for(session, job_id)]
+    assert {"prune/prune.json", "prune_a/prune_a.json", "prune_b/prune_b.json"} <= set(paths)
+    assert [stage.key for stage in job.stages][-3:] == ["prune_a", "prune_b", "report"]
+
+
+def test_stages_that_cannot_be_added_fail_the_stage(service: Service, supervisor: Supervisor) -> None:
+    job_id = service.submit(send=False, score="add:prune:prune:score")
+    drive(service, supervisor, job_id)
+    problem = service.settled(job_id, State.FAILED).problem
+    assert problem is not None
+    assert "The stage score adds the stage prune, whose key another stage has." in problem["detail"]
+
+
+def test_a_result_that_was_not_committed_keeps_what_it_adds(
+    service: Service, supervisor: Supervisor, forkserver: ForkServer
+) -> None:
+    class Full(LocalStore):
+        """A store that takes nothing."""
+
+        def put_folder(self, *_: object, **__: object) -> list[StoredFile]:
+            raise OSError(28, "no space left")
+
+    job_id = service.submit(send=False, score="add:prune_a:prune:score:report")
+    drive(service, supervisor, job_id, stages_=1)
+    drive(service, make_supervisor(service, Full(service.settings.data_dir / "artifacts"), forkserver), job_id)
+    service.retry(job_id)
+    drive(service, supervisor, job_id)
+    assert service.started(job_id, "score") == service.started(job_id, "prune_a") == 1
+    assert service.job(job_id).state is State.SUCCEEDED
