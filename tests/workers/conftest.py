@@ -37,6 +37,13 @@ def plain_text(lines: int, *, seed: int = 0) -> str:
     return "".join(" ".join(WORDS[word] for word in line) + ".\n" for line in drawn)
 
 
+@pytest.fixture(autouse=True)
+def every_name_has_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the engine that leaves a stage names an argument that the stage has mapped to a field of the spec."""
+    told = "an error over {!r} has no field of its own, and was to be told at {}"
+    monkeypatch.setattr("workers.stages.fields.nobodys", lambda name, section: pytest.fail(told.format(name, section)))
+
+
 @pytest.fixture(scope="session")
 def stage_server() -> Iterator[ForkServer]:
     """One process that has imported everything: a real stage starts in no time."""

@@ -16,6 +16,7 @@ from workers.engine.runtime import environment
 from workers.stages.checks.subject import Subject, model_field
 from workers.stages.checks.table import CHECKS, Row
 from workers.stages.context import StageContext
+from workers.stages.fields import MODEL, PRUNING, told_in
 from workers.stages.original import open_original, prepare_machine
 
 
@@ -31,7 +32,8 @@ def run(context: StageContext) -> Checked:
     pointer, name = model_field(context.stage.spec)
     with blamed_on(pointer, "The model cannot be opened", value=name, expected=CHECKS[0].expected):
         try:
-            subject = Subject(context, machine, open_original(context))
+            with told_in("/model", MODEL):
+                subject = Subject(context, machine, open_original(context))
         except InvalidInput as error:
             raise _named([error], model=(pointer, name)) from error
     passed: list[Check] = []
@@ -60,7 +62,10 @@ def run(context: StageContext) -> Checked:
 
 
 def _look(row: Row, subject: Subject) -> str | None:
-    with blamed_on(row.pointer, f"The {row.name} cannot be used", expected=row.expected):
+    with (
+        told_in(row.pointer, {**MODEL, **PRUNING}),
+        blamed_on(row.pointer, f"The {row.name} cannot be used", expected=row.expected),
+    ):
         return row.look(subject)
 
 

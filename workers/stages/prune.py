@@ -25,6 +25,7 @@ from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
 from workers.stages.choice import chosen, wanted
 from workers.stages.context import StageContext, part
+from workers.stages.fields import MODEL, PRUNING, told_at, told_in
 from workers.stages.original import Original, open_original, source_gguf
 from workers.stages.prune_sub_block import check_halves, prune_halves
 from workers.stages.prune_width import check_width, prune_units
@@ -85,6 +86,7 @@ def _prune_file(
     return PrunedFile(path=target.name, bytes_before=done.bytes_before, bytes_after=done.bytes_after), []
 
 
+@told_at({"weights": "/scoring"})
 def check_blocks(context: StageContext, original: Original, options: DepthPruning) -> str:
     """Look before anything is scored. Raises InvalidInput or UnsupportedModel."""
     spec, checkpoint, blocks = context.stage.spec, original.checkpoint, original.info.blocks
@@ -93,7 +95,7 @@ def check_blocks(context: StageContext, original: Original, options: DepthPrunin
         keep = blocks_to_keep(blocks, options.drop)
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"
-    refuse_uncomputable(checkpoint.config, pointer="/scoring", expected=NO_SCORING)
+    refuse_uncomputable(checkpoint.config, expected=NO_SCORING)
     count, protected = wanted(spec, blocks)
     return f"{count} of {blocks} blocks go, {len(protected)} are protected"
 
@@ -126,6 +128,7 @@ def pruner_of(options: type[Method]) -> Pruner[Any]:
     return next(PRUNERS[kind] for kind in options.__mro__ if kind in PRUNERS)
 
 
+@told_in("/pruning", {**MODEL, **PRUNING})
 def run(context: StageContext) -> Pruned:
     """Prune the original model as the spec asks, and write the checkpoint's model card.
 

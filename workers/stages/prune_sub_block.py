@@ -7,9 +7,7 @@ method they serve this pruning alone.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
-from secateur.contract.errors import InvalidInput
 from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units, protected_units, units_to_remove
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
 from workers.engine.checkpoints.kernels import refuse_uncomputable
@@ -19,12 +17,15 @@ from workers.engine.runtime import environment
 from workers.engine.scoring import sub_block
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
+from workers.stages.fields import told_at
 from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"drop": ["3.mlp"]`, which need no search'
+FIELDS = {"calibration": "/pruning/calibration", "weights": "/pruning"}
 
 
 @part("prune")
+@told_at(FIELDS)
 def prune_halves(context: StageContext, original: Original, options: SubBlockPruning) -> Pruned:
     """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
 
@@ -37,7 +38,7 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
     check_units(options, original.info.blocks)
     scores, text, drop = None, None, list(options.drop or ())
     if options.drop is None:
-        refuse_uncomputable(original.checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
+        refuse_uncomputable(original.checkpoint.config, expected=NO_SEARCH)
         halves_layout(original.checkpoint)  # refused before the search, not after
         scores, text = _search(context, original, options)
         drop = scores.order[: units_to_remove(options, original.info.blocks)]
@@ -59,12 +60,13 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
     )
 
 
+@told_at(FIELDS)
 def check_halves(context: StageContext, original: Original, options: SubBlockPruning) -> str:
     """Look before anything is searched. Raises InvalidInput or UnsupportedModel."""
     check_units(options, original.info.blocks)
     halves_layout(original.checkpoint)
     if options.drop is None:
-        refuse_uncomputable(original.checkpoint.config, pointer="/pruning", expected=NO_SEARCH)
+        refuse_uncomputable(original.checkpoint.config, expected=NO_SEARCH)
     return f"attention and MLP of {original.info.blocks} blocks can go apart"
 
 
@@ -74,17 +76,13 @@ def _search(context: StageContext, original: Original, options: SubBlockPruning)
     machine = prepare_machine(context)
     protected = protected_units(options, original.info.blocks)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
-    try:
-        found = sub_block.score(
-            block_model(original.path, machine, original.info.parameters),
-            ids,
-            count=units_to_remove(options, original.info.blocks),
-            protected=protected,
-            progress=context.progress,
-        )
-    except InvalidInput as error:  # a model of blocks names the calibration of a criterion
-        moved = [replace(item, pointer=item.pointer.replace("/scoring/", "/pruning/", 1)) for item in error.errors]
-        raise type(error)(error.detail, errors=moved) from error
+    found = sub_block.score(
+        block_model(original.path, machine, original.info.parameters),
+        ids,
+        count=units_to_remove(options, original.info.blocks),
+        protected=protected,
+        progress=context.progress,
+    )
     errors = found.standard_errors or [None] * len(found.units)
     scores = UnitScores(
         options=options.model_dump(mode="json"),

@@ -31,6 +31,7 @@ from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
+from workers.stages.fields import MODEL, told_at, told_in
 from workers.stages.original import calibration_tokens, open_original, prepare_machine, source_gguf
 
 Made = tuple[Outcome, TextInfo | None]  # and the text by which the integers were chosen, if by one
@@ -143,6 +144,7 @@ QUANTISATIONS: Mapping[type[VariantOptions], Way[Any]] = dict(
 )
 
 
+@told_in("/quantise", MODEL)
 def run(context: StageContext) -> Quantised:
     """Quantise the final model in every way that the spec names.
 
@@ -173,7 +175,9 @@ def run(context: StageContext) -> Quantised:
 def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]
-    outcome, text = QUANTISATIONS[type(options)].make(Making(context, source, number, options))
+    making = Making(context, source, number, options)
+    with told_at({"calibration": f"{making.pointer}/calibration"}):
+        outcome, text = QUANTISATIONS[type(options)].make(making)
     variant = QuantisedVariant(
         name=options.variant,
         kind=options.kind,

@@ -16,10 +16,12 @@ from workers.reporting import model_card
 from workers.stages.as_it_came import write_as_it_came
 from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext, part
+from workers.stages.fields import MODEL, PRUNING, told_in
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.training_processes import plan_processes
 
 
+@told_in("/recovery", {**MODEL, **PRUNING, "calibration": "/recovery/text"})
 def run(context: StageContext) -> Recovered:
     """Recover the pruned model as the spec asks.
 

@@ -18,9 +18,13 @@ from workers.engine.scoring.task import ScoringTask
 from workers.stages.block_model import block_model
 from workers.stages.choice import wanted
 from workers.stages.context import StageContext
+from workers.stages.fields import MODEL, PRUNING, told_in
 from workers.stages.original import calibration_tokens, open_original, prepare_machine
 
+FIELDS = {**MODEL, **PRUNING, "calibration": "/scoring/calibration", "weights": "/scoring"}
 
+
+@told_in("/scoring", FIELDS)
 def run(context: StageContext) -> Scored:
     """Score the original's blocks by the spec's criterion.
 
@@ -34,7 +38,7 @@ def run(context: StageContext) -> Scored:
     original = open_original(context)
     config = original.checkpoint.config
     check_quantised(spec, config)
-    refuse_uncomputable(config, pointer="/scoring", expected=NO_SCORING)
+    refuse_uncomputable(config, expected=NO_SCORING)
     searches = spec.scoring.searches
     count, protected = wanted(spec, original.info.blocks) if searches else (None, frozenset[int]())
     ids, text = None, None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from secateur.contract.errors import InvalidInput
 from secateur.contract.results import Benchmarks, Pruned, Recovered
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
-from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
+from tests.fixtures.whole_job import SHORT_SPEC, Job, run_job, tiny_llama
+from workers.stages.original import calibration_tokens
 
 CALIBRATION = {"samples": 4, "tokens": 16}
 
@@ -52,3 +55,18 @@ def test_a_job_of_uneven_widths(root: Path) -> None:
         assert (folder / "modeling_secateur.py").is_file()
     page = (folders["report"] / "report.html").read_text()
     assert "eads and neurons removed in 6 blocks" in page
+
+
+@pytest.mark.parametrize("kind", ["wanda_sp", "flap", "llm_pruner"])
+def test_a_token_out_of_range_is_told_at_the_calibration_of_the_pruning(
+    kind: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_range(*args: Any, **options: Any) -> Any:
+        ids, text = calibration_tokens(*args, **options)
+        return ids + 1_000_000, text
+
+    monkeypatch.setattr("workers.stages.prune_width.calibration_tokens", out_of_range)
+    spec = {**SHORT_SPEC, "pruning": {"kind": kind, "ratio": 0.2, "calibration": CALIBRATION}}
+    with pytest.raises(InvalidInput, match="go up to") as caught:
+        Job(root, CompressionSpec.model_validate(spec)).run("prune")
+    assert [error.pointer for error in caught.value.errors] == ["/pruning/calibration"]

@@ -32,8 +32,8 @@ def why_not_computable(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def refuse_uncomputable(config: Mapping[str, Any], *, pointer: str, expected: str) -> None:
-    """Raise UnsupportedModel, at `pointer`, if the model with this config.json cannot run here."""
+def refuse_uncomputable(config: Mapping[str, Any], *, expected: str) -> None:
+    """Raise UnsupportedModel, over the `weights`, if the model with this config.json cannot run here."""
     reason = why_not_computable(config)
     if reason is not None:
-        raise UnsupportedModel(reason, errors=[FieldError(pointer, reason, quantised_by(config), expected)])
+        raise UnsupportedModel(reason, errors=[FieldError("weights", reason, quantised_by(config), expected)])

@@ -171,7 +171,7 @@ class BlockModel:
         """
         if ids.dim() != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
             raise InvalidInput.field(
-                "/scoring/calibration",
+                "calibration",
                 f"Calibration tokens have the shape {tuple(ids.shape)}.",
                 value=list(ids.shape),
                 expected="at least one sample of at least two tokens",
@@ -179,14 +179,14 @@ class BlockModel:
         limit = getattr(self.config, "max_position_embeddings", None)
         if "learned_positions" in self.architecture.quirks and limit and ids.shape[1] > limit:
             raise InvalidInput.field(
-                "/scoring/calibration",
+                "calibration",
                 f"Samples have {ids.shape[1]} tokens, but the model has {limit} positions.",
                 value=ids.shape[1],
                 expected=f"at most {limit} tokens",
             )
         if int(ids.min()) < 0 or int(ids.max()) >= self.vocab_size:
             raise InvalidInput.field(
-                "/scoring/calibration",
+                "calibration",
                 f"Calibration tokens go up to {int(ids.max())}, but the vocabulary has {self.vocab_size}.",
                 value=int(ids.max()),
                 expected="tokens of the model's own tokenizer",

@@ -35,7 +35,7 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     """
     checkpoint = Checkpoint.open(path)
     written = checkpoint.config
-    refuse_uncomputable(written, pointer="/model", expected="weights that this worker has kernels for, such as bf16")
+    refuse_uncomputable(written, expected="weights that this worker has kernels for, such as bf16")
     if needs_loader(written):
         return _unpacked(_load_by_loader(path, device=device, dtype=dtype), written)
     with bare_folder(checkpoint) as folder, _blamed():

@@ -55,7 +55,7 @@ def _last_step(module: nn.Module, architecture: Architecture, half: Half) -> nn.
     owner = module.get_submodule(architecture.attention) if half == "attention" else module
     if not name:
         raise UnsupportedModel.field(
-            "/pruning/kind",
+            "kind",
             f"The output of the {half} in a block of {architecture.family} was not found.",
             value=architecture.family,
             expected="a family whose attention and MLP end in a projection of a usual name, or whole blocks",

@@ -152,7 +152,7 @@ def open_stream(
     method = (checkpoint.config.get("quantization_config") or {}).get("quant_method")
     if method is not None:
         raise UnsupportedModel.field(
-            "/scoring",
+            "weights",
             f"The checkpoint is quantised ({method}); its blocks cannot be computed with here.",
             value=method,
             expected="fp32, fp16 or bf16 weights, or explicit block numbers in /pruning/drop, which need no scoring",

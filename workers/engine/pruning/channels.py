@@ -139,7 +139,7 @@ def layout_of(blocks: Sequence[nn.Module], config: PretrainedConfig, architectur
     """
     if "moe" in architecture.quirks:
         raise UnsupportedModel.field(
-            "/pruning/kind",
+            "kind",
             "The model is a mixture of experts: width pruning judges neurons by tokens, and experts see few of them.",
             value=architecture.family,
             expected="a dense model, or depth pruning",
@@ -148,7 +148,7 @@ def layout_of(blocks: Sequence[nn.Module], config: PretrainedConfig, architectur
     for number, block in enumerate(blocks):
         if {name: tuple(parameter.shape) for name, parameter in block.named_parameters()} != shapes:
             raise UnsupportedModel.field(
-                "/pruning/kind",
+                "kind",
                 f"Block {number} differs in shape from block 0; width pruning needs blocks of one shape.",
                 value=architecture.family,
                 expected="a model whose blocks are alike, or depth pruning",
@@ -160,7 +160,7 @@ def layout_of(blocks: Sequence[nn.Module], config: PretrainedConfig, architectur
     weight = shapes.get(f"{down}.weight")
     if weight is None or not cuts:
         raise UnsupportedModel.field(
-            "/pruning/kind",
+            "kind",
             f"The MLP of a {architecture.family} block has no up- and down-projection that width pruning knows.",
             value=architecture.family,
         )
@@ -238,7 +238,7 @@ def _check(layout: Layout, architecture: Architecture) -> None:
     """The segments must make up the axes, or the family is laid out in a way that is not known here."""
     if layout.shapes_of(layout.groups, layout.neurons) != layout.shapes:
         raise UnsupportedModel.field(
-            "/pruning/kind",
+            "kind",
             f"The heads or neurons of a {architecture.family} block are not laid out in a way that is known.",
             value=architecture.family,
             expected="depth pruning, which does not look into blocks",

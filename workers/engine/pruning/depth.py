@@ -96,9 +96,9 @@ def blocks_to_keep(count: int, drop: Sequence[int]) -> list[int]:
     """The blocks of 0 … count-1 that are not in `drop`.
 
     Raises:
-        InvalidInput: with the pointer /pruning/drop, as in `prune_depth`.
+        InvalidInput: over `drop`, as in `prune_depth`.
     """
-    pointer, expected = "/pruning/drop", f"distinct numbers from 0 to {count - 1}, and not all of them"
+    pointer, expected = "drop", f"distinct numbers from 0 to {count - 1}, and not all of them"
     if not drop:
         raise InvalidInput.field(pointer, "No block is named.", value=list(drop), expected=expected)
     for number in drop:

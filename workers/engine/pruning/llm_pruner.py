@@ -34,7 +34,7 @@ def choose(task: WidthTask[LlmPrunerPruning]) -> Choice:
     pruned = range(first, count - last)
     if not pruned:
         raise InvalidInput.field(
-            "/pruning/keep_first",
+            "keep_first",
             f"The first {first} and the last {last} blocks are kept whole, and the model has {count}.",
             value=first,
             expected=f"`keep_first` and `keep_last` that leave some of {count} blocks",

@@ -26,7 +26,7 @@ def count_from_ratio(n_blocks: int, ratio: float) -> int:
     """
     if not 0 < ratio < 1:
         raise InvalidInput.field(
-            "/pruning/ratio",
+            "ratio",
             f"A ratio of {ratio} cannot be removed.",
             value=ratio,
             expected="a number between 0 and 1, both excluded",
@@ -34,7 +34,7 @@ def count_from_ratio(n_blocks: int, ratio: float) -> int:
     count = max(1, round(ratio * n_blocks))
     if count >= n_blocks:
         raise InvalidInput.field(
-            "/pruning/ratio",
+            "ratio",
             f"A ratio of {ratio} removes all {n_blocks} blocks.",
             value=ratio,
             expected="a ratio that leaves at least one block",
@@ -49,7 +49,7 @@ def check_count(n_blocks: int, *, count: int, protected: Collection[int]) -> Non
         return
     kept = f", of which {len(set(protected))} are protected" if protected else ""
     raise InvalidInput.field(
-        "/pruning/blocks",
+        "blocks",
         f"{count} blocks cannot be removed from a model of {n_blocks} blocks{kept}.",
         value=count,
         expected=f"from 1 to {free} blocks" if free else "a model with more blocks, or fewer of them protected",
@@ -60,13 +60,13 @@ def choose(scores: BlockScores, *, count: int, protected: Collection[int]) -> li
     """The first `count` blocks of the order that are not protected, in the order of removal.
 
     Raises:
-        InvalidInput: at "/pruning/blocks", when fewer than `count` blocks may go.
+        InvalidInput: over `blocks`, when fewer than `count` blocks may go.
     """
     check_count(len(scores.values), count=count, protected=protected)
     free = [block for block in scores.order if block not in protected]
     if count > len(free):
         raise InvalidInput.field(
-            "/pruning/blocks",
+            "blocks",
             f"{count} blocks are to be removed, and the criterion ranked {len(free)}.",
             value=count,
             expected=f"at most {len(free)} blocks",

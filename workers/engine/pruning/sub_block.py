@@ -108,9 +108,9 @@ def halves_to_remove(count: int, drop: Sequence[str]) -> dict[int, list[Half]]:
     """The halves that each block of a model of `count` blocks loses; of blocks that lose one.
 
     Raises:
-        InvalidInput: with the pointer /pruning/drop, as in `prune_sub_block`.
+        InvalidInput: over `drop`, as in `prune_sub_block`.
     """
-    pointer = "/pruning/drop"
+    pointer = "drop"
     expected = f'distinct units from "0.attention" to "{count - 1}.mlp", and not all of them'
     if not drop:
         raise InvalidInput.field(pointer, "No unit is named.", value=list(drop), expected=expected)

@@ -111,7 +111,7 @@ def halves_layout(checkpoint: Checkpoint) -> HalvesLayout:
 
 def _refused(architecture: Architecture, reason: str) -> UnsupportedModel:
     expected = "a family whose attention and MLP are found by structure, or pruning of whole blocks"
-    return UnsupportedModel(reason, errors=[FieldError("/pruning/kind", reason, architecture.family, expected)])
+    return UnsupportedModel(reason, errors=[FieldError("kind", reason, architecture.family, expected)])
 
 
 def _stored(checkpoint: Checkpoint, model: PreTrainedModel, architecture: Architecture) -> dict[str, tuple[int, str]]:

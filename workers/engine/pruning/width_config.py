@@ -59,7 +59,7 @@ class WidthConfig:
             if self._shapes({**self.config, key: 1}) == self.layout.shapes_of(self.layout.groups, 1):
                 return key
         raise UnsupportedModel.field(
-            "/pruning/kind",
+            "kind",
             f"No entry of a {self.config.get('model_type')} config sets the width of the MLP alone.",
             value=self.config.get("model_type"),
             expected="depth pruning",

@@ -48,7 +48,7 @@ class Budget:
         reached = self.reached(groups, neurons)
         if abs(reached - self.ratio) > TOLERANCE:
             raise InvalidInput.field(
-                "/pruning/ratio",
+                "ratio",
                 f"The nearest ratio that can be reached is {reached:.4f}{why}.",
                 value=self.ratio,
                 expected=f"a ratio within {TOLERANCE} of what whole heads and neurons can make up",

@@ -40,7 +40,7 @@ def score(task: ScoringTask[AngularScoring]) -> BlockScores:
     allowed = [start for start in starts if protected.isdisjoint(range(start, start + count))]
     if not allowed:
         raise InvalidInput.field(
-            "/pruning/blocks",
+            "blocks",
             f"No {count} consecutive blocks are free of protected ones.",
             value=count,
             expected="fewer blocks, or fewer of them protected",

@@ -58,7 +58,7 @@ def score(
     most = min(len(candidates), len(names) - 1)
     if not 1 <= count <= most:
         raise InvalidInput.field(
-            "/pruning/units",
+            "units",
             f"{count} units cannot be removed from a model of {len(names)} units, {kept} of them protected.",
             value=count,
             expected=f"from 1 to {most} units",
@@ -76,7 +76,7 @@ def _refuse_unknown(units: Collection[str], names: Sequence[str]) -> None:
     for name in units:
         if name not in names:
             raise InvalidInput.field(
-                "/pruning/protected",
+                "protected",
                 f'There is no unit "{name}".',
                 value=name,
                 expected=f'a block number and a half, from "{names[0]}" to "{names[-1]}"',

@@ -38,7 +38,7 @@ class ScoringTask(Generic[Options]):
         """
         if self.ids is None:
             raise InvalidInput.field(
-                "/scoring/calibration", "This criterion needs calibration text.", expected="samples of text"
+                "calibration", "This criterion needs calibration text.", expected="samples of text"
             )
         return self.model.check_ids(self.ids)
 
@@ -55,7 +55,7 @@ class ScoringTask(Generic[Options]):
         protected = self.protected | {0, last} if ends else self.protected
         if self.count is None:
             raise InvalidInput.field(
-                "/pruning/blocks",
+                "blocks",
                 "This criterion searches for a set of blocks, so it must know how many go.",
                 expected="a number of blocks",
             )

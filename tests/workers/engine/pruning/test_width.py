@@ -332,7 +332,7 @@ def test_a_ratio_that_cannot_be_reached(
         return
     with pytest.raises(InvalidInput, match="The nearest ratio that can be reached") as caught:
         prune(save_model(model), tmp_path / "pruned", options, make_ids())
-    assert caught.value.errors[0].pointer == "/pruning/ratio"
+    assert caught.value.errors[0].pointer == "ratio"
     assert not (tmp_path / "pruned").exists()
 
 

@@ -96,4 +96,4 @@ def test_protected_blocks_stay_and_the_ends_always(
     assert sorted(scores.order) == [2, 3]
     with pytest.raises(InvalidInput) as caught:
         greedy.score(ScoringTask(view, make_ids(), GreedyScoring(criterion="greedy"), count=5))
-    assert caught.value.errors[0].pointer == "/pruning/blocks"
+    assert caught.value.errors[0].pointer == "blocks"
