@@ -7,11 +7,13 @@ STAMP := $(VENV)/.installed
 PIP_VERSION := $(shell sed -n 's/^pip==//p' requirements.lock)
 SOURCES := secateur app workers migrations tests benchmarks examples .ci
 PYTEST_ARGS ?=
+MUTATE_ARGS ?=
+COSMIC_RAY := 8.7.0
 DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check format test demo lock clean
+.PHONY: help install check format test mutate demo lock clean
 
 help: ## Say what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +41,11 @@ format: install ## Format the code and apply the linter's safe corrections
 # three files of tests at a time, each with one thread of arithmetic: many tests wait, so that keeps two cores busy
 test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
+mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray==$(COSMIC_RAY)
+	$(BIN)/python .ci/mutate.py $(MUTATE_ARGS)
 
 demo: install ## Prune a real language model: service, job, report; then stop it all
 	$(BIN)/python examples/demo.py $(DEMO_ARGS)
