@@ -254,7 +254,8 @@ def run(count: int, start: int, cases: Cases, only: Sequence[str] = ()) -> None:
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )
-        seed(start)(config(given(strategy)(_taking(break_it))))()
+        trial: Any = seed(start)(config(given(strategy)(_taking(break_it))))  # type: ignore[no-untyped-call]
+        trial()
 
 
 def _taking(break_it: Callable[[Any], None]) -> Callable[[Any], None]:

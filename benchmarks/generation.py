@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from _inputs import show
@@ -53,13 +54,14 @@ def main() -> None:
         }
         for variant, figures in found.items()
     ]
+    noise = found["pruned"].noise
     result = {
         "blocks_removed": len(drop),
         "output_tokens": settings.output_tokens,
         "runs": settings.runs,
         "speedup": [round(value, 4) for value in (speedup.median, speedup.low, speedup.high)],
         "by_bytes": round(read["original"] / read["pruned"], 4),
-        "noise": round(found["pruned"].noise, 4),
+        "noise": None if noise is None else round(noise, 4),
     }
     show("Generation, batch 1", rows, result)
 
@@ -72,7 +74,8 @@ def _load(path: Path) -> PreTrainedModel:
 
 def bytes_per_token(model: PreTrainedModel) -> int:
     """Bytes of the weights that a token goes through; of an embedding that is no head it takes one row only."""
-    head, table = model.get_output_embeddings(), model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # published without types
+    table: Any = model.get_input_embeddings()
     untied = 0 if head is None or head.weight is table.weight else table.weight.nbytes
     return weight_bytes(model) - untied
 

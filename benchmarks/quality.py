@@ -24,10 +24,9 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from secateur.contract.options.benchmarks.tasks import TasksBenchmark
-from secateur.contract.options.methods import Scoring
+from secateur.contract.options.methods import Recovery, Scoring
 from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import LossPoint, TaskScore
-from secateur.contract.spec import Recovery
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
@@ -42,11 +41,11 @@ from workers.engine.model.loading import free_memory, load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.plan import choose, protected_by_plus
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
+from workers.engine.recovery.registry import RECOVERIES
 from workers.engine.runtime import Machine, prepare
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask
 from workers.engine.text.calibration import TextSource, token_batch
-from workers.stages.recover import RECOVERIES
 
 PIQA_TASK = """
 task: piqa_file

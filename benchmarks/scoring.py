@@ -111,7 +111,7 @@ def _plain(model: PreTrainedModel, ids: Tensor) -> tuple[list[float], float, flo
         began = time.perf_counter()
         config = copy.deepcopy(model.config)
         config.num_hidden_layers = n_blocks - 1
-        reduced = AutoModelForCausalLM.from_config(config).eval()
+        reduced = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]  # published without types
         reduced.load_state_dict(_without(model.state_dict(), prefix, block))
         building += time.perf_counter() - began
         losses = []

@@ -94,7 +94,7 @@ def _write(folder: Path, gigabytes: float) -> None:
     config.architectures = ["LlamaForCausalLM"]
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(-1, config.num_hidden_layers):
         part = outside if number < 0 else block
         tensors = {

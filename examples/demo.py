@@ -21,7 +21,7 @@ from typing import Any
 from app.local.running import running
 from examples.demo_files import CACHE, MODEL, TEXT, fetch
 from secateur import Client
-from secateur.cli.render import report_tables
+from secateur.cli.render_report import report_lines
 from secateur.cli.session import err, fail, out, show_problem
 from secateur.cli.watch import show
 from secateur.client.errors import ClientError
@@ -112,8 +112,8 @@ def run_job(client: Client, spec: dict[str, Any], result: Path) -> int:
         fail(f"the job {job.state.value}")
         return 1
     err.print(f"[bold]4.[/] The report, after {time.monotonic() - began:.0f} s of work")
-    for table in report_tables(client.report(job.id)):
-        out.print(table)
+    for part in report_lines(client.report(job.id), width=out.width):
+        out.print(part)
     for prefix in ("recover/checkpoint/", "report/"):
         client.download(job.id, result, prefix=prefix)
     out.print(f"checkpoint: {shown(result / 'recover' / 'checkpoint')}", soft_wrap=True, highlight=False)
