@@ -20,7 +20,7 @@ from app.main import create_app
 from app.services.datasets import add
 from secateur.client.http_client import Client
 from secateur.contract.jobs import State
-from secateur.contract.results import Benchmarks, Recovered, Scores
+from secateur.contract.results import Benchmarks, Recovered, Scored
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.live import serving
 from tests.fixtures.service import Service
@@ -172,7 +172,7 @@ def test_from_the_upload_to_the_report(
         assert done.state is State.SUCCEEDED, done.problem
         report = client.report(job.id)
     results = {stage.key: stage.result or {} for stage in service.job(job.id).stages}
-    scored = Scores.model_validate(results["score"]).calibration
+    scored = Scored.model_validate(results["score"]).calibration
     trained = Recovered.model_validate(results["recover"]).text
     measured = Benchmarks.model_validate(results["benchmark"]).variants[0].perplexity[0].text
     assert scored is not None

@@ -96,7 +96,7 @@ def test_a_stage_writes_events_and_its_exit_is_reported(start: Start, tmp_path: 
 
 
 def test_what_a_stage_prints_is_masked(start: Start, tmp_path: Path) -> None:
-    code = "from app import masking; masking.learn(['correct horse'])\nraise ValueError('correct horse, redis://:pw@h')"
+    code = "from secateur import masking; masking.learn(['correct horse'])\nraise ValueError('correct horse, redis://:pw@h')"
     assert wait_exit(start(code)).code == 70
     printed = (tmp_path / "log").read_text().splitlines()[-1]
     assert printed == "ValueError: ***, redis://:***@h"

@@ -159,7 +159,8 @@ def _little_time(what: str = "it") -> Iterator[None]:
         raise TemplateRuntimeError(f"{what} takes longer than {MOST_SECONDS:.0f} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS)
+    # again and again: where the first alarm meets a callback of the garbage collector, its exception is lost
+    signal.setitimer(signal.ITIMER_REAL, MOST_SECONDS, MOST_SECONDS)
     try:
         yield
     finally:

@@ -79,6 +79,7 @@ def test_a_template_reaches_nothing(template: str, tmp_path: Path) -> None:
         "{{ noun" + ".a" * 200_000 + " }}",
     ],
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of an alarm within the collector
 def test_a_template_makes_little(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "MOST_SECONDS", 0.5)
     with pytest.raises(TemplateError):
