@@ -185,9 +185,14 @@ def _inside(file: Path, folder: Path) -> bool:
 
 
 def _words(error: ValidationError) -> str:
-    """What is wrong with the first wrong field of a definition."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])[:200]
+    """What is wrong with a wrong field of a definition: of a field that may be of several shapes, the shape that it has.
+
+    Each shape has its complaint, and the one that comes from deepest within the field is of the shape that was meant.
+    """
+    first = max(
+        error.errors(include_url=False, include_context=False, include_input=False), key=lambda found: len(found["loc"])
+    )
+    place = ".".join(part for part in map(str, first["loc"]) if "constrained-str" not in part)[:200]
     what = first["msg"].removeprefix("Value error, ")
     if not place:
         return what

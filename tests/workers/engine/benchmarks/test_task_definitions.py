@@ -139,7 +139,7 @@ REACHING_OUT: list[tuple[str, str, str]] = [
     ("items.jsonl", "absent.jsonl", "not in its folder"),
     ("items.jsonl", "more", "not in its folder"),
     ("items.jsonl", "link.jsonl", "not in its folder"),
-    ("items.jsonl", "https://evil.example/x.jsonl", "data_files"),
+    ("items.jsonl", "https://evil.example/x.jsonl", "string should match pattern"),
     ("items.jsonl", "hf://datasets/a/b/x.jsonl", "data_files"),
     ("items.jsonl", '"zip://x::items.zip"', "data_files"),
     ("items.jsonl", '"*.jsonl"', "data_files"),
