@@ -185,7 +185,7 @@ def _inside(file: Path, folder: Path) -> bool:
 
 
 def _words(error: ValidationError) -> str:
-    """What is wrong with a wrong field of a definition: of a field that may be of several shapes, the shape that it has.
+    """What is wrong with a wrong field of a definition; of one that may have several shapes, with that which it has.
 
     Each shape has its complaint, and the one that comes from deepest within the field is of the shape that was meant.
     """

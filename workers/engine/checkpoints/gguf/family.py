@@ -34,10 +34,18 @@ def sizes(source: Source) -> dict[str, Any]:
         "hidden_size": source.whole("embedding_length"),
         "intermediate_size": source.whole("feed_forward_length"),
         "num_hidden_layers": block_count(source),
-        "max_position_embeddings": source.whole("context_length"),
+        "max_position_embeddings": positions(source),
         "tie_word_embeddings": is_tied(source),
         **heads(source),
     }
+
+
+def positions(source: Source) -> int:
+    """How many tokens the model holds, one at least."""
+    found = source.whole("context_length")
+    if found < 1:
+        raise source.bad("the key 'context_length' is 0, and a model holds one token at least")
+    return found
 
 
 def block_count(source: Source) -> int:

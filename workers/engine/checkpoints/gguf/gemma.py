@@ -81,15 +81,19 @@ def _pattern(source: Source, blocks: int, usual: int) -> list[bool]:
     return [bool((number + 1) % period) for number in range(blocks)]
 
 
+# llama.cpp's, and every published model's
+_CAPS = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
+
+
 def _gemma2(source: Source) -> dict[str, Any]:
     config = _windowed(source)
     theta = source.real("rope.freq_base", 10000.0)
     if source.real("rope.freq_base_swa", theta) != theta:
         raise source.unsupported("blocks with a sliding window have a rotary embedding of their own")
-    if config["final_logit_softcapping"] is None:
-        config["final_logit_softcapping"] = 30.0  # llama.cpp's, and every published model's
-    if config["attn_logit_softcapping"] is None:
-        config["attn_logit_softcapping"] = 50.0
+    for key, usual in _CAPS.items():
+        if config[key] is None and source.has(key):
+            raise source.bad(f"the key '{key}' is 0, and logits are divided by it")
+        config[key] = config[key] or usual
     return {
         "model_type": "gemma2",
         "architectures": ["Gemma2ForCausalLM"],

@@ -293,11 +293,18 @@ def test_a_key_that_changes_nothing_is_taken(key: str, value: Any, check: Callab
         ("attention.layer_norm_rms_epsilon", None, "layer_norm_rms_epsilon"),
         ("rope.freq_base", 0.0, "base"),
         ("expert_count", 1 << 30, "expert"),
+        ("context_length", 0, "context_length' is 0"),
     ],
 )
 def test_numbers_that_the_tensors_do_not_bear_out(key: str, value: Any, words: str, write: Write) -> None:
     with pytest.raises((BadCheckpoint, UnsupportedModel), match=words):
         plan_import(write(tiny_model("llama"), keys={key: value}))
+
+
+@pytest.mark.parametrize("key", ["attn_logit_softcapping", "final_logit_softcapping"])
+def test_a_cap_of_zero_is_no_usual_cap(key: str, write: Write) -> None:
+    with pytest.raises(BadCheckpoint, match=f"{key}' is 0"):
+        plan_import(write(tiny_model("gemma2", tie_word_embeddings=True), keys={key: 0.0}))
 
 
 def test_a_head_that_is_the_embedding_again_is_tied(check: Callable[..., Any]) -> None:
