@@ -229,8 +229,6 @@ class Bench:
                 purpose="calibration",
                 samples=self.settings.samples,
                 tokens=self.settings.tokens,
-                pointer="",
-                text_pointer="",
             )
             view = BlockModel.from_model(self.load(self.original))
             protected = protected_by_plus(view.n_blocks)
@@ -318,10 +316,8 @@ class Bench:
                     samples=self.settings.windows,
                     tokens=self.settings.tokens,
                     exact=False,
-                    pointer="",
-                    text_pointer="",
                 )
-                where = self.source.beginning(text, "auto", pointer="").where
+                where = self.source.beginning(text, "auto").where
                 self._windows[name] = Windows(ids, info, protocol_of(tokens=self.settings.tokens, bos=where))
         return self._windows
 

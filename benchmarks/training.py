@@ -69,7 +69,7 @@ def speed(settings: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(settings.model)
     lines = settings.examples_file.read_text(encoding="utf-8").splitlines()[: settings.examples]
     rows = [json.loads(line) for line in lines]
-    with BoundedEncoder(tokenizer, pointer="/recovery/text") as encoder:
+    with BoundedEncoder(tokenizer) as encoder:
         examples = [
             Example(example.ids[: settings.tokens], example.answer[: settings.tokens])
             for example in (alpaca(encoder, row) for row in rows)

@@ -1,4 +1,4 @@
-"""Whose fault it is: a library's error over something that a user gave, told as the field that holds it.
+"""Whose fault it is: a library's error over something that a user gave, told as the argument that holds it.
 
 A library knows nothing of the spec. It raises what it likes over a config, a tokenizer, a template or a task, and the
 words are often good; what they lack is where to mend. Code that hands a user's input to a library does so under
@@ -22,12 +22,12 @@ MAX_WORDS = 300  # characters of another library's message
 
 @contextmanager
 def blamed_on(
-    pointer: str, what: str, *, value: Any = None, expected: str, kind: type[InvalidInput] = InvalidInput
+    argument: str, what: str, *, value: Any = None, expected: str, kind: type[InvalidInput] = InvalidInput
 ) -> Iterator[None]:
     """Run a library on something that a user gave.
 
     Args:
-        pointer: JSON pointer into the job's spec, of the field to blame.
+        argument: the name of what is to blame; or, of a stage, the JSON pointer of the spec's field.
         what: what cannot be done, as the start of a sentence: "The tokenizer cannot be loaded".
         value: what the field holds.
         expected: what would be right.
@@ -40,7 +40,7 @@ def blamed_on(
     except BaseException as error:
         if not is_over_input(error):
             raise
-        raise kind.field(pointer, f"{what}: {words_of(error)}", value=value, expected=expected) from error
+        raise kind.field(argument, f"{what}: {words_of(error)}", value=value, expected=expected) from error
 
 
 def is_over_input(error: BaseException) -> bool:

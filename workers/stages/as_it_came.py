@@ -35,7 +35,7 @@ def write_as_it_came(context: StageContext, checkpoint: Path) -> tuple[PrunedFil
     target = context.out / FOLDER / f"{source.stem}-recovered.gguf"
     shutil.rmtree(target.parent, ignore_errors=True)  # of an attempt that was killed
     try:
-        export_gguf(checkpoint, target, type_name=type_name, tokenizer_from=source, pointer="/recovery")
+        export_gguf(checkpoint, target, type_name=type_name, tokenizer_from=source)
     except UnsupportedModel as error:
         return None, [f"The recovered model is not handed out as a GGUF file. {error.detail}"]
     notes = []

@@ -22,14 +22,17 @@ from workers.stages.benchmark_quality import measure_quality, texts
 from workers.stages.benchmark_speed import measure_alone, measure_speed
 from workers.stages.benchmark_variants import ORIGINAL, Variant, open_variant, quantised_variants
 from workers.stages.context import StageContext
-from workers.stages.fields import MODEL, told_in
+from workers.stages.fields import BENCHMARK, MODEL, told_in
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.reuse import known_figures
 
 MEMORY_SHARE = 0.7  # of the free memory: models that need more together are loaded in pairs
 
 
-@told_in("/benchmark", {**MODEL, "calibration": "/benchmark/perplexity"})
+FIELDS = {**MODEL, **BENCHMARK, "calibration": "/benchmark/perplexity"}
+
+
+@told_in("/benchmark", FIELDS)
 def run(context: StageContext) -> Benchmarks:
     """Measure the original and its variants as the spec asks; where this machine cannot run them, their sizes alone.
 

@@ -26,6 +26,7 @@ from workers.engine.model.block_model import BlockModel
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext, part
+from workers.stages.fields import of_text, told_at
 from workers.stages.reuse import KnownFigures, digest
 
 
@@ -46,23 +47,22 @@ def text_windows(context: StageContext, source: TextSource, options: PerplexityB
         InvalidInput: the text is too short or cannot be read.
     """
     text = options.texts[index]
-    ids, info = token_batch(
-        source,
-        text,
-        purpose="measuring",
-        samples=options.windows,
-        tokens=options.tokens,
-        bos=options.bos,
-        stride=options.stride,
-        exact=False,
-        index=index,
-        pointer="/benchmark/perplexity",
-        text_pointer=f"/benchmark/perplexity/texts/{index}",
-        progress=context.progress,
-    )
+    with told_at(of_text("/benchmark/perplexity", f"/benchmark/perplexity/texts/{index}")):
+        ids, info = token_batch(
+            source,
+            text,
+            purpose="measuring",
+            samples=options.windows,
+            tokens=options.tokens,
+            bos=options.bos,
+            stride=options.stride,
+            exact=False,
+            index=index,
+            progress=context.progress,
+        )
+        where = source.beginning(text, options.bos).where
     if len(ids) < options.windows:
         context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
-    where = source.beginning(text, options.bos, pointer="/benchmark/perplexity").where
     overlap = 0 if options.stride is None else options.tokens - options.stride
     if overlap == 1 and where == "each":  # what two windows share is the token before each
         overlap = 0
@@ -166,15 +166,16 @@ def _samples(
         )
 
     def measure() -> list[Sample]:
-        return write_samples(
-            model,
-            source.tokenizer,
-            options.prompts,
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature,
-            seed=context.stage.spec.seed,
-            progress=context.progress,
-        )
+        with told_at({"text": "/benchmark/samples/prompts"}):
+            return write_samples(
+                model,
+                source.tokenizer,
+                options.prompts,
+                max_new_tokens=options.max_new_tokens,
+                temperature=options.temperature,
+                seed=context.stage.spec.seed,
+                progress=context.progress,
+            )
 
     settings = [options.model_dump(mode="json"), context.stage.spec.seed]
     return figures.recall("samples", settings, TypeAdapter(list[Sample]), measure)

@@ -63,7 +63,7 @@ def run(context: StageContext) -> Checked:
 
 def _look(row: Row, subject: Subject) -> str | None:
     with (
-        told_in(row.pointer, {**MODEL, **PRUNING}),
+        told_in(row.pointer, {**MODEL, **PRUNING, **row.fields(subject.spec)}),
         blamed_on(row.pointer, f"The {row.name} cannot be used", expected=row.expected),
     ):
         return row.look(subject)

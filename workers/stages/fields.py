@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.options.method import Method
+from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
 
 Fields = Mapping[str, str]  # an argument's name → the JSON pointer of the spec's field that it came from
 
@@ -22,9 +25,39 @@ def beneath(place: str, *names: str) -> dict[str, str]:
     return {name: f"{place}/{name}" for name in names}
 
 
-MODEL: Fields = {"model": "/model", "weights": "/model", **beneath("/model", "id", "path", "revision")}
+MODEL: Fields = {
+    "model": "/model",
+    "tokenizer": "/model",
+    "weights": "/model",
+    **beneath("/model", "id", "path", "revision"),
+}
 NOBODYS = "is an argument that no stage has a field of the spec for"
 PRUNING: Fields = beneath("/pruning", "blocks", "drop", "keep_first", "kind", "protected", "ratio", "units")
+BENCHMARK: Fields = {
+    "compile": "/benchmark/latency/compile",
+    "folder": "/benchmark/tasks/folder",
+    "items": "/benchmark/tasks",
+    "tasks": "/benchmark/tasks/tasks",
+}
+
+
+def of_text(place: str, text: str | None = None) -> dict[str, str]:
+    """Arguments of a token batch that the object at `place` asks for; `text` is its text's own place."""
+    whole = {"batch": place, "calibration": place, "text": text or f"{place}/text"}
+    return {**whole, "tokenizer": MODEL["tokenizer"], **beneath(place, "bos", "samples", "tokens")}
+
+
+def of_recovery(options: Method) -> dict[str, str]:
+    """Arguments of a recovery; what it trains or heals is asked for by another field in each kind."""
+    trained = "train" if isinstance(options, DistillRecovery) else "kind"
+    healed = "kind" if isinstance(options, HealingRecovery) else "heal"
+    return {
+        **of_text("/recovery"),
+        **beneath("/recovery", "format", "optimizer", "top_k", "validation"),
+        "calibration": "/recovery/text",
+        "trained": f"/recovery/{trained}",
+        "healed": f"/recovery/{healed}",
+    }
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, prepare
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.context import StageContext, part
+from workers.stages.fields import of_text, told_at
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,13 @@ def calibration_tokens(
         InvalidInput: the text is too short or cannot be read.
         Unavailable: the hub does not answer.
     """
-    return token_batch(
-        text_source(context, original, machine),
-        calibration.text,
-        purpose="calibration",
-        samples=calibration.samples,
-        tokens=calibration.tokens,
-        bos=calibration.bos,
-        pointer=pointer,
-        text_pointer=f"{pointer}/text",
-        progress=context.progress,
-    )
+    with told_at(of_text(pointer)):
+        return token_batch(
+            text_source(context, original, machine),
+            calibration.text,
+            purpose="calibration",
+            samples=calibration.samples,
+            tokens=calibration.tokens,
+            bos=calibration.bos,
+            progress=context.progress,
+        )

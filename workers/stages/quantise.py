@@ -31,7 +31,7 @@ from workers.engine.quantise.outcome import Outcome
 from workers.reporting import model_card
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
-from workers.stages.fields import MODEL, told_at, told_in
+from workers.stages.fields import MODEL, beneath, told_at, told_in
 from workers.stages.original import calibration_tokens, open_original, prepare_machine, source_gguf
 
 Made = tuple[Outcome, TextInfo | None]  # and the text by which the integers were chosen, if by one
@@ -48,10 +48,6 @@ class Making(Generic[Options]):
     options: Options
 
     @property
-    def pointer(self) -> str:
-        return f"/quantise/{self.number}"
-
-    @property
     def target(self) -> Path:
         return self.context.scratch / self.options.path
 
@@ -63,7 +59,6 @@ def integers(making: Making[Int8Quantisation | Int4Quantisation]) -> Made:
         making.target,
         bits=options.bits,
         group_size=options.group_size,
-        pointer=making.pointer,
         progress=making.context.progress,
     ), None
 
@@ -73,9 +68,9 @@ def by_text(making: Making[GptqQuantisation]) -> Made:
     context, options = making.context, making.options
     machine, original = prepare_machine(context), open_original(context)
     checkpoint = Checkpoint.open(making.source)
-    targets = targets_of(checkpoint, group_size=options.group_size, pointer=making.pointer)
+    targets = targets_of(checkpoint, group_size=options.group_size)
     ids, text = calibration_tokens(
-        context, original, machine, options.calibration, pointer=f"{making.pointer}/calibration"
+        context, original, machine, options.calibration, pointer=f"{_place(making.number)}/calibration"
     )
     walked = context.scratch / f"{options.variant}-blocks"
     gptq(
@@ -96,7 +91,6 @@ def by_text(making: Making[GptqQuantisation]) -> Made:
         bits=options.bits,
         group_size=options.group_size,
         found=found_in(walked),
-        pointer=making.pointer,
     )
     shutil.rmtree(walked)
     return outcome, text
@@ -108,17 +102,16 @@ def gguf(making: Making[GgufQuantisation]) -> Made:
         making.target,
         type_name=making.options.type,
         tokenizer_from=source_gguf(making.context),
-        pointer=making.pointer,
         progress=making.context.progress,
     ), None
 
 
-def refuse_integers(context: StageContext, checkpoint: Path, options: IntegerOptions, pointer: str) -> None:
-    targets_of(Checkpoint.open(checkpoint), group_size=options.group_size, pointer=pointer)
+def refuse_integers(context: StageContext, checkpoint: Path, options: IntegerOptions) -> None:
+    targets_of(Checkpoint.open(checkpoint), group_size=options.group_size)
 
 
-def refuse_gguf(context: StageContext, checkpoint: Path, options: GgufQuantisation, pointer: str) -> None:
-    refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context), pointer=pointer)
+def refuse_gguf(context: StageContext, checkpoint: Path, options: GgufQuantisation) -> None:
+    refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context))
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ class Way(Generic[Options]):
     """What a way to quantise runs."""
 
     make: Callable[[Making[Options]], Made]
-    refuse: Callable[[StageContext, Path, Options, str], None]  # before hours of training: what does not hold
+    refuse: Callable[[StageContext, Path, Options], None]  # before hours of training: what does not hold
 
 
 def _row(options: type[Options], way: Way[Options]) -> tuple[type[VariantOptions], Way[Any]]:
@@ -175,9 +168,8 @@ def run(context: StageContext) -> Quantised:
 def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]
-    making = Making(context, source, number, options)
-    with told_at({"calibration": f"{making.pointer}/calibration"}):
-        outcome, text = QUANTISATIONS[type(options)].make(making)
+    with told_at(_fields(number)):
+        outcome, text = QUANTISATIONS[type(options)].make(Making(context, source, number, options))
     variant = QuantisedVariant(
         name=options.variant,
         kind=options.kind,
@@ -209,4 +201,15 @@ def refuse_unquantisable(context: StageContext, checkpoint: Path) -> None:
         UnsupportedModel, InvalidInput: as the quantise stage.
     """
     for number, options in enumerate(context.stage.spec.quantise):
-        QUANTISATIONS[type(options)].refuse(context, checkpoint, options, f"/quantise/{number}")
+        with told_at(_fields(number)):
+            QUANTISATIONS[type(options)].refuse(context, checkpoint, options)
+
+
+def _fields(number: int) -> dict[str, str]:
+    """Of the arguments of a way; one that does not hold for the model or its tokenizer is named as a whole."""
+    place = _place(number)
+    return {"kind": place, "tokenizer": place, **beneath(place, "calibration", "group_size")}
+
+
+def _place(number: int) -> str:
+    return f"/quantise/{number}"

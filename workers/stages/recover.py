@@ -16,12 +16,12 @@ from workers.reporting import model_card
 from workers.stages.as_it_came import write_as_it_came
 from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext, part
-from workers.stages.fields import MODEL, PRUNING, told_in
+from workers.stages.fields import MODEL, PRUNING, of_recovery, told_at, told_in
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.training_processes import plan_processes
 
 
-@told_in("/recovery", {**MODEL, **PRUNING, "calibration": "/recovery/text"})
+@told_in("/recovery", {**MODEL, **PRUNING})
 def run(context: StageContext) -> Recovered:
     """Recover the pruned model as the spec asks.
 
@@ -29,6 +29,11 @@ def run(context: StageContext) -> Recovered:
         InvalidInput: the training text is too short or cannot be read.
         StageFailed: the training broke.
     """
+    with told_at(of_recovery(context.stage.spec.recovery)):
+        return _recovered(context)
+
+
+def _recovered(context: StageContext) -> Recovered:
     began = time.monotonic()
     options = context.stage.spec.recovery
     if isinstance(options, TrainedRecovery):

@@ -32,8 +32,8 @@ from secateur.contract.options.texts import HubText
 from workers.engine.text.sources import hub_revision, read_hub
 
 text = HubText(source="hub", id="some/set", revision="main")
-commit = hub_revision(text, pointer="/x")
-print(commit, *islice(read_hub(text, revision=commit, pointer="/x"), 3), sep="\\n")
+commit = hub_revision(text)
+print(commit, *islice(read_hub(text, revision=commit), 3), sep="\\n")
 """
 
 

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import workers.engine
+from secateur.contract.options.recovery.distill import DistillRecovery
+from workers.stages.fields import BENCHMARK, MODEL, PRUNING, of_recovery
 
 ENGINE = Path(next(iter(workers.engine.__path__)))
-SECTIONS = ("scoring", "pruning")
+SECTIONS = ("model", "scoring", "pruning", "recovery", "quantise", "benchmark")
 FIELD = re.compile(rf"/({'|'.join(SECTIONS)})(/|$)")
 
 
@@ -17,6 +19,19 @@ def fields_in(source: str) -> list[str]:
     """Strings, f-strings too, that begin as a JSON pointer into a spec does."""
     strings = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
     return [value for value in strings if isinstance(value, str) and FIELD.match(value)]
+
+
+def named_in(source: str) -> set[str]:
+    """Arguments that errors are raised over, as far as their names are written where the error is."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        first = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
+        if called in ("field", "FieldError", "blamed_on") and isinstance(first, ast.Constant):
+            found.add(str(first.value).partition("/")[0])
+    return found
 
 
 def test_no_string_of_the_engine_is_a_field_of_a_spec() -> None:
@@ -29,3 +44,10 @@ def test_no_string_of_the_engine_is_a_field_of_a_spec() -> None:
 def test_a_field_would_be_found() -> None:
     written = 'InvalidInput.field("/pruning/blocks", f"/scoring/{name}", "/scoring", "/scorings", "in /pruning/drop")'
     assert fields_in(written) == ["/pruning/blocks", "/scoring", "/scoring/"]
+
+
+def test_every_argument_that_is_named_has_a_field_somewhere() -> None:
+    named = set().union(*(named_in(file.read_text()) for file in ENGINE.rglob("*.py")))
+    assert {"calibration", "text", "model", "kind", "batch"} <= named
+    quantise = {"group_size"}
+    assert named - {*MODEL, *PRUNING, *BENCHMARK, *of_recovery(DistillRecovery()), *quantise} == set()

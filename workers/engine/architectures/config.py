@@ -103,7 +103,7 @@ def model_entries(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def unsupported(reason: str, *, model_type: Any) -> UnsupportedModel:
     """The error for a model that no method of the engine holds for; `reason` is a whole sentence."""
-    return UnsupportedModel(reason, errors=[FieldError("/model", reason, model_type, _EXPECTED)])
+    return UnsupportedModel(reason, errors=[FieldError("model", reason, model_type, _EXPECTED)])
 
 
 def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
@@ -117,7 +117,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
         return config
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
-        raise BadCheckpoint.field("/model", "config.json has no model_type.", value=model_type, expected=_EXPECTED)
+        raise BadCheckpoint.field("model", "config.json has no model_type.", value=model_type, expected=_EXPECTED)
     if model_type == "mistral" and "layer_types" in config:
         model_type = "ministral"  # as transformers reads it: Mistral's own class would have every block alike
     if model_type not in CONFIG_MAPPING:
@@ -135,7 +135,7 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
         key = entry_to_blame(entries, lambda left: _loaded(model_type, left))
         which = "" if key is None else f", by its entry {key}"
         raise BadCheckpoint.field(
-            "/model",
+            "model",
             f"config.json is not a valid {model_type} config{which}: {one_line(error)}",
             value=model_type if key is None else entries[key],
             expected=f"values that the {model_type} config of transformers takes",
@@ -180,7 +180,7 @@ def _refuse_bursting(model_type: str, entries: str) -> None:
             key = ""
     which = f": its entry {one_line(key)} claims too much" if key else ""
     raise BadCheckpoint.field(
-        "/model",
+        "model",
         f"config.json cannot be used{which}. The process that built a {model_type} config of it {words}.",
         value=given[key] if key else model_type,
         expected="numbers that a model has",
@@ -248,7 +248,7 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
     names = getattr(config, "architectures", None) or []
     if not isinstance(names, list | tuple):
         raise BadCheckpoint.field(
-            "/model", "config.json: architectures is not a list.", value=names, expected="a list of names of classes"
+            "model", "config.json: architectures is not a list.", value=names, expected="a list of names of classes"
         )
     if names and not any(_is_causal(name) for name in names):
         raise unsupported(f"The checkpoint is a {names[0]}, which has no language-model head.", model_type=model_type)

@@ -91,7 +91,7 @@ def not_a_model(
     key = entry_to_blame(entries, lambda left: works(AutoConfig.for_model(config.model_type, **copy.deepcopy(left))))
     which = "" if key is None else f", by its entry {key}"
     return BadCheckpoint.field(
-        "/model",
+        "model",
         f"{what}{which}: {words_of(error)}",
         value=config.model_type if key is None else entries[key],
         expected="sizes and settings that fit together",

@@ -128,7 +128,7 @@ def compile_in_process() -> None:
     inductor.compile_threads = 1
 
 
-def refuse_uncompilable(device: str, *, pointer: str = "/benchmark/latency/compile") -> None:
+def refuse_uncompilable(device: str) -> None:
     """Say at once that this worker cannot compile.
 
     Args:
@@ -145,7 +145,7 @@ def refuse_uncompilable(device: str, *, pointer: str = "/benchmark/latency/compi
             missing = "a C compiler, which Triton needs for its launchers"
         if missing is not None:
             raise InvalidInput.field(
-                pointer,
+                "compile",
                 f"torch.compile needs Triton and a C compiler on a GPU, and this worker lacks {missing}.",
                 value=True,
                 expected="false, or a worker with both",
@@ -154,7 +154,7 @@ def refuse_uncompilable(device: str, *, pointer: str = "/benchmark/latency/compi
     compiler = os.environ.get("CXX") or "g++"  # as torch's compiler looks for it
     if shutil.which(compiler) is None:
         raise InvalidInput.field(
-            pointer,
+            "compile",
             f'torch.compile needs a C++ compiler on a CPU, and this worker has no "{compiler}".',
             value=True,
             expected="false, or a worker with a C++ compiler (CXX names another one)",

@@ -34,7 +34,7 @@ def write_samples(
     Raises:
         InvalidInput: the tokenizer cannot take a prompt, or not in a time that its length allows.
     """
-    with BoundedEncoder(tokenizer, pointer="/benchmark/samples/prompts") as encoder:
+    with BoundedEncoder(tokenizer) as encoder:
         encoded = [encoder.ids(prompt, special=True) for prompt in prompts]
     found = []
     for number, (prompt, given) in enumerate(zip(prompts, encoded, strict=True)):

@@ -21,7 +21,6 @@ from secateur.contract.shown import first_line
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
-POINTER = "/benchmark/tasks/folder"
 MOST_FILES = 500  # definitions in a folder
 MOST_BYTES = 256 * 1024  # of a definition
 MOST_DATA_BYTES = 2**30  # of a data file
@@ -69,7 +68,7 @@ def find_folder(folder: str, roots: Sequence[Path]) -> Path:
         return find_under(folder, roots, fits=Path.is_dir)
     except NotUnderRoots as error:
         raise InvalidInput.field(
-            POINTER,
+            "folder",
             f'There is no folder "{folder}" under the data roots.',
             value=folder,
             expected="a folder with YAML files of tasks",
@@ -204,4 +203,4 @@ def _words(error: ValidationError) -> str:
 
 
 def _refused(name: str, what: str) -> InvalidInput:
-    return InvalidInput.field(POINTER, f"{name} {what}.", value=name, expected="a plain task definition")
+    return InvalidInput.field("folder", f"{name} {what}.", value=name, expected="a plain task definition")

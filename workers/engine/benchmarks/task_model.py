@@ -100,7 +100,7 @@ def harness_model(
 
 def _refused(why: str, texts: list[str]) -> InvalidInput:
     return InvalidInput.field(
-        "/benchmark/tasks",
+        "items",
         f"The model's tokenizer cannot take a text of the tasks: {why}.",
         value=shown(texts[0] if texts else ""),
         expected="a model whose tokenizer cuts text in a time that grows with its length",

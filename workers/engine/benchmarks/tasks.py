@@ -48,7 +48,6 @@ MOST_TRIED = 1000  # items of a task whose requests are written out before the j
 _NEW_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _HARNESS_NEW_TOKENS = 256  # where a task says nothing
 _FEW_SHOT_SEED = 1234  # the harness's
-_POINTER = "/benchmark/tasks/tasks"
 _NOT_FOUND = "DatasetNotFoundError"
 _EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
 
@@ -76,7 +75,7 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
             near = near_name(name, [*own, *plain_names()])
             hint = f' Did you mean "{near}"?' if near else ""
             raise InvalidInput.field(
-                f"{_POINTER}/{index}",
+                f"tasks/{index}",
                 f'There is no task "{name}".{hint}',
                 value=name,
                 expected="a task of lm-evaluation-harness, or one of the folder's",
@@ -85,7 +84,7 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
     for index, name in enumerate(options.tasks):
         if only_own and name not in own:
             continue
-        with _told(f"{_POINTER}/{index}", f'The task "{name}" cannot be loaded', name), _no_scripts(), fetching():
+        with _told(f"tasks/{index}", f'The task "{name}" cannot be loaded', name), _no_scripts(), fetching():
             for task_name, task in manager.load([own.get(name, name)])["tasks"].items():
                 _check_metrics(task)
                 found.setdefault(task_name, task)
@@ -104,16 +103,16 @@ def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions
     """
     most = min(options.limit or MOST_TRIED, MOST_TRIED)
     for name, task in tasks.items():
-        pointer = f"{_POINTER}/{options.tasks.index(name)}" if name in options.tasks else _POINTER
+        argument = f"tasks/{options.tasks.index(name)}" if name in options.tasks else "tasks"
         new = _new_tokens(task)
         if positions is not None and new is not None and new >= positions:
             raise InvalidInput.field(
-                pointer,
+                argument,
                 f'The task "{name}" has the model write {new:,} tokens, and the model holds {positions:,}.',
                 value=name,
                 expected=f"a task with `max_gen_toks` below {positions:,} in its `generation_kwargs`",
             )
-        with _told(pointer, f'The task "{name}" cannot be run', name):
+        with _told(argument, f'The task "{name}" cannot be run', name):
             if options.few_shot is not None or task.config.num_fewshot is None:
                 task.set_config(key="num_fewshot", value=options.few_shot or 0)
             task.set_fewshot_seed(seed=_FEW_SHOT_SEED)
@@ -150,7 +149,7 @@ def run_tasks(
     tasks = load_tasks(options, roots=roots)
     names = ", ".join(options.tasks)
     with (
-        _told(_POINTER, f"The tasks {names} cannot be run", list(options.tasks)),
+        _told("tasks", f"The tasks {names} cannot be run", list(options.tasks)),
         _no_scripts(),
         harness_model(model, tokenizer, batch_size=options.batch_size, progress=progress) as harness,
     ):
@@ -186,7 +185,7 @@ def _runs(name: str, found: Any) -> Iterator[TaskRun]:
             or better.get(metric) is False
         ):
             raise InvalidInput.field(
-                _POINTER,
+                "tasks",
                 f'The metric {metric or "(none)"} of the task "{name}" is not a mean over its items of which more is '
                 "better, so no drop of it can be told.",
                 value=name,
@@ -231,7 +230,7 @@ def _no_scripts() -> Iterator[None]:
 
 
 @contextmanager
-def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
+def _told(argument: str, what: str, value: Any) -> Iterator[None]:
     """Tell whatever fails within by the field that names the task."""
     try:
         yield
@@ -247,4 +246,4 @@ def _told(pointer: str, what: str, value: Any) -> Iterator[None]:
             ) from error
         if any(is_of_the_machine(cause) for cause in chain):
             raise
-        raise InvalidInput.field(pointer, f"{what}: {words_of(chain[-1])}", value=value, expected=_EXPECTED) from error
+        raise InvalidInput.field(argument, f"{what}: {words_of(chain[-1])}", value=value, expected=_EXPECTED) from error

@@ -156,4 +156,4 @@ def _some(names: Iterable[str]) -> str:
 
 def _refuse(detail: str, value: object, expected: str) -> NoReturn:
     shortened = value[:_SHOWN] if isinstance(value, list) else value
-    raise BadCheckpoint.field("/model", detail[0].upper() + detail[1:], value=shortened, expected=expected)
+    raise BadCheckpoint.field("model", detail[0].upper() + detail[1:], value=shortened, expected=expected)

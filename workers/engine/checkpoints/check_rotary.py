@@ -40,7 +40,7 @@ def check_rotary(model: PreTrainedModel) -> None:
             entry = next((entry for entry in _ENTRIES if getattr(config, entry, None)), _ENTRIES[0])
             shown = [value if math.isfinite(value) else str(value) for value in frequencies[:4].tolist()]
             raise BadCheckpoint.field(
-                "/model",
+                "model",
                 f"The rotary embedding that config.json asks for has the frequencies {shown}, by its entry {entry}.",
                 value=str(getattr(config, entry, None)),
                 expected="a base and factors that give finite frequencies, not all of them 0",

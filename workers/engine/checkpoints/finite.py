@@ -30,7 +30,7 @@ def count_nonfinite(tensor: torch.Tensor) -> int:
 def nonfinite(name: str, count: int) -> BadCheckpoint:
     """The error for a tensor of the original with `count` weights that are no finite numbers."""
     return BadCheckpoint.field(
-        "/model",
+        "model",
         f"The tensor {quoted(name)} holds {count} NaN or infinite values: the checkpoint is damaged, "
         "or its training diverged.",
         value=name,

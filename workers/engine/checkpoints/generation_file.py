@@ -29,7 +29,7 @@ def check_generation_file(folder: Path) -> None:
         raise BadCheckpoint(f"{GENERATION_FILE} is larger than {MAX_CONFIG_BYTES} bytes.")
     found = load_json_object(file.read_bytes(), GENERATION_FILE)
     with blamed_on(
-        "/model",
+        "model",
         f"{GENERATION_FILE} cannot be used",
         value=GENERATION_FILE,
         expected="settings that transformers takes, or no such file",

@@ -108,7 +108,7 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
     except RevisionNotFoundError as error:
         detail = f"'{id}' has no revision '{revision}'."
         raise InvalidInput.field(
-            "/model/revision", detail, value=revision, expected="a branch, tag or commit of the repository"
+            "revision", detail, value=revision, expected="a branch, tag or commit of the repository"
         ) from error
     except HFValidationError as error:
         raise _bad_id(id, "is not a repository's name") from error
@@ -200,7 +200,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _bad_id(id: str, what: str) -> InvalidInput:
     detail, expected = f"The repository '{id}' {what}.", "a model repository that this service can read"
-    return InvalidInput.field("/model/id", detail, value=id, expected=expected)
+    return InvalidInput.field("id", detail, value=id, expected=expected)
 
 
 def _host(endpoint: str | None) -> str:

@@ -93,7 +93,7 @@ def find_model(path: str, roots: Sequence[Path]) -> Path:
     """The real path of a local model, which must lie under a root after symlinks are followed.
 
     Raises:
-        InvalidInput: with the pointer /model/path.
+        InvalidInput: over the `path`.
     """
     try:
         return find_under(path, roots)
@@ -104,7 +104,7 @@ def find_model(path: str, roots: Sequence[Path]) -> Path:
             Fault.MISSING: "There is no such model under the model roots.",
         }
         expected = "a path under one of the service's model roots"
-        raise InvalidInput.field("/model/path", details[error.fault], value=path, expected=expected) from error
+        raise InvalidInput.field("path", details[error.fault], value=path, expected=expected) from error
 
 
 def _imported(file: Path, cache: Path, progress: Progress) -> Path:
@@ -118,7 +118,7 @@ def _imported(file: Path, cache: Path, progress: Progress) -> Path:
     if file.suffix.lower() != ".gguf":
         detail = f"{file.name} is neither a checkpoint folder nor a .gguf file."
         raise InvalidInput.field(
-            "/model/path", detail, value=file.name, expected="a folder with safetensors weights, or a .gguf file"
+            "path", detail, value=file.name, expected="a folder with safetensors weights, or a .gguf file"
         )
     digest = file_digest(file, cache=cache, progress=progress)
     target = cache / "gguf" / f"{digest}-{str(_IMPORT_DTYPE).removeprefix('torch.')}-{_IMPORT}"
@@ -133,7 +133,7 @@ def _imported(file: Path, cache: Path, progress: Progress) -> Path:
                     expected = (
                         "a GGUF file that says all of a model that transformers has, or its safetensors checkpoint"
                     )
-                    error.errors = [FieldError("/model/path", error.detail, file.name, expected)]
+                    error.errors = [FieldError("path", error.detail, file.name, expected)]
                     raise
     return target
 

@@ -125,7 +125,7 @@ def read_header(path: Path) -> SafetensorsHeader:
 def refuse_lfs_pointer(head: bytes, name: str) -> None:
     """Raise BadCheckpoint where the file that begins with `head` was cloned without git-lfs."""
     if is_lfs_pointer(head):
-        raise BadCheckpoint.field("/model", lfs_detail(name) + ".", value=name, expected=LFS_EXPECTED)
+        raise BadCheckpoint.field("model", lfs_detail(name) + ".", value=name, expected=LFS_EXPECTED)
 
 
 def encode_header(tensors: Iterable[TensorEntry], metadata: Mapping[str, str], *, start: int | None = None) -> bytes:

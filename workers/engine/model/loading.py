@@ -52,7 +52,7 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadCheckpoint.field(
-            "/model",
+            "model",
             f"The checkpoint lacks {len(missing)} tensors, such as {missing[0]}.",
             value=missing[:5],
             expected="a tensor for every parameter of the model",
@@ -90,7 +90,7 @@ def _load_by_loader(path: Path, *, device: torch.device, dtype: torch.dtype) -> 
 def _blamed() -> AbstractContextManager[None]:
     """Whatever a family's class raises on a config or on weights that it cannot use is a fault of the checkpoint."""
     return blamed_on(
-        "/model",
+        "model",
         "The checkpoint cannot be loaded",
         expected="a config.json and weights that transformers loads",
         kind=BadCheckpoint,

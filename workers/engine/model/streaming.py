@@ -71,7 +71,7 @@ class Loader:
             for name, tensor in self._make(recipe).items():
                 if tuple(tensor.shape) != self._shapes.get(name):
                     raise BadCheckpoint.field(
-                        "/model",
+                        "model",
                         f"{recipe.sources[0][1]} makes {name} of the shape {list(tensor.shape)}, and config.json "
                         f"asks for {list(self._shapes.get(name, ()))}.",
                         value=list(tensor.shape),
@@ -167,7 +167,7 @@ def open_stream(
     model.tie_weights(missing_keys=missing, recompute_mapping=False)  # removes from `missing` what it ties
     if missing:
         raise BadCheckpoint.field(
-            "/model",
+            "model",
             f"{path.name} lacks {len(missing)} tensors that config.json asks for, such as {min(missing)}.",
             value=sorted(missing)[:5],
             expected="a tensor for every parameter of the model",

@@ -98,18 +98,18 @@ def blocks_to_keep(count: int, drop: Sequence[int]) -> list[int]:
     Raises:
         InvalidInput: over `drop`, as in `prune_depth`.
     """
-    pointer, expected = "drop", f"distinct numbers from 0 to {count - 1}, and not all of them"
+    expected = f"distinct numbers from 0 to {count - 1}, and not all of them"
     if not drop:
-        raise InvalidInput.field(pointer, "No block is named.", value=list(drop), expected=expected)
+        raise InvalidInput.field("drop", "No block is named.", value=list(drop), expected=expected)
     for number in drop:
         if not 0 <= number < count:
             raise InvalidInput.field(
-                pointer, f"The model has {count} blocks, and no block {number}.", value=list(drop), expected=expected
+                "drop", f"The model has {count} blocks, and no block {number}.", value=list(drop), expected=expected
             )
     if len(set(drop)) < len(drop):
-        raise InvalidInput.field(pointer, "A block is named twice.", value=list(drop), expected=expected)
+        raise InvalidInput.field("drop", "A block is named twice.", value=list(drop), expected=expected)
     if len(drop) == count:
-        raise InvalidInput.field(pointer, "No block would be left.", value=list(drop), expected=expected)
+        raise InvalidInput.field("drop", "No block would be left.", value=list(drop), expected=expected)
     return sorted(set(range(count)) - set(drop))
 
 

@@ -203,7 +203,7 @@ class _Rules:
 
     def refused(self, rule: str) -> UnsupportedModel:
         return UnsupportedModel.field(
-            "/model",
+            "model",
             f"The quantisation settings pick out modules by {rule!r}, which cannot be written for the new numbers of "
             "the blocks.",
             value=rule,

@@ -110,22 +110,21 @@ def halves_to_remove(count: int, drop: Sequence[str]) -> dict[int, list[Half]]:
     Raises:
         InvalidInput: over `drop`, as in `prune_sub_block`.
     """
-    pointer = "drop"
     expected = f'distinct units from "0.attention" to "{count - 1}.mlp", and not all of them'
     if not drop:
-        raise InvalidInput.field(pointer, "No unit is named.", value=list(drop), expected=expected)
+        raise InvalidInput.field("drop", "No unit is named.", value=list(drop), expected=expected)
     found: dict[int, list[Half]] = {}
     for unit in drop:
         match = _UNIT.fullmatch(unit)
         if match is None or int(match[1]) >= count:
             detail = f'The model has {count} blocks, and no unit "{unit}".'
-            raise InvalidInput.field(pointer, detail, value=list(drop), expected=expected)
+            raise InvalidInput.field("drop", detail, value=list(drop), expected=expected)
         half: Half = "attention" if match[2] == "attention" else "mlp"
         if half in found.setdefault(int(match[1]), []):
-            raise InvalidInput.field(pointer, "A unit is named twice.", value=list(drop), expected=expected)
+            raise InvalidInput.field("drop", "A unit is named twice.", value=list(drop), expected=expected)
         found[int(match[1])].append(half)
     if len(drop) == len(HALVES_OF_A_BLOCK) * count:
-        raise InvalidInput.field(pointer, "No unit would be left.", value=list(drop), expected=expected)
+        raise InvalidInput.field("drop", "No unit would be left.", value=list(drop), expected=expected)
     return dict(sorted(found.items()))
 
 

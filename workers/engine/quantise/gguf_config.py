@@ -32,19 +32,18 @@ _SCALED = {"llama": ("linear", "yarn", "llama3")}  # by architecture; the others
 _SHARES = {"qwen2_moe": False, "qwen3_moe": True}
 
 
-def supported(written: Mapping[str, Any], pointer: str) -> PretrainedConfig:
+def supported(written: Mapping[str, Any]) -> PretrainedConfig:
     """The config of a model that the file can say everything about.
 
     Args:
         written: config.json.
-        pointer: of the spec's object, for errors.
 
     Raises:
         UnsupportedModel: with the reason.
     """
 
     def refuse(reason: str) -> InvalidInput:
-        return UnsupportedModel.field(pointer, reason, expected=expected)
+        return UnsupportedModel.field("kind", reason, expected=expected)
 
     expected = f"a plain model of one of the types {', '.join(sorted(ARCHITECTURES))}"
     if needs_loader(written):

@@ -33,16 +33,16 @@ _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, 
 TYPES = frozenset(_FILE_TYPES)  # that a file may be written in
 
 
-def refuse_unsupported(source: Path, *, tokenizer_from: Path | None, pointer: str) -> None:
+def refuse_unsupported(source: Path, *, tokenizer_from: Path | None) -> None:
     """Say now, from config, headers and tokenizer alone, whether `export_gguf` would refuse the checkpoint.
 
     Raises:
         UnsupportedModel: as `export_gguf`.
     """
     checkpoint = Checkpoint.open(source)
-    config = supported(checkpoint.config, pointer)
-    plan_tensors(checkpoint, config, "Q8_0", pointer)
-    _tokenizer(source, checkpoint, tokenizer_from, pointer)
+    config = supported(checkpoint.config)
+    plan_tensors(checkpoint, config, "Q8_0")
+    _tokenizer(source, checkpoint, tokenizer_from)
 
 
 def export_gguf(
@@ -51,7 +51,6 @@ def export_gguf(
     *,
     type_name: str,
     tokenizer_from: Path | None = None,
-    pointer: str = "/quantise/0",
     progress: Progress = no_progress,
 ) -> Outcome:
     """Write the checkpoint `source` as the only file of the new folder of `target`.
@@ -62,7 +61,6 @@ def export_gguf(
         target: the file to write; its folder must not exist.
         type_name: a GGML type, such as "Q8_0".
         tokenizer_from: a GGUF file of the same vocabulary whose tokenizer is copied; None: made from the checkpoint's.
-        pointer: of the spec's object, for errors.
         progress: counts tensors.
 
     Raises:
@@ -71,11 +69,11 @@ def export_gguf(
         StageFailed: the disk is full, or the folder exists.
     """
     checkpoint = Checkpoint.open(source)
-    config = supported(checkpoint.config, pointer)
-    plan = plan_tensors(checkpoint, config, type_name, pointer)
+    config = supported(checkpoint.config)
+    plan = plan_tensors(checkpoint, config, type_name)
     keys = [
         *config_keys(config, source.name, _FILE_TYPES[type_name]),
-        *_tokenizer(source, checkpoint, tokenizer_from, pointer),
+        *_tokenizer(source, checkpoint, tokenizer_from),
     ]
     tensors = [planned.tensor for planned in plan]
     head = MAGIC + struct.pack("<IQQ", 3, len(plan), len(keys)) + b"".join(keys)
@@ -110,11 +108,11 @@ def export_gguf(
     )
 
 
-def _tokenizer(source: Path, checkpoint: Checkpoint, copied_from: Path | None, pointer: str) -> list[bytes]:
+def _tokenizer(source: Path, checkpoint: Checkpoint, copied_from: Path | None) -> list[bytes]:
     """Keys of the tokenizer: those of the file that the model came in, else made from the checkpoint's."""
     vocabulary = int(as_config(checkpoint.config).vocab_size)
     if copied_from is None:
-        return tokenizer_keys(source, load_tokenizer(source, pointer=pointer), vocabulary=vocabulary, pointer=pointer)
+        return tokenizer_keys(source, load_tokenizer(source), vocabulary=vocabulary)
     header = read_gguf_header(copied_from)
     keys = []
     with copied_from.open("rb") as file:

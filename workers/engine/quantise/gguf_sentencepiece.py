@@ -40,20 +40,20 @@ _PREPEND = {"type": "Prepend", "prepend": SPACE}
 _NO_CUT = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 
 
-def sentencepiece_keys(written: Mapping[str, Any], words: Vocabulary, pointer: str) -> Iterator[bytes]:
+def sentencepiece_keys(written: Mapping[str, Any], words: Vocabulary) -> Iterator[bytes]:
     """The encoded keys `tokenizer.ggml.…` that hold tokens, their scores and types, and how text begins.
 
     Args:
         written: the tokenizer, as tokenizer.json has it; BPE with byte fallback.
 
     Raises:
-        UnsupportedModel: llama.cpp would cut text in another way; `pointer` names the field.
+        UnsupportedModel: llama.cpp would cut text in another way.
     """
-    _check_model(written["model"], words, pointer)
+    _check_model(written["model"], words)
     merges = merges_of(written)
-    _check_pairs(merges, words, pointer)
-    places = _places(merges, pointer)
-    prefix = _begins_with_space(written, words, pointer)
+    _check_pairs(merges, words)
+    places = _places(merges)
+    prefix = _begins_with_space(written, words)
     spelt = [
         word.replace(SPACE, " ") if kind == USER_DEFINED else word
         for word, kind in zip(words.tokens, words.types, strict=True)  # those are looked for in the text as it is
@@ -66,15 +66,15 @@ def sentencepiece_keys(written: Mapping[str, Any], words: Vocabulary, pointer: s
     yield encode_value("tokenizer.ggml.add_space_prefix", BOOL, prefix)
 
 
-def _check_model(model: Mapping[str, Any], words: Vocabulary, pointer: str) -> None:
+def _check_model(model: Mapping[str, Any], words: Vocabulary) -> None:
     for entry in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
         if model.get(entry):
-            raise refuse(pointer, f"The model's tokenizer has the setting {entry}, which llama.cpp has not.")
+            raise refuse(f"The model's tokenizer has the setting {entry}, which llama.cpp has not.")
     if sum(kind == BYTE for kind in words.types) < 256:
-        raise refuse(pointer, "The model's tokenizer has no token for some bytes.")
+        raise refuse("The model's tokenizer has no token for some bytes.")
 
 
-def _check_pairs(merges: Iterable[tuple[str, str]], words: Vocabulary, pointer: str) -> None:
+def _check_pairs(merges: Iterable[tuple[str, str]], words: Vocabulary) -> None:
     """Raise UnsupportedModel if two tokens that make a third are not in the list: a score would merge them."""
     pairs = set(merges)
     normal = {word for word, kind in zip(words.tokens, words.types, strict=True) if kind == NORMAL}
@@ -82,10 +82,10 @@ def _check_pairs(merges: Iterable[tuple[str, str]], words: Vocabulary, pointer: 
         for cut in range(1, len(word)):
             pair = word[:cut], word[cut:]
             if pair[0] in normal and pair[1] in normal and pair not in pairs:
-                raise refuse(pointer, f"The model's tokenizer makes no {word!r} of {pair[0]!r} and {pair[1]!r}.")
+                raise refuse(f"The model's tokenizer makes no {word!r} of {pair[0]!r} and {pair[1]!r}.")
 
 
-def _places(merges: Sequence[tuple[str, str]], pointer: str) -> dict[str, int]:
+def _places(merges: Sequence[tuple[str, str]]) -> dict[str, int]:
     """The place of each token in the order in which tokens are made; those whose pairs are mixed have one place.
 
     Raises:
@@ -106,7 +106,7 @@ def _places(merges: Sequence[tuple[str, str]], pointer: str) -> dict[str, int]:
     alike = {token[0]: _cut_alike(token[0], merges, places) for token in mixed if len(set(token)) == 1}
     for token in sorted(mixed):
         if len(set(token)) > 1 or not alike[token[0]]:
-            raise refuse(pointer, f"The model's tokenizer makes {token!r} earlier of some pairs than of others.")
+            raise refuse(f"The model's tokenizer makes {token!r} earlier of some pairs than of others.")
     return places
 
 
@@ -118,7 +118,7 @@ def _cut_alike(letter: str, merges: Sequence[tuple[str, str]], places: Mapping[s
     return cut_alike(by_pair, by_place)
 
 
-def _begins_with_space(written: Mapping[str, Any], words: Vocabulary, pointer: str) -> bool:
+def _begins_with_space(written: Mapping[str, Any], words: Vocabulary) -> bool:
     """Whether a text is read as if it began with a space.
 
     Spaces are written as "▁" by the normalizer, or by the step before the merges.
@@ -139,7 +139,7 @@ def _begins_with_space(written: Mapping[str, Any], words: Vocabulary, pointer: s
         if within and cut.get("replacement") == SPACE:
             return str(cut.get("prepend_scheme", "always")) != "never"
     kinds = ", ".join(str(step.get("type")) for step in (*normalizer, *cuts)) or "nothing"
-    raise refuse(pointer, f"The model's tokenizer prepares text by {kinds} in a way that llama.cpp has not.")
+    raise refuse(f"The model's tokenizer prepares text by {kinds} in a way that llama.cpp has not.")
 
 
 def _scores(places: Mapping[str, int], words: Vocabulary) -> list[float]:

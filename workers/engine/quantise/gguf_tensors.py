@@ -41,20 +41,19 @@ class Planned:
     make: Callable[[], Tensor]  # its values
 
 
-def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str, pointer: str) -> list[Planned]:
+def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str) -> list[Planned]:
     """What the file holds, in the order of the checkpoint.
 
     Args:
         config: as `gguf_config.supported` gives it.
         type_name: of the matrices.
-        pointer: of the spec's object, for errors.
 
     Raises:
         UnsupportedModel: llama.cpp has no name for a tensor, or a block lacks some of its experts.
     """
     plan: list[Planned] = []
     experts: dict[str, dict[int, str]] = {}  # name in the file → number → name in the checkpoint
-    for name, new in _names(checkpoint, config, pointer).items():
+    for name, new in _names(checkpoint, config).items():
         shape = checkpoint.shape(name)
         if found := _EXPERT.search(name):
             experts.setdefault(new, {})[int(found[2])] = name
@@ -64,7 +63,7 @@ def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str, pointer: s
         missing = sorted({*range(_expert_count(config))} ^ {*parts})
         if missing or len({checkpoint.shape(name) for name in parts.values()}) != 1:
             reason = f"The checkpoint has not {_expert_count(config)} experts of one size for {new}."
-            raise UnsupportedModel.field(pointer, reason, expected="a plain model of its type")
+            raise UnsupportedModel.field("kind", reason, expected="a plain model of its type")
         stored = [parts[number] for number in range(len(parts))]
         shape = (len(stored), *checkpoint.shape(stored[0]))
         plan.append(_planned(new, shape, type_name, _stack(checkpoint, stored)))
@@ -74,7 +73,7 @@ def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str, pointer: s
     return plan
 
 
-def _names(checkpoint: Checkpoint, config: Any, pointer: str) -> dict[str, str]:
+def _names(checkpoint: Checkpoint, config: Any) -> dict[str, str]:
     """By the checkpoint's name the file's; the tied head is left out."""
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
     names = gguf.get_tensor_name_map(kinds[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
@@ -87,7 +86,7 @@ def _names(checkpoint: Checkpoint, config: Any, pointer: str) -> dict[str, str]:
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if new is None:
             raise UnsupportedModel.field(
-                pointer, f"llama.cpp has no name for the tensor {name}.", expected="a plain model of its type"
+                "kind", f"llama.cpp has no name for the tensor {name}.", expected="a plain model of its type"
             )
         if new == "output.weight" and config.tie_word_embeddings:
             if any(names.get_name(other, try_suffixes=(".weight",)) == "token_embd.weight" for other in stored):

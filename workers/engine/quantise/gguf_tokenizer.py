@@ -39,7 +39,7 @@ _CUTS: dict[tuple[Any, ...], str] = {
 }
 
 
-def tokenizer_keys(folder: Path, tokenizer: PreTrainedTokenizerBase, *, vocabulary: int, pointer: str) -> list[bytes]:
+def tokenizer_keys(folder: Path, tokenizer: PreTrainedTokenizerBase, *, vocabulary: int) -> list[bytes]:
     """The encoded keys `tokenizer.…`.
 
     Args:
@@ -48,15 +48,15 @@ def tokenizer_keys(folder: Path, tokenizer: PreTrainedTokenizerBase, *, vocabula
         vocabulary: rows of the embedding; tokens that the tokenizer lacks are filled in as unused.
 
     Raises:
-        UnsupportedModel: llama.cpp would cut text in another way, or cannot be told how; `pointer` names the field.
+        UnsupportedModel: llama.cpp would cut text in another way, or cannot be told how.
     """
-    written = _written(folder, tokenizer, pointer)
+    written = _written(folder, tokenizer)
     kind = (written.get("model") or {}).get("type")
     if kind != "BPE":
-        raise refuse(pointer, f"The model's tokenizer is of the kind {kind}, not byte-pair encoding.")
-    words = vocabulary_of(written, vocabulary, pointer)
+        raise refuse(f"The model's tokenizer is of the kind {kind}, not byte-pair encoding.")
+    words = vocabulary_of(written, vocabulary)
     make = sentencepiece_keys if written["model"].get("byte_fallback") else _byte_level_keys
-    keys = list(make(written, words, pointer))
+    keys = list(make(written, words))
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         number = getattr(tokenizer, f"{name}_token_id")
         if number is not None:
@@ -69,26 +69,26 @@ def tokenizer_keys(folder: Path, tokenizer: PreTrainedTokenizerBase, *, vocabula
     return keys
 
 
-def _written(folder: Path, tokenizer: PreTrainedTokenizerBase, pointer: str) -> dict[str, Any]:
+def _written(folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """The tokenizer as tokenizer.json has it, or would have it where it came in another file."""
     if (folder / FILE).is_file():
         return read_json_file(folder / FILE)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise refuse(pointer, f"The model has no {FILE}, and none can be made of its tokenizer.")
+        raise refuse(f"The model has no {FILE}, and none can be made of its tokenizer.")
     return dict(json.loads(backend.to_str()))
 
 
-def _byte_level_keys(written: Mapping[str, Any], words: Vocabulary, pointer: str) -> Iterator[bytes]:
+def _byte_level_keys(written: Mapping[str, Any], words: Vocabulary) -> Iterator[bytes]:
     """Tokens, their types, merges, and how text is cut before them."""
     yield encode_value("tokenizer.ggml.model", STRING, "gpt2")
-    yield encode_value("tokenizer.ggml.pre", STRING, _cut(written, pointer))
+    yield encode_value("tokenizer.ggml.pre", STRING, _cut(written))
     yield encode_value("tokenizer.ggml.merges", ARRAY, [" ".join(pair) for pair in merges_of(written)], element=STRING)
     yield encode_value("tokenizer.ggml.tokens", ARRAY, words.tokens, element=STRING)
     yield encode_value("tokenizer.ggml.token_type", ARRAY, words.types, element=INT32)
 
 
-def _cut(written: Mapping[str, Any], pointer: str) -> str:
+def _cut(written: Mapping[str, Any]) -> str:
     """llama.cpp's name for how byte-level BPE cuts text first."""
     normalizer = written.get("normalizer")
     steps = steps_of(written.get("pre_tokenizer"), "pretokenizers")
@@ -97,9 +97,7 @@ def _cut(written: Mapping[str, Any], pointer: str) -> str:
     plain = normalizer is None or (name == "qwen2" and normalizer == {"type": "NFC"})
     if name is None or not plain or any(step.get("add_prefix_space") for step in steps):
         kinds = ", ".join(str(step.get("type")) for step in steps) or "nothing"
-        raise refuse(
-            pointer, f"The model's tokenizer cuts text by {kinds} in a way that llama.cpp has no name for here."
-        )
+        raise refuse(f"The model's tokenizer cuts text by {kinds} in a way that llama.cpp has no name for here.")
     return name
 
 

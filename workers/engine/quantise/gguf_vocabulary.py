@@ -21,7 +21,7 @@ class Vocabulary:
     types: list[int]
 
 
-def vocabulary(written: Mapping[str, Any], size: int, pointer: str) -> Vocabulary:
+def vocabulary(written: Mapping[str, Any], size: int) -> Vocabulary:
     """Every token by its number, with its type; tokens that the tokenizer lacks are filled in as unused.
 
     Args:
@@ -29,7 +29,7 @@ def vocabulary(written: Mapping[str, Any], size: int, pointer: str) -> Vocabular
         size: rows of the embedding.
 
     Raises:
-        UnsupportedModel: the tokenizer has more tokens than the model; `pointer` names the field.
+        UnsupportedModel: the tokenizer has more tokens than the model.
     """
     model = written["model"]
     tokens = [f"[PAD{number}]" for number in range(size)]
@@ -37,7 +37,7 @@ def vocabulary(written: Mapping[str, Any], size: int, pointer: str) -> Vocabular
     added = written.get("added_tokens") or []
     numbered = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
     if max(numbered.values(), default=0) >= size:
-        raise refuse(pointer, f"The tokenizer has tokens beyond the {size} that the model embeds.")
+        raise refuse(f"The tokenizer has tokens beyond the {size} that the model embeds.")
     for word, number in numbered.items():
         byte = model.get("byte_fallback") and _BYTE.fullmatch(word)
         tokens[number], types[number] = word, BYTE if byte else NORMAL
@@ -62,8 +62,8 @@ def steps_of(part: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, An
     return list(part[inner]) if part.get("type") == "Sequence" else [part]
 
 
-def refuse(pointer: str, reason: str) -> InvalidInput:
+def refuse(reason: str) -> InvalidInput:
     """The error for a tokenizer that llama.cpp has no equal of; `reason` is a whole sentence."""
     return UnsupportedModel.field(
-        pointer, f"{reason} A GGUF file of it would be read with other tokens.", expected="another kind than gguf"
+        "kind", f"{reason} A GGUF file of it would be read with other tokens.", expected="another kind than gguf"
     )

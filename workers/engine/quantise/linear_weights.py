@@ -45,27 +45,27 @@ class Targets:
     ignored: list[str]  # linear modules that stay as they are
 
 
-def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> Targets:
+def targets_of(source: Checkpoint, *, group_size: int | None) -> Targets:
     """The weights of the blocks' linear layers, from config and headers alone.
 
     Raises:
         UnsupportedModel: the checkpoint needs a loader, is quantised already, or keeps its weights in no linear layers.
-        InvalidInput: rows are not made up of whole groups; `pointer` names the spec's object.
+        InvalidInput: rows are not made up of whole groups.
     """
     if needs_loader(source.config):
         raise UnsupportedModel.field(
-            pointer,
+            "kind",
             "Blocks that differ from each other need a loader of their own, which reads no quantised weights.",
             expected="whole blocks or uniform widths in `pruning`, or no `quantise`",
         )
     if source.config.get("quantization_config") is not None:
         raise UnsupportedModel.field(
-            pointer, "The model's weights are quantised already.", expected="a model in float32, bfloat16 or float16"
+            "kind", "The model's weights are quantised already.", expected="a model in float32, bfloat16 or float16"
         )
     architecture = architecture_of(source.config)
     if architecture.quirks & {"moe", "conv1d"}:
         raise UnsupportedModel.field(
-            pointer,
+            "kind",
             f'Linear layers are quantised, and a "{architecture.family}" model has most of its weights elsewhere.',
             expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
         )
@@ -74,18 +74,18 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
     inside = [name for name in linear if name.startswith(architecture.blocks_prefix + ".")]
     if not inside:
         raise UnsupportedModel.field(
-            pointer,
+            "kind",
             f'The blocks of a "{architecture.family}" model have no plain linear layers that could be quantised.',
             expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
         )
-    _refuse_unloadable(model, inside, architecture.family, pointer=pointer)
+    _refuse_unloadable(model, inside, architecture.family)
     names = names_on_disk(model, source)
     tensors = {}
     for module in inside:
         held = names[f"{module}.weight"]
         if len(held) != 1:
             raise UnsupportedModel.field(
-                pointer,
+                "kind",
                 f"The checkpoint stores the weight of {module} in another form, or more than once.",
                 expected="a checkpoint with one tensor for each linear layer",
             )
@@ -93,7 +93,7 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
         columns = source.shape(name)[1]
         if group_size is not None and columns % group_size:
             raise InvalidInput.field(
-                f"{pointer}/group_size",
+                "group_size",
                 f"The rows of {name} have {columns} weights, which is no multiple of {group_size}.",
                 value=group_size,
                 expected=f"a divisor of {columns}",
@@ -102,7 +102,7 @@ def targets_of(source: Checkpoint, *, group_size: int | None, pointer: str) -> T
     return Targets(tensors, [name for name in linear if name not in inside])
 
 
-def _refuse_unloadable(model: Any, packed: list[str], family: str, *, pointer: str) -> None:
+def _refuse_unloadable(model: Any, packed: list[str], family: str) -> None:
     """Refuse a family whose class sets up the weights of its layers by name, which packed ones no longer have.
 
     transformers has the class initialise modules when it loads a checkpoint; on the meta device that costs nothing.
@@ -114,7 +114,7 @@ def _refuse_unloadable(model: Any, packed: list[str], family: str, *, pointer: s
                 model._init_weights(module)
     except AttributeError as error:
         raise UnsupportedModel.field(
-            pointer,
+            "kind",
             f'transformers cannot load a "{family}" model whose linear layers are packed: {error}.',
             expected="a family with dense linear layers, such as Llama, Mistral or Qwen",
         ) from error
@@ -130,7 +130,6 @@ def quantise_linear(
     bits: int,
     group_size: int | None,
     found: Callable[[str], Rounded | None] = lambda name: None,
-    pointer: str = "/quantise/0",
     progress: Progress = no_progress,
 ) -> Outcome:
     """Write the checkpoint `source` with rounded linear layers into the new folder `target`.
@@ -141,7 +140,6 @@ def quantise_linear(
         bits: 8 or 4.
         group_size: weights that share a scale; None: a row.
         found: integers that were found before, by the weight's name; None for a weight that is rounded to nearest.
-        pointer: of the spec's object, for errors.
         progress: counts tensors.
 
     Raises:
@@ -152,7 +150,7 @@ def quantise_linear(
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
     checkpoint = Checkpoint.open(source)
-    chosen = targets_of(checkpoint, group_size=group_size, pointer=pointer)
+    chosen = targets_of(checkpoint, group_size=group_size)
     total = len(checkpoint.names())
     stored = 0  # bytes of integers and scales
     error = weight = 0.0

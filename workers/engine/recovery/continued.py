@@ -46,9 +46,7 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
     start = healed_start(job, options, ids)
     model = job.load_to_train(start.path, whole=True)
     train_all(model)
-    check_writable(
-        model, Checkpoint.open(start.path), pointer="/recovery/kind"
-    )  # refused before the training, not after
+    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
     write_weights(model, start.path, job.out / "checkpoint")
     notes = [*start.notes, *training_notes(settings, outcome)]

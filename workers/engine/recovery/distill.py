@@ -108,9 +108,7 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
         if options.train == "after_cut":
             notes.append(_leave_before_cut(model, job.kept))
         try:
-            check_writable(
-                model, Checkpoint.open(start), pointer="/recovery/train"
-            )  # refused before the training, not after
+            check_writable(model, Checkpoint.open(start))  # refused before the training, not after
         except UnsupportedModel as error:
             if options.train != "auto":
                 raise

@@ -59,7 +59,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
         return Sequences(ids), info
     if not isinstance(options.text, LocalText | HubText | UploadText):
         raise InvalidInput.field(
-            "/recovery/format",
+            "format",
             f'Text that the model generates is plain text, not "{options.format}".',
             value=options.format,
             expected='"text", or a file or a data set of examples',
@@ -97,7 +97,7 @@ def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[
         for number, row in source.rows():
             example = _encoded(encode, row, number)
             where = f"Row {number} of the training data"
-            refuse_ids_without_row(example.ids, tokenizer, rows, pointer="/recovery/text", where=where)
+            refuse_ids_without_row(example.ids, tokenizer, rows, where=where)
             examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
             tokens += len(examples[-1].ids)
             answers += any(example.answer)
@@ -109,7 +109,7 @@ def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[
                 break
     source.verify()
     if not examples:
-        raise InvalidInput.field("/recovery/text", "The training data hold no examples.", expected="at least one")
+        raise InvalidInput.field("text", "The training data hold no examples.", expected="at least one")
     arrange = pack if options.packing else pad_each
     data = arrange(examples, tokens=options.tokens, pad=padding(tokenizer, rows), mask_prompt=options.mask_prompt)
     if not bool((data.columns["labels"] != IGNORED).any()):
@@ -124,8 +124,8 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
 
 
 def _encoder(job: RecoveryJob, options: LoraRecovery, stack: ExitStack) -> Callable[[Any], Example]:
-    start = job.texts.beginning(options.text, options.bos, pointer="/recovery")
-    encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer, pointer="/recovery/text"))
+    start = job.texts.beginning(options.text, options.bos)
+    encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer))
     if options.format == "alpaca":
         return partial(alpaca, encoder, first=start.token if start.where != "none" else None)
     renderer = stack.enter_context(ChatRenderer(encoder.tokenizer))
@@ -136,13 +136,13 @@ def _nothing_to_learn(options: LoraRecovery, *, any_answer: bool, roles: Collect
     if not any_answer:
         named = f": the roles are {', '.join(sorted(roles)[:8])}" if roles else ""
         return InvalidInput.field(
-            "/recovery/text",
+            "text",
             f"No row of the training data has an answer to learn{named}.",
             value=sorted(roles)[:8],
             expected="messages whose role is assistant" if roles else "rows with an `output`",
         )
     return InvalidInput.field(
-        "/recovery/tokens",
+        "tokens",
         f"No answer begins within {options.tokens} tokens, so there is nothing to train on.",
         value=options.tokens,
         expected="longer samples, or `mask_prompt`: false",
@@ -227,20 +227,19 @@ class _Source:
 
 
 def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Source:
-    pointer = "/recovery/text"
     text = pinned(job, given)
     if isinstance(text, HubText):
-        hub, revision = text, hub_revision(text, pointer=pointer)
+        hub, revision = text, hub_revision(text)
         name = " ".join(part for part in (text.id, text.config, text.split) if part)
         return _Source(
             key={"hub": [text.id, text.config, text.split, revision]},
-            rows=lambda: enumerate(hub_rows(hub, revision=revision, pointer=pointer), start=1),
+            rows=lambda: enumerate(hub_rows(hub, revision=revision), start=1),
             description=f"{name} at {revision[:12]}",
             identity=text.id,
             revision=revision,
         )
     if isinstance(text, UploadText):
-        upload, file = text, find_upload(text, job.texts.uploads, pointer=pointer)
+        upload, file = text, find_upload(text, job.texts.uploads)
         return _Source(
             key={"upload": file.sha256, "format": file.format, "slice": [text.start, text.stop]},
             rows=lambda: upload_rows(upload, file),
@@ -249,11 +248,11 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
         )
     assert isinstance(text, LocalText)
     local, roots = text, job.texts.data_roots
-    sha256 = hash_local(text, roots, rows=True, pointer=pointer)
+    sha256 = hash_local(text, roots, rows=True)
     return _Source(
         key={"local": sha256},
-        rows=lambda: local_rows(local, roots, pointer=pointer),
-        verify=partial(verify_local, local, roots, rows=True, pointer=pointer, sha256=sha256),
+        rows=lambda: local_rows(local, roots),
+        verify=partial(verify_local, local, roots, rows=True, sha256=sha256),
         description=f"{text.path}, {text.start:g} to {text.stop:g}",
         identity=text.path,
     )
@@ -265,4 +264,4 @@ def _encoded(encode: Callable[[Any], Example], row: Any, number: int) -> Example
     except ValueError as error:
         detail = f"Row {number} of the training data cannot be used: {error}"
         expected = "rows in the format that was named"
-        raise InvalidInput.field("/recovery/text", detail, value=number, expected=expected) from error
+        raise InvalidInput.field("text", detail, value=number, expected=expected) from error

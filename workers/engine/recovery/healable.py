@@ -38,8 +38,8 @@ _KEEPS = (
 )
 
 
-def refuse_unhealable(config: PretrainedConfig, *, pointer: str, before: Collection[int] | None = None) -> None:
-    """Raise UnsupportedModel, at `pointer`, if no map can be folded into the blocks that stand before a cut.
+def refuse_unhealable(config: PretrainedConfig, *, before: Collection[int] | None = None) -> None:
+    """Raise UnsupportedModel, over `healed`, if no map can be folded into the blocks that stand before a cut.
 
     Args:
         before: their numbers; None where the cuts are not known yet, and any block may stand before one.
@@ -53,7 +53,7 @@ def refuse_unhealable(config: PretrainedConfig, *, pointer: str, before: Collect
     if failing:
         number, reason = failing[0], reasons[failing[0]]
         raise UnsupportedModel.field(
-            pointer,
+            "healed",
             f"Healing does not hold for this {architecture.family} model: block {number} {reason}.",
             value=config.model_type,
             expected="a family whose blocks add the output of one down-projection to the state, or another recovery",

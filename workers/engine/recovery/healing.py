@@ -84,8 +84,6 @@ def fitting_tokens(job: RecoveryJob, options: HealingRecovery) -> tuple[Tensor, 
         tokens=options.tokens,
         bos=options.bos,
         exact=False,
-        pointer="/recovery",
-        text_pointer="/recovery/text",
         progress=job.progress,
     )
 

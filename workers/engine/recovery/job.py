@@ -140,7 +140,7 @@ def check_optimizer(options: TrainedRecovery) -> None:
     """
     if options.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise InvalidInput.field(
-            "/recovery/optimizer",
+            "optimizer",
             "This worker has no bitsandbytes, which keeps the optimizer's moments in 8 bits.",
             value=options.optimizer,
             expected='"adamw", or a worker installed with the extra `bitsandbytes`',
@@ -171,8 +171,6 @@ def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool 
             bos=options.bos,
             exact=False,
             mapped=mapped,
-            pointer="/recovery",
-            text_pointer="/recovery/text",
             progress=progress,
         )
 
@@ -196,7 +194,7 @@ def pinned(job: RecoveryJob, text: Text) -> Text:
     """
     if not isinstance(text, HubText):
         return text
-    commit = job.remembered("text-commit.json", lambda: hub_revision(text, pointer="/recovery/text"))
+    commit = job.remembered("text-commit.json", lambda: hub_revision(text))
     return text.model_copy(update={"revision": commit})
 
 
@@ -265,7 +263,7 @@ def run_training(
     """
     if options.validation and len(data) < 2:
         raise InvalidInput.field(
-            "/recovery/validation",
+            "validation",
             "There is a single training sample, so none can be held out.",
             value=options.validation,
             expected="0, or a text with more samples",

@@ -148,7 +148,7 @@ def refuse_without_room(folder: Path, samples: int, tokens: int, top_k: int) -> 
     needed, free = prediction_bytes(samples, tokens, top_k), shutil.disk_usage(folder).free
     if needed > free:
         raise InvalidInput.field(
-            "/recovery/top_k",
+            "top_k",
             f"{_told(samples, tokens)} take {size(needed)} of disk, {top_k} of {ENTRY_BYTES} bytes each for a "
             f"token, and the worker has {size(free)} free.",
             value=top_k,

@@ -28,21 +28,18 @@ def train_all(model: nn.Module) -> None:
         parameter.requires_grad_(True)
 
 
-def check_writable(model: PreTrainedModel, checkpoint: Checkpoint, *, pointer: str) -> None:
+def check_writable(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
     """Say before a training whether `write_weights` could write what it trains.
-
-    Args:
-        pointer: of the spec's field that asks for the training of weights.
 
     Raises:
         UnsupportedModel: the checkpoint keeps a parameter in another form, such as experts one by one.
     """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for name in _unwritable(model, checkpoint, trained):
-        raise _refused(model.config.model_type, name, pointer)
+        raise _refused(model.config.model_type, name)
 
 
-def refuse_unwritable(checkpoint: Checkpoint, *, pointer: str, blocks: Collection[int] | None = None) -> None:
+def refuse_unwritable(checkpoint: Checkpoint, *, blocks: Collection[int] | None = None) -> None:
     """The same from the config and the headers, before there is a model to train.
 
     Args:
@@ -59,7 +56,7 @@ def refuse_unwritable(checkpoint: Checkpoint, *, pointer: str, blocks: Collectio
             return
         found = [name for name in found if block_of(name, prefix) in blocks]
     for name in found:
-        raise _refused(str(checkpoint.config["model_type"]), name, pointer)
+        raise _refused(str(checkpoint.config["model_type"]), name)
 
 
 def _unwritable(model: PreTrainedModel, checkpoint: Checkpoint, trained: Iterable[str]) -> list[str]:
@@ -67,9 +64,9 @@ def _unwritable(model: PreTrainedModel, checkpoint: Checkpoint, trained: Iterabl
     return [name for name in trained if not names[name]]
 
 
-def _refused(family: str, name: str, pointer: str) -> UnsupportedModel:
+def _refused(family: str, name: str) -> UnsupportedModel:
     return UnsupportedModel.field(
-        pointer,
+        "trained",
         f"The checkpoint of this {family} model does not hold {name} as it is computed with, so trained weights could "
         "not be written back. Train adapters instead.",
         value=name,
@@ -84,7 +81,7 @@ def write_weights(model: PreTrainedModel, source: Path, target: Path) -> None:
         UnsupportedModel: as `check_writable`.
     """
     checkpoint = Checkpoint.open(source)
-    check_writable(model, checkpoint, pointer="/recovery")
+    check_writable(model, checkpoint)
     names = names_on_disk(model, checkpoint)
     changes: dict[str, Change] = {}
     for name, parameter in model.named_parameters():  # a shared one comes once, and has all names of its sharers

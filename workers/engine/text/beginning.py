@@ -40,14 +40,13 @@ class Beginning:
         return ", each after a beginning-of-text token" if self.where == "each" else ""
 
 
-def beginning_of(asked: Bos, *, adds: bool, token: int | None, rows: int, pointer: str) -> Beginning:
+def beginning_of(asked: Bos, *, adds: bool, token: int | None, rows: int) -> Beginning:
     """What `asked` means for a model.
 
     Args:
         adds: whether its tokenizer begins a text with the token.
         token: the token's id, of the tokenizer or else the config; None where there is none.
         rows: of the model's embedding.
-        pointer: the object of the spec that `bos` stands in.
 
     Raises:
         InvalidInput: the token is asked for, and the model has none, or no row for it.
@@ -57,14 +56,14 @@ def beginning_of(asked: Bos, *, adds: bool, token: int | None, rows: int, pointe
         return Beginning("none")
     if token is None:
         raise InvalidInput.field(
-            f"{pointer}/bos",
+            "bos",
             "The model has no beginning-of-text token.",
             value=asked,
             expected='"auto", "first" or "none"',
         )
     if not 0 <= token < rows:
         raise InvalidInput.field(
-            f"{pointer}/bos",
+            "bos",
             f"The beginning-of-text token has the id {token:,}, and the model's embedding has {rows:,} rows.",
             value=asked,
             expected='"none", or a model whose embedding has a row for it',

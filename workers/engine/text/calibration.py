@@ -82,11 +82,10 @@ class TextSource:
         found = self.config.bos_token_id if found is None else found
         return found if isinstance(found, int) and 0 <= found < int(self.config.vocab_size) else None
 
-    def beginning(self, text: AnyText, asked: Bos, *, pointer: str) -> Beginning:
+    def beginning(self, text: AnyText, asked: Bos) -> Beginning:
         """Where a beginning-of-text token stands in samples of `text`; the model begins what it writes with its own.
 
         Args:
-            pointer: the object of the spec that `bos` stands in.
 
         Raises:
             InvalidInput: the token is asked for, and the model has none.
@@ -94,12 +93,12 @@ class TextSource:
         rows = int(self.config.vocab_size)
         if isinstance(text, SelfText):
             asked = asked if asked in ("each", "none") else "each" if self.bos is not None else "none"
-            return beginning_of(asked, adds=False, token=self.bos, rows=rows, pointer=pointer)
+            return beginning_of(asked, adds=False, token=self.bos, rows=rows)
         if asked == "none":
-            return beginning_of(asked, adds=False, token=None, rows=rows, pointer=pointer)
+            return beginning_of(asked, adds=False, token=None, rows=rows)
         adds = starts_with_bos(self.tokenizer)
         token = self.tokenizer.bos_token_id if adds else self.bos
-        return beginning_of(asked, adds=adds, token=token, rows=rows, pointer=pointer)
+        return beginning_of(asked, adds=adds, token=token, rows=rows)
 
 
 def token_batch(
@@ -109,8 +108,6 @@ def token_batch(
     purpose: Purpose,
     samples: int | None,
     tokens: int,
-    pointer: str,
-    text_pointer: str,
     bos: Bos = "auto",
     stride: int | None = None,
     exact: bool = True,
@@ -126,8 +123,6 @@ def token_batch(
     Args:
         samples: how many windows; None takes all that the text has (for generated text a number is needed).
         tokens: per window, the beginning-of-text token among them.
-        pointer: the object of the spec that asks for `samples` and `tokens`, for errors.
-        text_pointer: the text's own place in the spec.
         bos: where a beginning-of-text token stands (`beginning.py`).
         stride: from one window's start to the next one's; None: they do not overlap.
         exact: whether fewer windows than `samples` are an error; else one is enough.
@@ -142,11 +137,11 @@ def token_batch(
             cannot hold so many tokens.
         Unavailable: the hub does not answer.
     """
-    check_positions(source.config, tokens, pointer)
-    start = source.beginning(text, bos, pointer=pointer)
+    check_positions(source.config, tokens)
+    start = source.beginning(text, bos)
     if isinstance(text, SelfText):
         if samples is None:
-            raise InvalidInput.field(f"{pointer}/samples", "Generated text needs a number of samples.")
+            raise InvalidInput.field("samples", "Generated text needs a number of samples.")
         return _generated(source, text, purpose, index, samples, tokens, start, progress)
     width = tokens - 1 if start.where == "each" else tokens  # of the text
     step = min(stride or width, width)
@@ -164,14 +159,13 @@ def token_batch(
             cache=source.cache,
             measuring=not draw,
             wanted=wanted,
-            pointer=text_pointer,
             progress=progress,
         )
 
     found = read(wanted)
     if needed is not None and len(found.ids) < needed and not found.whole:  # its tokens are longer than most
         found = read(None)
-    _refuse_ids(found, source, text_pointer)
+    _refuse_ids(found, source)
     ids, key = found.ids, found.key
     if start.where == "first":
         key = {**key, "first": start.token}
@@ -181,7 +175,7 @@ def token_batch(
         count = samples if exact and samples is not None else 1
         enough = (count - 1) * step + width
         raise InvalidInput.field(
-            pointer,
+            "batch",
             f"The text ({found.description}) has {len(ids):,} tokens; {count:,} samples of {tokens:,} tokens need "
             f"{enough:,}.",
             value=len(ids),
@@ -220,11 +214,11 @@ def _batch(
     return torch.from_numpy(ids[: len(ids) // tokens * tokens]).view(-1, tokens)
 
 
-def _refuse_ids(found: TextIds, source: TextSource, pointer: str) -> None:
+def _refuse_ids(found: TextIds, source: TextSource) -> None:
     rows = int(source.config.vocab_size)
     if len(found.ids) and int(found.ids.max()) >= rows:
         where = f"The text {found.description}"
-        refuse_ids_without_row(found.ids, source.tokenizer, rows, pointer=pointer, where=where)
+        refuse_ids_without_row(found.ids, source.tokenizer, rows, where=where)
 
 
 def _read_ahead(tokens: int) -> int:
@@ -318,12 +312,12 @@ def describe_batch(
     )
 
 
-def check_positions(config: PretrainedConfig, tokens: int, pointer: str) -> None:
-    """Raise InvalidInput, at `pointer`/tokens, if the model cannot hold so many tokens."""
+def check_positions(config: PretrainedConfig, tokens: int) -> None:
+    """Raise InvalidInput, over `tokens`, if the model cannot hold so many tokens."""
     limit = positions_of(config.to_dict())
     if limit is not None and tokens > limit:
         raise InvalidInput.field(
-            f"{pointer}/tokens",
+            "tokens",
             f"Samples of {tokens:,} tokens are longer than the model's context of {limit:,}.",
             value=tokens,
             expected=f"at most {limit:,} tokens",

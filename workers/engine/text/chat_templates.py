@@ -62,7 +62,7 @@ def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> str:
         found = found["default"]
     if not found:
         raise InvalidInput.field(
-            "/recovery/format",
+            "format",
             "The model has no chat template, so chats cannot be written as it knows them.",
             value="chat",
             expected='"alpaca" or "text", or a model with a chat template',
@@ -127,7 +127,7 @@ def _fault(answer: Mapping[str, Any]) -> Exception:
 
 def _of_model(detail: str, *, value: Any) -> InvalidInput:
     expected = "a model whose chat template writes chats, or training data in another format than chat"
-    return InvalidInput.field("/model", detail, value=shown(value), expected=expected)
+    return InvalidInput.field("model", detail, value=shown(value), expected=expected)
 
 
 def _answered(asked: bytes, *, template: str, special: Mapping[str, str], tracked: bool) -> bytes:

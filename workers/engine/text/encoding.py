@@ -26,15 +26,15 @@ _IDS, _REFUSED = b"i", b"r"
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, text: str, *, pointer: str, offsets: bool = False, special: bool = False
+    tokenizer: PreTrainedTokenizerBase, text: str, *, name: str = "text", offsets: bool = False, special: bool = False
 ) -> dict[str, Any]:
     """`input_ids` of a text as it is, or with the special tokens around it; `offset_mapping` where that is asked for.
 
     Raises:
-        InvalidInput: the tokenizer broke on it, at `pointer`.
+        InvalidInput: the tokenizer broke on it; `name` is of the argument that is to blame.
     """
     what, expected = "The model's tokenizer cannot take this text", "text that the tokenizer has tokens for"
-    with blamed_on(pointer, what, value=shown(text), expected=expected):
+    with blamed_on(name, what, value=shown(text), expected=expected):
         found = tokenizer(
             text, add_special_tokens=special, return_attention_mask=False, return_offsets_mapping=offsets, verbose=False
         )
@@ -52,10 +52,9 @@ def seconds_for(text: str) -> float:
 class BoundedEncoder:
     """Encodes texts as `encode` does, in a process of its own; to be closed."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, pointer: str) -> None:
-        """`pointer` is the field that the texts come from."""
-        self.tokenizer, self._pointer = tokenizer, pointer
-        self._child = BoundedChild(partial(_answered, tokenizer=tokenizer, pointer=pointer))
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self._child = BoundedChild(partial(_answered, tokenizer=tokenizer))
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +84,7 @@ class BoundedEncoder:
             answer = self._child.ask(question, seconds=seconds_for(text))
         except ChildEnded as error:
             raise InvalidInput.field(
-                self._pointer,
+                "text",
                 f"The model's tokenizer cannot take this text: on {len(text):,} characters it {error}.",
                 value=shown(text),
                 expected="a model whose tokenizer cuts text in a time that grows with its length",
@@ -96,11 +95,11 @@ class BoundedEncoder:
         return np.frombuffer(answer, dtype=np.int64, offset=1).reshape(-1, 3 if offsets else 1)
 
 
-def _answered(asked: bytes, *, tokenizer: PreTrainedTokenizerBase, pointer: str) -> bytes:
+def _answered(asked: bytes, *, tokenizer: PreTrainedTokenizerBase) -> bytes:
     """In the process that encodes."""
     text, offsets, special = json.loads(asked)
     try:
-        found = encode(tokenizer, text, pointer=pointer, offsets=offsets, special=special)
+        found = encode(tokenizer, text, offsets=offsets, special=special)
     except InvalidInput as error:
         told = {"detail": error.detail, "errors": [field.to_dict() for field in error.errors]}
         return _REFUSED + json.dumps(told).encode()
@@ -113,11 +112,11 @@ def _answered(asked: bytes, *, tokenizer: PreTrainedTokenizerBase, pointer: str)
 def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer itself puts a beginning-of-text token at the start of a text."""
     bos = tokenizer.bos_token_id
-    return isinstance(bos, int) and encode(tokenizer, "", pointer="/model", special=True)["input_ids"][:1] == [bos]
+    return isinstance(bos, int) and encode(tokenizer, "", name="tokenizer", special=True)["input_ids"][:1] == [bos]
 
 
 def refuse_ids_without_row(
-    ids: np.ndarray[Any, Any] | list[int], tokenizer: PreTrainedTokenizerBase, rows: int, *, pointer: str, where: str
+    ids: np.ndarray[Any, Any] | list[int], tokenizer: PreTrainedTokenizerBase, rows: int, *, where: str
 ) -> None:
     """Refuse ids that the embedding has no row for.
 
@@ -134,7 +133,7 @@ def refuse_ids_without_row(
     token = tokenizer.convert_ids_to_tokens(highest)
     which = "a token" if token is None else f'the token "{token}"'  # a template around a text may give any id
     raise InvalidInput.field(
-        pointer,
+        "text",
         f"{where} has {which} with the id {highest:,}, which the model's embedding of {rows:,} rows has no row for.",
         value=highest,
         expected=f"ids below {rows:,}: a text without this token, or a model whose embedding has a row for it",

@@ -37,7 +37,7 @@ _LINE_SEARCH_BYTES = 1 << 16  # a text without a line break for so long is cut b
 _HASHED_BYTES = 1 << 20  # at a time
 
 
-def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Path:
+def find_text_file(text: LocalText, roots: Sequence[Path]) -> Path:
     """The file that `text` names, with symlinks followed, which lies under one of `roots`.
 
     Raises:
@@ -47,7 +47,7 @@ def find_text_file(text: LocalText, roots: Sequence[Path], *, pointer: str) -> P
         return find_under(text.path, roots, fits=Path.is_file)
     except NotUnderRoots as error:
         raise InvalidInput.field(
-            f"{pointer}/path",
+            "text/path",
             f'There is no text file "{text.path}" under the data roots.',
             value=text.path,
             expected="a UTF-8 text file under one of the folders in SECATEUR_DATA_ROOTS",
@@ -59,16 +59,16 @@ def holds_rows(path: Path) -> bool:
     return SUFFIXES.get(path.suffix.lower()) is DatasetFormat.JSONL
 
 
-def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: str) -> str:
+def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool) -> str:
     """sha256 of the bytes that decide what the slice holds, in hexadecimal; all of them are looked at.
 
     Raises:
         InvalidInput: no such file under the roots, it cannot be opened, or it is no text in UTF-8.
     """
-    with _opened(text, find_text_file(text, roots, pointer=pointer), pointer) as file:
+    with _opened(text, find_text_file(text, roots)) as file:
         what = not_text(file.read(HEAD_BYTES))
         if what is not None:
-            raise _no_text(text, f'"{text.path}" {what}.', pointer)
+            raise _no_text(text, f'"{text.path}" {what}.')
         start, stop = slice_bytes(file, text, by_line=rows)
         digest = hashlib.sha256()
         if rows and is_array(file):  # where an item begins, all that stands before it decides
@@ -79,82 +79,78 @@ def hash_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: s
         while at < stop and (chunk := file.read(min(_HASHED_BYTES, stop - at))):
             digest.update(chunk)
             if not rows:  # a row is judged by itself, and named
-                _refuse_bytes(chunk, decoder, text, at, pointer, final=at + len(chunk) == stop)
+                _refuse_bytes(chunk, decoder, text, at, final=at + len(chunk) == stop)
             at += len(chunk)
     return digest.hexdigest()
 
 
-def _opened(text: LocalText, path: Path, pointer: str) -> BinaryIO:
+def _opened(text: LocalText, path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
         if is_of_the_machine(error):
             raise
         detail = f'"{text.path}" cannot be opened: {error.strerror}.'
-        raise _no_text(text, detail, pointer) from error
+        raise _no_text(text, detail) from error
 
 
-def _refuse_bytes(
-    chunk: bytes, decoder: codecs.IncrementalDecoder, text: LocalText, at: int, pointer: str, *, final: bool
-) -> None:
+def _refuse_bytes(chunk: bytes, decoder: codecs.IncrementalDecoder, text: LocalText, at: int, *, final: bool) -> None:
     """Refuse what is no text in UTF-8; `at` is where the chunk begins in the file."""
     nul = chunk.find(b"\0")
     if nul >= 0:
-        raise _no_text(text, f'"{text.path}" is no text: byte {at + nul:,} is NUL.', pointer)
+        raise _no_text(text, f'"{text.path}" is no text: byte {at + nul:,} is NUL.')
     kept = len(decoder.getstate()[0])  # bytes of a character that began in the chunk before
     try:
         decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
         place = at - kept + error.start
-        raise _no_text(text, f'"{text.path}" is not UTF-8: byte {place:,} cannot be decoded.', pointer) from error
+        raise _no_text(text, f'"{text.path}" is not UTF-8: byte {place:,} cannot be decoded.') from error
 
 
-def _no_text(text: LocalText, detail: str, pointer: str) -> InvalidInput:
-    return InvalidInput.field(f"{pointer}/path", detail, value=text.path, expected="a text file in UTF-8")
+def _no_text(text: LocalText, detail: str) -> InvalidInput:
+    return InvalidInput.field("text/path", detail, value=text.path, expected="a text file in UTF-8")
 
 
-def verify_local(text: LocalText, roots: Sequence[Path], *, rows: bool, pointer: str, sha256: str) -> None:
+def verify_local(text: LocalText, roots: Sequence[Path], *, rows: bool, sha256: str) -> None:
     """To be called when a slice has been read, whose bytes had this sha256 before.
 
     Raises:
         StageFailed: they have not now; what is made of them would be kept under another content's key.
     """
-    if hash_local(text, roots, rows=rows, pointer=pointer) != sha256:
+    if hash_local(text, roots, rows=rows) != sha256:
         raise _changed(text)
 
 
-def local_rows(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Iterator[tuple[int, Any]]:
+def local_rows(text: LocalText, roots: Sequence[Path]) -> Iterator[tuple[int, Any]]:
     """The rows of JSON that begin in the slice, each with its number in the file.
 
     Raises:
         InvalidInput: no such file under the roots, or a row that is not JSON.
     """
-    path = find_text_file(text, roots, pointer=pointer)
+    path = find_text_file(text, roots)
     with path.open("rb") as file:
         try:
             yield from json_rows(file, *row_bytes(file, text))
         except BadRow as error:
             detail = f'Row {error.number} of "{text.path}" {error.detail}.'
-            raise InvalidInput.field(pointer, detail, value=shown(error.value), expected=error.expected) from error
+            raise InvalidInput.field("text", detail, value=shown(error.value), expected=error.expected) from error
 
 
-def local_documents(text: LocalText, roots: Sequence[Path], *, pointer: str) -> Iterator[str]:
+def local_documents(text: LocalText, roots: Sequence[Path]) -> Iterator[str]:
     """The texts of the rows of the slice.
 
     Raises:
         InvalidInput: as `local_rows`, or a row of another kind.
     """
-    for number, row in local_rows(text, roots, pointer=pointer):
+    for number, row in local_rows(text, roots):
         found = row_error(row, DatasetKind.TEXT)
         if found is not None:
             detail = f'Row {number} of "{text.path}" {found.detail}.'
-            raise InvalidInput.field(pointer, detail, value=shown(found.value), expected=found.expected)
+            raise InvalidInput.field("text", detail, value=shown(found.value), expected=found.expected)
         yield row["text"]
 
 
-def local_pieces(
-    text: LocalText, roots: Sequence[Path], *, most: int, enough: int | None = None, pointer: str
-) -> Iterator[str]:
+def local_pieces(text: LocalText, roots: Sequence[Path], *, most: int, enough: int | None = None) -> Iterator[str]:
     """A plain text in pieces, as `plain_pieces` has them.
 
     Raises:
@@ -162,7 +158,7 @@ def local_pieces(
         StageFailed: it is not UTF-8 any more.
     """
     try:
-        yield from plain_pieces(find_text_file(text, roots, pointer=pointer), text, most=most, enough=enough)
+        yield from plain_pieces(find_text_file(text, roots), text, most=most, enough=enough)
     except UnicodeDecodeError as error:
         raise _changed(text) from error
 
@@ -235,7 +231,7 @@ def _changed(text: LocalText) -> StageFailed:
     return StageFailed(f'"{text.path}" was changed while it was read.')
 
 
-def hub_revision(text: HubText, *, pointer: str) -> str:
+def hub_revision(text: HubText) -> str:
     """The commit of the data set that `text` names, so that every stage reads the same rows.
 
     A text that names a commit is taken at its word, and no hub is asked.
@@ -252,22 +248,22 @@ def hub_revision(text: HubText, *, pointer: str) -> str:
         with fetching():
             commit = HfApi().dataset_info(text.id, revision=text.revision, timeout=30).sha
     except Exception as error:
-        raise _hub_error(error, text, pointer) from error
+        raise _hub_error(error, text) from error
     return str(commit)
 
 
-def read_hub(text: HubText, *, revision: str, pointer: str) -> Iterator[str]:
+def read_hub(text: HubText, *, revision: str) -> Iterator[str]:
     """The rows of the text column, streamed in the data set's own order.
 
     Raises:
         Unavailable: the hub does not answer.
         InvalidInput: no such configuration, split or column.
     """
-    for row in hub_rows(text, revision=revision, pointer=pointer):
-        yield _cell(row, text, pointer)
+    for row in hub_rows(text, revision=revision):
+        yield _cell(row, text)
 
 
-def hub_rows(text: HubText, *, revision: str, pointer: str) -> Iterator[dict[str, Any]]:
+def hub_rows(text: HubText, *, revision: str) -> Iterator[dict[str, Any]]:
     """Whole rows, streamed in the data set's own order; raises as `read_hub` does."""
     import datasets  # type: ignore[import-untyped]  # ships no annotations
 
@@ -277,23 +273,23 @@ def hub_rows(text: HubText, *, revision: str, pointer: str) -> Iterator[dict[str
     except ServiceError:
         raise
     except Exception as error:
-        raise _hub_error(error, text, pointer) from error
+        raise _hub_error(error, text) from error
 
 
-def _cell(row: dict[str, Any], text: HubText, pointer: str) -> str:
+def _cell(row: dict[str, Any], text: HubText) -> str:
     value = row.get(text.column)
     if isinstance(value, str):
         return value
     columns = [name for name, cell in row.items() if isinstance(cell, str)]
     raise InvalidInput.field(
-        f"{pointer}/column",
+        "text/column",
         f'The data set {text.id} has no text column "{text.column}".',
         value=text.column,
         expected=f"one of {', '.join(columns)}" if columns else "a data set with a column of text",
     )
 
 
-def _hub_error(error: Exception, text: HubText, pointer: str) -> Exception:
+def _hub_error(error: Exception, text: HubText) -> Exception:
     """What a failure of the hub's client means to the user; the error itself where it is about this machine."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -314,5 +310,5 @@ def _hub_error(error: Exception, text: HubText, pointer: str) -> Exception:
     else:  # files that are broken, or that need code; no such configuration or split, of which the message lists those
         detail, field = f"The data set {text.id} cannot be read: {words_of(error)}", _FIELDS.get(str(error)[:9], "id")
     return InvalidInput.field(
-        f"{pointer}/{field}", detail, value=getattr(text, field), expected="a data set that the hub serves"
+        f"text/{field}", detail, value=getattr(text, field), expected="a data set that the hub serves"
     )

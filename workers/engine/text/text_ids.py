@@ -104,7 +104,6 @@ def text_ids(
     cache: Path,
     measuring: bool,
     wanted: int | None,
-    pointer: str,
     progress: Progress = no_progress,
 ) -> TextIds:
     """The token ids of `text`, from the machine's cache where they have been made before.
@@ -115,17 +114,16 @@ def text_ids(
         measuring: whether it is measured on, which chooses the part of a named set, and takes a text from its start.
         wanted: how many tokens are needed, of which windows are drawn or the first are taken; what goes far beyond is
             neither read nor tokenised. None: all.
-        pointer: the text's place in the spec.
 
     Raises:
         InvalidInput: the text cannot be read.
         Unavailable: the hub does not answer.
     """
-    plan = _plan(text, roots=roots, uploads=uploads, cache=cache, measuring=measuring, wanted=wanted, pointer=pointer)
+    plan = _plan(text, roots=roots, uploads=uploads, cache=cache, measuring=measuring, wanted=wanted)
     key = {"tokenizer": fingerprint, "chunk": CHUNK_BYTES, **plan.key}
 
     def make() -> Iterator[TokenIds]:
-        yield from tokenize(tokenizer(), plan.pieces(), stop_after=plan.stop_after, pointer=pointer, progress=progress)
+        yield from tokenize(tokenizer(), plan.pieces(), stop_after=plan.stop_after, progress=progress)
         plan.verify()
 
     ids = kept_ids(cache, key, make)
@@ -140,13 +138,12 @@ def _plan(
     cache: Path,
     measuring: bool,
     wanted: int | None,
-    pointer: str,
 ) -> _Plan:
     documents = wanted if measuring or wanted is None else max(wanted, DRAWN_TOKENS)  # tokens of them
     if isinstance(text, LocalText):
-        return _local(text, roots, measuring=measuring, wanted=wanted, documents=documents, pointer=pointer)
+        return _local(text, roots, measuring=measuring, wanted=wanted, documents=documents)
     if isinstance(text, UploadText):
-        file = find_upload(text, uploads, pointer=pointer)
+        file = find_upload(text, uploads)
         key = {"upload": file.sha256, "format": file.format, "slice": [text.start, text.stop]}
         described = describe_upload(text, file)
         if file.format is DatasetFormat.TEXT:
@@ -161,7 +158,7 @@ def _plan(
             )
         return _Plan(
             key=key | {"stop_after": documents},
-            pieces=lambda: _joined(upload_documents(text, file, pointer=pointer)),
+            pieces=lambda: _joined(upload_documents(text, file)),
             description=described,
             identity=file.sha256,
             stop_after=documents,
@@ -183,12 +180,12 @@ def _plan(
             stop_after=documents,
             whole=documents is None,
         )
-    revision = hub_revision(text, pointer=pointer)
+    revision = hub_revision(text)
     stop_after = MAX_STREAM_TOKENS if wanted is None else wanted
     name = " ".join(part for part in (text.id, text.config, text.split) if part)
     return _Plan(
         key={"hub": [text.id, text.config, text.split, text.column, revision], "stop_after": stop_after},
-        pieces=lambda: _joined(read_hub(text, revision=revision, pointer=pointer)),
+        pieces=lambda: _joined(read_hub(text, revision=revision)),
         description=f"{name} at {revision[:12]}",
         identity=text.id,
         revision=revision,
@@ -197,17 +194,17 @@ def _plan(
 
 
 def _local(
-    text: LocalText, roots: Sequence[Path], *, measuring: bool, wanted: int | None, documents: int | None, pointer: str
+    text: LocalText, roots: Sequence[Path], *, measuring: bool, wanted: int | None, documents: int | None
 ) -> _Plan:
-    path = find_text_file(text, roots, pointer=pointer)
+    path = find_text_file(text, roots)
     rows = holds_rows(path)
-    sha256 = hash_local(text, roots, rows=rows, pointer=pointer)
+    sha256 = hash_local(text, roots, rows=rows)
     reading = _Reading(stop_after=documents) if rows else _reading(slice_size(path, text), wanted, measuring=measuring)
 
     def pieces() -> Iterator[str]:
         if rows:
-            return _joined(local_documents(text, roots, pointer=pointer))
-        return local_pieces(text, roots, most=reading.most, enough=reading.enough, pointer=pointer)
+            return _joined(local_documents(text, roots))
+        return local_pieces(text, roots, most=reading.most, enough=reading.enough)
 
     return _Plan(
         key={"local": sha256, "rows": rows, **reading.key},
@@ -216,7 +213,7 @@ def _local(
         identity=text.path,
         stop_after=reading.stop_after,
         whole=reading.whole,
-        verify=partial(verify_local, text, roots, rows=rows, pointer=pointer, sha256=sha256),
+        verify=partial(verify_local, text, roots, rows=rows, sha256=sha256),
     )
 
 
@@ -234,7 +231,6 @@ def tokenize(
     pieces: Iterator[str],
     *,
     stop_after: int | None = None,
-    pointer: str,
     progress: Progress = no_progress,
 ) -> Iterator[TokenIds]:
     """Token ids of the pieces of one text, one after the other, as they are: no special token is added.
@@ -250,7 +246,7 @@ def tokenize(
     """
     total = 0
     blank: str | None = None  # the text's beginning, as long as there is nothing to read in it
-    with BoundedEncoder(tokenizer, pointer=pointer) as encoder:
+    with BoundedEncoder(tokenizer) as encoder:
         for number, piece in enumerate(pieces):
             if number == 0 or blank is not None:
                 blank = None if piece.strip() else piece[:20]
@@ -263,7 +259,7 @@ def tokenize(
                     break
     if blank:
         detail = "The text holds nothing but white space, as far as it is read."
-        raise InvalidInput.field(pointer, detail, value=blank, expected="a text with words in it")
+        raise InvalidInput.field("text", detail, value=blank, expected="a text with words in it")
 
 
 def _joined(rows: Iterator[str], *, between: str = "\n\n") -> Iterator[str]:

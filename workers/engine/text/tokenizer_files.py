@@ -22,7 +22,7 @@ _OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.js
 _ANY = ("*token*.json", "*.model", "*.tiktoken", "vocab.*")
 
 
-def tokenizer_fault(folder: Path, error: BaseException, *, pointer: str) -> InvalidInput:
+def tokenizer_fault(folder: Path, error: BaseException) -> InvalidInput:
     """What a failure to load the tokenizer means: which file is to blame, and for what."""
     found = next(_faults(folder), None)
     if found is None and "trust_remote_code" in str(error):
@@ -30,14 +30,14 @@ def tokenizer_fault(folder: Path, error: BaseException, *, pointer: str) -> Inva
     if found is not None:
         name, what = found
         detail = f"The model's tokenizer cannot be loaded: {name} {what}."
-        return InvalidInput.field(pointer, detail, value=name, expected=EXPECTED)
+        return InvalidInput.field("tokenizer", detail, value=name, expected=EXPECTED)
     if not any(file for pattern in _ANY for file in folder.glob(pattern)):
-        return InvalidInput.field(pointer, "The model has no tokenizer.", expected=EXPECTED)
+        return InvalidInput.field("tokenizer", "The model has no tokenizer.", expected=EXPECTED)
     detail = f"The model has no tokenizer that can be loaded: {words_of(error)}"
-    return InvalidInput.field(pointer, detail, expected=EXPECTED)
+    return InvalidInput.field("tokenizer", detail, expected=EXPECTED)
 
 
-def check_ids(folder: Path, tokenizer: Any, *, pointer: str) -> None:
+def check_ids(folder: Path, tokenizer: Any) -> None:
     """Hold the ids of added tokens against those that tokenizer.json gives them.
 
     Raises:
@@ -58,7 +58,7 @@ def check_ids(folder: Path, tokenizer: Any, *, pointer: str) -> None:
             detail = f'gives the token "{content[:100]}" the id {number:,}, which is read as {read}'
         if detail is not None:
             raise InvalidInput.field(
-                pointer,
+                "tokenizer",
                 f"The model's tokenizer cannot be used: {_SERIALISED} {detail}.",
                 value=shown(content),
                 expected="one id for each token, and no gap between ids",

@@ -11,12 +11,11 @@ from workers.engine.blame import is_over_input
 from workers.engine.text.tokenizer_files import check_ids, tokenizer_fault
 
 
-def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenizerBase:
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer beside the weights.
 
     Raises:
-        InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file;
-            `pointer` names the field that needs it.
+        InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
@@ -24,6 +23,6 @@ def load_tokenizer(path: Path, *, pointer: str = "/model") -> PreTrainedTokenize
     except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
         if not is_over_input(error):
             raise
-        raise tokenizer_fault(path, error, pointer=pointer) from error
-    check_ids(path, tokenizer, pointer=pointer)
+        raise tokenizer_fault(path, error) from error
+    check_ids(path, tokenizer)
     return cast(PreTrainedTokenizerBase, tokenizer)

@@ -21,7 +21,7 @@ from workers.engine.text.sources import plain_pieces, row_bytes
 _BATCH = 256  # rows of a Parquet file in memory at a time
 
 
-def find_upload(text: UploadText, uploads: Mapping[UUID, UploadedFile], *, pointer: str) -> UploadedFile:
+def find_upload(text: UploadText, uploads: Mapping[UUID, UploadedFile]) -> UploadedFile:
     """The file of the data set that `text` names.
 
     Raises:
@@ -30,7 +30,7 @@ def find_upload(text: UploadText, uploads: Mapping[UUID, UploadedFile], *, point
     found = uploads.get(text.id)
     if found is None or not found.path.is_file():
         raise InvalidInput.field(
-            f"{pointer}/id",
+            "text/id",
             f"The data set {text.id} is not on this machine.",
             value=str(text.id),
             expected="a data set that the runtime's `uploads` has a file of",
@@ -51,7 +51,7 @@ def upload_pieces(text: UploadText, file: UploadedFile, *, most: int, enough: in
         raise _changed(file) from error
 
 
-def upload_documents(text: UploadText, file: UploadedFile, *, pointer: str) -> Iterator[str]:
+def upload_documents(text: UploadText, file: UploadedFile) -> Iterator[str]:
     """The texts of the rows of the slice, one after the other.
 
     Raises:
@@ -59,7 +59,7 @@ def upload_documents(text: UploadText, file: UploadedFile, *, pointer: str) -> I
     """
     if file.kind is not DatasetKind.TEXT:
         raise InvalidInput.field(
-            f"{pointer}/id",
+            "text/id",
             f"The data set {file.name} holds rows of the kind {file.kind.value}.",
             value=str(text.id),
             expected="a data set of plain text",

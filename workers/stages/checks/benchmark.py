@@ -9,6 +9,7 @@ from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
+from workers.stages.fields import told_at
 
 
 def latency(subject: Subject) -> str | None:
@@ -32,9 +33,10 @@ def samples(subject: Subject) -> str | None:
     positions = positions_of(subject.texts.config.to_dict())
     for index, prompt in enumerate(asked.prompts):
         pointer = f"/benchmark/samples/prompts/{index}"
-        with BoundedEncoder(tokenizer, pointer=pointer) as encoder:
-            ids = encoder.ids(prompt, special=True)
-        refuse_ids_without_row(ids, tokenizer, rows, pointer=pointer, where="The prompt")
+        with told_at({"text": pointer}):
+            with BoundedEncoder(tokenizer) as encoder:
+                ids = encoder.ids(prompt, special=True)
+            refuse_ids_without_row(ids, tokenizer, rows, where="The prompt")
         if positions is not None and len(ids) + (new := fitting_samples(asked, positions).max_new_tokens) > positions:
             raise InvalidInput.field(
                 pointer,

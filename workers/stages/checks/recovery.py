@@ -27,15 +27,14 @@ def look(subject: Subject) -> str | None:
         processes = subject.context.stage.runtime.training_processes
         refuse_shard(options, options.batch_size if processes == "auto" else processes)  # GPUs are counted later
     if isinstance(options, HealingRecovery) or options.heal:
-        pointer = "/recovery/kind" if isinstance(options, HealingRecovery) else "/recovery/heal"
-        refuse_unhealable(as_config(subject.config), pointer=pointer, before=_before_cuts(subject))
+        refuse_unhealable(as_config(subject.config), before=_before_cuts(subject))
     if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
         return options.kind
     if options.kind == "continued":
-        refuse_unwritable(subject.checkpoint, pointer="/recovery/kind")
+        refuse_unwritable(subject.checkpoint)
     elif isinstance(options, DistillRecovery) and options.train in ("all", "after_cut"):
         blocks = None if options.train == "all" else _after_cut(subject)
-        refuse_unwritable(subject.checkpoint, pointer="/recovery/train", blocks=blocks)
+        refuse_unwritable(subject.checkpoint, blocks=blocks)
     return options.kind
 
 

@@ -25,6 +25,7 @@ from workers.engine.recovery.teacher import prediction_bytes, refuse_without_roo
 from workers.engine.text.calibration import check_positions
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
+from workers.stages.fields import of_text, told_at
 from workers.stages.original import calibration_tokens
 
 
@@ -39,8 +40,9 @@ def calibration(subject: Subject) -> str | None:
         if (pointer.startswith("/scoring") and not scored) or (pointer.startswith("/pruning") and named):
             continue
         if isinstance(wanted.text, SelfText):
-            check_positions(subject.texts.config, wanted.tokens, pointer)
-            subject.texts.beginning(wanted.text, wanted.bos, pointer=pointer)
+            with told_at(of_text(pointer)):
+                check_positions(subject.texts.config, wanted.tokens)
+                subject.texts.beginning(wanted.text, wanted.bos)
             continue
         ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
         seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
@@ -52,9 +54,9 @@ def training(subject: Subject) -> str | None:
     options = subject.spec.recovery
     if not isinstance(options, TrainedRecovery | HealingRecovery):
         return None
-    check_positions(subject.texts.config, options.tokens, "/recovery")
+    check_positions(subject.texts.config, options.tokens)
     if isinstance(options.text, SelfText):
-        subject.texts.beginning(options.text, options.bos, pointer="/recovery")
+        subject.texts.beginning(options.text, options.bos)
         if isinstance(options, HealingRecovery):
             return None
         return _bounded(subject, options, samples_asked(options) or 1).removeprefix("; ") or None
@@ -84,6 +86,7 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
     return f"; the original's predictions on {samples:,} samples take {size(needed)} of disk"
 
 
+@told_at(of_text("/benchmark/perplexity"))
 def measuring(subject: Subject) -> str | None:
     """The texts of the benchmark. Raises InvalidInput or Unavailable."""
     seen = []
@@ -93,10 +96,10 @@ def measuring(subject: Subject) -> str | None:
     if why_not_computable(subject.config) is not None:
         return None  # then sizes alone are told
     options = benchmark.perplexity or PerplexityBenchmark()
-    check_positions(subject.texts.config, options.tokens, "/benchmark/perplexity")
+    check_positions(subject.texts.config, options.tokens)
     for index, text in enumerate(options.texts):
         if isinstance(text, SelfText):
-            subject.texts.beginning(text, options.bos, pointer="/benchmark/perplexity")
+            subject.texts.beginning(text, options.bos)
             continue
         windows = text_windows(subject.context, subject.texts, options, index)
         seen.append(f"{len(windows.ids)} windows of {windows.text.description}")

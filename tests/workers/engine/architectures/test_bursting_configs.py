@@ -30,7 +30,7 @@ def test_a_number_that_is_counted_with_is_named() -> None:
     with pytest.raises(BadCheckpoint, match=r"its entry attention_types claims too much.*ran out of memory") as caught:
         as_config({**NEO, "attention_types": [[["global", "local"], 10**9]]})
     (error,) = caught.value.errors
-    assert (error.pointer, error.value) == ("/model", [[["global", "local"], 10**9]])
+    assert (error.pointer, error.value) == ("model", [[["global", "local"], 10**9]])
 
 
 @pytest.mark.parametrize("config", [LLAMA, {**NEO, "attention_types": [[["global"], 2]]}])

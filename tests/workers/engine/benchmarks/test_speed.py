@@ -230,7 +230,7 @@ def test_a_worker_without_a_compiler_says_so(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InvalidInput, match="no-such-compiler") as caught:
         refuse_uncompilable("cpu")
-    assert caught.value.errors[0].pointer == "/benchmark/latency/compile"
+    assert caught.value.errors[0].pointer == "compile"
     monkeypatch.setenv("CXX", "sh")  # anything that is there
     refuse_uncompilable("cpu")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())

@@ -151,7 +151,7 @@ def test_a_task_that_does_not_exist_is_refused_with_the_nearest(
             options,
             roots=[folder.parent],
         )
-    assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/1"
+    assert caught.value.errors[0].pointer == "tasks/1"
 
 
 def test_filters_are_apart_and_the_first_is_the_headline(
@@ -207,7 +207,7 @@ def test_what_a_definition_asks_in_vain_is_told_before_a_model_is_needed(
         load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent], only_own=True)
     assert says in caught.value.detail
     (error,) = caught.value.errors
-    assert (error.pointer, error.value) == ("/benchmark/tasks/tasks/0", "choose_word")
+    assert (error.pointer, error.value) == ("tasks/0", "choose_word")
 
 
 @pytest.mark.parametrize("content", ["", "{broken", '{"noun": 1}\n{"noun": {"a": 2}}\n', "[1, 2]\n", "\x00\x01"])
@@ -215,7 +215,7 @@ def test_data_that_cannot_be_read_are_told(folder: Path, content: str) -> None:
     (folder / "items.jsonl").write_text(content)
     with pytest.raises(InvalidInput, match='The task "choose_word" cannot be loaded') as caught:
         load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent])
-    assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/0"
+    assert caught.value.errors[0].pointer == "tasks/0"
 
 
 @pytest.mark.parametrize(("line", "options", "says"), [
@@ -234,7 +234,7 @@ def test_what_breaks_on_an_item_is_told_before_a_model_is_needed(
     with pytest.raises(InvalidInput) as caught:
         try_requests(tasks, asked, positions=64)
     assert says in caught.value.detail
-    assert caught.value.errors[0].pointer == "/benchmark/tasks/tasks/0"
+    assert caught.value.errors[0].pointer == "tasks/0"
 
 
 def test_a_row_far_down_that_a_template_breaks_on_is_found(folder: Path) -> None:
@@ -316,7 +316,7 @@ def test_a_fault_in_any_step_is_told_by_its_field(
     with pytest.raises(InvalidInput) as caught:
         run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
     error = caught.value.errors[0]
-    assert error.pointer.startswith("/benchmark/tasks/tasks")
+    assert error.pointer.startswith("tasks")
     assert error.expected
     assert (str(fault) or type(fault).__name__) in caught.value.detail
 

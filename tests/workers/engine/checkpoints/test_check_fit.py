@@ -44,7 +44,7 @@ def edit_config(folder: Path, **changes: Any) -> Path:
 def refused(folder: Path) -> str:
     with pytest.raises(BadCheckpoint) as caught:
         check_fit(Checkpoint.open(folder))
-    assert caught.value.errors[0].pointer == "/model"
+    assert caught.value.errors[0].pointer == "model"
     assert caught.value.errors[0].expected
     return caught.value.detail
 

@@ -169,7 +169,7 @@ def test_what_picked_out_dropped_blocks_alone_goes() -> None:
 def test_what_cannot_be_written_for_the_new_numbers_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedModel, match="cannot be written for the new numbers") as caught:
         renumber_module_names(settings, MODULES)
-    assert caught.value.errors[0].pointer == "/model"
+    assert caught.value.errors[0].pointer == "model"
 
 
 @pytest.mark.parametrize(

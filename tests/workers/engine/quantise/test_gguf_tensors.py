@@ -26,7 +26,7 @@ def test_the_tensors_are_those_of_llama_cpps_converter(model_type: str, tmp_path
     model = tiny_model(model_type)
     model.save_pretrained(tmp_path)
     checkpoint = Checkpoint.open(tmp_path)
-    plan = plan_tensors(checkpoint, supported(checkpoint.config, ""), "Q8_0", "")
+    plan = plan_tensors(checkpoint, supported(checkpoint.config), "Q8_0")
     expected = tensors_of(model)
     assert {planned.tensor.name for planned in plan} == set(expected)
     for planned in plan:
@@ -46,4 +46,4 @@ def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     checkpoint = Checkpoint.open(tmp_path)
     with pytest.raises(UnsupportedModel, match=r"not 4 experts of one size for blk\.1\.ffn_up_exps"):
-        plan_tensors(checkpoint, supported(checkpoint.config, ""), "Q8_0", "/quantise/0")
+        plan_tensors(checkpoint, supported(checkpoint.config), "Q8_0")

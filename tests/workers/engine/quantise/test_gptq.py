@@ -98,7 +98,7 @@ def _walk(path: Path, ids: Tensor, scratch: Path, **more: Any) -> None:
         more.pop("model", None) or BlockModel.from_model(load_model(path, device=CPU, dtype=torch.float32)),
         checkpoint,
         ids,
-        targets_of(checkpoint, group_size=16, pointer="").tensors,
+        targets_of(checkpoint, group_size=16).tensors,
         bits=4,
         group_size=16,
         dampening=DAMPENING,

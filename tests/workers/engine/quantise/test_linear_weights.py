@@ -83,15 +83,15 @@ def test_what_cannot_be_quantised_is_refused_before_anything_is_written(
 ) -> None:
     llama = save_model(make_model("llama"))  # rows of 32 and of 48
     with pytest.raises(InvalidInput, match="48 weights, which is no multiple of 32") as caught:
-        quantise_linear(llama, tmp_path / "new", bits=4, group_size=32, pointer="/quantise/3")
-    assert caught.value.errors[0].pointer == "/quantise/3/group_size"
+        quantise_linear(llama, tmp_path / "new", bits=4, group_size=32)
+    assert caught.value.errors[0].pointer == "group_size"
     with pytest.raises(UnsupportedModel, match="most of its weights elsewhere"):
         quantise_linear(save_model(make_model("mixtral"), name="moe"), tmp_path / "new", bits=4, group_size=16)
     with pytest.raises(UnsupportedModel, match="most of its weights elsewhere"):
         quantise_linear(save_model(make_model("gpt2"), name="gpt2"), tmp_path / "new", bits=8, group_size=None)
     quantise_linear(llama, tmp_path / "once", bits=8, group_size=None)
     with pytest.raises(UnsupportedModel, match="quantised already"):
-        targets_of(Checkpoint.open(tmp_path / "once"), group_size=None, pointer="/quantise/0")
+        targets_of(Checkpoint.open(tmp_path / "once"), group_size=None)
     assert not (tmp_path / "new").exists()
 
 
@@ -102,5 +102,5 @@ def test_a_family_whose_class_cannot_load_packed_layers_is_refused(
     config = GPTBigCodeConfig(vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64)
     source = Checkpoint.open(save_model(GPTBigCodeForCausalLM(config)))
     with pytest.raises(UnsupportedModel, match="packed") as caught:
-        targets_of(source, group_size=None, pointer="/quantise/1")
-    assert caught.value.errors[0].pointer == "/quantise/1"
+        targets_of(source, group_size=None)
+    assert caught.value.errors[0].pointer == "kind"

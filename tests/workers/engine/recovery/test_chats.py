@@ -63,7 +63,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @contextmanager
 def chats(tokenizer: Any, template: Any, **more: Any) -> Iterator[Chats]:
     tokenizer.chat_template = template
-    with ChatRenderer(tokenizer) as renderer, BoundedEncoder(tokenizer, pointer="/recovery/text") as encoder:
+    with ChatRenderer(tokenizer) as renderer, BoundedEncoder(tokenizer) as encoder:
         yield Chats(encoder, renderer, **more)
 
 

@@ -25,7 +25,7 @@ def tokenizer(tiny_checkpoint: Callable[..., Path]) -> Any:
 
 @pytest.fixture
 def encoder(tokenizer: Any) -> Iterator[BoundedEncoder]:
-    with BoundedEncoder(tokenizer, pointer="/recovery/text") as found:
+    with BoundedEncoder(tokenizer) as found:
         yield found
 
 

@@ -27,13 +27,13 @@ def test_each_block_of_every_family_is_judged_as_by_the_walk(
             without_mlp(block, state)
         except UnsupportedModel:
             with pytest.raises(UnsupportedModel, match="Healing does not hold") as caught:
-                refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
-            assert caught.value.errors[0].pointer == "/recovery/kind"
+                refuse_unhealable(model.config, before=[block.index])
+            assert caught.value.errors[0].pointer == "healed"
             with pytest.raises(UnsupportedModel):
-                refuse_unhealable(model.config, pointer="/recovery/kind")
+                refuse_unhealable(model.config)
         else:
             holds += 1
-            refuse_unhealable(model.config, pointer="/recovery/kind", before=[block.index])
+            refuse_unhealable(model.config, before=[block.index])
     row = family_of(family)
     assert row is not None
     assert row.heals == (holds > 0)

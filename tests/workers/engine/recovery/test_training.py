@@ -167,7 +167,7 @@ def test_8_bits_without_their_library_are_refused_before_anything_is_loaded(monk
     check_optimizer(LoraRecovery())
     with pytest.raises(InvalidInput, match="bitsandbytes") as refused:
         check_optimizer(LoraRecovery(optimizer="adamw_8bit"))
-    assert refused.value.errors[0].pointer == "/recovery/optimizer"
+    assert refused.value.errors[0].pointer == "optimizer"
 
 
 def test_a_training_killed_after_its_last_step_is_not_trained_further(run: Callable[..., Any]) -> None:

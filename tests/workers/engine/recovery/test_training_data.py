@@ -99,7 +99,7 @@ def learnt(source: TextSource, data: Any, row: int) -> str:
 def test_a_chat_that_the_template_refuses_is_named_by_its_row(train: Training) -> None:
     rows = [chat_row("user", "assistant")] * 2 + [chat_row("system", "user", "assistant")] + [chat_row("user")] * 3
     field = refused(train, rows, format="chat")
-    assert (field.pointer, field.value) == ("/recovery/text", 3)
+    assert (field.pointer, field.value) == ("text", 3)
     assert field.detail.startswith("Row 3 of the training data cannot be used")
     assert "no system messages here" in field.detail
 
@@ -113,7 +113,7 @@ def test_chats_whose_earlier_turns_change_are_trained_on(train: Training, source
 
 def test_rows_without_an_answer_are_told_with_their_roles(train: Training) -> None:
     field = refused(train, [chat_row("human", "gpt")] * 3, format="chat")
-    assert (field.pointer, field.value) == ("/recovery/text", ["gpt", "human"])
+    assert (field.pointer, field.value) == ("text", ["gpt", "human"])
     assert field.expected == "messages whose role is assistant"
     assert "No answer begins within" in refused(train, [chat_row("user", "assistant")], format="chat", tokens=8).detail
 
@@ -134,7 +134,7 @@ def test_a_token_that_the_embedding_has_no_row_for_is_named(
     rows = alpaca_rows(3)
     rows[1]["output"] = "use <tool> now"
     field = refused(train, rows, format="alpaca")
-    assert (field.pointer, field.value) == ("/recovery/text", ROWS)
+    assert (field.pointer, field.value) == ("text", ROWS)
     assert field.detail.startswith('Row 2 of the training data has the token "<tool>" with the id 259')
     assert "259 rows" in field.detail
     text_file.write_text("plain " * 100 + "<tool>" + "plain " * 100)
@@ -147,10 +147,8 @@ def test_a_token_that_the_embedding_has_no_row_for_is_named(
             purpose="calibration",
             samples=2,
             tokens=16,
-            pointer="/scoring/calibration",
-            text_pointer="/scoring/calibration/text",
         )
-    assert caught.value.errors[0].pointer == "/scoring/calibration/text"
+    assert caught.value.errors[0].pointer == "text"
 
 
 def test_rows_that_are_longer_than_a_look_are_trained_on_from_a_rows_start(train: Training, source: TextSource) -> None:
@@ -187,7 +185,7 @@ def test_rows_of_one_array_are_those_of_lines(train: Training, name: str) -> Non
 def test_a_row_that_cannot_be_used_is_named(train: Training, rows: str, format: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as caught:
         train(rows, format=format)
-    assert caught.value.errors[0].pointer == "/recovery/text"
+    assert caught.value.errors[0].pointer == "text"
 
 
 def test_a_beginning_of_text_token_where_the_tokenizer_adds_one(

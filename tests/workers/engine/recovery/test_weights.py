@@ -21,7 +21,7 @@ def value_of(call: Callable[[], None]) -> str | None:
         call()
     except UnsupportedModel as error:
         (field,) = error.errors
-        assert field.pointer == "/recovery/kind"
+        assert field.pointer == "trained"
         assert field.expected
         return str(field.value)
     return None
@@ -34,8 +34,8 @@ def test_the_files_tell_what_the_loaded_model_does(
     checkpoint = Checkpoint.open(folder)
     model = load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
     train_all(model)
-    found = value_of(lambda: check_writable(model, checkpoint, pointer="/recovery/kind"))
-    assert value_of(lambda: refuse_unwritable(checkpoint, pointer="/recovery/kind")) == found
+    found = value_of(lambda: check_writable(model, checkpoint))
+    assert value_of(lambda: refuse_unwritable(checkpoint)) == found
     assert (found is not None) == (family in ("mixtral", "qwen2_moe", "qwen3_moe"))
 
 
@@ -43,7 +43,7 @@ def test_blocks_that_may_not_be_trained_are_no_reason(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
 ) -> None:
     checkpoint = Checkpoint.open(save_model(make_model("qwen2_moe")))  # its block 1 is dense
-    refuse_unwritable(checkpoint, pointer="/recovery/train", blocks=[0, 1, 2, 3])
-    refuse_unwritable(checkpoint, pointer="/recovery/train", blocks=[1])
+    refuse_unwritable(checkpoint, blocks=[0, 1, 2, 3])
+    refuse_unwritable(checkpoint, blocks=[1])
     with pytest.raises(UnsupportedModel, match=r"layers\.3\.mlp"):
-        refuse_unwritable(checkpoint, pointer="/recovery/train", blocks=[3])
+        refuse_unwritable(checkpoint, blocks=[3])

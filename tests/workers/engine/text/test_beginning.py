@@ -46,7 +46,7 @@ def make_source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path:
 
 
 def batch(source: TextSource, bos: Any, **more: Any) -> Any:
-    values = {"purpose": "measuring", "samples": 6, "tokens": 32, "pointer": "/x", "text_pointer": "/x/text", **more}
+    values = {"purpose": "measuring", "samples": 6, "tokens": 32, **more}
     text = values.pop("text", WORDS)
     return token_batch(source, text, bos=bos, **values)
 
@@ -148,7 +148,7 @@ def test_a_model_without_such_a_token(make_source: Callable[..., TextSource]) ->
     for text in (WORDS, SelfText()):
         with pytest.raises(InvalidInput, match="no beginning-of-text token") as caught:
             batch(source, "each", text=text, tokens=12)
-        assert (caught.value.errors[0].pointer, caught.value.errors[0].value) == ("/x/bos", "each")
+        assert (caught.value.errors[0].pointer, caught.value.errors[0].value) == ("bos", "each")
         batch(source, "auto", text=text, tokens=12)
 
 
@@ -159,7 +159,7 @@ def test_one_that_the_embedding_has_no_row_for(make_source: Callable[..., TextSo
     vars(moved)["tokenizer"] = Adding(source.tokenizer)
     with pytest.raises(InvalidInput, match=r"has the id 259, and the model's embedding has 259 rows") as caught:
         batch(moved, "auto")
-    assert caught.value.errors[0].pointer == "/x/bos"
+    assert caught.value.errors[0].pointer == "bos"
 
 
 class Adding:

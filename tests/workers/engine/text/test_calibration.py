@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from workers.engine.runtime import Machine
 from workers.engine.text import text_ids
 from workers.engine.text.calibration import TextSource, check_positions, choose_windows, token_batch
 
-POINTERS: dict[str, Any] = {"pointer": "/scoring/calibration", "text_pointer": "/scoring/calibration/text"}
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 
 
@@ -42,7 +40,7 @@ WORDS = LocalText(source="local", path="words.txt")
 def test_measuring_takes_the_first_windows_as_plain_transformers_tokenises_them(
     source: TextSource, text_file: Path
 ) -> None:
-    ids, info = token_batch(source, WORDS, purpose="measuring", samples=5, tokens=32, **POINTERS)
+    ids, info = token_batch(source, WORDS, purpose="measuring", samples=5, tokens=32)
     plain = AutoTokenizer.from_pretrained(source.checkpoint)(text_file.read_text(), verbose=False)["input_ids"]
     assert torch.equal(ids, torch.tensor(plain[: 5 * 32]).view(5, 32))
     assert (info.samples, info.tokens, info.source, info.identity) == (5, 32, "local", "words.txt")
@@ -50,9 +48,9 @@ def test_measuring_takes_the_first_windows_as_plain_transformers_tokenises_them(
 
 
 def test_calibration_draws_windows_without_repetition_by_the_jobs_seed(source: TextSource) -> None:
-    first, info = token_batch(source, WORDS, purpose="calibration", samples=6, tokens=32, **POINTERS)
-    again, info_again = token_batch(source, WORDS, purpose="calibration", samples=6, tokens=32, **POINTERS)
-    other, _ = token_batch(source, WORDS, purpose="training", samples=6, tokens=32, **POINTERS)
+    first, info = token_batch(source, WORDS, purpose="calibration", samples=6, tokens=32)
+    again, info_again = token_batch(source, WORDS, purpose="calibration", samples=6, tokens=32)
+    other, _ = token_batch(source, WORDS, purpose="training", samples=6, tokens=32)
     assert torch.equal(first, again)
     assert info.sha256 == info_again.sha256
     assert not torch.equal(first, other)
@@ -60,26 +58,26 @@ def test_calibration_draws_windows_without_repetition_by_the_jobs_seed(source: T
 
 
 def test_all_windows_are_taken_where_no_number_is_given(source: TextSource, text_file: Path) -> None:
-    ids, _ = token_batch(source, WORDS, purpose="training", samples=None, tokens=64, **POINTERS)
+    ids, _ = token_batch(source, WORDS, purpose="training", samples=None, tokens=64)
     assert len(ids) == len(text_file.read_bytes()) // 64
 
 
 def test_a_text_too_short_is_refused_with_both_numbers(source: TextSource) -> None:
     short = LocalText(source="local", path="words.txt", stop=0.01)
     with pytest.raises(InvalidInput, match=r"10 samples of 64 tokens need 640") as caught:
-        token_batch(source, short, purpose="calibration", samples=10, tokens=64, **POINTERS)
+        token_batch(source, short, purpose="calibration", samples=10, tokens=64)
     field = caught.value.errors[0]
-    assert field.pointer == "/scoring/calibration"
+    assert field.pointer == "batch"
     assert 0 < field.value < 640
     assert f"{field.value:,} tokens" in field.detail
-    ids, _ = token_batch(source, short, purpose="measuring", samples=10, tokens=64, exact=False, **POINTERS)
+    ids, _ = token_batch(source, short, purpose="measuring", samples=10, tokens=64, exact=False)
     assert 1 <= len(ids) < 10
 
 
 def test_samples_longer_than_the_models_context_are_refused(source: TextSource) -> None:
     with pytest.raises(InvalidInput, match="context of 256") as caught:
-        token_batch(source, WORDS, purpose="measuring", samples=1, tokens=257, **POINTERS)
-    assert caught.value.errors[0].pointer == "/scoring/calibration/tokens"
+        token_batch(source, WORDS, purpose="measuring", samples=1, tokens=257)
+    assert caught.value.errors[0].pointer == "tokens"
 
 
 def test_generated_texts_of_different_purposes_are_different_draws_and_are_kept(source: TextSource) -> None:
@@ -92,26 +90,24 @@ def test_generated_texts_of_different_purposes_are_different_draws_and_are_kept(
 
     counted = TextSource(**{**vars(source), "load": load})
     drawn = {
-        (purpose, index): token_batch(
-            counted, SelfText(), purpose=purpose, index=index, samples=4, tokens=16, **POINTERS
-        )
+        (purpose, index): token_batch(counted, SelfText(), purpose=purpose, index=index, samples=4, tokens=16)
         for purpose in ("calibration", "training", "measuring")
         for index in (0, 1)
     }
     assert len({info.sha256 for _, info in drawn.values()}) == 6
     assert {info.identity for _, info in drawn.values()} == {"self"}
     assert len(calls) == 6
-    again, info = token_batch(counted, SelfText(), purpose="training", samples=4, tokens=16, **POINTERS)
+    again, info = token_batch(counted, SelfText(), purpose="training", samples=4, tokens=16)
     assert len(calls) == 6
     assert torch.equal(again, drawn["training", 0][0])
     assert info == drawn["training", 0][1]
 
 
 def test_a_damaged_cache_is_made_anew(source: TextSource) -> None:
-    first, _ = token_batch(source, SelfText(), purpose="training", samples=2, tokens=16, **POINTERS)
+    first, _ = token_batch(source, SelfText(), purpose="training", samples=2, tokens=16)
     (file,) = (source.cache / "texts").iterdir()
     file.write_bytes(b"broken")
-    again, _ = token_batch(source, SelfText(), purpose="training", samples=2, tokens=16, **POINTERS)
+    again, _ = token_batch(source, SelfText(), purpose="training", samples=2, tokens=16)
     assert torch.equal(first, again)
 
 
@@ -129,7 +125,7 @@ def test_rows_of_a_stream_are_joined_by_empty_lines_and_read_no_further_than_nee
     monkeypatch.setattr(text_ids, "read_hub", rows)
     monkeypatch.setattr(text_ids, "hub_revision", lambda *_, **__: "c" * 40)
     text = HubText(source="hub", id="some/set", config="plain", split="test")
-    ids, info = token_batch(source, text, purpose="measuring", samples=2, tokens=64, **POINTERS)
+    ids, info = token_batch(source, text, purpose="measuring", samples=2, tokens=64)
     assert str(source.tokenizer.decode(ids.flatten())).startswith("row 0000\n\nrow 0001\n\nrow 0002")
     assert len(read) < 40
     assert info.description == "some/set plain test at cccccccccccc"
@@ -148,7 +144,7 @@ def test_windows_are_chosen_ascending() -> None:
 )
 def test_samples_that_a_family_cannot_hold_are_refused_under_whatever_name_it_counts(family: str, key: str) -> None:
     config = AutoConfig.for_model(family, **{key: 64})
-    check_positions(config, 64, "/recovery")
+    check_positions(config, 64)
     with pytest.raises(InvalidInput, match="longer than the model's context of 64") as caught:
-        check_positions(config, 65, "/recovery")
-    assert caught.value.errors[0].pointer == "/recovery/tokens"
+        check_positions(config, 65)
+    assert caught.value.errors[0].pointer == "tokens"

@@ -47,7 +47,7 @@ def test_what_no_chat_needs_ends_with_the_models_name_on_it(
     with renderer(template) as given, pytest.raises((InvalidInput, TemplateFault), match=says) as caught:
         given.render(MESSAGES)
     if isinstance(caught.value, InvalidInput):
-        assert caught.value.errors[0].pointer == "/model"
+        assert caught.value.errors[0].pointer == "model"
         assert caught.value.errors[0].expected
     assert children() == before
 
@@ -81,9 +81,9 @@ def test_what_a_template_may_use() -> None:
 
 
 @pytest.mark.parametrize(("template", "pointer", "says"), [
-    (None, "/recovery/format", "no chat template"),
-    ({"tool_use": "x", "rag": "y"}, "/model", "none that is called default (rag, tool_use)"),
-    ("x" * 1_000_001 + "y" * 50_000, "/model", "longer than a million"),
+    (None, "format", "no chat template"),
+    ({"tool_use": "x", "rag": "y"}, "model", "none that is called default (rag, tool_use)"),
+    ("x" * 1_000_001 + "y" * 50_000, "model", "longer than a million"),
 ])  # fmt: skip
 def test_a_model_without_a_template_to_use(template: Any, pointer: str, says: str) -> None:
     with pytest.raises(InvalidInput) as caught:

@@ -179,9 +179,7 @@ def test_tokens_are_those_of_the_joined_documents(
         cache=tmp_path / "cache",
         seed=0,
     )
-    ids, info = token_batch(
-        source, named(name), purpose="measuring", samples=40, tokens=128, pointer="/x", text_pointer="/x/text"
-    )
+    ids, info = token_batch(source, named(name), purpose="measuring", samples=40, tokens=128)
     documents = list(NamedSource(named(name), measuring=True, cache=source.cache).documents())
     plain = AutoTokenizer.from_pretrained(checkpoint)(between.join(documents), verbose=False)["input_ids"]
     assert torch.equal(ids, torch.tensor(plain[: 40 * 128]).view(40, 128))

@@ -24,14 +24,14 @@ from workers.engine.text.sources import (
     verify_local,
 )
 
-POINTER = "/recovery/text"
+POINTER = "text"
 
 
 def slice_of(path: Path, start: float = 0.0, stop: float = 1.0) -> str:
     text, roots = LocalText(source="local", path=path.name, start=start, stop=stop), [path.parent]
-    sha256 = hash_local(text, roots, rows=False, pointer=POINTER)
-    found = "".join(local_pieces(text, roots, most=7, pointer=POINTER))
-    verify_local(text, roots, rows=False, pointer=POINTER, sha256=sha256)
+    sha256 = hash_local(text, roots, rows=False)
+    found = "".join(local_pieces(text, roots, most=7))
+    verify_local(text, roots, rows=False, sha256=sha256)
     return found
 
 
@@ -63,7 +63,7 @@ def test_text_that_is_not_utf8_is_refused_with_its_place(tmp_path: Path) -> None
     path.write_bytes(b"good \xff bad")
     with pytest.raises(InvalidInput, match="byte 5 cannot be decoded") as caught:
         slice_of(path)
-    assert caught.value.errors[0].pointer == "/recovery/text/path"
+    assert caught.value.errors[0].pointer == "text/path"
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "absent.txt", "link.txt", "."])
@@ -73,21 +73,21 @@ def test_a_file_outside_the_roots_is_not_found(tmp_path: Path, name: str) -> Non
     (tmp_path / "secret.txt").write_text("secret")
     (root / "link.txt").symlink_to(tmp_path / "secret.txt")
     with pytest.raises(InvalidInput, match="no text file") as caught:
-        find_text_file(LocalText(source="local", path=name), [root], pointer=POINTER)
+        find_text_file(LocalText(source="local", path=name), [root])
     assert caught.value.errors[0].value == name
 
 
 def test_an_absolute_path_under_a_root_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("x")
-    assert find_text_file(LocalText(source="local", path=str(path)), [tmp_path], pointer=POINTER) == path.resolve()
+    assert find_text_file(LocalText(source="local", path=str(path)), [tmp_path]) == path.resolve()
 
 
 def test_a_hub_that_does_not_answer_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.endpoint", "http://127.0.0.1:9", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(Unavailable, match="The hub cannot be reached for the data set a/b") as caught:
-        hub_revision(HubText(source="hub", id="a/b"), pointer=POINTER)
+        hub_revision(HubText(source="hub", id="a/b"))
     assert "\n" not in caught.value.detail
 
 
@@ -105,11 +105,11 @@ def test_a_commit_is_taken_at_its_word_and_missed_when_rows_are_read(monkeypatch
 
     monkeypatch.setattr("datasets.load_dataset", missing)
     text = HubText(source="hub", id="a/b", revision="c" * 40)
-    commit = hub_revision(text, pointer=POINTER)  # and no hub was asked
+    commit = hub_revision(text)  # and no hub was asked
     assert commit == "c" * 40
     with pytest.raises(InvalidInput, match="has no revision cccc") as caught:
-        next(read_hub(text, revision=commit, pointer=POINTER))
-    assert caught.value.errors[0].pointer == "/recovery/text/revision"
+        next(read_hub(text, revision=commit))
+    assert caught.value.errors[0].pointer == "text/revision"
 
 
 def broken_set(folder: Path, fault: str) -> tuple[str, str]:
@@ -141,8 +141,8 @@ def test_files_of_a_hub_data_set_that_cannot_be_read_are_the_data_sets_fault(
     )
     text = HubText(source="hub", id="a/b", revision="c" * 40)
     with pytest.raises(InvalidInput, match="The data set a/b cannot be read: ") as caught:
-        list(read_hub(text, revision="c" * 40, pointer=POINTER))
-    assert caught.value.errors[0].pointer == "/recovery/text/id"
+        list(read_hub(text, revision="c" * 40))
+    assert caught.value.errors[0].pointer == "text/id"
     assert caught.value.errors[0].value == "a/b"
 
 
@@ -163,8 +163,8 @@ def test_the_field_that_a_message_is_about_is_named(
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
     with pytest.raises(InvalidInput, match=words) as caught:
-        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
-    assert caught.value.errors[0].pointer == f"/recovery/text/{field}"
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40))
+    assert caught.value.errors[0].pointer == f"text/{field}"
 
 
 def test_a_hub_that_breaks_off_while_rows_are_read_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_hub_that_breaks_off_while_rows_are_read_is_away(monkeypatch: pytest.M
 
     monkeypatch.setattr("datasets.load_dataset", rows)
     with pytest.raises(Unavailable, match=r"cannot be reached for the data set a/b \(ConnectionResetError\)"):
-        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40))
 
 
 def test_a_full_disk_while_rows_are_read_is_nobodys_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_a_full_disk_while_rows_are_read_is_nobodys_fault(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("datasets.load_dataset", full)
     with pytest.raises(OSError, match="No space left"):
-        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40, pointer=POINTER))
+        list(read_hub(HubText(source="hub", id="a/b"), revision="c" * 40))
 
 
 # --- files of JSON -----------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_a_full_disk_while_rows_are_read_is_nobodys_fault(monkeypatch: pytest.Mo
 
 def rows_of(folder: Path, name: str, start: float = 0.0, stop: float = 1.0) -> list[tuple[int, Any]]:
     text = LocalText(source="local", path=name, start=start, stop=stop)
-    return list(local_rows(text, [folder], pointer=POINTER))
+    return list(local_rows(text, [folder]))
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
@@ -210,10 +210,10 @@ def test_rows_that_are_longer_than_a_look_are_cut_at_a_rows_start(tmp_path: Path
 def test_a_file_of_json_gives_the_texts_of_its_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n\n{"text": "two", "more": 1}\n')
     text = LocalText(source="local", path="rows.jsonl")
-    assert list(local_documents(text, [tmp_path], pointer=POINTER)) == ["one", "two"]
+    assert list(local_documents(text, [tmp_path])) == ["one", "two"]
     (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n\n{"instruction": "a", "output": "b"}\n')
     with pytest.raises(InvalidInput, match=r'Row 3 of "rows.jsonl" is of the kind alpaca') as caught:
-        list(local_documents(text, [tmp_path], pointer=POINTER))
+        list(local_documents(text, [tmp_path]))
     assert caught.value.errors[0].pointer == POINTER
 
 
@@ -230,22 +230,22 @@ def test_what_is_no_text_is_refused_wherever_it_stands(tmp_path: Path, content: 
     (tmp_path / "file.txt").write_bytes(content)
     text = LocalText(source="local", path="file.txt")
     with pytest.raises(InvalidInput, match=says) as caught:
-        hash_local(text, [tmp_path], rows=False, pointer=POINTER)
+        hash_local(text, [tmp_path], rows=False)
     if content[:1] != b"a" and len(content) < 100:  # and so are rows, by the file's beginning
         with pytest.raises(InvalidInput, match=says):
-            hash_local(text.model_copy(update={"start": 0.5}), [tmp_path], rows=True, pointer=POINTER)
+            hash_local(text.model_copy(update={"start": 0.5}), [tmp_path], rows=True)
     field = caught.value.errors[0]
-    assert (field.pointer, field.value, field.expected) == ("/recovery/text/path", "file.txt", "a text file in UTF-8")
+    assert (field.pointer, field.value, field.expected) == ("text/path", "file.txt", "a text file in UTF-8")
 
 
 def test_a_part_of_a_long_text_is_taken_all_over_it(tmp_path: Path) -> None:
     lines = [f"line {number:05d}\n" for number in range(10_000)]
     (tmp_path / "file.txt").write_text("".join(lines))
     text = LocalText(source="local", path="file.txt", start=0.5)
-    found = "".join(local_pieces(text, [tmp_path], most=100, enough=6400, pointer=POINTER)).splitlines(keepends=True)
+    found = "".join(local_pieces(text, [tmp_path], most=100, enough=6400)).splitlines(keepends=True)
     assert set(found) <= set(lines[5000:])
     assert found == sorted(set(found))
     assert (found[0], len(found)) == (lines[5000], 640)
     assert found[-1] > lines[9900]
-    whole = "".join(local_pieces(text, [tmp_path], most=100, enough=1 << 20, pointer=POINTER))
+    whole = "".join(local_pieces(text, [tmp_path], most=100, enough=1 << 20))
     assert whole == "".join(lines[5000:])

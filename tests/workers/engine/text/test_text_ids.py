@@ -72,13 +72,13 @@ class Hub:
         self.asked = 0
         self.read = 0
 
-    def revision(self, text: HubText, *, pointer: str) -> str:
+    def revision(self, text: HubText) -> str:
         if text.revision is not None:
             return text.revision
         self.asked += 1
         return self.commit
 
-    def rows(self, text: HubText, *, revision: str, pointer: str) -> Iterator[str]:
+    def rows(self, text: HubText, *, revision: str) -> Iterator[str]:
         for number in range(1_000_000):
             self.read += 1
             yield f"row {number:06d} of {revision[:4]}"
@@ -95,7 +95,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def batch(source: TextSource, text: Any = WORDS, **more: Any) -> tuple[Any, Any]:
-    values = {"purpose": "calibration", "samples": 6, "tokens": 32, "pointer": "/x", "text_pointer": "/x/text", **more}
+    values = {"purpose": "calibration", "samples": 6, "tokens": 32, **more}
     return token_batch(source, text, **values)
 
 
@@ -347,11 +347,11 @@ def test_examples_are_read_as_far_as_the_training_can_go(
 def test_a_text_of_nothing_but_white_space_is_refused(source: TextSource, text_file: Path, name: str) -> None:
     rows = '{"text": ""}\n' * 200
     (text_file.parent / name).write_text(rows if name.endswith("jsonl") else " \n\t\r" * 400)
-    asked: dict[str, Any] = {"samples": 2, "tokens": 16, "pointer": "/x", "text_pointer": "/x/text"}
+    asked: dict[str, Any] = {"samples": 2, "tokens": 16}
     for purpose in ("calibration", "measuring"):
         with pytest.raises(InvalidInput, match="white space") as caught:
             token_batch(source, LocalText(source="local", path=name), purpose=purpose, **asked)
-        assert caught.value.errors[0].pointer == "/x/text"
+        assert caught.value.errors[0].pointer == "text"
     (text_file.parent / name).write_text(
         rows + '{"text": "one word"}' if name.endswith("jsonl") else " " * 400 + "word"
     )

@@ -36,7 +36,7 @@ def refused(folder: Path) -> Any:
     with pytest.raises(InvalidInput) as caught:
         load_tokenizer(folder)
     field = caught.value.errors[0]
-    assert (field.pointer, field.detail) == ("/model", caught.value.detail)
+    assert (field.pointer, field.detail) == ("tokenizer", caught.value.detail)
     assert field.expected
     assert "\n" not in field.detail
     return field

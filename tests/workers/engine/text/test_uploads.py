@@ -62,7 +62,7 @@ def test_slices_that_touch_are_disjoint_and_make_the_whole(
     file = write(tmp_path, format, rows)
     found = [row for a, b in pairwise([0.0, *cuts, 1.0]) for _, row in upload_rows(part(a, b), file)]
     assert found == rows
-    assert list(upload_documents(part(), file, pointer="/x")) == [row["text"] for row in rows]
+    assert list(upload_documents(part(), file)) == [row["text"] for row in rows]
 
 
 def test_a_plain_text_is_sliced_as_a_local_one(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_a_plain_text_is_sliced_as_a_local_one(tmp_path: Path) -> None:
 
 def test_one_that_the_stage_was_not_given(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="is not on this machine") as caught:
-        find_upload(part(), {}, pointer="/recovery/text")
-    assert caught.value.errors[0].pointer == "/recovery/text/id"
+        find_upload(part(), {})
+    assert caught.value.errors[0].pointer == "text/id"
 
 
 @pytest.mark.parametrize("format", list(DatasetFormat))
@@ -118,9 +118,7 @@ def test_the_same_words_give_the_same_tokens(tiny_checkpoint: Callable[..., Path
 
     def batch(text: Any, file: UploadedFile) -> tuple[Any, Any]:
         source = text_source(checkpoint, tmp_path, file)
-        return token_batch(
-            source, text, purpose="calibration", samples=5, tokens=32, pointer="/x", text_pointer="/x/text"
-        )
+        return token_batch(source, text, purpose="calibration", samples=5, tokens=32)
 
     plain = uploaded(whole, DatasetFormat.TEXT)
     expected, local = batch(LocalText(source="local", path="whole.txt"), plain)
