@@ -15,6 +15,7 @@ from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
 from workers.engine.model.loading import load_model
 from workers.stages.failure import describe_failure
+from workers.stages.fields import MODEL, told_at
 
 CHAT = {"source": "local", "path": "chat.jsonl"}
 ROWS = {"source": "local", "path": "rows.jsonl"}
@@ -191,6 +192,6 @@ def test_a_model_that_breaks_when_a_later_stage_loads_it(
     tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr("workers.engine.model.loading.AutoModelForCausalLM.from_pretrained", raising(fault))
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(InvalidInput) as caught, told_at(MODEL):
         load_model(tiny_checkpoint(num_hidden_layers=1), device=torch.device("cpu"), dtype=torch.float32)
     told(caught.value, "/model")
