@@ -316,7 +316,7 @@ def test_a_fault_in_any_step_is_told_by_its_field(
     with pytest.raises(InvalidInput) as caught:
         run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
     error = caught.value.errors[0]
-    assert error.pointer.startswith("tasks")
+    assert error.pointer.split("/")[0] == ("items" if place.endswith("tok_encode") else "tasks")
     assert error.expected
     assert (str(fault) or type(fault).__name__) in caught.value.detail
 
