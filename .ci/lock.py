@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
-EXTRAS = "worker,embedded,otel,dev"
+EXTRAS = "worker,embedded,otel,dev,bitsandbytes"
 PIP = "pip==26.3"
 
 
