@@ -100,7 +100,8 @@ def test_one_entry_at_a_time(
         with pytest.raises(InvalidInput) as caught:
             walk(folder, tmp_path / f"pruned-{number}", make_ids())
         for error in caught.value.errors:  # what names no field is put to the model's own by the check
-            assert error.pointer.startswith(("model", "weights")), value
+            # by an argument of the engine, or by the field where the contract itself has a limit
+            assert error.pointer.startswith(("model", "weights", "/model")), value
             assert error.expected, value
         # quantised blocks go without any kernels, so an unknown quantiser is found when it is computed with
         assert value == {"quant_method": "frob"} or not (tmp_path / f"pruned-{number}").exists(), value
