@@ -7,7 +7,6 @@ Where an operation has no deterministic form torch warns, and the warning stands
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import random
@@ -21,19 +20,8 @@ import torch
 from secateur.contract.results import Environment
 from workers.engine.device import auto_dtype, choose_device
 from workers.machine import memory
+from workers.machine.libraries import versions
 
-_PACKAGES = (
-    "secateur",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "compressed-tensors",  # for quantised checkpoints
-    "numpy",
-)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -89,7 +77,7 @@ def environment(machine: Machine) -> Environment:
         threads=machine.threads,
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        versions=_versions(),
+        versions=versions(),
     )
 
 
@@ -122,16 +110,6 @@ def visible_gpus(device: str) -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     return names[:count][int(index) if index.isdigit() else 0 :]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @lru_cache(maxsize=1)

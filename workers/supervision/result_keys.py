@@ -14,26 +14,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import StageSpec, WorkingDevice
+from workers.machine.libraries import versions
 
-_LIBRARIES = (
-    "secateur",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "tokenizers",
-    "safetensors",
-    "gguf",
-    "compressed-tensors",
-)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CODE = ("workers.engine", "workers.stages", "workers.stage", "secateur.contract", "secateur.foreign_files")
 _MOST_FILES = 10_000
@@ -84,11 +72,7 @@ def engine_version() -> str:
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             inside = file.relative_to(path).as_posix()
             digest.update(f"{name} {inside}\0".encode() + file.read_bytes())
-    for name in _LIBRARIES:
-        try:
-            digest.update(f"{name} {metadata.version(name)}\n".encode())
-        except metadata.PackageNotFoundError:
-            digest.update(f"{name} absent\n".encode())
+    digest.update(json.dumps(versions(), sort_keys=True).encode())
     return digest.hexdigest()
 
 

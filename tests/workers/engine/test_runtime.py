@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from secateur.about import VERSION
 from secateur.contract.errors import DeviceFailed
 from workers.engine.runtime import environment, prepare, visible_gpus
 
@@ -57,6 +58,7 @@ def test_the_environment_names_device_dtype_and_versions() -> None:
     assert (found.device, found.dtype, found.threads) == ("cpu", "float32", 1)
     assert found.device_name
     assert found.versions["torch"] == torch.__version__
+    assert found.versions["secateur"] == VERSION  # by its own word: no distribution has that name
     assert "transformers" in found.versions
 
 
