@@ -6,7 +6,8 @@ from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.results import Scored
 from secateur.contract.spec import CompressionSpec
-from workers.engine.pruning.plan import check_count, choose, count_from_ratio, protected_by_plus
+from workers.engine.pruning.plan import choose, count_from_ratio, protected_by_plus
+from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from secateur.contract.depth import plus_protected
 from secateur.contract.errors import InvalidInput
+from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 
 
@@ -40,20 +41,6 @@ def count_from_ratio(n_blocks: int, ratio: float) -> int:
             expected="a ratio that leaves at least one block",
         )
     return count
-
-
-def check_count(n_blocks: int, *, count: int, protected: Collection[int]) -> None:
-    """Raise InvalidInput unless `count` blocks can go, one block at least stays, and none is protected."""
-    free = min(n_blocks - len(set(protected)), n_blocks - 1)
-    if 1 <= count <= free:
-        return
-    kept = f", of which {len(set(protected))} are protected" if protected else ""
-    raise InvalidInput.field(
-        "blocks",
-        f"{count} blocks cannot be removed from a model of {n_blocks} blocks{kept}.",
-        value=count,
-        expected=f"from 1 to {free} blocks" if free else "a model with more blocks, or fewer of them protected",
-    )
 
 
 def choose(scores: BlockScores, *, count: int, protected: Collection[int]) -> list[int]:

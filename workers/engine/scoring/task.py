@@ -12,7 +12,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.scoring.blocks import BlockScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning.plan import check_count
+from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 
 Options = TypeVar("Options", bound=BlockScoring)
