@@ -31,6 +31,7 @@ from app import logs
 from secateur import masking
 from secateur.contract.errors import FieldError, InvalidInput, ServiceError, StageFailed
 from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
+from secateur.contract.shown import shortened
 from secateur.whole_files import write_whole
 from workers.machine import memory
 from workers.probe import main as probe
@@ -93,7 +94,7 @@ class _EventHandler(logging.Handler):
         message = f"{record.name}: {record.getMessage()}"
         if record.exc_info:
             message += "\n" + "".join(traceback.format_exception(*record.exc_info))
-        self._pipe.emit(LogEvent(level=level, message=message[:MAX_MESSAGE]))
+        self._pipe.emit(LogEvent(level=level, message=shortened(message, MAX_MESSAGE)))
 
 
 def main(spec_path: Path, event_fd: int | None = None) -> int:
@@ -167,7 +168,7 @@ def _quiet_libraries(pipe: EventPipe) -> Iterator[None]:
         text = f"{category.__name__}: {message}"
         if text not in seen:
             seen.add(text)
-            pipe.emit(LogEvent(level="debug", message=text[:MAX_MESSAGE]))
+            pipe.emit(LogEvent(level="debug", message=shortened(text, MAX_MESSAGE)))
 
     shown_before = warnings.showwarning
     warnings.showwarning = show  # type: ignore[assignment]  # the last two parameters are never given

@@ -138,7 +138,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not name or not equals or "\0" in pair:
             detail = "a label filter is written name=value"
-            raise InvalidInput(detail, errors=[FieldError("", detail, pair[:200], "name=value", "query label")])
+            raise InvalidInput(detail, errors=[FieldError("", detail, pair, "name=value", "query label")])
         labels[name] = value
     return labels
 

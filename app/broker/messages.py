@@ -15,6 +15,8 @@ import json
 from typing import Any
 from uuid import UUID, uuid4
 
+from secateur.contract.shown import shortened
+
 QUEUE = "secateur"
 REJECTED = "secateur.rejected"  # a list: the last messages that were set aside, for whoever looks for their sender
 RUN_STAGE = "secateur.run_stage"
@@ -30,7 +32,7 @@ def stage_of(raw: bytes) -> UUID:
     envelope, body = _opened(raw)
     task = envelope["headers"].get("task")
     if task != RUN_STAGE:
-        raise BadMessage(f"its task is {str(task)[:100]!r}, and there is only {RUN_STAGE!r}")
+        raise BadMessage(f"its task is {shortened(str(task))!r}, and there is only {RUN_STAGE!r}")
     if not isinstance(body, list) or len(body) != 3:
         raise BadMessage("its body is not the list [args, kwargs, embed]")
     arguments, named, _ = body
@@ -39,7 +41,7 @@ def stage_of(raw: bytes) -> UUID:
     try:
         return UUID(arguments[0])
     except ValueError:
-        raise BadMessage(f"its argument {arguments[0][:100]!r} is not a stage's id") from None
+        raise BadMessage(f"its argument {shortened(arguments[0])!r} is not a stage's id") from None
 
 
 def check_control(raw: bytes) -> None:
@@ -98,7 +100,7 @@ def _opened(raw: bytes) -> tuple[dict[str, Any], Any]:
     if not isinstance(properties.get("delivery_info", {}), dict) or not isinstance(envelope.get("headers"), dict):
         raise BadMessage("its headers or its delivery_info are not objects")
     if (envelope.get("content-type"), envelope.get("content-encoding")) != ("application/json", "utf-8"):
-        raise BadMessage(f"its content is {str(envelope.get('content-type'))[:100]!r}; only JSON in UTF-8 is read")
+        raise BadMessage(f"its content is {shortened(str(envelope.get('content-type')))!r}; only JSON in UTF-8 is read")
     body = envelope.get("body")
     if not isinstance(body, str) or properties.get("body_encoding") != "base64":
         raise BadMessage("its body is not in base64")

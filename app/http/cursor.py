@@ -20,5 +20,5 @@ def decode(cursor: str) -> UUID:
         return UUID(bytes=base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError) as error:
         detail = "the cursor is not one that this service has given"
-        field = FieldError("", detail, cursor[:64], "next_cursor of the page before", "query cursor")
+        field = FieldError("", detail, cursor, "next_cursor of the page before", "query cursor")
         raise InvalidInput(detail, errors=[field]) from error

@@ -32,4 +32,4 @@ def parse_duration(text: str) -> timedelta:
 
 
 def _invalid(detail: str, text: str) -> InvalidInput:
-    return InvalidInput(detail, errors=[FieldError("", detail, text[:64], EXPECTED, "header Cancel-After")])
+    return InvalidInput(detail, errors=[FieldError("", detail, text, EXPECTED, "header Cancel-After")])

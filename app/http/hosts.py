@@ -22,6 +22,7 @@ from starlette.datastructures import Headers
 
 from app.settings import Settings
 from secateur.contract.errors import Forbidden, MisdirectedRequest, ServiceError
+from secateur.contract.shown import shortened
 
 LOOPBACK_NAMES = ("localhost",)
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9_]([A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
@@ -55,8 +56,8 @@ class Hosts:
         let_through = self._locked and (by_key or path in _HEALTH)
         if given and not let_through and not self._served(given[0]):
             return MisdirectedRequest(
-                f"this service does not answer to the name {_name(given[0])[:100]}: if it is the service's own, set "
-                "SECATEUR_PUBLIC_URL, or add it to SECATEUR_ALLOWED_HOSTS"
+                f"this service does not answer to the name {shortened(_name(given[0]))}: if it is the service's own, "
+                "set SECATEUR_PUBLIC_URL, or add it to SECATEUR_ALLOWED_HOSTS"
             )
         if method in _SAFE_METHODS:
             return None

@@ -15,6 +15,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from secateur.contract.errors import BadRequest, InvalidInput, PayloadTooLarge, UnsupportedMediaType
+from secateur.contract.shown import shortened
 
 MAX_FIELD_BYTES = 4096
 MAX_PARTS = 16
@@ -60,7 +61,7 @@ class FormReceiver:
         kind, options = parse_options_header(content_type)
         if kind.decode("latin-1").lower() != EXPECTED_TYPE:
             given = content_type or "none"
-            raise UnsupportedMediaType(f"the body's Content-Type is {given[:100]}; it must be {EXPECTED_TYPE}")
+            raise UnsupportedMediaType(f"the body's Content-Type is {shortened(given)}; it must be {EXPECTED_TYPE}")
         if not options.get(b"boundary"):
             raise BadRequest(f"the body's Content-Type has no boundary; expected {EXPECTED_TYPE}; boundary=…")
         self._path = folder / "received"
@@ -138,7 +139,8 @@ class FormReceiver:
         elif not name:
             raise BadRequest("a part of the form has no name")
         elif name in self._fields:
-            raise InvalidInput.field(f"/{name[:100]}", f"`{name[:100]}` is given twice", expected="one value")
+            twice = shortened(name)
+            raise InvalidInput.field(f"/{twice}", f"`{twice}` is given twice", expected="one value")
         else:
             self._part = _Part(name)
 
@@ -147,7 +149,7 @@ class FormReceiver:
         if self._part is not None:
             self._part.content += chunk
             if len(self._part.content) > MAX_FIELD_BYTES:
-                name = self._part.name[:100]
+                name = shortened(self._part.name)
                 detail = f"`{name}` is longer than {MAX_FIELD_BYTES} bytes"
                 raise InvalidInput.field(f"/{name}", detail, expected=f"at most {MAX_FIELD_BYTES} bytes")
         elif self._sink is not None:

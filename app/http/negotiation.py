@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from secateur.contract.errors import NotAcceptable
+from secateur.contract.shown import SHOWN_CHARACTERS, shortened
 
 
 def preferred(accept: str | None, offered: Sequence[str]) -> str:
@@ -18,7 +19,9 @@ def preferred(accept: str | None, offered: Sequence[str]) -> str:
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
     best = max(offered, key=lambda media: (_quality(media, ranges), -offered.index(media)))
     if _quality(best, ranges) <= 0:
-        raise NotAcceptable(f"none of {accept[:200]} is offered here; there is {', '.join(offered)}")
+        raise NotAcceptable(
+            f"none of {shortened(accept, SHOWN_CHARACTERS)} is offered here; there is {', '.join(offered)}"
+        )
     return best
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from secateur.contract.errors import RangeNotSatisfiable
+from secateur.contract.shown import shortened
 
 _ONE_RANGE = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII | re.IGNORECASE)
 
@@ -51,7 +52,7 @@ def requested_range(range_header: str | None, if_range: str | None, *, etag: str
             return None
     if start >= size or start >= stop:
         raise RangeNotSatisfiable(
-            f"the file has {size} bytes; {range_header[:100]} is not among them",
+            f"the file has {size} bytes; {shortened(range_header)} is not among them",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return ByteRange(start, stop, size)

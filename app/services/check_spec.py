@@ -20,7 +20,7 @@ from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.models.family_limits import check_family
 from secateur.contract.models.positions import positions_of, too_long
-from secateur.contract.models.quantised import check_quantised
+from secateur.contract.models.quantised import check_quantised, check_quantiser
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units
 from secateur.contract.options.recovery.lora import LoraRecovery
@@ -132,6 +132,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
     if isinstance(spec.pruning, DepthPruning) and spec.pruning.gguf and info.config is not None:
         raise not_gguf()
     if info.config is not None:
+        check_quantiser(info.config, pointer="/model/path")
         check_quantised(spec, info.config)
         check_family(spec, info.config)
         _refuse(too_long(spec, positions_of(info.config)))

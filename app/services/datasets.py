@@ -24,7 +24,7 @@ from app.services.work import Work
 from app.stored_file import StoredFile
 from secateur.contract.datasets import SUFFIXES, DatasetFormat
 from secateur.contract.errors import InvalidInput, Unavailable
-from secateur.contract.shown import shown
+from secateur.contract.shown import shortened, shown
 
 SETTING = "SECATEUR_MAX_DATASET_BYTES"
 MAX_NAME = 200
@@ -49,7 +49,7 @@ def add(factory: SessionFactory, store: ArtifactStore, form: ReceivedForm, *, mo
     """
     for unknown in sorted(set(form.fields) - set(FIELDS)):
         detail = f"there is no field `{shown(unknown)}` here"
-        raise InvalidInput.field(f"/{unknown[:100]}", detail, expected=f"one of {', '.join(FIELDS)}")
+        raise InvalidInput.field(f"/{shortened(unknown)}", detail, expected=f"one of {', '.join(FIELDS)}")
     if form.file is None:
         raise InvalidInput.field("/file", "`file` is required", expected="a file part")
     format = _format(form.fields.get("format"), form.file.name)

@@ -17,7 +17,7 @@ import pyarrow.compute as compute
 from pyarrow import parquet
 
 from secateur.contract.datasets import EXPECTED, FIELDS, MAX_LINE_BYTES, DatasetKind, kind_of
-from secateur.contract.shown import printable
+from secateur.contract.shown import first_line, shortened
 
 BATCH = 64  # rows that are decoded at a time
 MAX_LEVELS = 8  # of lists and structs in a column; a chat has two
@@ -67,9 +67,7 @@ def parquet_rows(path: Path, *, most_bytes: int) -> Iterator[tuple[int, Any]]:
     except MemoryError as error:  # Arrow's is both
         raise MemoryError from error
     except (arrow.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        reason = printable(said)  # it may quote the file's bytes
-        raise BadTable(f"the file cannot be read as Parquet: {reason}", "a whole Parquet file") from error
+        raise BadTable(f"the file cannot be read as Parquet: {first_line(error)}", "a whole Parquet file") from error
 
 
 def unfolded_bytes(column: Any) -> int:
@@ -125,7 +123,7 @@ def _check_type(name: str, kind: Any, wanted: DatasetKind) -> None:
     """Refuse a column whose values could not even be counted; what else is wrong is told by row."""
     if not _can_be_counted(kind, levels=MAX_LEVELS):
         expected = "a list of structs of strings" if wanted is DatasetKind.CHAT else "strings"
-        raise BadTable(f"the column `{name}` holds {str(kind)[:100]}", expected)
+        raise BadTable(f"the column `{name}` holds {shortened(str(kind))}", expected)
 
 
 def _can_be_counted(kind: Any, *, levels: int) -> bool:

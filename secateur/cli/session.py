@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from secateur.contract.shown import SHOWN_CHARACTERS, shortened
+
 if TYPE_CHECKING:
     from secateur.client.http_client import Client
     from secateur.schemas.problem import Problem
@@ -76,7 +78,7 @@ def show_problem(problem: Problem) -> None:
         place = field.parameter or field.pointer or "body"
         line = f"  [cyan]{_plain(place)}[/] {_plain(field.detail)}"
         if field.value is not None:
-            line += f" [dim](given: {_plain(repr(field.value))[:200]})[/]"
+            line += f" [dim](given: {_plain(shortened(repr(field.value), SHOWN_CHARACTERS))})[/]"
         if field.expected:
             line += f"; expected: {_plain(field.expected)}"
         err.print(line)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Mapping
 from uuid import UUID
 
+from secateur.contract.shown import SHOWN_CHARACTERS, shortened
 from secateur.schemas.problem import Problem
 
 
@@ -94,7 +95,7 @@ def refused(status: int, body: bytes, headers: Mapping[str, str]) -> RequestRefu
     try:
         problem = Problem.model_validate_json(body)
     except ValueError:
-        detail = body.decode(errors="replace").strip()[:200] or "no explanation was given"
+        detail = shortened(body.decode(errors="replace").strip(), SHOWN_CHARACTERS) or "no explanation was given"
         problem = Problem(type="about:blank", title="Unexpected answer", status=status, detail=f"{status}: {detail}")
     kind = _BY_STATUS.get(status, ServiceFailed if status >= 500 else InvalidRequest)
     return kind(problem, retry_after=retry_after_seconds(headers.get("retry-after")))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from secateur.contract.shown import shortened
 from secateur.contract.validation_errors import pointer_of
 
 MAX_LINE_BYTES = 16 * 2**20  # of one JSON object; longer than any book
@@ -139,5 +140,5 @@ def _not_text(value: Any, *path: str | int) -> Iterator[RowError]:
 
 
 def _names(row: Mapping[str, Any]) -> str:
-    names = [str(name)[:40] for name in row]
+    names = [shortened(str(name), 40) for name in row]
     return f"it has {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else "it is empty"

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint
+from secateur.contract.shown import shortened
 
 MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
 MAX_DEPTH = 64  # of objects and lists within each other; a real config has about six
@@ -46,8 +47,8 @@ def load_json_object(raw: bytes, what: str) -> dict[str, Any]:
 
 def quoted(name: str) -> str:
     """A name out of a foreign file, made safe and short for a one-line message."""
-    text = name if len(name) <= 120 else name[:117] + "..."
-    return ascii(text) if not text.isprintable() else f"'{text}'"
+    text = shortened(name)
+    return f"'{text}'" if text.isprintable() else ascii(text)
 
 
 def _deeper_than(value: Any, depth: int) -> bool:

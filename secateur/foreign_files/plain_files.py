@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from secateur.contract.shown import shortened
+
 PLAIN_EXPECTED = "a folder of plain files"
 _INNER = ("additional_chat_templates",)  # folders in which transformers looks too
 
@@ -20,7 +22,7 @@ def special_file(folder: Path) -> str | None:
 
 def special_detail(name: str) -> str:
     """The sentence for it."""
-    return f"{ascii(name)[1:-1][:100]} is a named pipe, a socket or a device, and no file"
+    return f"{shortened(ascii(name)[1:-1])} is a named pipe, a socket or a device, and no file"
 
 
 def _special_files(folder: Path) -> Iterator[str]:

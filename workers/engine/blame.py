@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from secateur.contract.errors import InvalidInput, ServiceError
-from secateur.contract.shown import printable
+from secateur.contract.shown import LINE_CHARACTERS, printable, shortened
 
 _OF_THE_MACHINE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
-MAX_WORDS = 300  # characters of another library's message
 
 
 @contextmanager
@@ -68,4 +67,4 @@ def words_of(error: BaseException) -> str:
     text = printable(" ".join(str(error).split()))
     if isinstance(error, KeyError | IndexError | AttributeError | TypeError | RecursionError) or not text:
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"
+    return shortened(text, LINE_CHARACTERS)

@@ -14,7 +14,6 @@ from secateur.contract.results import (
 )
 from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
-from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
 from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
@@ -23,6 +22,7 @@ from workers.stages.benchmark_speed import measure_alone, measure_speed
 from workers.stages.benchmark_variants import ORIGINAL, Variant, open_variant, quantised_variants
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
+from workers.stages.measurable import SIZES_ALONE, measured_parts, refuse_unmeasurable
 from workers.stages.original import open_original, prepare_machine, text_source
 from workers.stages.reuse import known_figures
 
@@ -34,10 +34,11 @@ FIELDS = {**MODEL, **BENCHMARK, "calibration": "/benchmark/perplexity"}
 
 @told_in("/benchmark", FIELDS)
 def run(context: StageContext) -> Benchmarks:
-    """Measure the original and its variants as the spec asks; where this machine cannot run them, their sizes alone.
+    """Measure the original and its variants as the spec asks; where it asks for nothing else, their sizes.
 
     Raises:
         InvalidInput: a text is too short or cannot be read.
+        UnsupportedModel: the model is quantised for kernels that are not here.
         StageFailed: a model's figures are not finite.
     """
     began = time.monotonic()
@@ -46,6 +47,7 @@ def run(context: StageContext) -> Benchmarks:
     if spec.benchmark.latency is not None and spec.benchmark.latency.compile:
         refuse_uncompilable(str(machine.device))
     original = open_original(context)
+    refuse_unmeasurable(spec.benchmark, original.checkpoint.config)
     pruned = context.read(PRUNE)
     variants = [
         open_variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
@@ -56,15 +58,12 @@ def run(context: StageContext) -> Benchmarks:
         variants.append(open_variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
     variants += quantised_variants(context, variants[-1])
     config = original.checkpoint.config
-    reason = why_not_computable(config)
-    if reason is not None:
-        note = f"{reason}. Only sizes were taken, from the files; speed, memory and quality were not measured."
-        context.log(note, "warning")
+    if not measured_parts(spec.benchmark):
         return Benchmarks(
             variants=[variant.measurement(variants[0]) for variant in variants],
             environment=environment(machine),
             seconds=time.monotonic() - began,
-            notes=[note],
+            notes=[SIZES_ALONE],
         )
     positions = positions_of(config)
     notes = measure_alone(context, [variant for variant in variants if variant.timed], machine, positions)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 
 from secateur.contract.errors import DeviceFailed, StageFailed
+from secateur.contract.shown import shortened
 
 MOST = 500  # characters of the first line of an exception
 
 
 def describe_failure(error: BaseException) -> StageFailed:
     """What the user reads of an exception that nobody foresaw; the traceback goes to the log."""
-    words = next(iter(str(error).strip().splitlines()), "")[:MOST]
+    words = shortened(next(iter(str(error).strip().splitlines()), ""), MOST)
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "not enough memory" in words:
         # torch's CPU allocator raises a plain RuntimeError; both allocators say how much was asked for

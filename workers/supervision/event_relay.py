@@ -31,6 +31,7 @@ from secateur.contract.protocol import (
     StagesEvent,
     stage_event,
 )
+from secateur.contract.shown import SHOWN_CHARACTERS, shortened
 from secateur.masking import redact, redact_all
 from workers.supervision.stage_parts import PartSpans
 
@@ -120,7 +121,7 @@ class Relay:
 
     def log(self, message: str, *, level: Level = "info") -> None:
         """A line of the stage, or of its supervisor's own: for the job's log, and for the worker's."""
-        message = redact(message)[:MAX_MESSAGE]
+        message = shortened(redact(message), MAX_MESSAGE)
         logger.log(logging.getLevelNamesMapping()[level.upper()], "%s", message)
         self._add("log", {"message": message}, level)
 
@@ -130,7 +131,8 @@ class Relay:
         try:
             event = stage_event.validate_json(line)
         except ValidationError:
-            self.log(f"the stage wrote a line that is no event: {line[:200].decode(errors='replace')}", level="warning")
+            written = shortened(line.decode(errors="replace"), SHOWN_CHARACTERS)
+            self.log(f"the stage wrote a line that is no event: {written}", level="warning")
             return
         match event:
             case ProgressEvent():

@@ -36,6 +36,7 @@ from app.settings import Settings
 from secateur.contract.errors import PROBLEM_BASE, DeviceFailed, ServiceError, StageFailed
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.protocol import StageSpec, WorkingDevice
+from secateur.contract.shown import shortened
 from secateur.masking import redact
 from workers.launch.device import WorkerDevice
 from workers.launch.fork_server import ForkServer
@@ -183,7 +184,7 @@ class _Attempt:
             if isinstance(error, OSError) and error.errno in FULL:
                 return self._fail(crashes.disk_full("the worker's data folder or the artifact store").to_problem())
             logger.exception("%s of job %s broke its supervisor", self._claim.key, self._claim.job_id)
-            first = next(iter(str(error).strip().splitlines()), "")[:LONGEST_REASON]
+            first = shortened(next(iter(str(error).strip().splitlines()), ""), LONGEST_REASON)
             words = redact(f"{type(error).__name__}: {first}" if first else type(error).__name__)
             return self._crash(StageFailed(f"The worker could not run the stage ({words})."))
 

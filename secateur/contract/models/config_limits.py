@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint
-from secateur.contract.shown import printable
+from secateur.contract.shown import printable, shortened
 
 MAX_COUNT = 16_384  # layers, heads, experts, labels; real models stay under 1,000
 MAX_NUMBER = 2**40  # any whole number: sizes, positions, ids
@@ -42,7 +42,7 @@ def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -
             raise BadCheckpoint.field(
                 pointer,
                 f"config.json: {_printable(path)} is larger than any model has it.",
-                value=value if abs(value) < 2**63 else str(value)[:50],
+                value=value,
                 expected=f"at most {limit:,}",
             )
 
@@ -62,4 +62,4 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, int | float]]:
 
 def _printable(path: str) -> str:
     """The name of an entry as part of a sentence."""
-    return printable(path[:100])
+    return shortened(printable(path))

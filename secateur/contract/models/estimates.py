@@ -22,6 +22,7 @@ from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.options.method import Options
 from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.shown import shortened
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -84,7 +85,7 @@ def estimate(config: Mapping[str, Any], request: EstimateRequest, *, pointer: st
         moved = [FieldError(pointer, item.detail, item.value, item.expected) for item in error.errors]
         raise type(error)(error.detail, errors=moved) from error
     if count is None or cached is None:
-        detail = f"no formula is known for models of type {family[:100]!r}"
+        detail = f"no formula is known for models of type {shortened(family)!r}"
         raise UnsupportedModel(detail, errors=[FieldError(pointer, detail, None, f"one of {', '.join(model_types())}")])
     blocks = len(count.per_block)
     check_depth(request.pruning, blocks, plus=request.plus)

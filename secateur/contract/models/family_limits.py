@@ -11,6 +11,7 @@ from typing import Any
 
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.families import family_of, model_types
+from secateur.contract.shown import shortened
 from secateur.contract.spec import CompressionSpec
 
 
@@ -32,7 +33,7 @@ def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
         elif spec.recovery.kind != "none" and spec.recovery.heal:
             errors.append(FieldError("/recovery/heal", detail, True, "null or false"))
     if isinstance(family, str) and family not in written:
-        detail = f"models of the type {family[:100]} are not written as GGUF"
+        detail = f"models of the type {shortened(family)} are not written as GGUF"
         errors += [
             FieldError(f"/quantise/{number}", detail, "gguf", f"a model of one of the types {', '.join(written)}")
             for number, way in enumerate(spec.quantise)

@@ -10,10 +10,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from secateur.contract.errors import FieldError, UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning
+from secateur.contract.shown import shortened
 from secateur.contract.spec import CompressionSpec
+
+# The methods that transformers 5.24 knows, by the name that stands in a config.json. It takes weights of any other as
+# plain ones, without an error.
+METHODS = (
+    *("aqlm", "auto-round", "awq", "bitnet", "bitsandbytes", "compressed-tensors", "eetq", "fbgemm_fp8", "fouroversix"),
+    *("fp8", "fp_quant", "gemma", "gguf", "gptq", "higgs", "hqq", "metal", "mxfp4", "mxfp8", "nvfp4", "quanto"),
+    *("quark", "sinq", "spqr", "torchao", "vptq"),
+)
+_WIDTHS = ("load_in_4bit", "load_in_8bit")
+
+
+def check_quantiser(config: Mapping[str, Any], *, pointer: str) -> None:
+    """Refuse a config.json whose quantiser no machine can follow.
+
+    Args:
+        pointer: of the field that the config came from.
+
+    Raises:
+        BadCheckpoint: its `quantization_config` is none.
+        UnsupportedModel: its method is unknown.
+    """
+    settings = config.get("quantization_config")
+    if settings is None:
+        return
+    entry = "config.json: `quantization_config`"
+    if not isinstance(settings, Mapping):
+        raise BadCheckpoint.field(pointer, f"{entry} is no JSON object.", value=settings, expected="a JSON object")
+    method, expected = settings.get("quant_method"), f"a `quant_method`: one of {', '.join(METHODS)}"
+    if any(settings.get(width) for width in _WIDTHS):
+        return
+    if method is None:
+        raise BadCheckpoint.field(pointer, f"{entry} names no `quant_method`.", value=dict(settings), expected=expected)
+    if method not in METHODS:
+        detail = f"{entry} names the method {shortened(str(method))!r}, which transformers does not know."
+        raise UnsupportedModel.field(pointer, detail, value=method, expected=expected)
+    if method == "bitsandbytes":
+        detail = f"{entry} is of bitsandbytes and does not say how many bits a weight has."
+        raise BadCheckpoint.field(
+            pointer, detail, value=dict(settings), expected="`load_in_4bit` or `load_in_8bit`, with the value true"
+        )
 
 
 def quantised_by(config: Mapping[str, Any]) -> str | None:
@@ -21,6 +62,8 @@ def quantised_by(config: Mapping[str, Any]) -> str | None:
     settings = config.get("quantization_config") or config.get("compression_config")
     if not isinstance(settings, Mapping):
         return None
+    if any(settings.get(width) for width in _WIDTHS):  # transformers asks for these first
+        return "bitsandbytes"
     return str(settings.get("quant_method") or "unknown method")
 
 

@@ -183,6 +183,26 @@ def test_a_quantised_model_loses_blocks_and_halves_only(client: TestClient, mode
     assert only(client, again, "unsupported-model")["pointer"] == "/quantise"
 
 
+@pytest.mark.parametrize(
+    ("settings", "problem", "words"),
+    [
+        ({"quant_method": "nonesuch", "bits": 4}, "unsupported-model", "names the method 'nonesuch', which"),
+        ({"quant_method": "bitsandbytes"}, "bad-checkpoint", "does not say how many bits"),
+        ({}, "bad-checkpoint", "names no `quant_method`"),
+        ([1], "bad-checkpoint", "is no JSON object"),
+    ],
+)
+def test_a_quantiser_that_nobody_can_follow(
+    client: TestClient, model_root: Path, settings: Any, problem: str, words: str
+) -> None:
+    checkpoint(model_root, config={**LLAMA, "quantization_config": settings})
+    error = only(client, {**local("model", drop=[3]), "recovery": {"kind": "none"}}, problem)
+    assert error["pointer"] == "/model/path"
+    assert error["value"] in (settings, "nonesuch")
+    assert words in error["detail"]
+    assert error["expected"]
+
+
 def test_a_pruned_gguf_file_of_what_is_none(client: TestClient, model_root: Path) -> None:
     checkpoint(model_root)
     write_gguf(model_root / "m.gguf", 12)

@@ -11,14 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
-from secateur.contract.errors import UnsupportedModel
+from secateur.contract.errors import BadCheckpoint, InvalidInput, UnsupportedModel
 from secateur.contract.jobs import Verdict
-from secateur.contract.protocol import LogEvent, StageEvent
+from secateur.contract.models.quantised import METHODS
 from secateur.contract.results import Benchmarks, Pruned, Report
-from tests.fixtures.whole_job import run_job, tiny_llama
+from secateur.contract.spec import CompressionSpec
+from tests.fixtures.whole_job import Job, run_job, tiny_llama
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.checkpoints.kernels import check_quantiser_settings, why_not_computable
 from workers.engine.model.loading import load_model
 from workers.engine.quantise.linear_weights import quantise_linear
 
@@ -35,6 +37,15 @@ SPEC: dict[str, Any] = {
     "benchmark": BENCHMARK,
     "gates": {"max_parameters": 10_000_000, "min_speedup": 1.0},
 }
+SIZES_ALONE: dict[str, Any] = {
+    "latency": None,
+    "perplexity": None,
+    "fidelity": {"enabled": False},
+    "samples": None,
+    "tasks": None,
+}
+UNMEASURED = {**SPEC, "benchmark": SIZES_ALONE}
+
 ROWS, COLUMNS = 64, 32  # of the matrix that the made-up checkpoints have quantised, the up-projection
 
 # method → its settings, the tensors that stand for one matrix, and the package that this environment lacks
@@ -98,9 +109,8 @@ def method(request: pytest.FixtureRequest, root: Path) -> str:
     return name
 
 
-def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None:
-    events: list[StageEvent] = []
-    results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}}, events=events)
+def test_named_blocks_go_and_sizes_are_taken(method: str, root: Path) -> None:
+    results, _ = run_job(root, {**UNMEASURED, "pruning": {"kind": "depth", "drop": [1]}})
     pruned: Pruned = results["prune"]
     assert pruned.kept == [0, 2, 3]
     old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
@@ -116,15 +126,95 @@ def test_named_blocks_go_and_sizes_are_measured(method: str, root: Path) -> None
     assert (original.blocks, after.blocks) == (4, 3)
     assert [after.latency, after.perplexity, after.fidelity, after.memory, after.tasks] == [[], [], [], None, []]
     (note,) = benchmarks.notes
-    assert f"quantised ({method})" in note
-    assert MADE_UP[method][2] in note
-    assert "speed, memory and quality were not measured" in note
-    assert [event.message for event in events if isinstance(event, LogEvent) and event.level == "warning"] == [note]
+    assert note == "Only sizes were taken, from the files: the job asks for no other measurement."
 
     final: Report = results["report"]
     assert note in final.notes
     assert final.verdict is Verdict.FAILED  # what a gate needs was not measured
     assert {gate.gate: gate.passed for gate in final.gates} == {"max_parameters": True, "min_speedup": False}
+
+
+def test_what_cannot_be_measured_is_told_before_anything_is_pruned(method: str, root: Path) -> None:
+    with pytest.raises(UnsupportedModel) as caught:
+        run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}})
+    found = {error.pointer: error for error in caught.value.errors}
+    assert list(found) == ["/benchmark/latency", "/benchmark/perplexity", "/benchmark/fidelity/enabled"]
+    error = found["/benchmark/latency"]
+    assert error.value == method
+    assert f"quantised ({method}), and this worker cannot compute with it: " in error.detail
+    assert MADE_UP[method][2] in error.detail
+    assert error.expected == f"null, or a worker with what transformers needs for {method}"
+    assert (found["/benchmark/fidelity/enabled"].expected or "").startswith("false, ")
+    assert not (root / "work" / "prune").exists()
+
+
+def test_a_worker_without_kernels_that_the_check_had_says_so_too(method: str, root: Path) -> None:
+    """The check may have run elsewhere."""
+    job = Job(root, CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "depth", "drop": [1]}}))
+    job.run("prune")
+    with pytest.raises(UnsupportedModel) as caught:
+        job.run("benchmark")
+    pointers = ["/benchmark/latency", "/benchmark/perplexity", "/benchmark/fidelity/enabled"]
+    assert [error.pointer for error in caught.value.errors] == pointers
+
+
+@pytest.mark.parametrize("settings", [MADE_UP[name][0] for name in MADE_UP])
+def test_a_quantiser_that_was_not_at_work_is_told(settings: dict[str, Any], root: Path) -> None:
+    refused = _refused(root, settings)
+    name = settings["quant_method"]
+    assert refused.detail == (
+        f"config.json says that the weights are quantised ({name}), and all tensors are stored as plain numbers."
+    )
+    (error,) = refused.errors
+    assert (error.pointer, error.value) == ("/model", name)
+    assert error.expected == f"weights as {name} stores them, or a config.json without `quantization_config`"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quant_method": "nonesuch"}, "names the method 'nonesuch', which transformers does not know."),
+        ({"quant_method": ["gptq"]}, "names the method \"['gptq']\", which transformers does not know."),
+        ({"bits": 4}, "names no `quant_method`."),
+        ({}, "names no `quant_method`."),
+        (5, "is no JSON object."),
+        ({"quant_method": "bitsandbytes"}, "is of bitsandbytes and does not say how many bits a weight has."),
+    ],
+)
+def test_a_quantiser_that_nobody_can_follow_is_told(settings: Any, words: str, root: Path) -> None:
+    refused = _refused(root, settings)
+    assert refused.detail == f"config.json: `quantization_config` {words}"
+    (error,) = refused.errors
+    assert error.pointer == "/model"
+    assert error.value is not None
+    assert error.expected
+
+
+def _refused(root: Path, settings: Any) -> InvalidInput:
+    """What the check says of plain weights under a config with these settings, where sizes alone are asked for."""
+    config = json.loads((root / "plain" / "config.json").read_text())
+    (root / "plain" / "config.json").write_text(json.dumps({**config, "quantization_config": settings}))
+    spec = {**UNMEASURED, "model": {"source": "local", "path": "plain"}}
+    with pytest.raises(InvalidInput) as caught:
+        Job(root, CompressionSpec.model_validate({**spec, "pruning": {"kind": "depth", "drop": [1]}})).run("check")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quant_method": "gptq", "group_size": 8}, "`quantization_config` has no `bits`, which gptq needs."),
+        ({"quant_method": "gptq", "bits": 17}, "`quantization_config` is none that gptq writes: "),
+        ({"load_in_4bit": True, "bnb_4bit_quant_type": 5}, "`quantization_config` is none that bitsandbytes writes: "),
+    ],
+)
+def test_settings_that_the_quantiser_does_not_write_are_told(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadCheckpoint, match=words):
+        check_quantiser_settings({"quantization_config": settings})
+
+
+def test_the_methods_are_those_of_transformers() -> None:
+    assert set(METHODS) == {name.removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING}
 
 
 def checkpoint_of(root: Path) -> Path:
@@ -134,7 +224,7 @@ def checkpoint_of(root: Path) -> Path:
 def test_scoring_is_refused_with_what_to_do(method: str, root: Path) -> None:
     scoring = {"criterion": "perplexity", "plus": False, "calibration": SHORT}
     with pytest.raises(UnsupportedModel) as caught:
-        run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
+        run_job(root, {**UNMEASURED, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
     (error,) = caught.value.errors
     assert error.pointer == "/scoring"
     assert error.value == method
@@ -150,13 +240,13 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_written(method: st
     )
     for fields, pointer in asked:
         with pytest.raises(UnsupportedModel) as caught:
-            run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [1]}, **fields})
+            run_job(root, {**UNMEASURED, "pruning": {"kind": "depth", "drop": [1]}, **fields})
         assert [error.pointer for error in caught.value.errors] == [pointer]
         assert not (root / "work" / "prune").exists()
 
 
 def test_named_halves_go(method: str, root: Path) -> None:
-    results, folders = run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "drop": ["1.mlp", "2.attention"]}})
+    results, folders = run_job(root, {**UNMEASURED, "pruning": {"kind": "sub_block", "drop": ["1.mlp", "2.attention"]}})
     pruned: Pruned = results["prune"]
     assert pruned.needs_loader
     old, new = (load_file(folder / "model.safetensors") for folder in (root / "tiny", checkpoint_of(root)))
@@ -175,7 +265,7 @@ def test_named_halves_go(method: str, root: Path) -> None:
 
 def test_a_search_for_halves_is_refused_with_what_to_do(method: str, root: Path) -> None:
     with pytest.raises(UnsupportedModel) as caught:
-        run_job(root, {**SPEC, "pruning": {"kind": "sub_block", "units": 1, "calibration": SHORT}})
+        run_job(root, {**UNMEASURED, "pruning": {"kind": "sub_block", "units": 1, "calibration": SHORT}})
     (error,) = caught.value.errors
     assert (error.pointer, error.value) == ("/pruning", method)
     assert '"drop": ["3.mlp"]' in (error.expected or "")

@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
 
 from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
 from secateur.contract.models.config_limits import check_config_limits
-from secateur.contract.shown import printable
+from secateur.contract.shown import LINE_CHARACTERS, printable, shortened
 from workers.engine.architectures.culprit import entry_to_blame
 from workers.engine.architectures.deferred_activations import defer_activations
 from workers.engine.bounded_child import BoundedChild, ChildEnded
@@ -203,8 +203,7 @@ def _loaded(model_type: str, entries: Mapping[str, Any]) -> PretrainedConfig:
 
 def one_line(error: Exception | str) -> str:
     """The text of another library's error, which may run over several lines, as part of a sentence."""
-    text = printable(" ".join(str(error).split()) or type(error).__name__)
-    return text if len(text) <= 300 else text[:297] + "..."
+    return shortened(printable(" ".join(str(error).split()) or type(error).__name__), LINE_CHARACTERS)
 
 
 def layer_count(config: PretrainedConfig) -> int:

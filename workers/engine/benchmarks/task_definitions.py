@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.numbers import size
-from secateur.contract.shown import first_line
+from secateur.contract.shown import first_line, shortened
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
@@ -191,7 +191,8 @@ def _words(error: ValidationError) -> str:
     first = max(
         error.errors(include_url=False, include_context=False, include_input=False), key=lambda found: len(found["loc"])
     )
-    place = ".".join(part for part in map(str, first["loc"]) if "constrained-str" not in part)[:200]
+    parts = (part for part in map(str, first["loc"]) if "constrained-str" not in part)
+    place = shortened(".".join(parts))
     what = first["msg"].removeprefix("Value error, ")
     if not place:
         return what

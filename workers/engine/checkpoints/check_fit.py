@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint
-from secateur.contract.models.quantised import quantised_by
+from secateur.contract.models.quantised import check_quantiser, quantised_by
 from secateur.foreign_files.json_objects import quoted
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import not_a_model, skeleton
@@ -26,6 +26,10 @@ from workers.engine.checkpoints.check_rotary import check_rotary
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, renamed, shapes_of
 
+# the quantisers that leave no matrix of a block as plain numbers
+_PACKING = frozenset(
+    {"aqlm", "auto-round", "awq", "bitsandbytes", "eetq", "fbgemm_fp8", "fp8", "gptq", "mxfp4", "mxfp8", "spqr", "vptq"}
+)
 _WHOLE = frozenset({"F64", "F32", "F16", "BF16"})  # of a quantised checkpoint: what is stored in these is not packed
 _ROTARY = r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$"
 _MASK = re.compile(r"(^|\.)(attn|attention|self_attention)\.(bias|masked_bias)$")  # GPT-2's and GPT-NeoX's, once
@@ -40,12 +44,14 @@ def check_fit(checkpoint: Checkpoint) -> None:
             values do not go together.
         UnsupportedModel: as `architecture_of`.
     """
+    check_quantiser(checkpoint.config, pointer="model")
     architecture = architecture_of(checkpoint.config)
     config = as_config(checkpoint.config)
     model = skeleton(config)
     shapes = shapes_of(model)
     recipes = recipes_of(checkpoint, model, shapes)
     quantised = quantised_by(checkpoint.config) is not None
+    _check_packed(checkpoint)
     for recipe in recipes:
         _check_recipe(checkpoint, recipe, shapes, quantised=quantised)
     made = {name for recipe in recipes for name in recipe.targets()}
@@ -82,6 +88,24 @@ def check_fit(checkpoint: Checkpoint) -> None:
         what = f"A {config.model_type} model with this config.json cannot be run"
         raise not_a_model(config, what, error, lambda changed: _run(skeleton(changed))) from error
     check_rotary(model)
+
+
+def _check_packed(checkpoint: Checkpoint) -> None:
+    """A quantiser that the config names must have been at work, or its loader makes up what it does not find."""
+    method = quantised_by(checkpoint.config)
+    settings = checkpoint.config.get("quantization_config") or {}
+    packs = method in _PACKING or (
+        method == "compressed-tensors"
+        and settings.get("quantization_status") == "compressed"
+        and str(settings.get("format")).endswith("-quantized")
+    )
+    if packs and all(checkpoint.dtype(name) in _WHOLE for name in checkpoint.names()):
+        raise BadCheckpoint.field(
+            "model",
+            f"config.json says that the weights are quantised ({method}), and all tensors are stored as plain numbers.",
+            value=method,
+            expected=f"weights as {method} stores them, or a config.json without `quantization_config`",
+        )
 
 
 def _run(model: PreTrainedModel) -> None:

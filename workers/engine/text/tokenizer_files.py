@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.shown import shown
+from secateur.contract.shown import shortened, shown
 from workers.engine.blame import is_over_input, words_of
 
 MAX_BYTES = 256 * 2**20  # of one file; those of the largest vocabularies have some 40 MB
@@ -53,9 +53,9 @@ def check_ids(folder: Path, tokenizer: Any) -> None:
         other = holders.setdefault(number, content)
         detail: str | None = None
         if other != content:
-            detail = f'gives the tokens "{other[:100]}" and "{content[:100]}" the one id {number:,}'
+            detail = f'gives the tokens "{shortened(other)}" and "{shortened(content)}" the one id {number:,}'
         elif (read := tokenizer.convert_tokens_to_ids(content)) != number:
-            detail = f'gives the token "{content[:100]}" the id {number:,}, which is read as {read}'
+            detail = f'gives the token "{shortened(content)}" the id {number:,}, which is read as {read}'
         if detail is not None:
             raise InvalidInput.field(
                 "tokenizer",

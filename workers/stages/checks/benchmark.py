@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.positions import fitting_samples, positions_of, too_long
+from secateur.contract.models.quantised import quantised_by
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.kernels import why_not_computable
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import told_at
+from workers.stages.measurable import measured_parts, refuse_unmeasurable
+
+
+def kernels(subject: Subject) -> str | None:
+    """Raises UnsupportedModel."""
+    method = quantised_by(subject.config)
+    if method is None:
+        return None
+    refuse_unmeasurable(subject.spec.benchmark, subject.config)
+    return f"what {method} needs is here" if measured_parts(subject.spec.benchmark) else None
 
 
 def latency(subject: Subject) -> str | None:
@@ -41,7 +52,7 @@ def samples(subject: Subject) -> str | None:
             raise InvalidInput.field(
                 pointer,
                 f"The prompt's {len(ids):,} tokens and {new:,} new ones are more than the {positions:,} of the model.",
-                value=prompt[:200],
+                value=prompt,
                 expected=f"at most {positions - new:,} tokens, or a lower `max_new_tokens`",
             )
     return f"{len(asked.prompts)} prompts"
@@ -59,7 +70,7 @@ def tasks(subject: Subject) -> str | None:
     if options is None:
         return None
     if why_not_computable(subject.config) is not None:
-        return None  # then sizes alone are told
+        return None  # told of the kernels
     found = load_tasks(options, roots=subject.context.stage.runtime.data_roots)
     try_requests(found, options, positions=positions_of(subject.texts.config.to_dict()))
     return ", ".join(found)

@@ -6,12 +6,14 @@ from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.generation_file import check_generation_file
+from workers.engine.checkpoints.kernels import check_quantiser_settings
 from workers.stages.checks.subject import Subject
 
 
 def look(subject: Subject) -> str:
     """Raises BadCheckpoint or UnsupportedModel."""
     architecture = architecture_of(subject.config)
+    check_quantiser_settings(subject.config)
     skeleton(as_config(subject.config))
     check_generation_file(subject.original.path)
     info = subject.original.info

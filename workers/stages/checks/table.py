@@ -41,6 +41,7 @@ CHECKS: tuple[Row, ...] = (
     Row("pruning", pruning.look, "/pruning", "what the model can spare"),
     Row("recovery", recovery.look, "/recovery", "a recovery that holds for the model", _recovery),
     Row("quantise", quantise.look, "/quantise", "ways to quantise that hold for the model"),
+    Row("kernels", benchmark.kernels, "/benchmark", "what this worker can measure"),
     Row("latency", benchmark.latency, "/benchmark/latency", "what this worker can time", _benchmark),
     Row("samples", benchmark.samples, "/benchmark/samples", "prompts that the model's tokenizer can read"),
     Row("tasks", benchmark.tasks, "/benchmark/tasks", "tasks that lm-evaluation-harness can run", _benchmark),

@@ -94,7 +94,7 @@ def measuring(subject: Subject) -> str | None:
     if benchmark.perplexity is None and not benchmark.fidelity.enabled:
         return None
     if why_not_computable(subject.config) is not None:
-        return None  # then sizes alone are told
+        return None  # told of the kernels
     options = benchmark.perplexity or PerplexityBenchmark()
     check_positions(subject.texts.config, options.tokens)
     for index, text in enumerate(options.texts):
