@@ -27,11 +27,13 @@ from app.local.server_folder import (
     end_leftover,
     make_private,
     package_folder,
+    server_environment,
     tail,
 )
 from secateur.contract.errors import Unavailable
 
 POSTGRES_MAJOR = "18"
+_PORT = "5432"  # of the socket's name; told to clients too, since a PGPORT of their environment is another server's
 _SOCKET_PATH_LIMIT = 100  # a Unix socket's path holds 103 (macOS) or 107 (Linux) bytes
 
 
@@ -52,8 +54,8 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """For SQLAlchemy and psycopg: `postgresql://postgres@/secateur?host=FOLDER`."""
-        return f"postgresql://postgres@/secateur?host={quote(str(self._socket_dir), safe='')}"
+        """For SQLAlchemy and psycopg: `postgresql://postgres@/secateur?host=FOLDER&port=5432`."""
+        return f"postgresql://postgres@/secateur?host={quote(str(self._socket_dir), safe='')}&port={_PORT}"
 
     @property
     def pid(self) -> int | None:
@@ -116,6 +118,7 @@ class PostgresServer:
             "listen_addresses": "",
             "unix_socket_directories": f'"{self._socket_dir}"',
             "unix_socket_permissions": "0700",
+            "port": _PORT,
             "max_connections": "200",
             "fsync": "on" if self._durable else "off",
         }
@@ -125,7 +128,12 @@ class PostgresServer:
         deadline = time.monotonic() + START_SECONDS
         while True:
             process = ManagedProcess(
-                command, log=self.log, cwd=self.folder, account=self._account, stop_signal=signal.SIGINT
+                command,
+                log=self.log,
+                env=server_environment(),
+                cwd=self.folder,
+                account=self._account,
+                stop_signal=signal.SIGINT,
             )
             before = self.log.stat().st_size
             self._server.launch(process)
@@ -141,10 +149,10 @@ class PostgresServer:
             time.sleep(10 * POLL_SECONDS)
 
     def _answers(self) -> bool:
-        return self._tool("pg_isready", "-q", "-h", str(self._socket_dir)).returncode == 0
+        return self._tool("pg_isready", "-q", "-h", str(self._socket_dir), "-p", _PORT).returncode == 0
 
     def _create_database(self) -> None:
-        done = self._tool("createdb", "-h", str(self._socket_dir), "-U", "postgres", "secateur")
+        done = self._tool("createdb", "-h", str(self._socket_dir), "-p", _PORT, "-U", "postgres", "secateur")
         if done.returncode and "already exists" not in done.stderr:
             raise Unavailable(f"the embedded PostgreSQL has no database: {done.stderr.strip()}")
 
@@ -157,7 +165,7 @@ class PostgresServer:
         return subprocess.run(
             [str(self._binaries / name), *arguments],
             cwd=self.folder,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**server_environment(), "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -197,7 +205,7 @@ def _let_through(*paths: Path) -> None:
 def _socket_dir(folder: Path) -> Path:
     """A folder for the socket: in the server's own, or, where that path is too long for a socket, a short one."""
     near = folder / "socket"
-    if len(os.fsencode(near / ".s.PGSQL.5432")) <= _SOCKET_PATH_LIMIT:
+    if len(os.fsencode(near / f".s.PGSQL.{_PORT}")) <= _SOCKET_PATH_LIMIT:
         return near
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"secateur-{os.geteuid()}-{digest}"

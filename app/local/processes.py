@@ -103,6 +103,7 @@ class ManagedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # no key or token is for it
             start_new_session=True,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ import psutil
 
 from app.local.processes import Account, ManagedProcess
 from secateur.contract.errors import Conflict, Unavailable
+
+# What a server needs of the environment: where programs, libraries and temporary files are, and how to write and tell
+# time. Keys and tokens are not for it, nor what would be meant for another PostgreSQL (PGPORT).
+_FOR_SERVERS = re.compile(r"PATH|HOME|TZ|TMPDIR|LANG|LC_\w+|(?:LD|DYLD)_\w+")
 
 START_SECONDS = 90.0  # in which a server answers; a second on an idle machine
 POLL_SECONDS = 0.02
@@ -107,6 +112,11 @@ class FolderServer:
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+
+def server_environment() -> dict[str, str]:
+    """The environment of an embedded server, and of the programs that come with it."""
+    return {name: value for name, value in os.environ.items() if _FOR_SERVERS.fullmatch(name)}
 
 
 def make_private(folder: Path, account: Account | None, *, mode: int = 0o700) -> None:

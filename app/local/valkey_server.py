@@ -14,7 +14,15 @@ import time
 from pathlib import Path
 
 from app.local.processes import ManagedProcess
-from app.local.server_folder import POLL_SECONDS, START_SECONDS, FolderServer, end_leftover, package_folder, tail
+from app.local.server_folder import (
+    POLL_SECONDS,
+    START_SECONDS,
+    FolderServer,
+    end_leftover,
+    package_folder,
+    server_environment,
+    tail,
+)
 from secateur.contract.errors import Unavailable
 
 SAME_PORT_SECONDS = 5.0  # in which a port that clients know has to be free again
@@ -65,7 +73,7 @@ class ValkeyServer:
         while True:
             self._port = self._port if chosen else _free_port()
             config = self._write_config()
-            process = ManagedProcess([self._binary, config], log=self.log, cwd=self.folder)
+            process = ManagedProcess([self._binary, config], log=self.log, env=server_environment(), cwd=self.folder)
             self._server.launch(process)
             while process.running and time.monotonic() < deadline:
                 if self._answers():

@@ -102,6 +102,22 @@ def test_both_servers_answer_and_stop_with_the_block(folder: Path) -> None:
     assert servers_under(folder) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_neither_servers_nor_guards_are_handed_secrets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL may run as another account than the service: whoever shares it can read its environment."""
+    secrets = ("SECATEUR_API_KEYS", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "OPENAI_API_KEY", "ANY_OTHER")
+    for name in secrets:
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("PGPORT", "5433")  # somebody's other server
+    with embedded_servers(folder) as servers:
+        with psycopg.connect(servers.database_url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        started = psutil.Process().children()
+        assert {"postgres", "valkey-server", "sh"} <= {process.name() for process in started}
+        for process in started:
+            assert "s3cret" not in process.environ().values(), process
+
+
 def test_valkey_asks_for_its_password(valkey: ValkeyServer) -> None:
     from redis.exceptions import AuthenticationError
 
