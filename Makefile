@@ -44,7 +44,8 @@ test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
 
 # cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
 mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check cosmic-ray==$(COSMIC_RAY)
+	test -d .cache/cosmic-ray || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--target .cache/cosmic-ray cosmic-ray==$(COSMIC_RAY)
 	$(BIN)/python .ci/mutate.py $(MUTATE_ARGS)
 
 demo: install ## Prune a real language model: service, job, report; then stop it all

@@ -2,7 +2,7 @@
 
 Each module of the table is changed in one place at a time (an operator, a comparison, a number, a `not`), and its own
 tests are run. A change that no test notices has survived. It works on a copy of the tree, so the checkout is never
-touched; it takes long, and is no part of CI.
+touched; it takes minutes, and is no part of CI.
 
     python .ci/mutate.py              all modules of the table
     python .ci/mutate.py gates plan   some of them
@@ -12,25 +12,23 @@ touched; it takes long, and is no part of CI.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutants import mutants
+from warm_tests import WarmTests
+
 ROOT = Path(__file__).resolve().parent.parent
 WANTED = 0.85  # of the mutants of each module are killed
-TIMEOUT_SECONDS = 120.0  # of one mutant's tests; a loop without end is a killed mutant
-
-# Left out: `int | None` in annotations is never evaluated, so no test can notice a change of its operator; and of what
-# an operator may become, the kinds that nobody writes by mistake.
-NO_MUTANTS = [
-    "core/ReplaceBinaryOperator_BitOr_.*",
-    "core/ReplaceBinaryOperator_.*_(BitOr|BitAnd|BitXor|RShift|LShift|Pow|Mod)",
-]
+SLOWER = 5.0  # times as long as on the code as it is, and ten seconds: by then a loop has been noticed
 
 
 @dataclass(frozen=True)
@@ -41,17 +39,25 @@ class Target:
     tests: tuple[str, ...]
 
 
+def _contract(*names: str) -> dict[str, Target]:
+    code, tests = "secateur/contract", "tests/secateur/contract"
+    return {name: Target(f"{code}/{name}.py", (f"{tests}/test_{name}.py",)) for name in names}
+
+
 TARGETS = {
-    "gates": Target("secateur/contract/gates.py", ("tests/secateur/contract/test_gates.py",)),
-    "depth": Target("secateur/contract/depth.py", ("tests/secateur/contract/test_depth.py",)),
+    **_contract("gates", "metric_row", "metrics", "readings", "numbers", "depth", "jobs", "stage_kinds", "stage_graph"),
+    **_contract("results", "presets", "texts", "shown"),
     "positions": Target("secateur/contract/models/positions.py", ("tests/secateur/contract/models/test_positions.py",)),
-    "steps": Target(
-        "secateur/contract/options/recovery_steps.py", ("tests/secateur/contract/options/test_recovery_steps.py",)
-    ),
-    "stage_kinds": Target("secateur/contract/stage_kinds.py", ("tests/secateur/contract/test_stage_kinds.py",)),
-    "jobs": Target("secateur/contract/jobs.py", ("tests/secateur/contract/test_jobs.py",)),
     "roots": Target("secateur/foreign_files/roots.py", ("tests/secateur/foreign_files/test_roots.py",)),
-    "claims": Target("app/db/claims.py", ("tests/app/db",)),
+    "claims": Target(
+        "app/db/claims.py",
+        ("tests/app/db/test_claims.py", "tests/app/db/test_lost_claims.py", "tests/app/db/test_claim_order.py"),
+    ),
+    "twins": Target("app/db/twins.py", ("tests/app/db/test_twins.py",)),
+    "stage_ends": Target(
+        "app/db/stage_ends.py",
+        ("tests/app/db/test_claims.py", "tests/app/db/test_stage_graphs.py", "tests/app/db/test_twins.py"),
+    ),
     "plan": Target("workers/engine/pruning/plan.py", ("tests/workers/engine/pruning/test_plan.py",)),
     "statistics": Target(
         "workers/engine/benchmarks/statistics.py", ("tests/workers/engine/benchmarks/test_statistics.py",)
@@ -68,10 +74,14 @@ def main() -> int:
     unknown = set(asked.names) - set(TARGETS)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; expected some of {', '.join(TARGETS)}")
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # a fork has one thread
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of libraries, which no test of the table needs
     with tempfile.TemporaryDirectory(prefix="secateur-mutants-") as name:
-        copy = Path(name) / "tree"
+        copy = Path(name).resolve() / "tree"
         copy_tree(copy)
-        shares = [run(TARGETS[target], copy, survivors=asked.survivors) for target in asked.names or TARGETS]
+        with kept_postgres(copy.parent):
+            warm = WarmTests(copy)
+            shares = [run(warm, copy, TARGETS[target], survivors=asked.survivors) for target in asked.names or TARGETS]
     return 0 if all(share >= WANTED for share in shares) else 1
 
 
@@ -89,46 +99,42 @@ def copy_tree(copy: Path) -> None:
             shutil.copy2(ROOT / path, copy / path)
 
 
-def run(target: Target, copy: Path, *, survivors: bool) -> float:
-    """Change one module in every way, print what came of it, and return the share of changes that were noticed."""
-    config, session = copy.parent / "config.toml", copy.parent / "session.sqlite"
-    session.unlink(missing_ok=True)
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *target.tests]
-    config.write_text(
-        "[cosmic-ray]\n"
-        f"module-path = {json.dumps(target.module)}\n"
-        f"timeout = {TIMEOUT_SECONDS}\n"
-        "excluded-modules = []\n"
-        f"test-command = {json.dumps(' '.join(pytest))}\n"
-        '[cosmic-ray.distributor]\nname = "local"\n'
-        f"[cosmic-ray.filters.operators-filter]\nexclude-operators = {json.dumps(NO_MUTANTS)}\n"
+@contextmanager
+def kept_postgres(folder: Path) -> Iterator[None]:
+    """One PostgreSQL for the tests of all mutants (tests/fixtures/servers.py); it runs on the code as it is."""
+    program = (
+        "import sys; from pathlib import Path; from app.local.embedded import PostgresServer\n"
+        "server = PostgresServer(Path(sys.argv[1]), durable=False)\n"
+        "server.start(); print('ready', flush=True); sys.stdin.read(); server.stop()"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    for command in (
-        [*tool("cosmic-ray"), "baseline", str(config)],
-        [*tool("cosmic-ray"), "init", str(config), str(session)],
-        [*tool("cr-filter-operators"), str(session), str(config)],
-        [*tool("cosmic-ray"), "exec", str(config), str(session)],
-    ):
-        subprocess.run(command, cwd=copy, env=environment, check=True, stdout=subprocess.DEVNULL)
-    dumped = subprocess.run([*tool("cosmic-ray"), "dump", str(session)], capture_output=True, text=True, check=True)
-    killed = total = 0
-    for line in dumped.stdout.splitlines():
-        _item, result = json.loads(line)
-        if result is None or result["worker_outcome"] != "normal":
-            continue  # left out by the filter, or not a program any more
+    os.environ["SECATEUR_TESTS_POSTGRES"] = str(folder / "postgres")
+    command = [sys.executable, "-c", program, str(folder / "postgres")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        if server.stdout.readline() != b"ready\n":
+            sys.exit("PostgreSQL does not start")
+        yield  # and then its standard input is closed, at which it ends
+
+
+def run(warm: WarmTests, copy: Path, target: Target, *, survivors: bool) -> float:
+    """Change one module in every way, print what came of it, and return the share of changes that were noticed."""
+    began = time.monotonic()
+    module = copy / target.module
+    seconds = 10 + SLOWER * warm.baseline(target.tests, Path(target.module))
+    code = module.read_text()
+    noticed = total = 0
+    for mutant in mutants(code):
+        module.write_text(mutant.code)
         total += 1
-        if result["test_outcome"] != "survived":
-            killed += 1
+        if warm.notice(target.tests, seconds=seconds):
+            noticed += 1
         elif survivors:
-            print(result["diff"])
-    share = killed / total if total else 1.0
-    print(f"{target.module}: {killed} of {total} changes noticed ({share:.0%})", flush=True)
+            print(mutant.diff, flush=True)
+    module.write_text(code)
+    share = noticed / total if total else 1.0
+    took = time.monotonic() - began
+    print(f"{target.module}: {noticed} of {total} changes noticed ({share:.1%}), {took:.0f} s", flush=True)
     return share
-
-
-def tool(name: str) -> list[str]:
-    return [str(Path(sys.executable).with_name(name))]
 
 
 if __name__ == "__main__":

@@ -283,7 +283,46 @@ def test_the_named_variant_is_judged_and_no_other() -> None:
         Measurement(variant="pruned", parameters=100, blocks=3, bytes_on_disk=400),
         Measurement(variant="recovered", parameters=120, blocks=3, bytes_on_disk=480),
     ]
-    benchmarks = Benchmarks(variants=variants, environment=MACHINE, seconds=0)
-    for name, size in (("pruned", 100), ("recovered", 120)):
-        _, (result,) = judge(Gates(max_parameters=110), benchmarks, variant=name)
-        assert result.value == size
+    for order in (variants, variants[::-1]):
+        benchmarks = Benchmarks(variants=order, environment=MACHINE, seconds=0)
+        for name, size in (("original", 200), ("pruned", 100), ("recovered", 120)):
+            _, (result,) = judge(Gates(max_parameters=110), benchmarks, variant=name)
+            assert result.value == size
+
+
+@pytest.mark.parametrize(
+    ("gates", "measured", "message"),
+    [
+        (
+            {"max_kl": 0.7},
+            MEASURED["max_kl"],
+            "KL divergence on a is 0.500 (0.400 to 0.600): its high end, 0.600, is at most 0.7",
+        ),
+        (
+            {"max_kl": 0.55},
+            MEASURED["max_kl"],
+            "KL divergence on a is 0.500 (0.400 to 0.600): its high end, 0.600, is above 0.55",
+        ),
+        (
+            {"min_speedup": 1.2},
+            MEASURED["min_speedup"],
+            "speedup (batch 1, 12 + 128 tokens) is 1.50× (1.25 to 1.75): its low end, 1.25×, is at least 1.2×",
+        ),
+        (
+            {"min_speedup": 1.6, "judge": "median"},
+            MEASURED["min_speedup"],
+            "speedup (batch 1, 12 + 128 tokens) is 1.50× (1.25 to 1.75), below 1.6×",
+        ),
+        ({"max_parameters": 100}, {}, "number of parameters is 100, at most 100"),
+        ({"max_parameters": 99}, {}, "number of parameters is 100, above 99"),
+        (
+            {"max_kl": 0.7},
+            {"fidelity": [fidelity(0.5, None, None)]},
+            "KL divergence on a is 0.500, and too little was measured for an interval; measure more, or judge the "
+            'figure itself with "judge": "median"',
+        ),
+        ({"max_kl": 0.7}, {}, "max_kl: the job did not measure what this gate needs"),
+    ],
+)
+def test_the_message_says_what_was_held_to_what(gates: dict[str, Any], measured: dict[str, Any], message: str) -> None:
+    assert only(gates, **measured).message == message

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import Calibration, LocalText, NamedText, SelfText, UploadText
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.texts import texts_of
+from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
 ID = "019a0000-0000-7000-8000-000000000001"
 LOCAL = {"source": "local", "path": "a.txt"}
@@ -85,3 +85,25 @@ def _by_hand(value: Any, kind: type, path: str = "") -> Iterator[str]:
 def test_what_is_passed_over_holds_none(changes: dict[str, Any], kind: type[BaseModel]) -> None:
     spec = spec_of(**changes)
     assert places(spec, kind) == set(_by_hand(spec, kind))
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"PAR1 and more", "is a Parquet file, which is not read from a data root; upload it"),
+        (b"\xff\xfea", "is not UTF-8: it begins with the mark of UTF-16"),
+        (b"\xfe\xffa", "is not UTF-8: it begins with the mark of UTF-16"),
+        (b"\x1f\x8b\x08", "is compressed with gzip"),
+        (b"\x28\xb5\x2f\xfd", "is compressed with zstd"),
+        (b"PK\x03\x04\0", "is a ZIP archive"),
+        (b"%PDF-1.7", "is a PDF file"),
+        (b"version https://git-lfs.github.com", "is a pointer of Git LFS: fetch the file itself with `git lfs pull`"),
+        (b"\0text", "is no text: byte 0 is NUL"),
+        (b"t" * 1234 + b"\0", "is no text: byte 1,234 is NUL"),
+        (b"a text of PAR1 and %PDF", None),
+        (b"", None),
+    ],
+)
+def test_files_that_are_no_text_are_told_by_their_first_bytes(head: bytes, what: str | None) -> None:
+    assert not_text(head) == what
+    assert HEAD_BYTES == 4096

@@ -1,0 +1,92 @@
+"""Each row of the kinds of stage: which jobs have one, what of the spec its result depends on, and what it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS, StageKind, doing, kinds_of
+
+ALWAYS = {"check", "prune", "benchmark", "report"}
+
+
+def spec(**changes: Any) -> CompressionSpec:
+    settled = {"model": {"source": "hub", "id": "org/m"}, "pruning": {"kind": "depth", "blocks": 2}}
+    return CompressionSpec.model_validate({**settled, "recovery": {"kind": "none"}, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({}, {"score"}),
+        ({"pruning": {"kind": "depth", "ratio": 0.2}}, {"score"}),
+        ({"pruning": {"kind": "depth", "drop": [3]}}, set()),
+        ({"pruning": {"kind": "wanda_sp", "ratio": 0.2}}, set()),
+        ({"pruning": {"kind": "sub_block", "units": 2}}, set()),
+        ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
+        ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
+        ({"quantise": [{"kind": "int8"}]}, {"score", "quantise"}),
+    ],
+)
+def test_the_kinds_that_a_job_asks_for(changes: dict[str, Any], more: set[str]) -> None:
+    kinds = kinds_of(spec(**changes))
+    assert set(kinds) == ALWAYS | more
+    assert list(kinds) == [name for name in STAGE_KINDS if name in kinds], "in the order of the table"
+
+
+def having(what: str) -> set[str]:
+    return {name for name, kind in STAGE_KINDS.items() if getattr(kind, what)}
+
+
+def test_what_each_kind_needs_and_leaves() -> None:
+    assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
+    assert having("checkpoint") == {"prune", "recover"}
+    assert having("concludes") == {"report"}
+    assert having("decides") == {"score", "prune", "recover", "quantise"}
+    for name, kind in STAGE_KINDS.items():
+        assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
+    assert len({kind.file for kind in STAGE_KINDS.values()}) == len(STAGE_KINDS)
+
+
+def test_a_row_says_nothing_that_it_was_not_told() -> None:
+    row = STAGE_KINDS["check"]
+    plain = StageKind("x", "X", "doing x", "m", row.result, "x.json", (), row.asked)
+    assert (plain.opens_model, plain.device, plain.checkpoint, plain.concludes) == (True, True, False, False)
+    assert (plain.texts, plain.decides) == ((), None)
+
+
+def decided(kind: str, **changes: Any) -> dict[str, Any]:
+    decides = STAGE_KINDS[kind].decides
+    assert decides is not None
+    return decides(spec(**changes))
+
+
+def test_scores_depend_on_how_much_goes_only_where_a_set_is_searched_for() -> None:
+    one_shot = decided("score", scoring={"criterion": "perplexity"})
+    assert set(one_shot) == {"scoring"}
+    assert one_shot["scoring"]["criterion"] == "perplexity"
+    assert "plus" not in one_shot["scoring"]
+    searched = decided("score", scoring={"criterion": "greedy"})
+    assert set(searched) == {"scoring", "pruning"}
+    assert searched["scoring"]["plus"] is True
+    assert searched["pruning"]["blocks"] == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections"),
+    [("prune", {"plus", "pruning", "quantise"}), ("recover", {"pruning", "recovery"}), ("quantise", {"quantise"})],
+)
+def test_the_sections_that_decide_a_result(kind: str, sections: set[str]) -> None:
+    assert set(decided(kind)) == sections
+
+
+@pytest.mark.parametrize("plus", [True, False])
+def test_the_plus_rule_decides_what_is_pruned(plus: bool) -> None:
+    assert decided("prune", scoring={"criterion": "perplexity", "plus": plus})["plus"] is plus
+
+
+def test_what_a_stage_does_in_words() -> None:
+    assert doing("prune") == "pruning the model"
+    assert doing("of a newer service") == "of a newer service"
