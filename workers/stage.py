@@ -29,9 +29,10 @@ from pydantic import BaseModel, ValidationError
 
 from app import logs
 from secateur import masking
-from secateur.contract.errors import FieldError, InvalidInput, ServiceError, StageFailed
+from secateur.contract.errors import InvalidInput, ServiceError, StageFailed
 from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from secateur.contract.shown import shortened
+from secateur.contract.validation_errors import explain
 from secateur.whole_files import write_whole
 from workers.machine import memory
 from workers.probe import main as probe
@@ -125,10 +126,7 @@ def _read_spec(path: Path) -> StageSpec:
     except OSError as error:
         raise StageFailed(f"The stage's spec {path.name} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        fields = [
-            FieldError("/" + "/".join(str(part) for part in item["loc"]), item["msg"], item.get("input"))
-            for item in error.errors(include_url=False, include_context=False)
-        ]
+        fields = explain(StageSpec, error.errors(include_url=False))
         raise InvalidInput(f"{path.name} is not a stage's spec.", errors=fields) from error
 
 

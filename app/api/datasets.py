@@ -21,16 +21,15 @@ from app.http.multipart import FormReceiver, ReceivedForm
 from app.services import datasets as service
 from secateur.contract.datasets import DatasetFormat
 from secateur.contract.errors import BadRequest, FieldError, InvalidInput
+from secateur.contract.expectations import A_UUID
 from secateur.schemas.datasets import Dataset
 from secateur.schemas.page import Page
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 _BAD_ID = InvalidInput(
-    "the path parameter dataset_id must be a valid UUID",
-    errors=[
-        FieldError("", "the path parameter dataset_id must be a valid UUID", "7", "a valid UUID", "path dataset_id")
-    ],
+    f"the path parameter dataset_id must be {A_UUID}",
+    errors=[FieldError("", f"the path parameter dataset_id must be {A_UUID}", "7", A_UUID, "path dataset_id")],
 )
 _CONTENT_TYPES = {
     DatasetFormat.JSONL: "application/jsonl",

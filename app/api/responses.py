@@ -19,6 +19,7 @@ from secateur.contract.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from secateur.contract.expectations import A_UUID
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -28,20 +29,13 @@ UNAUTHORIZED = Unauthorized("this service needs an API key: send the header Auth
 FOREIGN_PAGE = Forbidden("requests that change something are not accepted from pages of other sites")
 DATABASE_AWAY = Unavailable("the database does not answer")
 BAD_PATH = InvalidInput(
-    "the path parameter job_id must be a valid UUID",
-    errors=[FieldError("", "the path parameter job_id must be a valid UUID", "7", "a valid UUID", "path job_id")],
+    f"the path parameter job_id must be {A_UUID}",
+    errors=[FieldError("", f"the path parameter job_id must be {A_UUID}", "7", A_UUID, "path job_id")],
 )
+_A_LIMIT = "a whole number, at least 1 and at most 100"
 BAD_QUERY = InvalidInput(
-    "the query parameter limit must be less than or equal to 100",
-    errors=[
-        FieldError(
-            "",
-            "the query parameter limit must be less than or equal to 100",
-            "1000",
-            "less than or equal to 100",
-            "query limit",
-        )
-    ],
+    f"the query parameter limit must be {_A_LIMIT}",
+    errors=[FieldError("", f"the query parameter limit must be {_A_LIMIT}", "1000", _A_LIMIT, "query limit")],
 )
 BODY_ERRORS: tuple[ServiceError, ...] = (
     BadRequest("the body is not JSON: Expecting value, at character 0"),

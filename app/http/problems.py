@@ -36,6 +36,8 @@ from secateur.contract.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from secateur.contract.expectations import UNKNOWN, expected_at
+from secateur.contract.json_text import EXPECTED, LongNumber, load_json
 from secateur.contract.shown import shown
 from secateur.contract.validation_errors import explain
 
@@ -98,11 +100,29 @@ def _http_exception(request: Request, exc: Exception) -> Response:
         return problem_response(request.scope, problem, {"Allow": allowed})
     if exc.status_code == 404:
         return error_response(request.scope, NotFound(f"there is nothing at {request.scope['path']}"))
+    if exc.status_code == 400 and isinstance(exc.__cause__, ValueError | RecursionError):
+        return error_response(request.scope, _unreadable(request))
     known = _BY_STATUS.get(exc.status_code)
     if known:
         return problem_response(request.scope, known(str(exc.detail)).to_problem(), exc.headers)
     problem = {"type": "about:blank", "title": str(exc.detail), "status": exc.status_code, "detail": str(exc.detail)}
     return problem_response(request.scope, problem, exc.headers)
+
+
+def _unreadable(request: Request) -> ServiceError:
+    """Why a body that is no faulty JSON could not be read as JSON: FastAPI tells of that nothing."""
+    body: bytes = getattr(request, "_body", b"")  # Starlette keeps what it has read
+    try:
+        load_json(body)
+    except LongNumber as error:
+        return InvalidInput.field(error.pointer, f"the body {error.detail}", value=error.value, expected=EXPECTED)
+    except RecursionError:
+        return BadRequest("the body is nested too deeply to be read as JSON")
+    except UnicodeDecodeError as error:
+        return BadRequest(f"the body is not UTF-8: byte {error.start} begins no character")
+    except ValueError:
+        pass
+    return BadRequest("the body cannot be read as JSON")
 
 
 def _methods_at(request: Request) -> list[str]:
@@ -127,7 +147,7 @@ def _validation_error(request: Request, exc: Exception) -> Response:
         return error_response(request.scope, UnsupportedMediaType(detail))
     fields = [
         *explain(_body_model(request), [_in_body(error) for error in errors if error["loc"][0] == "body"]),
-        *[_parameter(error) for error in errors if error["loc"][0] != "body"],
+        *[_parameter(request, error) for error in errors if error["loc"][0] != "body"],
     ]
     detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
     return error_response(request.scope, InvalidInput(detail, errors=fields))
@@ -145,9 +165,9 @@ def _in_body(error: Mapping[str, Any]) -> dict[str, Any]:
     return {**error, "loc": error["loc"][1:]}
 
 
-def _parameter(error: Mapping[str, Any]) -> FieldError:
+def _parameter(request: Request, error: Mapping[str, Any]) -> FieldError:
     place, name = str(error["loc"][0]), str(error["loc"][1])
-    expected = str(error["msg"]).removeprefix("Input should be ")
+    expected = _expected_of(request, place, name)
     missing = error["type"] == "missing"
     return FieldError(
         pointer="",
@@ -156,6 +176,19 @@ def _parameter(error: Mapping[str, Any]) -> FieldError:
         expected=expected,
         parameter=f"{place} {name}",
     )
+
+
+def _expected_of(request: Request, place: str, name: str) -> str:
+    """What a parameter of the operation is, by its annotation."""
+    waiting = [request.scope["route"].dependant]
+    while waiting:
+        dependant = waiting.pop()
+        for parameter in getattr(dependant, f"{place}_params"):
+            if parameter.alias == name:
+                info = parameter.field_info
+                return expected_at(info.annotation, info.metadata)
+        waiting += dependant.dependencies
+    return UNKNOWN
 
 
 def _file_error(request: Request, exc: Exception) -> Response:

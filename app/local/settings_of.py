@@ -61,13 +61,15 @@ def settings_of_environment(*, needs_urls: bool = False) -> Settings:
     from pydantic import ValidationError
 
     from app.settings import Settings
+    from secateur.contract.validation_errors import explain
 
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            name = "".join(f"SECATEUR_{part}".upper() for part in problem["loc"][:1])
-            fail(f"{name}: {problem['msg']}" if name else str(problem["msg"]).removeprefix("Value error, "))
+        for problem in explain(Settings, error.errors(include_url=False)):
+            name = problem.pointer.split("/")[1:2]
+            detail = problem.detail.replace(f"`{name[0]}`", "it", 1) if name else problem.detail
+            fail(f"SECATEUR_{name[0].upper()}: {detail}" if name else detail)
         raise typer.Exit(Exit.USAGE) from None
     missing = [name for name in ("database_url", "redis_url") if getattr(settings, name) is None]
     if needs_urls and missing:

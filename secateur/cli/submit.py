@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.spec_flags import Flag, merge, parse_model, spec_flags
 from secateur.cli.watch import follow
+from secateur.contract.json_text import load_json
 
 _TYPES: dict[str, Any] = {
     "int": int | None,
@@ -86,7 +86,7 @@ def _read(spec: str | None) -> dict[str, Any]:
         return {}
     text = sys.stdin.read() if spec == "-" else Path(spec).read_text(encoding="utf-8")
     try:
-        found = json.loads(text)
+        found = load_json(text)
     except ValueError as error:
         raise ValueError(f"{spec} is no JSON: {error}") from None
     if not isinstance(found, dict):

@@ -6,11 +6,11 @@ because whoever copies or compares a value later goes down by recursion; size is
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint
-from secateur.contract.shown import shortened
+from secateur.contract.json_text import LongNumber, load_json
+from secateur.contract.shown import NAME_CHARACTERS, printable, shortened
 
 MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
 MAX_DEPTH = 64  # of objects and lists within each other; a real config has about six
@@ -20,7 +20,7 @@ def load_json_object(raw: bytes, what: str) -> dict[str, Any]:
     """Parse a JSON object; `what` opens the sentence of the error.
 
     Raises:
-        BadCheckpoint: not UTF-8, not JSON, nested too deeply, not an object, or a key stands twice.
+        BadCheckpoint: not UTF-8, not JSON, nested too deeply, not an object, a key twice, or a number too long.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,7 +35,10 @@ def load_json_object(raw: bytes, what: str) -> dict[str, Any]:
         return result
 
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        value = load_json(raw.decode("utf-8"), pairs=unique)
+    except LongNumber as error:
+        where = shortened(printable(error.pointer), 3 * NAME_CHARACTERS)
+        raise BadCheckpoint(f"{what} {error.detail}, at {where}.") from error
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(f"{what} is not valid JSON.") from error
     if not isinstance(value, dict):

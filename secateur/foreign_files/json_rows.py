@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from secateur.contract.datasets import MAX_LINE_BYTES
+from secateur.contract.json_text import EXPECTED, LongNumber, load_json
 
 MAX_DEPTH = 64  # of lists and objects within a row; a chat has three
 _CHUNK = 1 << 16
@@ -159,7 +160,9 @@ def _parsed(raw: bytes, number: int, unit: str) -> Any:
         around = raw[max(0, error.start - 100) : error.start + 100]
         raise BadRow(number, detail, _start_of(around), "text in UTF-8", unit=unit) from error
     try:
-        value = json.loads(text)
+        value = load_json(text)
+    except LongNumber as error:
+        raise BadRow(number, f"{error.detail}, at {error.pointer}", error.value, EXPECTED, unit=unit) from error
     except RecursionError as error:
         raise _too_deep(number, unit, raw) from error
     except ValueError as error:

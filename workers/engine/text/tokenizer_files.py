@@ -6,12 +6,12 @@ One of them is unlike the others. Where a file gives two tokens one id, or an id
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.json_text import LongNumber, load_json
 from secateur.contract.shown import shortened, shown
 from workers.engine.blame import is_over_input, words_of
 
@@ -28,13 +28,16 @@ def tokenizer_fault(folder: Path, error: BaseException) -> InvalidInput:
     if found is None and "trust_remote_code" in str(error):
         found = "tokenizer_config.json", "names a tokenizer that is code of the model's own, which is not run"
     if found is not None:
-        name, what = found
-        detail = f"The model's tokenizer cannot be loaded: {name} {what}."
-        return InvalidInput.field("tokenizer", detail, value=name, expected=EXPECTED)
+        return _refused(*found)
     if not any(file for pattern in _ANY for file in folder.glob(pattern)):
         return InvalidInput.field("tokenizer", "The model has no tokenizer.", expected=EXPECTED)
     detail = f"The model has no tokenizer that can be loaded: {words_of(error)}"
     return InvalidInput.field("tokenizer", detail, expected=EXPECTED)
+
+
+def _refused(name: str, what: str) -> InvalidInput:
+    detail = f"The model's tokenizer cannot be loaded: {name} {what}."
+    return InvalidInput.field("tokenizer", detail, value=name, expected=EXPECTED)
 
 
 def check_ids(folder: Path, tokenizer: Any) -> None:
@@ -46,7 +49,10 @@ def check_ids(folder: Path, tokenizer: Any) -> None:
     file = folder / _SERIALISED
     if not file.is_file():
         return
-    given = json.loads(file.read_bytes()).get("added_tokens") or []
+    document, fault = _json(file)
+    if fault is not None:  # a library has passed over it
+        raise _refused(_SERIALISED, fault)
+    given = document.get("added_tokens") or []
     holders: dict[int, str] = {}
     for token in given:
         content, number = token["content"], token["id"]
@@ -100,7 +106,9 @@ def _json(file: Path) -> tuple[Any, str | None]:
     if _not_utf8(raw):
         return None, "is not UTF-8"
     try:
-        return json.loads(raw), None
+        return load_json(raw), None
+    except LongNumber as error:
+        return None, f"{error.detail}, at {error.pointer}"
     except RecursionError:
         return None, "is nested too deeply"
     except ValueError as error:
