@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.loading import load_model
 from workers.engine.text.tokenizer_loading import load_tokenizer
@@ -40,7 +41,7 @@ def load(arguments: argparse.Namespace) -> tuple[PreTrainedModel, Tensor]:
         folder = arguments.cache / arguments.model.stem
         if not folder.exists():
             import_gguf(arguments.model, folder)
-    model = load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(Checkpoint.open(folder), device=torch.device("cpu"), dtype=torch.float32)
     tokenizer = load_tokenizer(folder)
     wanted = arguments.samples * arguments.tokens
     text = arguments.text.read_text(encoding="utf-8")[: 16 * wanted]

@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _load(path: Path) -> PreTrainedModel:
-    model = load_model(path, device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(Checkpoint.open(path), device=torch.device("cpu"), dtype=torch.float32)
     place_weights(model)
     return model
 

@@ -186,7 +186,7 @@ class Bench:
         return [(name, file) for name, _, file in (pair.partition("=") for pair in self.settings.measure)]
 
     def load(self, path: Path) -> PreTrainedModel:
-        return load_model(path, device=self.machine.device, dtype=self.machine.dtype)
+        return load_model(Checkpoint.open(path), device=self.machine.device, dtype=self.machine.dtype)
 
     def save(self) -> None:
         part = self.file.with_suffix(".part")
@@ -271,7 +271,7 @@ class Bench:
         options = TypeAdapter[Any](Recovery).validate_python(spec)
         job = RecoveryJob(
             pruned=self.pruned(criterion),
-            original=self.original,
+            original=Checkpoint.open(self.original),
             kept=self.kept(criterion),
             out=out,
             scratch=out / "scratch",

@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.placement import place_weights
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     model = (
         tiny()
         if settings.model is None
-        else load_model(settings.model, device=torch.device("cpu"), dtype=torch.float32)
+        else load_model(Checkpoint.open(settings.model), device=torch.device("cpu"), dtype=torch.float32)
     )
     models = {"original": model, "same": copy.deepcopy(model)}
     for timed in models.values():

@@ -25,6 +25,7 @@ from transformers import LlamaConfig
 
 from secateur.contract.options.methods import Scoring
 from workers.engine.architectures.discovery import skeleton
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask
@@ -59,7 +60,7 @@ def main() -> None:
 
 def _score(folder: Path, settings: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(settings.threads)
-    view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(folder), device="cpu", dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, VOCABULARY, (settings.samples, settings.tokens), generator=generator)
     start = time.perf_counter()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.recovery.example import Example
@@ -86,7 +87,9 @@ def speed(settings: argparse.Namespace) -> None:
     rows_shown: list[dict[str, Any]] = []
     for name, (data, batch, adapters) in ways.items():
         model: Any = add_adapters(
-            load_model(settings.model, device=machine.device, dtype=machine.dtype), LoraRecovery(), seed=0
+            load_model(Checkpoint.open(settings.model), device=machine.device, dtype=machine.dtype),
+            LoraRecovery(),
+            seed=0,
         )
         before = _loss(model, held)
         with tempfile.TemporaryDirectory() as scratch, adapters(model):
@@ -155,7 +158,9 @@ def _peak_of(run: Callable[[argparse.Namespace, Machine, Tensor], None], setting
 
 def _stored(settings: argparse.Namespace, machine: Machine, ids: Tensor) -> None:
     options = DistillRecovery(kind="distill")
-    teacher = BlockModel.from_model(load_model(settings.model, device=machine.device, dtype=machine.dtype))
+    teacher = BlockModel.from_model(
+        load_model(Checkpoint.open(settings.model), device=machine.device, dtype=machine.dtype)
+    )
     columns = top_predictions(teacher, ids, top_k=options.top_k, temperature=1.0)
     del teacher
     free_memory()
@@ -168,7 +173,7 @@ def _stored(settings: argparse.Namespace, machine: Machine, ids: Tensor) -> None
 
 
 def _alongside(settings: argparse.Namespace, machine: Machine, ids: Tensor) -> None:
-    teacher = load_model(settings.model, device=machine.device, dtype=machine.dtype)
+    teacher = load_model(Checkpoint.open(settings.model), device=machine.device, dtype=machine.dtype)
 
     def loss(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         with torch.no_grad():
@@ -180,7 +185,7 @@ def _alongside(settings: argparse.Namespace, machine: Machine, ids: Tensor) -> N
 
 
 def _distil(settings: argparse.Namespace, machine: Machine, data: Sequences, loss: Any) -> None:
-    student: Any = load_model(settings.model, device=machine.device, dtype=torch.float32)
+    student: Any = load_model(Checkpoint.open(settings.model), device=machine.device, dtype=torch.float32)
     train_all(student)
     with tempfile.TemporaryDirectory() as scratch:
         train(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.results import PrunedFile
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.quantise.gguf_export import TYPES, export_gguf
 from workers.stages.context import StageContext
@@ -35,7 +36,7 @@ def write_as_it_came(context: StageContext, checkpoint: Path) -> tuple[PrunedFil
     target = context.out / FOLDER / f"{source.stem}-recovered.gguf"
     shutil.rmtree(target.parent, ignore_errors=True)  # of an attempt that was killed
     try:
-        export_gguf(checkpoint, target, type_name=type_name, tokenizer_from=source)
+        export_gguf(Checkpoint.open(checkpoint), target, type_name=type_name, tokenizer_from=source)
     except UnsupportedModel as error:
         return None, [f"The recovered model is not handed out as a GGUF file. {error.detail}"]
     notes = []

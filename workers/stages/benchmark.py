@@ -14,12 +14,13 @@ from secateur.contract.results import (
 )
 from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
 from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts
 from workers.stages.benchmark_speed import measure_alone, measure_speed
-from workers.stages.benchmark_variants import ORIGINAL, Variant, open_variant, quantised_variants
+from workers.stages.benchmark_variants import ORIGINAL, Variant, opened_variant, quantised_variants
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
 from workers.stages.measurable import SIZES_ALONE, measured_parts, refuse_unmeasurable
@@ -50,12 +51,14 @@ def run(context: StageContext) -> Benchmarks:
     refuse_unmeasurable(spec.benchmark, original.checkpoint.config)
     pruned = context.read(PRUNE)
     variants = [
-        open_variant(ORIGINAL, original.path, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
-        open_variant("pruned", context.input(PRUNE) / "checkpoint", pruned.parameters_after, len(pruned.kept)),
+        opened_variant(ORIGINAL, original.checkpoint, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
+        opened_variant(
+            "pruned", Checkpoint.open(context.input(PRUNE) / "checkpoint"), pruned.parameters_after, len(pruned.kept)
+        ),
     ]
     if context.has(RECOVER):
-        path = context.input(RECOVER) / "checkpoint"
-        variants.append(open_variant("recovered", path, pruned.parameters_after, len(pruned.kept)))
+        recovered = Checkpoint.open(context.input(RECOVER) / "checkpoint")
+        variants.append(opened_variant("recovered", recovered, pruned.parameters_after, len(pruned.kept)))
     variants += quantised_variants(context, variants[-1])
     config = original.checkpoint.config
     if not measured_parts(spec.benchmark):
@@ -79,7 +82,8 @@ def run(context: StageContext) -> Benchmarks:
     )
     for group in groups(variants, machine):
         models = {
-            variant.name: load_model(variant.path, device=machine.device, dtype=machine.dtype) for variant in group
+            variant.name: load_model(variant.checkpoint, device=machine.device, dtype=machine.dtype)
+            for variant in group
         }
         notes += measure_quality(context, group, models, windows, source, known)
         notes += measure_speed(context, group, models, positions)

@@ -36,7 +36,7 @@ def measure_alone(context: StageContext, variants: list[Variant], machine: Machi
             "are measured, and not the usual 128."
         )
     for number, variant in enumerate(variants, start=1):
-        model = load_model(variant.path, device=machine.device, dtype=machine.dtype)
+        model = load_model(variant.checkpoint, device=machine.device, dtype=machine.dtype)
         with _blamed(variant.name):
             variant.memory = measure_memory(
                 model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from torch import Tensor
 
@@ -31,7 +30,7 @@ class Variant:
     """One model, and what has been measured of it so far."""
 
     name: str
-    path: Path
+    checkpoint: Checkpoint
     parameters: int
     blocks: int
     bytes_on_disk: int
@@ -62,8 +61,8 @@ class Variant:
         )
 
 
-def open_variant(name: str, path: Path, parameters: int, blocks: int) -> Variant:
-    return Variant(name, path, parameters, blocks, Checkpoint.open(path).total_bytes)
+def opened_variant(name: str, checkpoint: Checkpoint, parameters: int, blocks: int) -> Variant:
+    return Variant(name, checkpoint, parameters, blocks, checkpoint.total_bytes)
 
 
 def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
@@ -84,7 +83,7 @@ def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
             if not path.is_dir():
                 with new_folder(path) as new:
                     import_gguf(folder / made.path, new, progress=context.progress)
-        found.append(
-            Variant(f"{final.name}-{made.name}", path, final.parameters, final.blocks, made.bytes, timed=not unpacked)
-        )
+        name = f"{final.name}-{made.name}"
+        checkpoint = Checkpoint.open(path)
+        found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, timed=not unpacked))
     return found

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, available_memory
@@ -16,8 +15,8 @@ def must_stream(machine: Machine, parameters: int) -> bool:
     return parameters * machine.dtype.itemsize > MEMORY_SHARE * available_memory(machine.device)
 
 
-def block_model(path: Path, machine: Machine, parameters: int) -> BlockModel:
+def block_model(checkpoint: Checkpoint, machine: Machine, parameters: int) -> BlockModel:
     """The model in memory where it fits with room to work in, else streamed from disk block by block."""
     if must_stream(machine, parameters):
-        return BlockModel.from_checkpoint(path, device=machine.device, dtype=machine.dtype)
-    return BlockModel.from_model(load_model(path, device=machine.device, dtype=machine.dtype))
+        return BlockModel.from_checkpoint(checkpoint, device=machine.device, dtype=machine.dtype)
+    return BlockModel.from_model(load_model(checkpoint, device=machine.device, dtype=machine.dtype))

@@ -109,7 +109,7 @@ def text_source(context: StageContext, original: Original, machine: Machine) -> 
         checkpoint=original.path,
         config=as_config(original.checkpoint.config),
         fingerprint=original.info.fingerprint,
-        load=lambda: load_model(original.path, device=machine.device, dtype=machine.dtype),
+        load=lambda: load_model(original.checkpoint, device=machine.device, dtype=machine.dtype),
         machine=machine,
         data_roots=runtime.data_roots,
         cache=runtime.cache,

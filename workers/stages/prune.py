@@ -18,6 +18,7 @@ from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
 from workers.engine.pruning.depth import blocks_to_keep, prune_depth
 from workers.engine.pruning.depth_config import keep_blocks
@@ -141,7 +142,8 @@ def run(context: StageContext) -> Pruned:
     check_quantised(context.stage.spec, original.checkpoint.config)
     options = context.stage.spec.pruning
     pruned = pruner_of(type(options)).prune(context, original, options)
-    refuse_unquantisable(context, context.out / "checkpoint")
+    if context.stage.spec.quantise:
+        refuse_unquantisable(context, Checkpoint.open(context.out / "checkpoint"))
     scores = context.read(SCORE) if context.has(SCORE) else None
     model_card.write(context.out / "checkpoint", pruned=pruned, scores=scores)
     return pruned

@@ -77,7 +77,7 @@ def _search(context: StageContext, original: Original, options: SubBlockPruning)
     protected = protected_units(options, original.info.blocks)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     found = sub_block.score(
-        block_model(original.path, machine, original.info.parameters),
+        block_model(original.checkpoint, machine, original.info.parameters),
         ids,
         count=units_to_remove(options, original.info.blocks),
         protected=protected,

@@ -43,7 +43,7 @@ class Making(Generic[Options]):
     """One way to quantise, as it is being done."""
 
     context: StageContext
-    source: Path  # the final model's checkpoint
+    source: Checkpoint  # of the final model
     number: int  # of the way in the spec
     options: Options
 
@@ -67,15 +67,14 @@ def by_text(making: Making[GptqQuantisation]) -> Made:
     """Integers chosen by GPTQ; the blocks that a killed attempt had finished are in the scratch folder."""
     context, options = making.context, making.options
     machine, original = prepare_machine(context), open_original(context)
-    checkpoint = Checkpoint.open(making.source)
-    targets = targets_of(checkpoint, group_size=options.group_size)
+    targets = targets_of(making.source, group_size=options.group_size)
     ids, text = calibration_tokens(
         context, original, machine, options.calibration, pointer=f"{_place(making.number)}/calibration"
     )
     walked = context.scratch / f"{options.variant}-blocks"
     gptq(
-        block_model(making.source, machine, count_parameters(checkpoint.config).total),
-        checkpoint,
+        block_model(making.source, machine, count_parameters(making.source.config).total),
+        making.source,
         ids,
         targets.tensors,
         bits=options.bits,
@@ -106,11 +105,11 @@ def gguf(making: Making[GgufQuantisation]) -> Made:
     ), None
 
 
-def refuse_integers(context: StageContext, checkpoint: Path, options: IntegerOptions) -> None:
-    targets_of(Checkpoint.open(checkpoint), group_size=options.group_size)
+def refuse_integers(context: StageContext, checkpoint: Checkpoint, options: IntegerOptions) -> None:
+    targets_of(checkpoint, group_size=options.group_size)
 
 
-def refuse_gguf(context: StageContext, checkpoint: Path, options: GgufQuantisation) -> None:
+def refuse_gguf(context: StageContext, checkpoint: Checkpoint, options: GgufQuantisation) -> None:
     refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context))
 
 
@@ -119,7 +118,7 @@ class Way(Generic[Options]):
     """What a way to quantise runs."""
 
     make: Callable[[Making[Options]], Made]
-    refuse: Callable[[StageContext, Path, Options], None]  # before hours of training: what does not hold
+    refuse: Callable[[StageContext, Checkpoint, Options], None]  # before hours of training: what does not hold
 
 
 def _row(options: type[Options], way: Way[Options]) -> tuple[type[VariantOptions], Way[Any]]:
@@ -147,7 +146,7 @@ def run(context: StageContext) -> Quantised:
     """
     began = time.monotonic()
     ways = context.stage.spec.quantise
-    source = context.final_checkpoint()
+    source = Checkpoint.open(context.final_checkpoint())
     made = []
     for number, options in enumerate(ways):
         folder = context.scratch / options.variant
@@ -165,7 +164,7 @@ def run(context: StageContext) -> Quantised:
 
 
 @part("quantise")
-def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
+def _make(context: StageContext, source: Checkpoint, number: int) -> QuantisedVariant:
     began = time.monotonic()
     options = context.stage.spec.quantise[number]
     with told_at(_fields(number)):
@@ -194,7 +193,7 @@ def _make(context: StageContext, source: Path, number: int) -> QuantisedVariant:
     return variant
 
 
-def refuse_unquantisable(context: StageContext, checkpoint: Path) -> None:
+def refuse_unquantisable(context: StageContext, checkpoint: Checkpoint) -> None:
     """Say before hours of training what the quantise stage would say after them.
 
     Raises:

@@ -79,7 +79,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
 
     job = RecoveryJob(
         pruned=context.input(PRUNE) / "checkpoint",
-        original=original.path,
+        original=original.checkpoint,
         kept=tuple(pruned.kept),
         out=context.out,
         scratch=context.scratch,

@@ -48,7 +48,7 @@ def run(context: StageContext) -> Scored:
     with context.part("score the blocks"):
         scores = score(
             ScoringTask(
-                block_model(original.path, machine, original.info.parameters),
+                block_model(original.checkpoint, machine, original.info.parameters),
                 ids,
                 spec.scoring,
                 count=count,

@@ -13,6 +13,7 @@ import torch
 from secateur.contract.errors import InvalidInput, ServiceError, StageFailed, Unavailable
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.stages.failure import describe_failure
 from workers.stages.fields import MODEL, told_at
@@ -193,5 +194,7 @@ def test_a_model_that_breaks_when_a_later_stage_loads_it(
 ) -> None:
     monkeypatch.setattr("workers.engine.model.loading.AutoModelForCausalLM.from_pretrained", raising(fault))
     with pytest.raises(InvalidInput) as caught, told_at(MODEL):
-        load_model(tiny_checkpoint(num_hidden_layers=1), device=torch.device("cpu"), dtype=torch.float32)
+        load_model(
+            Checkpoint.open(tiny_checkpoint(num_hidden_layers=1)), device=torch.device("cpu"), dtype=torch.float32
+        )
     told(caught.value, "/model")

@@ -260,7 +260,7 @@ def test_named_halves_go(method: str, root: Path) -> None:
     assert after.bytes_on_disk == pruned.bytes_after == sum(tensor.nbytes for tensor in new.values())
     assert "Plain transformers cannot load" in (folders["report"] / "report.md").read_text()
     with pytest.raises(UnsupportedModel, match="this worker cannot compute with it"):
-        load_model(checkpoint_of(root), device=torch.device("cpu"), dtype=torch.float32)
+        load_model(Checkpoint.open(checkpoint_of(root)), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_a_search_for_halves_is_refused_with_what_to_do(method: str, root: Path) -> None:
@@ -275,7 +275,7 @@ def test_loading_says_why_it_cannot(method: str, root: Path) -> None:
     reason = why_not_computable(Checkpoint.open(root / "tiny").config)
     assert reason is not None
     with pytest.raises(UnsupportedModel, match="this worker cannot compute with it") as caught:
-        load_model(root / "tiny", device=torch.device("cpu"), dtype=torch.float32)
+        load_model(Checkpoint.open(root / "tiny"), device=torch.device("cpu"), dtype=torch.float32)
     assert caught.value.errors[0].pointer == "weights"
 
 
@@ -289,7 +289,7 @@ def test_methods_that_nobody_knows_are_a_reason_too() -> None:
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
 def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int | None, root: Path) -> None:
     """transformers unpacks them, so the whole job runs."""
-    quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
+    quantise_linear(Checkpoint.open(root / "plain"), root / "tiny", bits=bits, group_size=group_size)
     scoring = {"criterion": "perplexity", "plus": False, "calibration": {"samples": 2, "tokens": 16}}
     results, _ = run_job(root, {**SPEC, "pruning": {"kind": "depth", "blocks": 1}, "scoring": scoring})
     assert len(results["score"].order) == 4
@@ -305,7 +305,7 @@ def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int |
 
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
 def test_halves_of_compressed_tensors_are_searched_and_measured(bits: int, group_size: int | None, root: Path) -> None:
-    quantise_linear(root / "plain", root / "tiny", bits=bits, group_size=group_size)
+    quantise_linear(Checkpoint.open(root / "plain"), root / "tiny", bits=bits, group_size=group_size)
     pruning = {"kind": "sub_block", "units": 2, "calibration": {"samples": 2, "tokens": 16}}
     results, _ = run_job(root, {**SPEC, "pruning": pruning})
     pruned: Pruned = results["prune"]

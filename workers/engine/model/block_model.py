@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -23,6 +22,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.models.architecture import Architecture
 from workers.engine.architectures.config import unsupported
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_calls import Call, record, replay_head, returns_tuple, same_calls
 from workers.engine.model.onednn_linear import packed
 from workers.engine.model.streaming import Streamed, open_stream
@@ -120,11 +120,11 @@ class BlockModel:
         return cls(model, architecture, InMemory(list(model.get_submodule(architecture.blocks_prefix).children())))
 
     @classmethod
-    def from_checkpoint(cls, path: Path, *, device: torch.device | str, dtype: torch.dtype) -> BlockModel:
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, device: torch.device | str, dtype: torch.dtype) -> BlockModel:
         """View a checkpoint on disk; blocks are streamed from it, one in use and one read ahead.
 
         Args:
-            path: folder with config.json and safetensors weights.
+            checkpoint: opened; its tensors are read as each walk comes to them.
             device: where blocks are computed.
             dtype: what weights are converted to while they are read.
 
@@ -132,7 +132,7 @@ class BlockModel:
             BadCheckpoint: the files are broken, or do not hold the tensors that the config asks for.
             UnsupportedModel: it is no decoder-only stack of blocks, or it is quantised.
         """
-        model, architecture, source = open_stream(path, device=torch.device(device), dtype=dtype)
+        model, architecture, source = open_stream(checkpoint, device=torch.device(device), dtype=dtype)
         return cls(model, architecture, source)
 
     @property
@@ -141,7 +141,7 @@ class BlockModel:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of weights read from disk so far; 0 for a model in memory."""
+        """Bytes of weights read from the checkpoint since it was opened; 0 for a model in memory."""
         return self._source.loader.checkpoint.bytes_read if isinstance(self._source, Streamed) else 0
 
     @property

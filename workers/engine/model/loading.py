@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import gc
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -26,18 +25,17 @@ from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.checkpoints.own_loader import needs_loader
 
 
-def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The checkpoint in the folder `path`, in evaluation mode.
+def load_model(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """The checkpoint in memory, in evaluation mode.
 
     Raises:
         BadCheckpoint: transformers cannot load it, or a tensor is missing.
         UnsupportedModel: it is quantised, and this machine has no kernels for it.
     """
-    checkpoint = Checkpoint.open(path)
     written = checkpoint.config
     refuse_uncomputable(written, expected="weights that this worker has kernels for, such as bf16")
     if needs_loader(written):
-        return _unpacked(_load_by_loader(path, device=device, dtype=dtype), written)
+        return _unpacked(_load_by_loader(checkpoint, device=device, dtype=dtype), written)
     with bare_folder(checkpoint) as folder, _blamed():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -48,7 +46,9 @@ def load_model(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTr
             output_loading_info=True,
         )
     model, report = loaded
-    model.name_or_path = model.config.name_or_path = str(path)  # where peft looks for the config that adapters are of
+    model.name_or_path = model.config.name_or_path = str(
+        checkpoint.path
+    )  # where peft looks for the config that adapters are of
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadCheckpoint.field(
@@ -80,10 +80,10 @@ def _unpacked(model: Any, written: dict[str, Any]) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def _load_by_loader(path: Path, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_by_loader(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A checkpoint whose blocks no config can say, by the file that is shipped with such."""
     with _blamed():
-        model: Any = modeling_secateur.load(path, dtype=dtype, local_files_only=True)
+        model: Any = modeling_secateur.load(checkpoint.path, dtype=dtype, local_files_only=True)
     return cast(PreTrainedModel, model.to(device))
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -140,15 +139,14 @@ class Streamed:
 
 
 def open_stream(
-    path: Path, *, device: torch.device, dtype: torch.dtype
+    checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype
 ) -> tuple[PreTrainedModel, Architecture, Streamed]:
-    """A model whose blocks are streamed from the checkpoint at `path`; what is outside the blocks is loaded.
+    """A model whose blocks are streamed from the checkpoint; what is outside the blocks is loaded.
 
     Raises:
         BadCheckpoint: the files are broken, or lack a tensor that the config asks for.
         UnsupportedModel: the model is no decoder-only stack of blocks, or it is quantised.
     """
-    checkpoint = Checkpoint.open(path)
     method = (checkpoint.config.get("quantization_config") or {}).get("quant_method")
     if method is not None:
         raise UnsupportedModel.field(
@@ -168,7 +166,7 @@ def open_stream(
     if missing:
         raise BadCheckpoint.field(
             "model",
-            f"{path.name} lacks {len(missing)} tensors that config.json asks for, such as {min(missing)}.",
+            f"{checkpoint.path.name} lacks {len(missing)} tensors that config.json asks for, such as {min(missing)}.",
             value=sorted(missing)[:5],
             expected="a tensor for every parameter of the model",
         )

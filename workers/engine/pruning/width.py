@@ -114,7 +114,7 @@ def prune_width(
     """
     plan = plan_width(source, options)
     task = WidthTask(
-        model=BlockModel.from_checkpoint(source.path, device=device, dtype=dtype),
+        model=BlockModel.from_checkpoint(source, device=device, dtype=dtype),
         layout=plan.layout,
         budget=plan.budget,
         group_counts=plan.counts,

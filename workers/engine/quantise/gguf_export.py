@@ -33,27 +33,26 @@ _FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, 
 TYPES = frozenset(_FILE_TYPES)  # that a file may be written in
 
 
-def refuse_unsupported(source: Path, *, tokenizer_from: Path | None) -> None:
+def refuse_unsupported(checkpoint: Checkpoint, *, tokenizer_from: Path | None) -> None:
     """Say now, from config, headers and tokenizer alone, whether `export_gguf` would refuse the checkpoint.
 
     Raises:
         UnsupportedModel: as `export_gguf`.
     """
-    checkpoint = Checkpoint.open(source)
     config = supported(checkpoint.config)
     plan_tensors(checkpoint, config, "Q8_0")
-    _tokenizer(source, checkpoint, tokenizer_from)
+    _tokenizer(checkpoint, tokenizer_from)
 
 
 def export_gguf(
-    source: Path,
+    checkpoint: Checkpoint,
     target: Path,
     *,
     type_name: str,
     tokenizer_from: Path | None = None,
     progress: Progress = no_progress,
 ) -> Outcome:
-    """Write the checkpoint `source` as the only file of the new folder of `target`.
+    """Write the checkpoint as the only file of the new folder of `target`.
 
     The folder appears under its name only when the file is complete and its head can be read.
 
@@ -68,12 +67,11 @@ def export_gguf(
             text otherwise than the tokenizer does.
         StageFailed: the disk is full, or the folder exists.
     """
-    checkpoint = Checkpoint.open(source)
     config = supported(checkpoint.config)
     plan = plan_tensors(checkpoint, config, type_name)
     keys = [
-        *config_keys(config, source.name, _FILE_TYPES[type_name]),
-        *_tokenizer(source, checkpoint, tokenizer_from),
+        *config_keys(config, checkpoint.path.name, _FILE_TYPES[type_name]),
+        *_tokenizer(checkpoint, tokenizer_from),
     ]
     tensors = [planned.tensor for planned in plan]
     head = MAGIC + struct.pack("<IQQ", 3, len(plan), len(keys)) + b"".join(keys)
@@ -108,11 +106,11 @@ def export_gguf(
     )
 
 
-def _tokenizer(source: Path, checkpoint: Checkpoint, copied_from: Path | None) -> list[bytes]:
+def _tokenizer(checkpoint: Checkpoint, copied_from: Path | None) -> list[bytes]:
     """Keys of the tokenizer: those of the file that the model came in, else made from the checkpoint's."""
     vocabulary = int(as_config(checkpoint.config).vocab_size)
     if copied_from is None:
-        return tokenizer_keys(source, load_tokenizer(source), vocabulary=vocabulary)
+        return tokenizer_keys(checkpoint.path, load_tokenizer(checkpoint.path), vocabulary=vocabulary)
     header = read_gguf_header(copied_from)
     keys = []
     with copied_from.open("rb") as file:

@@ -124,7 +124,7 @@ def _refuse_unloadable(model: Any, packed: list[str], family: str) -> None:
 
 
 def quantise_linear(
-    source: Path,
+    source: Checkpoint,
     target: Path,
     *,
     bits: int,
@@ -149,19 +149,18 @@ def quantise_linear(
     # Imported here: it takes seconds, and other stages do without it.
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
-    checkpoint = Checkpoint.open(source)
-    chosen = targets_of(checkpoint, group_size=group_size)
-    total = len(checkpoint.names())
+    chosen = targets_of(source, group_size=group_size)
+    total = len(source.names())
     stored = 0  # bytes of integers and scales
     error = weight = 0.0
     quantised = other = done = 0
     index: dict[str, str] = {}
     size = 0
     with new_folder(target) as folder:
-        for header in checkpoint.headers:
+        for header in source.headers:
             tensors: dict[str, Tensor] = {}
             for entry in header.tensors:
-                before = checkpoint.read(entry.name)
+                before = source.read(entry.name)
                 if entry.name in chosen.tensors:
                     scale_dtype = torch.float16 if before.dtype == torch.float16 else torch.bfloat16
                     rounded = found(entry.name) or round_to_integers(
@@ -186,12 +185,12 @@ def quantise_linear(
             (folder / header.path.name).chmod(0o644)
             index.update(dict.fromkeys(tensors, header.path.name))
             size += sum(tensor.nbytes for tensor in tensors.values())
-        copy_side_files(source, folder)
-        if len(checkpoint.headers) > 1:
+        copy_side_files(source.path, folder)
+        if len(source.headers) > 1:
             write_json(
                 folder / INDEX_FILE, {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
             )
-        config = {**checkpoint.config, "quantization_config": quantization_config(bits, group_size, chosen.ignored)}
+        config = {**source.config, "quantization_config": quantization_config(bits, group_size, chosen.ignored)}
         write_json(folder / CONFIG_FILE, config)
         Checkpoint.open(folder)
     return Outcome(

@@ -44,11 +44,12 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         autocast=job.machine.dtype is not torch.float32,
     )
     start = healed_start(job, options, ids)
-    model = job.load_to_train(start.path, whole=True)
+    checkpoint = Checkpoint.open(start.path)
+    model = job.load_to_train(checkpoint, whole=True)
     train_all(model)
-    check_writable(model, Checkpoint.open(start.path))  # refused before the training, not after
+    check_writable(model, checkpoint)  # refused before the training, not after
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
-    write_weights(model, start.path, job.out / "checkpoint")
+    write_weights(model, checkpoint, job.out / "checkpoint")
     notes = [*start.notes, *training_notes(settings, outcome)]
     return RecoveryOutcome(
         text, trainable_parameters(model), outcome, notes, start.cuts, schedule_of(settings, outcome)

@@ -18,7 +18,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,7 +75,8 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
     start = healed_start(job, options, ids)
     identity = job.identity(text=text.sha256)
     data = with_predictions(job, options, ids, identity=identity)
-    model, whole, about = trainee(job, options, start.path)
+    checkpoint = Checkpoint.open(start.path)
+    model, whole, about = trainee(job, options, checkpoint)
     notes = [*start.notes, *about]
     settings = replace(settings, autocast=whole and job.machine.dtype is not torch.float32)
     objective = Objective(DistillationLoss(job, options))
@@ -84,15 +84,15 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         outcome = run_training(job, options, model, data, settings, identity=identity, objective=objective)
     trained = trainable_parameters(model)
     if whole:
-        write_weights(model, start.path, job.out / "checkpoint")
+        write_weights(model, checkpoint, job.out / "checkpoint")
     else:
         save_adapter(model, job.out / "adapter")
-        write_merged(model, start.path, job.out / "checkpoint")
+        write_merged(model, checkpoint, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
     return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
 
-def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[Any, bool, list[str]]:
+def trainee(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tuple[Any, bool, list[str]]:
     """The model to train, whether its own weights are trained (adapters on it otherwise), and notes.
 
     Raises:
@@ -108,7 +108,7 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[An
         if options.train == "after_cut":
             notes.append(_leave_before_cut(model, job.kept))
         try:
-            check_writable(model, Checkpoint.open(start))  # refused before the training, not after
+            check_writable(model, start)  # refused before the training, not after
         except UnsupportedModel as error:
             if options.train != "auto":
                 raise
@@ -147,12 +147,11 @@ def block_before_cut(kept: tuple[int, ...]) -> int:
     return min(cut_ends(kept, kept[-1] + 2))  # as if one more followed the last block; up to the first, numbers agree
 
 
-def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Path) -> tuple[bool, str]:
+def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tuple[bool, str]:
     """Whether all weights can be trained in the memory that is free, and why not; the next attempt decides the same."""
 
     def look() -> tuple[bool, str]:
-        checkpoint = Checkpoint.open(start)
-        parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.names())
+        parameters = sum(math.prod(start.shape(name)) for name in start.names())
         each, count = TRAINING_BYTES[options.optimizer], job.ranks.count
         if job.in_parts:  # and loaded whole into the host's memory, once for each process
             needed = parameters * (max(each, 4 * count) if job.machine.device.type == "cpu" else each / count)

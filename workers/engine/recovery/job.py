@@ -24,6 +24,7 @@ from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import HubText, Text
 from secateur.contract.results import HealedCut, LossPoint, Schedule, TextInfo
 from secateur.whole_files import write_whole
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
@@ -46,7 +47,7 @@ class RecoveryJob:
     """A pruned model to recover, and what there is to do it with."""
 
     pruned: Path  # the pruned checkpoint
-    original: Path  # the checkpoint that it was made of
+    original: Checkpoint  # that it was made of
     kept: tuple[int, ...]  # blocks of the original that the pruned model has
     out: Path  # `checkpoint/` and, of an adapter method, `adapter/` are written here
     scratch: Path  # snapshots; the next attempt finds them
@@ -73,17 +74,17 @@ class RecoveryJob:
         """Whether each of the processes that train holds a part of the model."""
         return isinstance(self.options, TrainedRecovery) and self.options.shard and self.ranks.count > 1
 
-    def load(self, path: Path) -> PreTrainedModel:
+    def load(self, checkpoint: Checkpoint) -> PreTrainedModel:
         """A checkpoint in memory."""
-        return load_model(path, device=self.machine.device, dtype=self.machine.dtype)
+        return load_model(checkpoint, device=self.machine.device, dtype=self.machine.dtype)
 
-    def load_to_train(self, path: Path, *, whole: bool = False) -> PreTrainedModel:
+    def load_to_train(self, checkpoint: Checkpoint, *, whole: bool = False) -> PreTrainedModel:
         """The same for the model that is trained; `whole` weights are fp32 then, whatever is computed in.
 
         One that no device holds is loaded into the host's memory, from which the training takes its parts.
         """
         device = torch.device("cpu") if self.in_parts else self.machine.device
-        return load_model(path, device=device, dtype=torch.float32 if whole else self.machine.dtype)
+        return load_model(checkpoint, device=device, dtype=torch.float32 if whole else self.machine.dtype)
 
     def original_blocks(self) -> BlockModel:
         """The original, to be walked: in memory, or streamed from disk."""

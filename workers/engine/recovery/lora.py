@@ -106,14 +106,15 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
     data, text = training_data(job, options)
     settings = settings_of(options, samples=len(data))
     start = healed_start(job, options, data.ids)
-    model = job.load_to_train(start.path)
+    checkpoint = Checkpoint.open(start.path)
+    model = job.load_to_train(checkpoint)
     notes = [*start.notes, *notes_on(model)]
     adapted = add_adapters(model, options, seed=job.machine.seed)
     with quick_adapters(adapted):
         outcome = run_training(job, options, adapted, data, settings, identity=job.identity(text=text.sha256))
     trained = trainable_parameters(adapted)
     save_adapter(adapted, job.out / "adapter")
-    write_merged(adapted, start.path, job.out / "checkpoint")
+    write_merged(adapted, checkpoint, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
     return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
 
@@ -131,23 +132,22 @@ def save_adapter(model: PeftModel, target: Path) -> None:
         config.base_model_name_or_path, config.inference_mode = before
 
 
-def write_merged(model: PeftModel, source: Path, target: Path, *, progress: Progress = no_progress) -> None:
+def write_merged(model: PeftModel, source: Checkpoint, target: Path, *, progress: Progress = no_progress) -> None:
     """Write the checkpoint `source` with the adapters merged into its weights.
 
     Args:
         source: the checkpoint that `model` was loaded from.
     """
-    checkpoint = Checkpoint.open(source)
     inner = cast(PreTrainedModel, model.get_base_model())
-    names = names_on_disk(inner, checkpoint)
+    names = names_on_disk(inner, source)
     changes: dict[str, Change] = {}
     for path, layer in inner.named_modules():
         if isinstance(layer, LoraLayer):
             held = names[f"{path}.weight"]
             if not held:
                 raise UnsupportedModel(f"The checkpoint stores {path}.weight in a form that adapters cannot go into.")
-            changes.update(together(checkpoint, held, _merging(layer)))
-    patch_checkpoint(checkpoint, target, changes, progress=progress)
+            changes.update(together(source, held, _merging(layer)))
+    patch_checkpoint(source, target, changes, progress=progress)
 
 
 def _merging(layer: Any) -> Callable[[Tensor], Tensor]:

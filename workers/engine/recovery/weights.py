@@ -74,20 +74,19 @@ def _refused(family: str, name: str) -> UnsupportedModel:
     )
 
 
-def write_weights(model: PreTrainedModel, source: Path, target: Path) -> None:
+def write_weights(model: PreTrainedModel, source: Checkpoint, target: Path) -> None:
     """Write the checkpoint `source` with the trained weights of `model`, rounded to the dtypes on disk.
 
     Raises:
         UnsupportedModel: as `check_writable`.
     """
-    checkpoint = Checkpoint.open(source)
-    check_writable(model, checkpoint)
-    names = names_on_disk(model, checkpoint)
+    check_writable(model, source)
+    names = names_on_disk(model, source)
     changes: dict[str, Change] = {}
     for name, parameter in model.named_parameters():  # a shared one comes once, and has all names of its sharers
         if parameter.requires_grad:
-            changes.update(together(checkpoint, names[name], _to(parameter)))
-    patch_checkpoint(checkpoint, target, changes)
+            changes.update(together(source, names[name], _to(parameter)))
+    patch_checkpoint(source, target, changes)
 
 
 def _to(parameter: nn.Parameter) -> Change:

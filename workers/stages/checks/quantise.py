@@ -15,5 +15,5 @@ def look(subject: Subject) -> str | None:
     ways = subject.spec.quantise
     if not ways or quantised_by(subject.config) is not None:  # which the check of the pruning has refused
         return None
-    refuse_unquantisable(subject.context, subject.original.path)
+    refuse_unquantisable(subject.context, subject.original.checkpoint)
     return ", ".join(way.variant for way in ways)

@@ -111,7 +111,7 @@ def _job(subject: Subject) -> RecoveryJob:
     context = subject.context
     return RecoveryJob(
         pruned=subject.original.path,
-        original=subject.original.path,
+        original=subject.original.checkpoint,
         kept=tuple(range(subject.original.info.blocks)),
         out=context.out,
         scratch=context.scratch,

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from workers.engine.benchmarks.placement import CACHE_LINE, place_weights
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 
 
@@ -21,8 +22,8 @@ def test_a_checkpoints_weights_leave_its_file_unchanged_and_on_cache_lines(
 ) -> None:
     model: Any = make_model(tie_word_embeddings=True)
     model.to(dtype).save_pretrained(tmp_path)
-    loaded: Any = load_model(tmp_path, device=torch.device("cpu"), dtype=dtype)
-    placed: Any = load_model(tmp_path, device=torch.device("cpu"), dtype=dtype)
+    loaded: Any = load_model(Checkpoint.open(tmp_path), device=torch.device("cpu"), dtype=dtype)
+    placed: Any = load_model(Checkpoint.open(tmp_path), device=torch.device("cpu"), dtype=dtype)
     place_weights(placed)
     (tmp_path / "model.safetensors").unlink()
     for (name, before), after in zip(loaded.named_parameters(), placed.parameters(), strict=True):

@@ -21,6 +21,7 @@ from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.windows import Windows
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model import block_model as blocks
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -178,7 +179,9 @@ def test_the_protocol_names_window_stride_and_first_token() -> None:
 @pytest.fixture
 def with_tokenizer(tiny_checkpoint: Callable[..., Path]) -> tuple[PreTrainedModel, Any]:
     path = tiny_checkpoint(num_hidden_layers=2)
-    return load_model(path, device=torch.device("cpu"), dtype=torch.float32), AutoTokenizer.from_pretrained(path)
+    return load_model(
+        Checkpoint.open(path), device=torch.device("cpu"), dtype=torch.float32
+    ), AutoTokenizer.from_pretrained(path)
 
 
 def test_greedy_samples_are_those_of_generate(with_tokenizer: tuple[Any, Any]) -> None:

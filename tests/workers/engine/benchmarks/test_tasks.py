@@ -21,6 +21,7 @@ from secateur.contract.errors import InvalidInput, Unavailable
 from secateur.contract.options.benchmarks.tasks import TasksBenchmark
 from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
 from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 
 CPU = torch.device("cpu")
@@ -103,7 +104,7 @@ def test_accuracies_are_those_of_the_harness_itself(
     folder: Path, tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = tiny_checkpoint(num_hidden_layers=3)
-    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    model: Any = load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)
     options = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks", limit=20)
     runs, notes = run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
     assert notes == []
@@ -146,7 +147,7 @@ def test_a_task_that_does_not_exist_is_refused_with_the_nearest(
     options = TasksBenchmark(tasks=("choose_word", "chose_word"), folder="tasks")
     with pytest.raises(InvalidInput, match='Did you mean "choose_word"') as caught:
         run_tasks(
-            load_model(path, device=CPU, dtype=torch.float32),
+            load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32),
             AutoTokenizer.from_pretrained(path),
             options,
             roots=[folder.parent],
@@ -159,7 +160,7 @@ def test_filters_are_apart_and_the_first_is_the_headline(
 ) -> None:
     """By the second filter every other item is right, by the first none: two figures, and no mean of them."""
     path = tiny_checkpoint(num_hidden_layers=2)
-    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    model: Any = load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)
     seen: list[tuple[int, int, str]] = []
     runs, _ = run_tasks(
         model,
@@ -179,7 +180,7 @@ def test_prompts_that_were_cut_are_told(folder: Path, tiny_checkpoint: Callable[
     (folder / "choose.yaml").write_text(DEFINITION.replace('"The {{noun}} is"', '"{{ noun * 40 }}"'))
     path = tiny_checkpoint(num_hidden_layers=2, max_position_embeddings=64)
     _, notes = run_tasks(
-        load_model(path, device=CPU, dtype=torch.float32),
+        load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32),
         AutoTokenizer.from_pretrained(path),
         TasksBenchmark(tasks=("choose_word",), folder="tasks", limit=4),
         roots=[folder.parent],
@@ -264,7 +265,7 @@ def test_a_pattern_that_matches_for_ever_is_told(
     assert FOR_EVER in definition
     (folder / "say.yaml").write_text(definition.replace("max_gen_toks: 6", "max_gen_toks: 40").replace('["."]', "[]"))
     path = tiny_checkpoint(num_hidden_layers=2)
-    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    model: Any = load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)
     options = TasksBenchmark(tasks=("say_word",), folder="tasks", limit=2)
     with pytest.raises(InvalidInput, match="a regular expression takes longer than"):
         run_tasks(model, AutoTokenizer.from_pretrained(path), options, roots=[folder.parent])
@@ -306,7 +307,7 @@ def test_a_fault_in_any_step_is_told_by_its_field(
     folder: Path, tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, place: str, fault: Exception
 ) -> None:
     path = tiny_checkpoint(num_hidden_layers=2)
-    model: Any = load_model(path, device=CPU, dtype=torch.float32)
+    model: Any = load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)
     options = TasksBenchmark(tasks=("choose_word",), folder="tasks", limit=2)
 
     def break_down(*_: object, **__: object) -> None:

@@ -69,7 +69,7 @@ def test_families_without_a_row_and_with_other_names_on_disk_fit(model_type: str
 def test_quantised_weights_fit_and_their_whole_tensors_are_looked_at(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    quantise_linear(save_model(make_model("llama")), tmp_path / "quantised", bits=8, group_size=None)
+    quantise_linear(Checkpoint.open(save_model(make_model("llama"))), tmp_path / "quantised", bits=8, group_size=None)
     check_fit(Checkpoint.open(tmp_path / "quantised"))
     assert "[96, 32]" in refused(edit_config(tmp_path / "quantised", vocab_size=97))
     edit_config(tmp_path / "quantised", vocab_size=96)

@@ -73,13 +73,13 @@ def walk(folder: Path, out: Path, ids: Tensor) -> None:
     check_fit(checkpoint)
     count_parameters(checkpoint.config)
     prune_depth(Checkpoint.open(folder), out, drop=[1])
-    view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(folder), device="cpu", dtype=torch.float32)
     with torch.no_grad():
         state = view.embed(ids)
         for block in view.blocks():
             state = block(state)
         for path in (folder, out):
-            load_model(path, device=torch.device("cpu"), dtype=torch.float32)(ids)
+            load_model(Checkpoint.open(path), device=torch.device("cpu"), dtype=torch.float32)(ids)
 
 
 @pytest.mark.parametrize("key", [*REFUSED, *HARMLESS])
@@ -185,7 +185,7 @@ def test_whatever_a_family_raises_while_it_is_loaded(
 
     monkeypatch.setattr("workers.engine.model.loading.AutoModelForCausalLM.from_pretrained", broken)
     with pytest.raises(InvalidInput, match=r"cannot be loaded: (\w+: )?in the middle") as caught:
-        load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+        load_model(Checkpoint.open(folder), device=torch.device("cpu"), dtype=torch.float32)
     assert caught.value.errors[0].pointer == "model"
     monkeypatch.setattr("workers.engine.architectures.discovery.cast", broken)
     with pytest.raises(InvalidInput, match=r"does not build a llama model: (\w+: )?in the middle"):

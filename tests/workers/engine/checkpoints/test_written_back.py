@@ -78,14 +78,14 @@ def disturb(model: Any) -> None:
 
 
 def test_trained_weights(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
-    model: Any = load_model(stored, device=CPU.device, dtype=CPU.dtype)
+    model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
     train_all(model)
     disturb(model)
     if family in EXPERTS:
         with pytest.raises(UnsupportedModel, match="could not be written back"):
-            write_weights(model, stored, tmp_path / "trained")
+            write_weights(model, Checkpoint.open(stored), tmp_path / "trained")
         return
-    write_weights(model, stored, tmp_path / "trained")
+    write_weights(model, Checkpoint.open(stored), tmp_path / "trained")
     again = reload(tmp_path / "trained")
     ours = dict(model.named_parameters(remove_duplicate=False))
     theirs = dict(again.named_parameters(remove_duplicate=False))
@@ -97,19 +97,19 @@ def test_trained_weights(stored: Path, family: str, make_ids: Callable[..., Tens
 
 def test_merged_adapters(stored: Path, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
     model = add_adapters(
-        load_model(stored, device=CPU.device, dtype=CPU.dtype), LoraRecovery(rank=2, dropout=0), seed=1
+        load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype), LoraRecovery(rank=2, dropout=0), seed=1
     )
     disturb(model)
     model.eval()
     with torch.no_grad():
         expected = model(make_ids()).logits
-        write_merged(model, stored, tmp_path / "merged")
+        write_merged(model, Checkpoint.open(stored), tmp_path / "merged")
         assert torch.allclose(reload(tmp_path / "merged")(make_ids()).logits, expected, atol=2e-4)
 
 
 def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
     """A map folded into the files computes what it does between the projection and the state."""
-    model: Any = load_model(stored, device=CPU.device, dtype=CPU.dtype)
+    model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
     downs = {"gpt2": "transformer.h.1.mlp.c_proj", "opt": "model.decoder.layers.1.fc2"}
     downs |= {"gpt_neox": "gpt_neox.layers.1.mlp.dense_4h_to_h", "falcon": "transformer.h.1.mlp.dense_4h_to_h"}
     path = downs.get(family, "model.layers.1.mlp.down_proj")
@@ -122,7 +122,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
     hook.remove()
     job = RecoveryJob(
         pruned=stored,
-        original=stored,
+        original=Checkpoint.open(stored),
         kept=(0, 1, 2, 3),
         out=tmp_path,
         scratch=tmp_path,
@@ -138,18 +138,18 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
 def test_integers(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
     if family in (*EXPERTS, "gpt2", "falcon"):  # Falcon's linear maps are of a class of their own
         with pytest.raises(UnsupportedModel, match=r"most of its weights elsewhere|no plain linear layers"):
-            quantise_linear(stored, tmp_path / "quantised", bits=8, group_size=None)
+            quantise_linear(Checkpoint.open(stored), tmp_path / "quantised", bits=8, group_size=None)
         return
     targets = targets_of(Checkpoint.open(stored), group_size=None)
     assert len(targets.tensors) >= 4 * 4
-    model: Any = load_model(stored, device=CPU.device, dtype=CPU.dtype)
-    quantise_linear(stored, tmp_path / "quantised", bits=8, group_size=None)
+    model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
+    quantise_linear(Checkpoint.open(stored), tmp_path / "quantised", bits=8, group_size=None)
     with torch.no_grad():
         for path in targets.tensors.values():
             weight = model.get_submodule(path).weight
             rounded = round_to_integers(weight, bits=8, group_size=None, scale_dtype=torch.bfloat16)
             weight.copy_(rounded.values.float() * rounded.scales.float())
-        again = load_model(tmp_path / "quantised", device=CPU.device, dtype=CPU.dtype)
+        again = load_model(Checkpoint.open(tmp_path / "quantised"), device=CPU.device, dtype=CPU.dtype)
         assert torch.allclose(again(make_ids()).logits, model(make_ids()).logits, atol=2e-4)
 
 
@@ -166,7 +166,7 @@ def test_whole_recoveries(
     prune_depth(Checkpoint.open(stored), tmp_path / "pruned", drop=[2])
     job = RecoveryJob(
         pruned=tmp_path / "pruned",
-        original=stored,
+        original=Checkpoint.open(stored),
         kept=(0, 1, 3),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",
@@ -198,7 +198,7 @@ def test_whole_recoveries(
     monkeypatch.setattr(module, "run_training", watch)
     module.recover(job, options[kind])
     with torch.no_grad():
-        before = load_model(tmp_path / "pruned", device=CPU.device, dtype=CPU.dtype)(ids).logits
+        before = load_model(Checkpoint.open(tmp_path / "pruned"), device=CPU.device, dtype=CPU.dtype)(ids).logits
         after = reload(tmp_path / "out" / "checkpoint")(ids).logits
     assert torch.allclose(after, logits[0], atol=2e-4)
     assert not torch.allclose(after, before, atol=1e-2)
@@ -210,11 +210,11 @@ def test_a_head_beside_the_embedding_in_another_dtype_stays_tied(
     model = make_model("llama").bfloat16()
     folder = save_model(model)
     add_head(folder, model, dtype=torch.float32)
-    loaded: Any = load_model(folder, device=CPU.device, dtype=CPU.dtype)
+    loaded: Any = load_model(Checkpoint.open(folder), device=CPU.device, dtype=CPU.dtype)
     assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
     train_all(loaded)
     disturb(loaded)
-    write_weights(loaded, folder, tmp_path / "trained")
+    write_weights(loaded, Checkpoint.open(folder), tmp_path / "trained")
     again = reload(tmp_path / "trained")
     assert again.lm_head.weight is again.model.embed_tokens.weight
     assert torch.equal(again.lm_head.weight, loaded.lm_head.weight.bfloat16().float())

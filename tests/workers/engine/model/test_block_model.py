@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 
 
@@ -51,7 +52,7 @@ def test_composed_from_disk_is_the_models_forward(
     ids = make_ids(2, 16)
     path = save_model(make_model(family), max_shard_size="60KB")
     loaded = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    streamed = BlockModel.from_checkpoint(path, device="cpu", dtype=dtype)
+    streamed = BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=dtype)
     assert torch.equal(_compose(streamed, ids), _own(loaded, ids))
     assert torch.equal(_compose(streamed, ids), _own(loaded, ids))  # a second sweep reads the blocks anew
 
@@ -117,7 +118,7 @@ def test_every_weight_byte_is_read_once_per_sweep(
 ) -> None:
     path = save_model(make_model("qwen3_moe"), max_shard_size="20KB")
     total = sum(file.stat().st_size - _header_bytes(file) for file in path.glob("*.safetensors"))
-    view = BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
     resident = view.bytes_read
     for _ in view.blocks():
         pass
@@ -130,7 +131,7 @@ def test_every_weight_byte_is_read_once_per_sweep(
 def test_one_block_of_weights_in_use_at_a_time(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
 ) -> None:
-    view = BlockModel.from_checkpoint(save_model(make_model()), device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(save_model(make_model())), device="cpu", dtype=torch.float32)
     modules = [block.module for block in view.blocks()]
     assert all(parameter.is_meta for module in modules for parameter in module.parameters())
     for block in view.blocks():
@@ -142,7 +143,7 @@ def test_blocks_come_in_the_order_asked_for(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
 ) -> None:
     model = make_model()
-    view = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
     for block in view.blocks([3, 0, 2]):
         own = model.get_parameter(f"model.layers.{block.index}.mlp.up_proj.weight")
         assert torch.equal(block.module.get_parameter("mlp.up_proj.weight"), own)
@@ -151,7 +152,7 @@ def test_blocks_come_in_the_order_asked_for(
 def test_a_sweep_that_is_left_early_lets_go_of_its_block(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
 ) -> None:
-    view = BlockModel.from_checkpoint(save_model(make_model()), device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(save_model(make_model())), device="cpu", dtype=torch.float32)
     for block in view.blocks():
         module = block.module
         break
@@ -167,7 +168,7 @@ def test_names_without_the_base_models_prefix_are_found(
     bare.save_pretrained(tmp_path / "bare")  # writes h.0.…, as gpt2 on the hub has it
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.save_pretrained(tmp_path / "bare")
-    view = BlockModel.from_checkpoint(tmp_path / "bare", device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(tmp_path / "bare"), device="cpu", dtype=torch.float32)
     assert torch.equal(_compose(view, ids), _own(model, ids))
 
 
@@ -178,7 +179,7 @@ def test_a_missing_tensor_is_named(make_model: Callable[..., PreTrainedModel], s
     model.config.tie_word_embeddings = False
     model.config.save_pretrained(path)
     with pytest.raises(InvalidInput, match=r"lacks 1 tensors .* lm_head\.weight"):
-        BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+        BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
 
 
 def test_a_tensor_of_another_shape_is_named(
@@ -189,7 +190,7 @@ def test_a_tensor_of_another_shape_is_named(
     model.config.intermediate_size = 64
     model.config.save_pretrained(path)
     with pytest.raises(InvalidInput, match=r"model\.layers\.0\.mlp\..*asks for"):
-        list(BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32).blocks())
+        list(BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32).blocks())
 
 
 def test_a_quantised_checkpoint_is_refused_and_explicit_blocks_suggested(
@@ -200,7 +201,7 @@ def test_a_quantised_checkpoint_is_refused_and_explicit_blocks_suggested(
     model.config.quantization_config = {"quant_method": "gptq", "bits": 4}
     model.config.save_pretrained(path)
     with pytest.raises(UnsupportedModel, match="gptq") as caught:
-        BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+        BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
     assert "/pruning/drop" in str(caught.value.errors[0].expected)
 
 

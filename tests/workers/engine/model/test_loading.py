@@ -30,7 +30,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def logits(folder: Path, ids: Tensor) -> Tensor:
-    model: Any = load_model(folder, device=CPU, dtype=torch.float32)
+    model: Any = load_model(Checkpoint.open(folder), device=CPU, dtype=torch.float32)
     with torch.no_grad():
         found: Tensor = model(ids).logits
     return found
@@ -83,7 +83,7 @@ def test_what_the_config_says_of_another_machine_is_left_aside(
     edit(folder, **changes)
     check_fit(Checkpoint.open(folder))
     assert torch.equal(logits(folder, ids), expected)
-    view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(folder), device="cpu", dtype=torch.float32)
     state = view.embed(ids)
     with torch.no_grad():
         for block in view.blocks():
@@ -103,7 +103,7 @@ def test_a_mistral_with_kinds_of_layers_is_what_transformers_makes_of_it(
     kinds = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
     edit(folder, layer_types=kinds, sliding_window=3)
     expected = logits(folder, ids)
-    view = BlockModel.from_checkpoint(folder, device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(folder), device="cpu", dtype=torch.float32)
     state = view.embed(ids)
     with torch.no_grad():
         for block in view.blocks():
@@ -122,5 +122,5 @@ def test_weights_of_another_shape_are_told_as_a_broken_checkpoint(
     tensors["model.norm.weight"] = torch.ones(31)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BadCheckpoint, match="cannot be loaded") as caught:
-        load_model(folder, device=CPU, dtype=torch.float32)
+        load_model(Checkpoint.open(folder), device=CPU, dtype=torch.float32)
     assert caught.value.errors[0].pointer == "model"

@@ -37,7 +37,7 @@ DROP = ["0.attention", "1.attention", "1.mlp", "3.mlp"]
 
 
 def load(path: Path) -> PreTrainedModel:
-    return load_model(path, device=torch.device("cpu"), dtype=torch.float32)
+    return load_model(Checkpoint.open(path), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def bypassed(model: PreTrainedModel, drop: Collection[str], ids: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ def test_quantised_weights_lose_halves_too(
 ) -> None:
     """The same model as the one with all its integers, whose halves add nothing; its settings follow."""
     source, target = tmp_path / "quantised", tmp_path / "pruned"
-    quantise_linear(save_model(make_model("llama")), source, bits=bits, group_size=group_size)
+    quantise_linear(Checkpoint.open(save_model(make_model("llama"))), source, bits=bits, group_size=group_size)
     config = json.loads((source / "config.json").read_text())
     settings = config["quantization_config"]
     settings["ignore"] += [f"model.layers.{block}.mlp.up_proj" for block in (3, 2, 1)]

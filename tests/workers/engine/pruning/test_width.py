@@ -148,7 +148,7 @@ def test_every_family(
     done = prune(source, target, options, ids)
 
     assert abs(done.ratio - options.ratio) <= TOLERANCE
-    narrow = load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+    narrow = load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
     assert narrow.num_parameters() == done.parameters_after
     assert model.num_parameters() == done.parameters_before
     assert done.parameters_after == round(done.parameters_before * (1 - done.ratio))
@@ -224,7 +224,9 @@ def test_shards_stay_shards(make_model: Make, save_model: Save, make_ids: Ids, t
     ]
     assert not whole.needs_loader
     assert sharded.bytes_after == whole.bytes_after
-    left, right = (load_model(tmp_path / n, device=torch.device("cpu"), dtype=torch.float32) for n in "ab")
+    left, right = (
+        load_model(Checkpoint.open(tmp_path / n), device=torch.device("cpu"), dtype=torch.float32) for n in "ab"
+    )
     for name, tensor in left.state_dict().items():
         assert torch.equal(tensor, right.state_dict()[name])
     index = json.loads((tmp_path / "b" / "model.safetensors.index.json").read_text())
@@ -279,11 +281,11 @@ def test_the_loader_refuses_what_is_incomplete(
     config["secateur"]["biases"] = []
     (target / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadCheckpoint, match="unexpected keys"):
-        load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+        load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
     config["secateur"]["version"] = 99
     (target / "config.json").write_text(json.dumps(config))
     with pytest.raises(BadCheckpoint, match="another version of this file"):
-        load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+        load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_what_the_first_version_of_the_loader_wrote_still_loads(
@@ -291,12 +293,12 @@ def test_what_the_first_version_of_the_loader_wrote_still_loads(
 ) -> None:
     target, ids = tmp_path / "pruned", make_ids()
     prune(save_model(make_model("llama")), target, OPTIONS["flap, uneven"], ids)
-    now = load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+    now = load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
     config = json.loads((target / "config.json").read_text())
     assert config["secateur"]["version"] == 2
     config["secateur"]["version"] = 1  # the section of widths has not changed since
     (target / "config.json").write_text(json.dumps(config))
-    then = load_model(target, device=torch.device("cpu"), dtype=torch.float32)
+    then = load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         assert torch.equal(now(ids).logits, then(ids).logits)
 
@@ -309,7 +311,7 @@ def test_a_recovered_uneven_checkpoint_has_the_loader_too(
     checkpoint = Checkpoint.open(target)
     patch_checkpoint(checkpoint, tmp_path / "recovered", {"model.norm.weight": lambda weight: weight * 2})
     assert (tmp_path / "recovered" / LOADER_FILE).read_bytes() == (target / LOADER_FILE).read_bytes()
-    load_model(tmp_path / "recovered", device=torch.device("cpu"), dtype=torch.float32)
+    load_model(Checkpoint.open(tmp_path / "recovered"), device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_the_same_twice_is_the_same_to_the_bit(

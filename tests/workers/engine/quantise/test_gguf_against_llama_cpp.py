@@ -13,6 +13,7 @@ import torch
 
 from tests.fixtures.llama_cpp import ask
 from tests.workers.engine.quantise.test_gguf_config import IDS, SAID, make
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_export import export_gguf
 
 pytest.importorskip("xllamacpp")
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.llama_cpp
 def test_logits(name: str, tmp_path: Path) -> None:
     model: Any = make(name, tmp_path / "model")
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(tmp_path / "model", file, type_name="F16")
+    export_gguf(Checkpoint.open(tmp_path / "model"), file, type_name="F16")
     prompts = [row[:size].tolist() for row in IDS for size in (24, 17, 9, 4)]
     verdict = ask(file, tmp_path, prompts=prompts, vocabulary=model.config.vocab_size)
     assert not isinstance(verdict, str), verdict

@@ -15,6 +15,7 @@ from secateur.contract.errors import UnsupportedModel
 from secateur.contract.models.families import model_types
 from tests.fixtures.gguf_models import tiny_model
 from tests.workers.engine.quantise.test_gguf_export import QWEN2_CUT, byte_level
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.loading import load_model
 from workers.engine.quantise.gguf_config import ARCHITECTURES
@@ -65,10 +66,10 @@ def make(name: str, folder: Path) -> PreTrainedModel:
 @pytest.mark.parametrize("name", SAID)
 def test_the_file_means_the_same_model(name: str, tmp_path: Path) -> None:
     model: Any = make(name, tmp_path / "model")
-    refuse_unsupported(tmp_path / "model", tokenizer_from=None)
-    export_gguf(tmp_path / "model", tmp_path / "out" / "model.gguf", type_name="F16")
+    refuse_unsupported(Checkpoint.open(tmp_path / "model"), tokenizer_from=None)
+    export_gguf(Checkpoint.open(tmp_path / "model"), tmp_path / "out" / "model.gguf", type_name="F16")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
-    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         before, after = model(IDS).logits.log_softmax(-1), back(IDS).logits.log_softmax(-1)
     kl = (before.exp() * (before - after)).sum(-1)
@@ -101,7 +102,7 @@ def test_models_that_would_be_read_as_others_are_refused(
         settings = {**settings, "rope_parameters": {"rope_theta": 10000.0, **settings["rope_parameters"]}}
     (source / "config.json").write_text(json.dumps({**config, "model_type": model_type, **settings}))
     with pytest.raises(UnsupportedModel, match=reason) as caught:
-        export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     assert caught.value.errors[0].pointer == "kind"
     assert not (tmp_path / "out").exists()
 

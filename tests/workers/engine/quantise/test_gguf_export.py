@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from secateur.contract.errors import StageFailed, UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf.cuts import QWEN2_WORDS
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -72,9 +73,9 @@ def test_the_file_is_read_back_as_the_same_model(
 ) -> None:
     model, source = checkpoint()
     file = tmp_path / "out" / f"model-{type_name}.gguf"
-    outcome = export_gguf(source, file, type_name=type_name)
+    outcome = export_gguf(Checkpoint.open(source), file, type_name=type_name)
     import_gguf(file, tmp_path / "back")
-    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     total = error = 0.0
     for name, parameter in model.named_parameters():
         before = parameter.detach()
@@ -117,9 +118,9 @@ def test_other_shapes_and_families_compute_the_same(
     # transformers reads the tokenizer of every qwen2 model as Qwen's, with its cut and no token that begins a text
     tokenizer = byte_level(cut=QWEN2_CUT, begins=False) if model_type == "qwen2" else None
     model, source = checkpoint(model_type, tokenizer=tokenizer, **settings)
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="F16")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
-    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         before, after = model(make_ids()).logits, back(make_ids()).logits
     assert torch.allclose(before, after, atol=5e-3)
@@ -128,7 +129,7 @@ def test_other_shapes_and_families_compute_the_same(
 def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     model, source = checkpoint(intermediate_size=112)  # rows of the down-projection fill no blocks
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(source, file, type_name="Q4_0")
+    export_gguf(Checkpoint.open(source), file, type_name="Q4_0")
     reader = gguf.GGUFReader(file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     assert tensors["token_embd.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0  # finer than the others
@@ -153,7 +154,7 @@ def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Pat
 
 def test_the_tokenizer_goes_with_it(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     _, source = checkpoint()
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     before: Any = AutoTokenizer.from_pretrained(source)
     after: Any = AutoTokenizer.from_pretrained(tmp_path / "out", gguf_file="model.gguf")
     for text in TEXTS:
@@ -178,9 +179,9 @@ def test_how_text_is_cut_has_a_name_or_is_refused(
     _, source = checkpoint(tokenizer=byte_level(cut=cut))
     if name is None:
         with pytest.raises(UnsupportedModel, match="cuts text by"):
-            refuse_unsupported(source, tokenizer_from=None)
+            refuse_unsupported(Checkpoint.open(source), tokenizer_from=None)
         return
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     assert read_gguf_header(tmp_path / "out" / "model.gguf").values["tokenizer.ggml.pre"].value == name
 
 
@@ -189,7 +190,7 @@ def test_the_tokenizer_of_a_gguf_file_is_copied(
 ) -> None:
     model, source = checkpoint()
     original = write_gguf(tmp_path / "original.gguf", model)
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0", tokenizer_from=original)
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0", tokenizer_from=original)
     before, after = (gguf.GGUFReader(path).fields for path in (original, tmp_path / "out" / "model.gguf"))
     names = {name for name in before if name.startswith("tokenizer.")}
     assert names == {name for name in after if name.startswith("tokenizer.")}
@@ -200,7 +201,7 @@ def test_nothing_is_written_over(checkpoint: Callable[..., tuple[Any, Path]], tm
     _, source = checkpoint()
     (tmp_path / "out").mkdir()
     with pytest.raises(StageFailed, match="exists already"):
-        export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
 
 
 @pytest.mark.parametrize("stored", ["a head of its own", "the head alone"])
@@ -215,10 +216,10 @@ def test_the_head_is_that_of_the_files_whatever_the_config_says_of_it(
     else:
         config = json.loads((source / "config.json").read_text())
         (source / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="F16")
     names = {tensor.name for tensor in read_gguf_header(tmp_path / "out" / "model.gguf").tensors}
     assert ("output.weight" in names) == (stored == "a head of its own")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
-    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         assert torch.allclose(back(make_ids()).logits, model(make_ids()).logits, atol=5e-3)

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from secateur.contract.errors import UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.loading import load_model
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
@@ -145,7 +146,7 @@ def test_scores_cut_text_as_pairs_do(
 ) -> None:
     tokenizer = sentencepiece(normalizer=normalizer, cut=cut)
     _, source = checkpoint(tokenizer)
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     assert fields["tokenizer.ggml.add_space_prefix"] is begins
     lengths: set[int] = set()
@@ -167,7 +168,7 @@ def runs_mixed(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def test_runs_of_spaces_may_share_a_score(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     tokenizer = sentencepiece(change=runs_mixed)
     _, source = checkpoint(tokenizer)
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     scores = fields["tokenizer.ggml.scores"]
     two, four, three = (scores[fields["tokenizer.ggml.tokens"].index(run)] for run in RUNS)
@@ -185,7 +186,7 @@ def runs_cut_otherwise(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def test_what_the_file_says(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     tokenizer = sentencepiece()
     _, source = checkpoint(tokenizer)
-    export_gguf(source, tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     scores = fields["tokenizer.ggml.scores"]
@@ -213,13 +214,13 @@ def test_transformers_reads_the_same_model_and_tokens(
     tokenizer = sentencepiece()
     model, source = checkpoint(tokenizer, model_type, **({"sliding_window": None} if model_type == "mistral" else {}))
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(source, file, type_name="F16")
+    export_gguf(Checkpoint.open(source), file, type_name="F16")
     read: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for text in TEXTS + TRAINING:
         assert read(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert (read.bos_token_id, read.eos_token_id, read.unk_token_id, read.pad_token_id) == (1, 2, 0, 2)
     import_gguf(file, tmp_path / "back")
-    back: Any = load_model(tmp_path / "back", device=torch.device("cpu"), dtype=torch.float32)
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     ids = torch.tensor([tokenizer(TRAINING[0])["input_ids"]])
     with torch.no_grad():
         assert torch.allclose(back(ids).logits, model(ids).logits, atol=5e-3)
@@ -257,7 +258,7 @@ def test_what_scores_cannot_say_is_refused(
 ) -> None:
     _, source = checkpoint(tokenizer())
     with pytest.raises(UnsupportedModel, match=reason) as caught:
-        refuse_unsupported(source, tokenizer_from=None)
+        refuse_unsupported(Checkpoint.open(source), tokenizer_from=None)
     assert caught.value.errors[0].pointer == "kind"
 
 
@@ -267,4 +268,4 @@ def test_a_unigram_model_is_refused(checkpoint: Callable[..., tuple[Any, Path]])
     made = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")  # type: ignore[no-untyped-call]
     _, source = checkpoint(made)
     with pytest.raises(UnsupportedModel, match="of the kind Unigram"):
-        refuse_unsupported(source, tokenizer_from=None)
+        refuse_unsupported(Checkpoint.open(source), tokenizer_from=None)

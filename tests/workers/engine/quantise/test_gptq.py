@@ -95,7 +95,8 @@ def test_moments_that_overflowed_are_an_error() -> None:
 def _walk(path: Path, ids: Tensor, scratch: Path, **more: Any) -> None:
     checkpoint = Checkpoint.open(path)
     gptq(
-        more.pop("model", None) or BlockModel.from_model(load_model(path, device=CPU, dtype=torch.float32)),
+        more.pop("model", None)
+        or BlockModel.from_model(load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)),
         checkpoint,
         ids,
         targets_of(checkpoint, group_size=16).tensors,
@@ -118,12 +119,16 @@ def test_a_checkpoint_predicts_better_than_by_rounding_to_nearest(
     model, ids = make_model(family), make_ids(64, 24)
     path = save_model(model)
     _walk(path, ids, tmp_path / "walk")
-    quantise_linear(path, tmp_path / "gptq", bits=4, group_size=16, found=found_in(tmp_path / "walk"))
-    quantise_linear(path, tmp_path / "nearest", bits=4, group_size=16)
+    quantise_linear(Checkpoint.open(path), tmp_path / "gptq", bits=4, group_size=16, found=found_in(tmp_path / "walk"))
+    quantise_linear(Checkpoint.open(path), tmp_path / "nearest", bits=4, group_size=16)
     with torch.no_grad():
         expected = model(input_ids=ids).logits
         errors = {
-            name: float((load_model(tmp_path / name, device=CPU, dtype=torch.float32)(ids).logits - expected).norm())
+            name: float(
+                (
+                    load_model(Checkpoint.open(tmp_path / name), device=CPU, dtype=torch.float32)(ids).logits - expected
+                ).norm()
+            )
             for name in ("gptq", "nearest")
         }
     assert errors["gptq"] < 0.9 * errors["nearest"]
@@ -149,7 +154,7 @@ def test_a_killed_walk_goes_on_and_a_streamed_one_gives_the_same(
     _walk(path, ids, tmp_path / "killed")
     assert first.stat().st_mtime_ns == written
     _walk(path, ids, tmp_path / "whole")
-    streamed = BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+    streamed = BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
     _walk(path, ids, tmp_path / "streamed", model=streamed)
     for file in (tmp_path / "whole").iterdir():
         assert (tmp_path / "killed" / file.name).read_bytes() == file.read_bytes()

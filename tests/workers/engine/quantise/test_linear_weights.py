@@ -34,7 +34,10 @@ def test_transformers_computes_with_the_rounded_weights(
 ) -> None:
     model: Any = make_model("llama", intermediate_size=64)
     outcome = quantise_linear(
-        save_model(model, max_shard_size=shards), tmp_path / "quantised", bits=bits, group_size=group_size
+        Checkpoint.open(save_model(model, max_shard_size=shards)),
+        tmp_path / "quantised",
+        bits=bits,
+        group_size=group_size,
     )
     with torch.no_grad():
         for name, module in model.named_modules():
@@ -46,7 +49,7 @@ def test_transformers_computes_with_the_rounded_weights(
         ids = make_ids()
         expected = model(ids).logits
         plain: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "quantised", dtype=torch.float32)
-        ours: Any = load_model(tmp_path / "quantised", device=CPU, dtype=torch.float32)
+        ours: Any = load_model(Checkpoint.open(tmp_path / "quantised"), device=CPU, dtype=torch.float32)
         assert torch.allclose(plain(ids).logits, expected, atol=1e-5)
         assert torch.equal(ours(ids).logits, plain(ids).logits)
         rounded_maps = [module for module in ours.modules() if hasattr(module, "quantization_scheme")]
@@ -69,8 +72,8 @@ def test_other_families(
     tmp_path: Path,
 ) -> None:
     model: Any = make_model(model_type)
-    quantise_linear(save_model(model), tmp_path / "quantised", bits=8, group_size=None)
-    loaded: Any = load_model(tmp_path / "quantised", device=CPU, dtype=torch.float32)
+    quantise_linear(Checkpoint.open(save_model(model)), tmp_path / "quantised", bits=8, group_size=None)
+    loaded: Any = load_model(Checkpoint.open(tmp_path / "quantised"), device=CPU, dtype=torch.float32)
     with torch.no_grad():
         ids = make_ids()
         before, after = model(ids).logits, loaded(ids).logits
@@ -83,13 +86,17 @@ def test_what_cannot_be_quantised_is_refused_before_anything_is_written(
 ) -> None:
     llama = save_model(make_model("llama"))  # rows of 32 and of 48
     with pytest.raises(InvalidInput, match="48 weights, which is no multiple of 32") as caught:
-        quantise_linear(llama, tmp_path / "new", bits=4, group_size=32)
+        quantise_linear(Checkpoint.open(llama), tmp_path / "new", bits=4, group_size=32)
     assert caught.value.errors[0].pointer == "group_size"
     with pytest.raises(UnsupportedModel, match="most of its weights elsewhere"):
-        quantise_linear(save_model(make_model("mixtral"), name="moe"), tmp_path / "new", bits=4, group_size=16)
+        quantise_linear(
+            Checkpoint.open(save_model(make_model("mixtral"), name="moe")), tmp_path / "new", bits=4, group_size=16
+        )
     with pytest.raises(UnsupportedModel, match="most of its weights elsewhere"):
-        quantise_linear(save_model(make_model("gpt2"), name="gpt2"), tmp_path / "new", bits=8, group_size=None)
-    quantise_linear(llama, tmp_path / "once", bits=8, group_size=None)
+        quantise_linear(
+            Checkpoint.open(save_model(make_model("gpt2"), name="gpt2")), tmp_path / "new", bits=8, group_size=None
+        )
+    quantise_linear(Checkpoint.open(llama), tmp_path / "once", bits=8, group_size=None)
     with pytest.raises(UnsupportedModel, match="quantised already"):
         targets_of(Checkpoint.open(tmp_path / "once"), group_size=None)
     assert not (tmp_path / "new").exists()

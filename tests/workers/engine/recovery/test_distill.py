@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.none import NoRecovery
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
@@ -89,7 +90,7 @@ def test_states_are_compared_with_those_that_the_original_gives_the_same_blocks(
 def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE, kept: tuple[int, ...] = (0, 1)) -> RecoveryJob:
     return RecoveryJob(
         pruned=path,
-        original=path,
+        original=Checkpoint.open(path),
         kept=kept,
         out=scratch / "out",
         scratch=scratch / "scratch",
@@ -107,40 +108,41 @@ def test_all_weights_are_trained_where_there_is_room_and_the_next_attempt_decide
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = save_model(make_model())
+    pruned = Checkpoint.open(path)
     weights = sum(parameter.numel() for parameter in make_model().parameters())
     room = {"bytes": int(16 * weights / 0.6) + 16}
     monkeypatch.setattr(distill, "available_memory", lambda device: room["bytes"])
 
-    model, whole, notes = trainee(job_on(path, tmp_path / "roomy"), DistillRecovery(), path)
+    model, whole, notes = trainee(job_on(path, tmp_path / "roomy"), DistillRecovery(), pruned)
     assert (whole, notes) == (True, [])
     assert trainable_parameters(model) == weights
 
     room["bytes"] -= 64
-    model, whole, notes = trainee(job_on(path, tmp_path / "small"), DistillRecovery(), path)
+    model, whole, notes = trainee(job_on(path, tmp_path / "small"), DistillRecovery(), pruned)
     assert not whole
     assert "Adapters were trained" in notes[0]
     assert trainable_parameters(model) < weights
-    assert trainee(job_on(path, tmp_path / "eight"), DistillRecovery(optimizer="adamw_8bit"), path)[1]
+    assert trainee(job_on(path, tmp_path / "eight"), DistillRecovery(optimizer="adamw_8bit"), pruned)[1]
 
     room["bytes"] = int(2 * 20 * weights / 0.6) + 16  # two processes, each with a bucket for the gradients
-    assert trainee(job_on(path, tmp_path / "two", Ranks(count=2)), DistillRecovery(), path)[1]
+    assert trainee(job_on(path, tmp_path / "two", Ranks(count=2)), DistillRecovery(), pruned)[1]
     room["bytes"] -= 64
-    assert not trainee(job_on(path, tmp_path / "two small", Ranks(count=2)), DistillRecovery(), path)[1]
+    assert not trainee(job_on(path, tmp_path / "two small", Ranks(count=2)), DistillRecovery(), pruned)[1]
 
     room["bytes"] *= 1000
-    assert trainee(job_on(path, tmp_path / "small"), DistillRecovery(), path)[1:] == (whole, notes)
-    assert not trainee(job_on(path, tmp_path / "asked"), DistillRecovery(train="lora"), path)[1]
+    assert trainee(job_on(path, tmp_path / "small"), DistillRecovery(), pruned)[1:] == (whole, notes)
+    assert not trainee(job_on(path, tmp_path / "asked"), DistillRecovery(train="lora"), pruned)[1]
 
 
 def test_a_form_that_takes_no_trained_weights_gets_adapters_unless_all_was_asked_for(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = save_model(make_model("mixtral"))  # experts are stored one by one
-    _, whole, notes = trainee(job_on(path, tmp_path), DistillRecovery(), path)
+    _, whole, notes = trainee(job_on(path, tmp_path), DistillRecovery(), Checkpoint.open(path))
     assert not whole
     assert "could not be written back" in notes[0]
     with pytest.raises(UnsupportedModel, match="could not be written back"):
-        trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), path)
+        trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), Checkpoint.open(path))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])  # of gpt2 the head is tied
@@ -150,7 +152,9 @@ def test_what_stands_before_the_cut_is_left_as_it_was(
     path = save_model(make_model(family))
     blocks = BlockModel.from_model(make_model(family)).n_blocks
     kept = tuple(block if block < 2 else block + 2 for block in range(blocks))  # blocks 2 and 3 are gone
-    model, whole, notes = trainee(job_on(path, tmp_path, kept=kept), DistillRecovery(train="after_cut"), path)
+    model, whole, notes = trainee(
+        job_on(path, tmp_path, kept=kept), DistillRecovery(train="after_cut"), Checkpoint.open(path)
+    )
     assert whole
     assert notes[0].startswith(f"Blocks 1 to {blocks - 1} of the pruned model were trained")
     view = BlockModel.from_model(model)

@@ -35,7 +35,7 @@ ADDS_ITS_MLP = ("llama", "mistral", "gemma", "qwen2", "qwen3", "phi3", "gpt2", "
 def job_for(source: Path, pruned: Path, kept: list[int], tmp_path: Path) -> RecoveryJob:
     return RecoveryJob(
         pruned=pruned,
-        original=source,
+        original=Checkpoint.open(source),
         kept=tuple(kept),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",
@@ -56,7 +56,7 @@ def test_a_healed_checkpoint_comes_nearer_to_the_original(
     source = save_model(make_model(model_type, num_hidden_layers=6))
     kept = [0, 1, 3, 5]
     prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 4])
-    original = BlockModel.from_model(load_model(source, device=CPU.device, dtype=CPU.dtype))
+    original = BlockModel.from_model(load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype))
     ids = make_ids(60, 16)
     healed = fit_maps(original, kept, ids)
     assert [(cut.block, cut.last) for cut in healed] == [(1, 2), (3, 4)]
@@ -67,7 +67,7 @@ def test_a_healed_checkpoint_comes_nearer_to_the_original(
     fresh = make_ids(20, 16, seed=7)
     distances = {}
     for name in ("pruned", "healed"):
-        cut = BlockModel.from_model(load_model(tmp_path / name, device=CPU.device, dtype=CPU.dtype))
+        cut = BlockModel.from_model(load_model(Checkpoint.open(tmp_path / name), device=CPU.device, dtype=CPU.dtype))
         ours, theirs = cut.embed(fresh), original.embed(fresh)
         with torch.no_grad():
             for block in cut.blocks([0, 1, 2]):
@@ -89,10 +89,10 @@ def test_what_the_fit_promises_is_what_the_files_compute(
     source = save_model(make_model(model_type, num_hidden_layers=5))
     kept, ids = [0, 1, 4], make_ids(10, 16)
     prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
-    original = BlockModel.from_model(load_model(source, device=CPU.device, dtype=CPU.dtype))
+    original = BlockModel.from_model(load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype))
     (cut,) = fit_maps(original, kept, ids, ridge=1e-4)
     write_healed(job_for(source, tmp_path / "pruned", kept, tmp_path), [cut], tmp_path / "healed")
-    model = BlockModel.from_model(load_model(tmp_path / "healed", device=CPU.device, dtype=CPU.dtype))
+    model = BlockModel.from_model(load_model(Checkpoint.open(tmp_path / "healed"), device=CPU.device, dtype=CPU.dtype))
     _, held = hold_out(ids)
     with torch.no_grad():
         state, target = model.embed(held), original.embed(held)

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import healing_maps
 from workers.engine.recovery.healing_maps import CutMap, cut_ends, fit_maps, hold_out, without_mlp
@@ -143,7 +144,7 @@ def test_a_model_streamed_from_disk_gets_the_same_maps(
 ) -> None:
     model, kept, ids = make_model(num_hidden_layers=7), [0, 2, 3, 6], make_ids(20, 12)
     path = save_model(model)
-    streamed = BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+    streamed = BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
     for there, here in zip(
         fit_maps(streamed, kept, ids), fit_maps(BlockModel.from_model(model), kept, ids), strict=True
     ):

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.options.recovery.lora import LoraRecovery
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.recovery.lora import add_adapters, projections, save_adapter, write_merged
 from workers.engine.runtime import Machine
@@ -47,13 +48,13 @@ def test_merged_weights_compute_what_the_adapters_did(
     tmp_path: Path,
 ) -> None:
     source = save_model(make_model(family), max_shard_size="60KB")
-    model = add_adapters(load_model(source, device=CPU.device, dtype=CPU.dtype), OPTIONS, seed=1)
+    model = add_adapters(load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype), OPTIONS, seed=1)
     disturb(model)
     model.eval()
     with torch.no_grad():
         expected = model(make_ids()).logits
-        plain = load_model(source, device=CPU.device, dtype=CPU.dtype)(make_ids()).logits
-    write_merged(model, source, tmp_path / "merged")
+        plain = load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype)(make_ids()).logits
+    write_merged(model, Checkpoint.open(source), tmp_path / "merged")
     both: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
     loaded, report = both
     assert not report["missing_keys"]
@@ -91,12 +92,12 @@ def test_a_merged_weight_is_rounded_once_to_the_dtype_on_disk(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = save_model(make_model().bfloat16())
-    model = add_adapters(load_model(source, device=CPU.device, dtype=torch.bfloat16), OPTIONS, seed=1)
+    model = add_adapters(load_model(Checkpoint.open(source), device=CPU.device, dtype=torch.bfloat16), OPTIONS, seed=1)
     disturb(model)
     name = "model.layers.2.mlp.down_proj"
     layer = model.get_base_model().get_submodule(name)
     expected = stored(source)[f"{name}.weight"].float() + layer.get_delta_weight("default")  # type: ignore[operator]
-    write_merged(model, source, tmp_path / "merged")
+    write_merged(model, Checkpoint.open(source), tmp_path / "merged")
     after = stored(tmp_path / "merged")
     assert torch.equal(after[f"{name}.weight"], expected.to(torch.bfloat16))
     assert torch.equal(after["model.embed_tokens.weight"], stored(source)["model.embed_tokens.weight"])
@@ -110,7 +111,7 @@ def test_the_adapter_loads_on_the_pruned_model_and_names_no_path(
     tmp_path: Path,
 ) -> None:
     source = save_model(make_model())
-    model = add_adapters(load_model(source, device=CPU.device, dtype=CPU.dtype), OPTIONS, seed=1)
+    model = add_adapters(load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype), OPTIONS, seed=1)
     disturb(model)
     save_adapter(model, tmp_path / "adapter")
     assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
@@ -121,7 +122,9 @@ def test_the_adapter_loads_on_the_pruned_model_and_names_no_path(
     assert weights.stat().st_mode & 0o777 == 0o644, "another account serves it"
     assert str(tmp_path) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
-    again = PeftModel.from_pretrained(load_model(source, device=CPU.device, dtype=CPU.dtype), tmp_path / "adapter")
+    again = PeftModel.from_pretrained(
+        load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype), tmp_path / "adapter"
+    )
     model.eval()
     again.eval()
     with torch.no_grad():

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import teacher
 from workers.engine.recovery.sequences import Sequences
@@ -155,7 +156,7 @@ def test_a_model_streamed_from_disk_is_read_once_for_many_samples(
     tmp_path: Path,
 ) -> None:
     source, ids = make_model(), make_ids(10, 8)
-    streamed = BlockModel.from_checkpoint(save_model(source), device="cpu", dtype=torch.float32)
+    streamed = BlockModel.from_checkpoint(Checkpoint.open(save_model(source)), device="cpu", dtype=torch.float32)
     before = streamed.bytes_read
     found = stored_predictions(tmp_path / "p", lambda: streamed, ids, top_k=5, temperature=1.0)
     read = streamed.bytes_read - before

@@ -15,6 +15,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
@@ -62,7 +63,7 @@ def train(source: TextSource, text_file: Path, tmp_path: Path) -> Training:
         (text_file.parent / name).write_text(content)
         job = RecoveryJob(
             pruned=source.checkpoint,
-            original=source.checkpoint,
+            original=Checkpoint.open(source.checkpoint),
             kept=(0,),
             out=tmp_path / "out",
             scratch=tmp_path / "scratch",

@@ -32,7 +32,7 @@ def test_the_files_tell_what_the_loaded_model_does(
 ) -> None:
     folder = save_model(make_model(family))
     checkpoint = Checkpoint.open(folder)
-    model = load_model(folder, device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(Checkpoint.open(folder), device=torch.device("cpu"), dtype=torch.float32)
     train_all(model)
     found = value_of(lambda: check_writable(model, checkpoint))
     assert value_of(lambda: refuse_unwritable(checkpoint)) == found

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from secateur.contract.options.scoring.magnitude import MagnitudeScoring
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import magnitude
 from workers.engine.scoring.task import ScoringTask
@@ -30,7 +31,7 @@ def test_equals_the_sum_of_absolute_weights_in_memory_and_streamed(
         )
         for block in range(4)
     ]
-    streamed = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
+    streamed = BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
     for source in (view, streamed):
         scores = magnitude.score(ScoringTask(source, None, MagnitudeScoring(criterion="magnitude")))
         assert scores.values == pytest.approx(expected, rel=1e-9)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.scoring.perplexity import PerplexityScoring
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import perplexity, subsets
 from workers.engine.scoring.task import ScoringTask
@@ -39,7 +40,7 @@ def test_equals_separate_models(
     model, ids = make_model(num_hidden_layers=6), make_ids(5, 16)
     losses = _oracle(model, ids, without, token_losses)
     view = (
-        BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
+        BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
         if streamed
         else BlockModel.from_model(model)
     )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from secateur.contract import catalog
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.scoring.blocks import BlockScoring, TextScoring
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.pruning.plan import choose
 from workers.engine.scoring.registry import CRITERIA, score
@@ -45,8 +46,8 @@ def test_streamed_equals_in_memory_and_every_run_the_last(
     path = save_model(model, max_shard_size="20KB")
     views = [
         BlockModel.from_model(model),
-        BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32),
-        BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32),
+        BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32),
+        BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32),
     ]
     told: list[tuple[int, int]] = []
     more: dict[str, Any] = {"progress": lambda done, total, _: told.append((done, total)), "seed": 3}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.pruning.sub_block import unit_names
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import sub_block
 
@@ -51,7 +52,7 @@ def test_equals_plain_rounds(
         removed.append(best)
         losses.append(found[best])
     view = (
-        BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
+        BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
         if streamed
         else BlockModel.from_model(model)
     )

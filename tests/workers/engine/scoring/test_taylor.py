@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from secateur.contract.options.scoring.taylor import TaylorScoring
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import stream, taylor
 from workers.engine.scoring.task import ScoringTask
@@ -57,7 +58,7 @@ def test_streamed_and_in_parts_of_the_batch(
     model, ids = make_model(num_hidden_layers=6), make_ids(7, 16)
     expected = _oracle(model, ids)
     monkeypatch.setattr(stream, "CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
-    view = BlockModel.from_checkpoint(save_model(model), device="cpu", dtype=torch.float32)
+    view = BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
     scores = taylor.score(ScoringTask(view, ids, TaylorScoring(criterion="taylor")))
     assert scores.values == pytest.approx(expected, rel=1e-4)
 
@@ -115,7 +116,7 @@ def test_memory_grows_with_depth_by_the_block_inputs_only(
     for depth in (4, 16):
         model = make_model(num_hidden_layers=depth, hidden_size=64, intermediate_size=256)
         path = save_model(model, name=f"depth-{depth}")
-        view = BlockModel.from_checkpoint(path, device="cpu", dtype=torch.float32)
+        view = BlockModel.from_checkpoint(Checkpoint.open(path), device="cpu", dtype=torch.float32)
         peaks[depth] = _peak(view, ids)
     one_input = 2 * 16 * 64 * 4
     block_weights = sum(p.numel() for p in model.get_submodule("model.layers.0").parameters()) * 4

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.texts import LocalText, SelfText
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import cut, cut_all
@@ -35,7 +36,7 @@ def make_source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path:
             checkpoint=path,
             config=config,
             fingerprint=str(bos) * 8,
-            load=lambda: load_model(path, device=CPU.device, dtype=CPU.dtype),
+            load=lambda: load_model(Checkpoint.open(path), device=CPU.device, dtype=CPU.dtype),
             machine=CPU,
             data_roots=[text_file.parent],
             cache=tmp_path / "cache",

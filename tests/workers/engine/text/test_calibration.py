@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.texts import HubText, LocalText, SelfText
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
 from workers.engine.text import text_ids
@@ -26,7 +27,7 @@ def source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path
         checkpoint=path,
         config=AutoConfig.from_pretrained(path),
         fingerprint="f" * 64,
-        load=lambda: load_model(path, device=CPU.device, dtype=CPU.dtype),
+        load=lambda: load_model(Checkpoint.open(path), device=CPU.device, dtype=CPU.dtype),
         machine=CPU,
         data_roots=[text_file.parent],
         cache=tmp_path / "cache",

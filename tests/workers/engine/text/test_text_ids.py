@@ -17,6 +17,7 @@ from secateur.contract.options.recovery.continued import ContinuedRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import HubText, LocalText
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery import examples, job
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob, training_tokens
@@ -156,7 +157,7 @@ def test_mapped_ids_are_those_of_a_batch_in_memory(source: TextSource) -> None:
 def recovery_job(source: TextSource, tmp_path: Path, scratch: str = "scratch") -> RecoveryJob:
     return RecoveryJob(
         pruned=source.checkpoint,
-        original=source.checkpoint,
+        original=Checkpoint.open(source.checkpoint),
         kept=(0,),
         out=tmp_path / "out",
         scratch=tmp_path / scratch,

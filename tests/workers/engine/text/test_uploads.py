@@ -23,6 +23,7 @@ from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.protocol import UploadedFile
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
@@ -152,7 +153,7 @@ def test_instruction_data_train_as_a_local_file_does(
         source = text_source(checkpoint, tmp_path, file)
         job = RecoveryJob(
             pruned=checkpoint,
-            original=checkpoint,
+            original=Checkpoint.open(checkpoint),
             kept=(0,),
             out=tmp_path,
             scratch=tmp_path,
