@@ -152,6 +152,27 @@ def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Pat
     assert fields["tokenizer.ggml.token_type"][-1] == 5  # a row of the embedding that no token has
 
 
+@pytest.mark.parametrize("type_name", sorted(ERRORS))
+def test_the_packages_own_writer_makes_the_same_bytes(
+    type_name: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    _, source = checkpoint(intermediate_size=112)
+    file = tmp_path / "out" / "model.gguf"
+    export_gguf(Checkpoint.open(source), file, type_name=type_name)
+    reader: Any = gguf.GGUFReader(file)
+    writer: Any = gguf.GGUFWriter(tmp_path / "theirs.gguf", "llama")
+    for name, field in reader.fields.items():
+        if name not in ("GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture"):
+            writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:])
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert file.read_bytes() == (tmp_path / "theirs.gguf").read_bytes()
+
+
 def test_the_tokenizer_goes_with_it(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     _, source = checkpoint()
     export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
