@@ -16,21 +16,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from app.api import (
-    artifacts,
-    catalog,
-    datasets,
-    estimates,
-    events,
-    health,
-    jobs,
-    logs,
-    metrics,
-    openapi,
-    reports,
-    scores,
-)
+from app.api import openapi
 from app.api.metrics import Metrics
+from app.api.resources import ROUTERS
 from app.deps import celery_for, dispose_pool, sender_for, store_at
 from app.http import problems
 from app.http.hosts import Hosts
@@ -72,8 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         observe=app.state.metrics.observe_request,
     )
     problems.register(app)
-    for resource in (jobs, events, logs, scores, reports, artifacts, datasets, catalog, estimates, health, metrics):
-        app.include_router(resource.router)
+    for router in ROUTERS:
+        app.include_router(router)
     docs.mount(app)
     dashboard.mount(app)
     openapi.install(app)

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
+from app.api.scores import TAG
 from app.blobs.store import ArtifactStore
 from app.db import artifacts as artifact_rows
 from app.db import jobs as job_rows
@@ -21,7 +22,7 @@ from app.http.ranges import matches, requested_range
 from secateur.contract.errors import NotFound
 from secateur.schemas.artifacts import Artifact, ArtifactList
 
-router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=["results"])
+router = APIRouter(prefix="/jobs/{job_id}/artifacts", tags=[TAG.name])
 
 # What a stage wrote is shown as it is, and never acts as a page of this service.
 SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"

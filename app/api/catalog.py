@@ -7,14 +7,15 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.api.responses import UNAUTHORIZED, example, problems
+from app.api.responses import UNAUTHORIZED, Tag, example, problems
 from app.deps import Caller
 from secateur.contract.catalog import TABLES
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.schemas.catalog import Catalog, Method, Preset
 
-router = APIRouter(tags=["catalogue"])
+TAG = Tag("catalogue", "What a job may ask for.")
+router = APIRouter(tags=[TAG.name])
 
 
 def _example() -> dict[str, Any]:

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from app.api import example_errors, examples
+from app.api import example_errors
 from app.api.artifacts import FILE_RESPONSES, IfNoneMatch, IfRange, RangeHeader, file_response
-from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, example, problems
+from app.api.example_specs import JOB_ID
+from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, Tag, example, problems
 from app.db import datasets as dataset_rows
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, SettingsDep, StoreDep, WorkDep, transaction
@@ -20,12 +21,53 @@ from app.http import cursor as cursors
 from app.http.multipart import FormReceiver, ReceivedForm
 from app.services import datasets as service
 from secateur.contract.datasets import DatasetFormat
-from secateur.contract.errors import BadRequest, FieldError, InvalidInput
+from secateur.contract.errors import (
+    BadRequest,
+    Conflict,
+    FieldError,
+    InsufficientStorage,
+    InvalidInput,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
 from secateur.contract.expectations import A_UUID
 from secateur.schemas.datasets import Dataset
 from secateur.schemas.page import Page
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+TAG = Tag("datasets", "Texts and instruction data of your own, to score on, train on and measure on.")
+router = APIRouter(prefix="/datasets", tags=[TAG.name])
+
+EXAMPLE_ID = "019ab8e2-3f40-7d21-8a55-6c1de0b7f913"
+_PATH = f"/datasets/{EXAMPLE_ID}"
+_NO_DATASET = NotFound(f"there is no data set {EXAMPLE_ID}")
+IN_USE = Conflict(f"data set {EXAMPLE_ID} is used by job {JOB_ID}, which is not over; cancel it or wait for its end")
+UPLOAD_ERRORS = (
+    BadRequest("the body is cut short: its closing boundary is missing"),
+    PayloadTooLarge("the file has more than 1,073,741,824 bytes, which is the limit (SECATEUR_MAX_DATASET_BYTES)"),
+    UnsupportedMediaType("the body's Content-Type is application/json; it must be multipart/form-data"),
+    InvalidInput(
+        "line 3 has no string as `output`",
+        errors=[FieldError("/file/output", "line 3 has no string as `output`", 42, "a string", line=3)],
+    ),
+    InvalidInput(
+        "`sha256` must be 64 hexadecimal digits",
+        errors=[FieldError("/sha256", "`sha256` must be 64 hexadecimal digits", "abc", "the file's sha256")],
+    ),
+    InsufficientStorage("there is no room left to store this; nothing of it was kept"),
+)
+
+EXAMPLE: dict[str, Any] = {
+    "id": EXAMPLE_ID,
+    "name": "alpaca.jsonl",
+    "format": "jsonl",
+    "kind": "alpaca",
+    "rows": 52_002,
+    "size": 22_773_992,
+    "sha256": "9c1f3d54f28c9f2c6a5a7c8e0b7c0f4d1f1a35e6c7f2b9d8e4a1c3b5d7f90a12",
+    "created_at": "2026-11-24T18:25:11.420000Z",
+}
+EXAMPLE_PAGE = {"data": [EXAMPLE], "has_more": False, "next_cursor": None}
 
 _BAD_ID = InvalidInput(
     f"the path parameter dataset_id must be {A_UUID}",
@@ -76,14 +118,14 @@ _FORM: dict[str, Any] = {
     openapi_extra=_FORM,
     responses={
         201: {
-            **example(examples.DATASET, description="The data set is stored."),
+            **example(EXAMPLE, description="The data set is stored."),
             "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
         },
         200: {
-            **example(examples.DATASET, description="A data set of this very content was there; this is it."),
+            **example(EXAMPLE, description="A data set of this very content was there; this is it."),
             "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
         },
-        **problems(UNAUTHORIZED, FOREIGN_PAGE, *example_errors.UPLOAD_ERRORS, instance="/datasets"),
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, *UPLOAD_ERRORS, instance="/datasets"),
     },
 )
 async def create_dataset(
@@ -136,7 +178,7 @@ async def _receive(request: Request, receiver: FormReceiver) -> ReceivedForm:
     summary="List data sets, newest first",
     responses={
         200: {
-            **example(examples.DATASET_PAGE),
+            **example(EXAMPLE_PAGE),
             "headers": {"Link": {"description": "The next page, if there is one.", "schema": {"type": "string"}}},
         },
         **problems(UNAUTHORIZED, BAD_QUERY, instance="/datasets"),
@@ -164,8 +206,8 @@ def list_datasets(
     "/{dataset_id}",
     summary="Read a data set",
     responses={
-        200: example(examples.DATASET),
-        **problems(UNAUTHORIZED, example_errors.NO_DATASET, _BAD_ID, instance=example_errors.DATASET_PATH),
+        200: example(EXAMPLE),
+        **problems(UNAUTHORIZED, _NO_DATASET, _BAD_ID, instance=_PATH),
     },
 )
 @transaction
@@ -193,10 +235,10 @@ class _Content:
         **FILE_RESPONSES,
         **problems(
             UNAUTHORIZED,
-            example_errors.NO_DATASET,
+            _NO_DATASET,
             example_errors.BAD_RANGE,
             _BAD_ID,
-            instance=example_errors.DATASET_PATH + "/content",
+            instance=_PATH + "/content",
         ),
     },
 )
@@ -233,10 +275,10 @@ def download_dataset(
         **problems(
             UNAUTHORIZED,
             FOREIGN_PAGE,
-            example_errors.NO_DATASET,
-            example_errors.DATASET_IN_USE,
+            _NO_DATASET,
+            IN_USE,
             _BAD_ID,
-            instance=example_errors.DATASET_PATH,
+            instance=_PATH,
         ),
     },
 )

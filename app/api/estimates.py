@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 
 from app.api import example_errors, examples
+from app.api.catalog import TAG
 from app.api.responses import BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, example, problems
 from app.deps import Caller, SettingsDep
 from app.services.local_files import inspect_model
@@ -14,7 +15,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.models.estimates import EstimateRequest, estimate
 from secateur.schemas.estimates import Estimate
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=[TAG.name])
 
 
 @router.post(

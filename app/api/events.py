@@ -12,7 +12,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from app.api import example_errors, example_specs, examples
-from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
+from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, Tag, problems
 from app.db.tables import Event as EventRow
 from app.deps import Caller, FactoryDep
 from app.http.negotiation import preferred
@@ -20,7 +20,8 @@ from app.services import events as service
 from app.services.event_hub import EventHub
 from secateur.schemas.events import Event, EventPage, EventType
 
-router = APIRouter(prefix="/jobs/{job_id}", tags=["events"])
+TAG = Tag("events", "What happens to a job, as it happens.")
+router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 EVENT_STREAM = "text/event-stream"
 RECONNECT_MILLISECONDS = 2000

@@ -5,16 +5,12 @@ from __future__ import annotations
 from app.api.example_specs import JOB_ID
 from secateur.contract.errors import (
     BadCheckpoint,
-    BadRequest,
     Conflict,
     FieldError,
-    InsufficientStorage,
     InvalidInput,
     NotAcceptable,
     NotFound,
-    PayloadTooLarge,
     RangeNotSatisfiable,
-    UnsupportedMediaType,
     UnsupportedModel,
 )
 
@@ -26,27 +22,6 @@ NO_ARTIFACT = NotFound(f"job {JOB_ID} has no artifact prune/checkpoint/model.saf
 BAD_RANGE = RangeNotSatisfiable("the file has 742 bytes; bytes=1000- is not among them")
 NO_REPORT = NotFound(f"job {JOB_ID} is running; it has no report yet")
 NO_SCORES = NotFound(f"job {JOB_ID} is running; it has no scores yet")
-
-DATASET_ID = "019ab8e2-3f40-7d21-8a55-6c1de0b7f913"
-DATASET_PATH = f"/datasets/{DATASET_ID}"
-NO_DATASET = NotFound(f"there is no data set {DATASET_ID}")
-DATASET_IN_USE = Conflict(
-    f"data set {DATASET_ID} is used by job {JOB_ID}, which is not over; cancel it or wait for its end"
-)
-UPLOAD_ERRORS = (
-    BadRequest("the body is cut short: its closing boundary is missing"),
-    PayloadTooLarge("the file has more than 1,073,741,824 bytes, which is the limit (SECATEUR_MAX_DATASET_BYTES)"),
-    UnsupportedMediaType("the body's Content-Type is application/json; it must be multipart/form-data"),
-    InvalidInput(
-        "line 3 has no string as `output`",
-        errors=[FieldError("/file/output", "line 3 has no string as `output`", 42, "a string", line=3)],
-    ),
-    InvalidInput(
-        "`sha256` must be 64 hexadecimal digits",
-        errors=[FieldError("/sha256", "`sha256` must be 64 hexadecimal digits", "abc", "the file's sha256")],
-    ),
-    InsufficientStorage("there is no room left to store this; nothing of it was kept"),
-)
 
 NO_FORMULA = UnsupportedModel(
     "no formula is known for models of type 'mamba'",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from app.api.example_errors import DATASET_ID
 from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
 from secateur.about import VERSION
 from secateur.contract.models.estimates import EstimateRequest, estimate
@@ -199,18 +198,6 @@ ARTIFACT_LIST = {
         }
     ]
 }
-
-DATASET: dict[str, Any] = {
-    "id": DATASET_ID,
-    "name": "alpaca.jsonl",
-    "format": "jsonl",
-    "kind": "alpaca",
-    "rows": 52_002,
-    "size": 22_773_992,
-    "sha256": "9c1f3d54f28c9f2c6a5a7c8e0b7c0f4d1f1a35e6c7f2b9d8e4a1c3b5d7f90a12",
-    "created_at": "2026-11-24T18:25:11.420000Z",
-}
-DATASET_PAGE = {"data": [DATASET], "has_more": False, "next_cursor": None}
 
 METRICS = (
     "# HELP secateur_jobs Jobs by state.\n"

@@ -7,12 +7,13 @@ from typing import cast
 from fastapi import APIRouter, Request, Response
 
 from app.api import examples
-from app.api.responses import example
+from app.api.responses import Tag, example
 from app.services.readiness import Prober
 from secateur.about import VERSION
 from secateur.schemas.health import Health, Readiness
 
-router = APIRouter(tags=["service"])
+TAG = Tag("service", "Health and metrics.")
+router = APIRouter(tags=[TAG.name])
 
 
 @router.get("/healthz", summary="Is the process alive", responses={200: example(examples.HEALTH)})

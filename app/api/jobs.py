@@ -9,7 +9,17 @@ from uuid import UUID
 from fastapi import APIRouter, Body, Header, Query, Response
 
 from app.api import example_errors, example_specs, examples
-from app.api.responses import BAD_PATH, BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, answer, example, problems
+from app.api.responses import (
+    BAD_PATH,
+    BAD_QUERY,
+    BODY_ERRORS,
+    FOREIGN_PAGE,
+    UNAUTHORIZED,
+    Tag,
+    answer,
+    example,
+    problems,
+)
 from app.db import jobs as job_rows
 from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
@@ -23,7 +33,8 @@ from secateur.contract.spec import CompressionSpec
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page, page_of
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+TAG = Tag("jobs", "Submit, watch over, cancel, retry and delete compression jobs.")
+router = APIRouter(prefix="/jobs", tags=[TAG.name])
 
 NO_NUL = r"^[^\x00]*$"
 

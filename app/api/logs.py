@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from app.api import example_errors, example_specs, examples
+from app.api.events import TAG
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.session import SessionFactory
 from app.db.tables import Event as EventRow
@@ -18,7 +19,7 @@ from app.http.negotiation import preferred
 from app.services import events as service
 from secateur.schemas.events import LogLine, LogPage
 
-router = APIRouter(prefix="/jobs/{job_id}", tags=["events"])
+router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 LINES = 1000  # read at once for the text
 

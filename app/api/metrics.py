@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.api import examples
+from app.api.health import TAG
 from app.api.responses import UNAUTHORIZED, problems
 from app.db import jobs, stages
 from app.db.session import session_factory, unit_of_work, what_broke
@@ -24,7 +25,7 @@ from secateur.contract.errors import ServiceError
 
 logger = logging.getLogger("app.metrics")
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=[TAG.name])
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.resources import TAGS
 from secateur.about import VERSION
 from secateur.contract.results import Report, Scores
 from secateur.schemas.problem import Problem
@@ -18,18 +20,6 @@ DESCRIPTION = (
     "light retraining, and measure the result against the original. The job's report says what was gained and what it "
     "cost, gates turn it into a verdict for a pipeline, and the pruned checkpoint loads in the usual tools as it is."
 )
-
-TAGS: list[dict[str, Any]] = [
-    {"name": "jobs", "description": "Submit, watch over, cancel, retry and delete compression jobs."},
-    {"name": "events", "description": "What happens to a job, as it happens."},
-    {"name": "results", "description": "Scores, report and files of a job."},
-    {
-        "name": "datasets",
-        "description": "Texts and instruction data of your own, to score on, train on and measure on.",
-    },
-    {"name": "catalogue", "description": "What a job may ask for."},
-    {"name": "service", "description": "Health and metrics."},
-]
 
 
 def install(app: FastAPI) -> None:
@@ -50,7 +40,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         summary="Structured pruning of large language models as a job service",
         description=DESCRIPTION,
         routes=app.routes,
-        tags=TAGS,
+        tags=[asdict(tag) for tag in TAGS],
         license_info=None,
     )
     _, extra = models_json_schema(

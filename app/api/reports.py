@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from app.api import example_errors, example_results, example_specs
 from app.api.artifacts import file_response
 from app.api.responses import BAD_PATH, UNAUTHORIZED, problems
+from app.api.scores import TAG
 from app.db import artifacts as artifact_rows
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, StoreDep
@@ -21,7 +22,7 @@ from secateur.contract.results import Report
 from secateur.contract.stage_kinds import REPORT
 from secateur.report.forms import FORMS, JSON, ReportForm
 
-router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
+router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 _TEXT = {"schema": {"type": "string"}}
 

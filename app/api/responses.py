@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Response
@@ -22,6 +23,15 @@ from secateur.contract.errors import (
 from secateur.contract.expectations import A_UUID
 
 Responses = dict[int | str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What operations stand under in the documentation."""
+
+    name: str
+    description: str
+
 
 _REQUEST_ID = "0f3c1d8c5f7a4b0e9a6f2d1c3b5a7e90"
 

@@ -7,12 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from app.api import example_errors, example_results, example_specs
-from app.api.responses import BAD_PATH, UNAUTHORIZED, example, problems
+from app.api.responses import BAD_PATH, UNAUTHORIZED, Tag, example, problems
 from app.deps import Caller, WorkDep, transaction
 from app.services import results
 from secateur.contract.results import Scores
 
-router = APIRouter(prefix="/jobs/{job_id}", tags=["results"])
+TAG = Tag("results", "Scores, report and files of a job.")
+router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 
 @router.get(

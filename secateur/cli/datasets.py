@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
-from secateur.cli.render import datasets_table
 from secateur.cli.session import connect, err, out
-from secateur.contract.numbers import count
+from secateur.contract.numbers import count, moment, size
+
+if TYPE_CHECKING:
+    from secateur.schemas.datasets import Dataset
 
 DatasetId = Annotated[UUID, typer.Argument(metavar="ID", help="The data set's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
@@ -51,7 +57,7 @@ def list_(
         for dataset in found:
             print(json.dumps(dataset.model_dump(mode="json")))
         return
-    out.print(datasets_table(found) if found else "no data sets")
+    out.print(_table(found) if found else "no data sets")
 
 
 @commands.command()
@@ -62,7 +68,7 @@ def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(found.model_dump(mode="json")))
         return
-    out.print(datasets_table([found]))
+    out.print(_table([found]))
     out.print(f"sha256 {found.sha256}")
 
 
@@ -72,3 +78,20 @@ def delete(dataset_id: DatasetId) -> None:
     with connect() as client:
         client.delete_dataset(dataset_id)
     err.print(f"data set {dataset_id} is deleted")
+
+
+def _table(datasets: Iterable[Dataset]) -> Table:
+    """Data sets, one a line."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("Data set", "Uploaded", "Format", "Rows hold"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("Rows", justify="right", no_wrap=True)
+    table.add_column("Size", justify="right", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    for dataset in datasets:
+        created = moment(dataset.created_at)
+        kind, rows = dataset.kind.value, count(dataset.rows)
+        table.add_row(
+            str(dataset.id), created, dataset.format.value, kind, rows, size(dataset.size), escape(dataset.name)
+        )
+    return table

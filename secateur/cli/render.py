@@ -1,4 +1,4 @@
-"""Jobs, gates, artifacts, data sets and the catalogue as tables for a terminal."""
+"""Jobs, gates, artifacts and the catalogue as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from secateur.contract.numbers import count, moment, size
+from secateur.contract.numbers import moment, size
 from secateur.contract.stage_kinds import doing
 
 if TYPE_CHECKING:
     from secateur.contract.results import Report
     from secateur.schemas.artifacts import Artifact
     from secateur.schemas.catalog import Catalog
-    from secateur.schemas.datasets import Dataset
     from secateur.schemas.jobs import JobSummary, Stage
 
 _STYLES = {
@@ -70,23 +69,6 @@ def artifact_table(artifacts: Iterable[Artifact]) -> Table:
     table.add_column("sha256", no_wrap=True)
     for artifact in artifacts:
         table.add_row(escape(artifact.path), size(artifact.size), artifact.sha256[:16])
-    return table
-
-
-def datasets_table(datasets: Iterable[Dataset]) -> Table:
-    """Data sets, one a line."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("Data set", "Uploaded", "Format", "Rows hold"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("Rows", justify="right", no_wrap=True)
-    table.add_column("Size", justify="right", no_wrap=True)
-    table.add_column("Name", overflow="fold")
-    for dataset in datasets:
-        created = moment(dataset.created_at)
-        kind, rows = dataset.kind.value, count(dataset.rows)
-        table.add_row(
-            str(dataset.id), created, dataset.format.value, kind, rows, size(dataset.size), escape(dataset.name)
-        )
     return table
 
 

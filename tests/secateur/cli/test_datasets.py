@@ -12,12 +12,12 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from app.api import example_errors, examples
+from app.api import datasets
 from secateur.contract.errors import PayloadTooLarge, ServiceError
 from tests.fixtures.answers import Service
 
 Run = Callable[..., Result]
-ID = example_errors.DATASET_ID
+ID = datasets.EXAMPLE_ID
 
 
 def problem(error: ServiceError) -> httpx.Response:
@@ -25,7 +25,7 @@ def problem(error: ServiceError) -> httpx.Response:
 
 
 def test_add_sends_the_file_with_its_checksum(service: Service, run: Run, tmp_path: Path) -> None:
-    service.answers["POST /datasets"] = httpx.Response(201, json=examples.DATASET)
+    service.answers["POST /datasets"] = httpx.Response(201, json=datasets.EXAMPLE)
     path = tmp_path / "alpaca.jsonl"
     path.write_bytes(b'{"text": "a"}\n')
     result = run("datasets", "add", str(path), "--name", "mine")
@@ -41,7 +41,7 @@ def test_add_sends_the_file_with_its_checksum(service: Service, run: Run, tmp_pa
 
 
 @pytest.mark.parametrize(("error", "says"), [
-    (example_errors.UPLOAD_ERRORS[3], "/file/output line 3 has no string as `output` (given: 42)"),
+    (datasets.UPLOAD_ERRORS[3], "/file/output line 3 has no string as `output` (given: 42)"),
     (PayloadTooLarge("the file has more than 10 bytes"), "the file has more than 10 bytes"),
 ])  # fmt: skip
 def test_what_the_service_refuses(service: Service, run: Run, tmp_path: Path, error: ServiceError, says: str) -> None:
@@ -58,7 +58,7 @@ def test_a_file_that_there_is_not(run: Run) -> None:
 
 
 def test_list_and_show(service: Service, run: Run) -> None:
-    pages: list[Any] = [{**examples.DATASET_PAGE, "has_more": True, "next_cursor": "abc"}, examples.DATASET_PAGE]
+    pages: list[Any] = [{**datasets.EXAMPLE_PAGE, "has_more": True, "next_cursor": "abc"}, datasets.EXAMPLE_PAGE]
     for arguments, count in ((("list",), 2), (("list", "-n", "1"), 1)):
         answers = iter(pages)
 
@@ -70,17 +70,17 @@ def test_list_and_show(service: Service, run: Run) -> None:
         result = run("datasets", *arguments, "--json")
         assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [ID] * count
     del service.handle  # back to the class's own
-    service.answers["GET /datasets"] = examples.DATASET_PAGE
+    service.answers["GET /datasets"] = datasets.EXAMPLE_PAGE
     assert "alpaca.jsonl" in run("datasets", "list").stdout
-    service.answers[f"GET /datasets/{ID}"] = examples.DATASET
-    assert examples.DATASET["sha256"] in run("datasets", "show", ID).stdout
-    assert json.loads(run("datasets", "show", ID, "--json").stdout) == examples.DATASET
+    service.answers[f"GET /datasets/{ID}"] = datasets.EXAMPLE
+    assert datasets.EXAMPLE["sha256"] in run("datasets", "show", ID).stdout
+    assert json.loads(run("datasets", "show", ID, "--json").stdout) == datasets.EXAMPLE
 
 
 def test_delete(service: Service, run: Run) -> None:
     service.answers[f"DELETE /datasets/{ID}"] = httpx.Response(204)
     assert run("datasets", "delete", ID).exit_code == 0
-    service.answers[f"DELETE /datasets/{ID}"] = problem(example_errors.DATASET_IN_USE)
+    service.answers[f"DELETE /datasets/{ID}"] = problem(datasets.IN_USE)
     result = run("datasets", "delete", ID)
     assert result.exit_code == 2
     assert "is used by job" in result.stderr
