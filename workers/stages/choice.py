@@ -10,6 +10,8 @@ from workers.engine.pruning.plan import choose, count_from_ratio, protected_by_p
 from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 
+NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"drop": [21, 22]`, which need no scoring'
+
 
 def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
     """How many blocks go, and which may not.

@@ -19,12 +19,12 @@ from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
+from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.pruning.depth import blocks_to_keep, prune_depth
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
 from workers.reporting import model_card
-from workers.stages.choice import chosen, wanted
+from workers.stages.choice import NO_SCORING, chosen, wanted
 from workers.stages.context import StageContext, part
 from workers.stages.fields import MODEL, PRUNING, told_at, told_in
 from workers.stages.original import Original, open_original, source_gguf

@@ -11,12 +11,12 @@ import time
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.scoring.blocks import TextScoring
 from secateur.contract.results import BlockScore, Scored
-from workers.engine.checkpoints.kernels import NO_SCORING, refuse_uncomputable
+from workers.engine.checkpoints.kernels import refuse_uncomputable
 from workers.engine.runtime import environment
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask
 from workers.stages.block_model import block_model
-from workers.stages.choice import wanted
+from workers.stages.choice import NO_SCORING, wanted
 from workers.stages.context import StageContext
 from workers.stages.fields import MODEL, PRUNING, told_in
 from workers.stages.original import calibration_tokens, open_original, prepare_machine

@@ -12,13 +12,15 @@ from workers.stages.fields import BENCHMARK, MODEL, PRUNING, of_recovery
 
 ENGINE = Path(next(iter(workers.engine.__path__)))
 SECTIONS = ("model", "scoring", "pruning", "recovery", "quantise", "benchmark")
-FIELD = re.compile(rf"/({'|'.join(SECTIONS)})(/|$)")
+FIELD = re.compile(rf"(?<!\w)/({'|'.join(SECTIONS)})(?!\w)|`({'|'.join(SECTIONS)})`")
 
 
 def fields_in(source: str) -> list[str]:
-    """Strings, f-strings too, that begin as a JSON pointer into a spec does."""
-    strings = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
-    return [value for value in strings if isinstance(value, str) and FIELD.match(value)]
+    """Strings, f-strings too, that have a JSON pointer into a spec, or name one of its sections; no docstrings."""
+    nodes = list(ast.walk(ast.parse(source)))
+    documentation = {node.value for node in nodes if isinstance(node, ast.Expr)}
+    strings = (node.value for node in nodes if isinstance(node, ast.Constant) and node not in documentation)
+    return [value for value in strings if isinstance(value, str) and FIELD.search(value)]
 
 
 def named_in(source: str) -> set[str]:
@@ -42,8 +44,18 @@ def test_no_string_of_the_engine_is_a_field_of_a_spec() -> None:
 
 
 def test_a_field_would_be_found() -> None:
-    written = 'InvalidInput.field("/pruning/blocks", f"/scoring/{name}", "/scoring", "/scorings", "in /pruning/drop")'
-    assert fields_in(written) == ["/pruning/blocks", "/scoring", "/scoring/"]
+    written = (
+        '"""Of /pruning/blocks."""\n'
+        'InvalidInput.field("/pruning/blocks", f"/scoring/{name}", "/scoring", "/scorings", "its/model/path")\n'
+        'InvalidInput("numbers in /pruning/drop", "no `quantise`", "`ratio`, or a model/path")'
+    )
+    assert set(fields_in(written)) == {
+        "/pruning/blocks",
+        "/scoring",
+        "/scoring/",
+        "numbers in /pruning/drop",
+        "no `quantise`",
+    }
 
 
 def test_every_argument_that_is_named_has_a_field_somewhere() -> None:

@@ -13,8 +13,6 @@ from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
 from secateur.contract.models.quantised import quantised_by
 from workers.engine.blame import blamed_on, words_of
 
-NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"drop": [21, 22]`, which need no scoring'
-
 
 def check_quantiser_settings(config: Mapping[str, Any]) -> None:
     """Read the settings of the quantiser as its loader will.

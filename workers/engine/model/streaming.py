@@ -153,7 +153,7 @@ def open_stream(
             "weights",
             f"The checkpoint is quantised ({method}); its blocks cannot be computed with here.",
             value=method,
-            expected="fp32, fp16 or bf16 weights, or explicit block numbers in /pruning/drop, which need no scoring",
+            expected="fp32, fp16 or bf16 weights, or blocks that are named, which need no scoring",
         )
     config = as_config(checkpoint.config)
     architecture = architecture_of(checkpoint.config)

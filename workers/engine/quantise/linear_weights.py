@@ -56,7 +56,7 @@ def targets_of(source: Checkpoint, *, group_size: int | None) -> Targets:
         raise UnsupportedModel.field(
             "kind",
             "Blocks that differ from each other need a loader of their own, which reads no quantised weights.",
-            expected="whole blocks or uniform widths in `pruning`, or no `quantise`",
+            expected="a pruning of whole blocks or of uniform widths, or no integers",
         )
     if source.config.get("quantization_config") is not None:
         raise UnsupportedModel.field(

@@ -70,7 +70,7 @@ def _refused(family: str, name: str) -> UnsupportedModel:
         f"The checkpoint of this {family} model does not hold {name} as it is computed with, so trained weights could "
         "not be written back. Train adapters instead.",
         value=name,
-        expected='a recovery that trains adapters: `lora`, or `distill` with `train`: "lora"',
+        expected="a training of adapters",
     )
 
 
