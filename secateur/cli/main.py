@@ -56,7 +56,7 @@ def common(
 _servers = [found.load() for found in entry_points(group="secateur.commands")]
 for _add_to in _servers or [without_server.add_to]:
     _add_to(app)
-app.command("submit", rich_help_panel=WORK)(submit.command())
+app.command(cls=submit.SubmitCommand, rich_help_panel=WORK)(submit.submit)
 app.command(rich_help_panel=WORK)(watch.watch)
 app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
 app.command(rich_help_panel=WORK)(jobs.cancel)

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from secateur.contract.numbers import moment, size
-from secateur.contract.stage_kinds import doing
 
 if TYPE_CHECKING:
     from secateur.contract.results import Report
@@ -58,6 +57,8 @@ def jobs_table(jobs: Iterable[JobSummary]) -> Table:
 
 
 def _standing(stage: Stage) -> str:
+    from secateur.contract.stage_kinds import doing  # the whole contract, which takes long to load
+
     return doing(stage.kind) if stage.state == "running" else stage.key
 
 

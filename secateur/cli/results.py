@@ -11,7 +11,6 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from secateur.cli.render import artifact_table, gates_table
-from secateur.cli.render_report import report_lines
 from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
 from secateur.report.forms import FORMS, JUNIT, MARKDOWN
@@ -46,6 +45,8 @@ def report(
         raise usage(f"a table goes to the terminal; choose --format {', '.join(FORMS)} for a file")
     with connect() as client:
         if format == TABLE:
+            from secateur.cli.render_report import report_lines  # the whole contract, which takes long to load
+
             for part in report_lines(client.report(job_id), width=out.width):
                 out.print(part)
             return

@@ -1,19 +1,27 @@
-"""`secateur submit`: flags or a file in, a job id out."""
+"""`secateur submit`: flags or a file in, a job id out.
+
+Its flags are made from the contract, whose classes take longer to load than all other commands together; so they are
+made when the command is named, and not for `secateur --help`.
+"""
 
 from __future__ import annotations
 
 import inspect
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from secateur.cli.session import connect, err, out, usage
-from secateur.cli.spec_flags import Flag, merge, parse_model, spec_flags
 from secateur.cli.watch import follow
 from secateur.contract.json_text import load_json
+
+if TYPE_CHECKING:
+    from secateur.cli.spec_flags import Flag
 
 _TYPES: dict[str, Any] = {
     "int": int | None,
@@ -56,6 +64,8 @@ def _submit(
     `FILE`, `FILE@START:STOP`, `upload:ID`, `wikitext2`, `ptb`, `c4` or
     `hub:ID,config=…,split=…,column=…`.
     """
+    from secateur.cli.spec_flags import merge, parse_model
+
     try:
         body = merge(_read(spec), values)
         if model is not None:
@@ -105,8 +115,10 @@ def _parameter(flag: Flag) -> inspect.Parameter:
     return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def command() -> Callable[..., None]:
+def _with_flags() -> Callable[..., None]:
     """`_submit` with one parameter for each flag, as Typer reads parameters from a signature."""
+    from secateur.cli.spec_flags import spec_flags
+
     signature = inspect.signature(_submit, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     parameters = [*own, *(_parameter(flag) for flag in spec_flags())]
@@ -118,3 +130,26 @@ def command() -> Callable[..., None]:
     submit.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
     submit.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return submit
+
+
+class SubmitCommand(TyperCommand):
+    """Stands in the list of commands, and has the command with its flags made once it is named."""
+
+    @cached_property
+    def _whole(self) -> Any:  # typer's own copy of click is no public name
+        alone = typer.Typer(add_completion=False, rich_markup_mode=self.rich_markup_mode)
+        alone.command(self.name)(_with_flags())
+        return typer.main.get_command(alone)
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self._whole.make_context(info_name, args, parent, **extra)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return list(self._whole.get_params(ctx))
+
+
+def submit() -> None:
+    """What `secateur --help` is told of the command."""
+
+
+submit.__doc__ = _submit.__doc__

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
 from secateur.contract.numbers import count, duration
-from secateur.report.words import figures_in_words
 
 if TYPE_CHECKING:
     from secateur.client.http_client import Client
@@ -79,6 +78,8 @@ class JobView:
         elif event.type == "log":
             stage.note = str(event.data.get("message", ""))
         elif event.type == "metrics":
+            from secateur.report.words import figures_in_words  # the whole contract, which takes long to load
+
             stage.note = figures_in_words(event.data)
         if self.plain:
             self._print(str(event.stage if event.stage else ""), stage, event)

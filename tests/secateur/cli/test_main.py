@@ -74,11 +74,12 @@ def test_a_clients_installation_says_what_running_a_service_needs() -> None:
         )
 
 
-def test_help_imports_no_server_no_client_and_no_torch() -> None:
+def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:
+    late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *SERVER[3:])
     code = (
         "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        f"print([name for name in {('httpx', *SERVER[3:])} if name in sys.modules])"
+        f"print([name for name in {late} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
@@ -87,10 +88,11 @@ def test_help_imports_no_server_no_client_and_no_torch() -> None:
 def test_every_command_and_option_has_help() -> None:
     runner = CliRunner()
     assert runner.invoke(app, []).exit_code in (0, 2)
+    from typer import Context
     from typer.main import get_command
 
     command = get_command(app)
     for name, sub in command.commands.items():  # type: ignore[attr-defined]  # the app is a group
         assert sub.help, name
-        for parameter in sub.params:
+        for parameter in sub.get_params(Context(sub)):
             assert getattr(parameter, "help", None), f"{name} {parameter.name}"
