@@ -30,7 +30,11 @@ from tests.fixtures.whole_job import tiny_llama
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
-COMMANDS = [line for block in BLOCKS for line in ([block] if block.startswith("curl") else block.splitlines())]
+COMMANDS = [
+    line
+    for block in BLOCKS
+    for line in ([block] if block.startswith("curl") else block.replace("\\\n ", "").splitlines())
+]
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
@@ -130,11 +134,15 @@ def test_its_jobs_are_done_by_a_worker(settings: dict[str, str], tmp_path: Path)
                 assert recovered is not None
                 schedule = recovered.schedule
                 assert schedule is not None
-                asked = report.spec["recovery"]["max_steps"]
-                assert recovered.steps == schedule.steps == (asked or 128)
+                assert recovered.steps == schedule.steps == report.spec["recovery"]["max_steps"]
+                assert recovered.text is not None
+                taken = recovered.steps * report.spec["recovery"]["batch_size"] / report.spec["recovery"]["epochs"]
+                assert recovered.text.samples == taken  # the model writes no more than is trained on
                 assert schedule.warmup_steps <= schedule.steps / 10
                 assert schedule.reached == schedule.learning_rate == report.spec["recovery"]["learning_rate"]
                 assert max(point.learning_rate for point in recovered.curve) == pytest.approx(schedule.reached)
+            by_curl, by_command = (client.job(job_id) for job_id in ids)
+            assert by_command.spec == by_curl.spec  # "the same from a shell"
 
 
 def test_up_takes_the_options_that_the_readme_gives() -> None:

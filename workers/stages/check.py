@@ -50,6 +50,7 @@ def run(context: StageContext) -> Checked:
         else:
             if seen is not None:
                 passed.append(Check(name=row.name, seen=seen, seconds=time.monotonic() - started))
+                context.log(f"{row.name}: {seen}")
         context.progress(done, len(CHECKS), "checks")
     if failures:
         raise _named(failures, model=(pointer, name))

@@ -102,13 +102,30 @@ def test_text_that_the_model_writes_is_held_to_its_context(check: Check) -> None
     ]
 
 
+def test_what_the_model_has_to_write_and_to_train_is_told_before(check: Check) -> None:
+    own = {"text": {"source": "self"}, "tokens": 32}
+    seen = {
+        row.name: row.seen
+        for row in check(
+            scoring={"criterion": "perplexity", "calibration": {**own, "samples": 5}},
+            recovery={"kind": "lora", **own, "batch_size": 8, "max_steps": 6},
+            benchmark={"perplexity": {"texts": [own["text"]], "tokens": 32, "windows": 3}},
+        ).checks
+    }
+    assert seen["calibration text"] == "5 × 32 tokens that the model writes"
+    assert seen["training text"] == "24 × 32 tokens that the model writes; 6 steps of 256 tokens"
+    assert seen["measuring text"] == "3 × 32 tokens that the model writes"
+    healing = check(recovery={"kind": "healing", **own, "samples": 9}).checks
+    assert "9 × 32 tokens that the model writes" in {row.seen for row in healing}
+
+
 def test_what_distillation_stores_is_told_and_refused_without_room(
     check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = {"kind": "distill", "tokens": 32, "batch_size": 8, "max_steps": 2, "top_k": 10}
-    for text, samples in ((TEXT, 17), ({"source": "self"}, 17)):
+    for text, samples, disk in ((TEXT, 16, "41.0 kB"), ({"source": "self"}, 8, "20.5 kB")):
         seen = {row.name: row.seen for row in check(recovery={**stored, "text": text}).checks}
-        assert f"the original's predictions on {samples} samples take 43.5 kB of disk" in seen["training text"]
+        assert f"the original's predictions on {samples} samples take {disk} of disk" in seen["training text"]
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 10**9, 0))
     assert pointers(check, recovery={**stored, "text": TEXT}) == ["/recovery/top_k"]

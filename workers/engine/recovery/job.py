@@ -199,27 +199,34 @@ def pinned(job: RecoveryJob, text: Text) -> Text:
     return text.model_copy(update={"revision": commit})
 
 
-def most_samples(options: TrainedRecovery) -> int | None:
+def most_samples(options: TrainedRecovery, *, passes: float | None = None) -> int | None:
     """How many samples a training can take before its bounds end it, those held out included; None: without bound.
 
     `samples`, `max_steps` and `max_tokens` bound so what is read of every source of text, and with it all work and
     memory that a sample costs: its tokens, the original's predictions on it, the maps that are fitted on it.
+
+    Args:
+        passes: how often a sample is trained on at most; None: once, so that each step has samples of its own.
     """
     steps = [options.max_steps] if options.max_steps is not None else []
     if options.max_tokens is not None:
         steps.append(max(1, options.max_tokens // (options.batch_size * options.tokens)))
     bounds = [options.samples] if options.samples is not None else []
     if steps:
-        bounds.append(math.ceil(min(steps) * options.batch_size / (1 - options.validation)) + 1)
+        taken = math.ceil(min(steps) * options.batch_size / (passes or min(1.0, options.epochs)))
+        bounds.append(math.ceil(taken / (1 - options.validation)) + bool(options.validation))
     return min(bounds, default=None)
 
 
 def samples_asked(options: TrainedRecovery) -> int | None:
-    """How many samples of its text a training asks for; None: all that there are."""
-    most = most_samples(options)
+    """How many samples of its text a training asks for; None: all that there are.
+
+    Text that is given costs little to read, so each step has samples of its own. What the model has to write first is
+    most of the work of a short training: it is trained on as often as `epochs` says, and no more of it is written.
+    """
     if options.samples is None and options.text.source == "self":
-        return min(most or GENERATED_SAMPLES, GENERATED_SAMPLES)
-    return most
+        return min(most_samples(options, passes=options.epochs) or GENERATED_SAMPLES, GENERATED_SAMPLES)
+    return most_samples(options)
 
 
 def settings_of(options: TrainedRecovery, *, samples: int, **more: Any) -> TrainingSettings:

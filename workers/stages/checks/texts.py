@@ -1,7 +1,8 @@
 """Checks of the texts that the job is given: each can be read, is long enough, and is in the format that was named.
 
 They are read as their stages will read them, and what comes of it is kept in the machine's cache, so that nothing is
-tokenised twice. Text that the model writes itself is left to the stage that needs it.
+tokenised twice. Text that the model writes itself is left to the stage that needs it, and how much that is, is told:
+on a CPU it is a large part of a job's time, as the steps of a training are.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.steps import held_out, total_steps
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import Calibration, SelfText
 from secateur.contract.stage_kinds import SCORE
@@ -43,6 +45,7 @@ def calibration(subject: Subject) -> str | None:
             with told_at(of_text(pointer)):
                 check_positions(subject.texts.config, wanted.tokens)
                 subject.texts.beginning(wanted.text, wanted.bos)
+            seen.append(_written(wanted.samples, wanted.tokens))
             continue
         ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
         seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
@@ -58,8 +61,9 @@ def training(subject: Subject) -> str | None:
     if isinstance(options.text, SelfText):
         subject.texts.beginning(options.text, options.bos)
         if isinstance(options, HealingRecovery):
-            return None
-        return _bounded(subject, options, samples_asked(options) or 1).removeprefix("; ") or None
+            return _written(options.samples, options.tokens)
+        samples = samples_asked(options) or 1
+        return _written(samples, options.tokens) + _bounded(subject, options, samples)
     job = _job(subject)
     if isinstance(options, LoraRecovery):
         data, info = training_data(job, options)
@@ -78,12 +82,19 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
         InvalidInput: one of them does not hold.
     """
     settings_of(options, samples=samples)
+    steps = total_steps(samples - held_out(samples, options.validation), options.tokens, options)
+    seen = f"; {steps:,} steps of {options.batch_size * options.tokens:,} tokens"
     if not isinstance(options, DistillRecovery):
-        return ""
+        return seen
     top_k = min(options.top_k, int(subject.texts.config.vocab_size))
     refuse_without_room(subject.context.scratch, samples, options.tokens, top_k)
     needed = prediction_bytes(samples, options.tokens, top_k)
-    return f"; the original's predictions on {samples:,} samples take {size(needed)} of disk"
+    return f"{seen}; the original's predictions on {samples:,} samples take {size(needed)} of disk"
+
+
+def _written(samples: int, tokens: int) -> str:
+    """How much text the model has to write, in words."""
+    return f"{samples:,} × {tokens:,} tokens that the model writes"
 
 
 @told_at(of_text("/benchmark/perplexity"))
@@ -100,6 +111,7 @@ def measuring(subject: Subject) -> str | None:
     for index, text in enumerate(options.texts):
         if isinstance(text, SelfText):
             subject.texts.beginning(text, options.bos)
+            seen.append(_written(options.windows, options.tokens))
             continue
         windows = text_windows(subject.context, subject.texts, options, index)
         seen.append(f"{len(windows.ids)} windows of {windows.text.description}")
