@@ -17,11 +17,17 @@ pytest_plugins = [
 # Files run side by side, so the long ones go first: no process is left with one when the others are done.
 _LONG_FIRST = (
     "tests/e2e/test_smollm2.py",
+    "tests/e2e/test_readme.py",
+    "tests/e2e/test_faults.py",
+    "tests/workers/test_stage.py",
+    "tests/e2e/test_stages.py",
+    "tests/app/local/test_commands.py",
     "tests/workers/engine/benchmarks/test_tasks.py",
-    "tests/e2e/",
-    "tests/app/commands/test_service.py",
-    "tests/workers/stages/",
+    "tests/workers/engine/recovery/test_ranks.py",
     "tests/workers/test_",
+    "tests/e2e/",
+    "tests/workers/supervision/",
+    "tests/workers/stages/",
 )
 
 

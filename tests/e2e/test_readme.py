@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from examples.demo_files import CACHE, MODEL, fetch
 from secateur.cli.main import app as secateur
 from secateur.client.http_client import Client
 from tests.fixtures.processes import SECATEUR, free_port, running_api, running_worker, secateur_environment
+from tests.fixtures.servers import TestServers, database_of
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import tiny_llama
 
@@ -53,31 +53,27 @@ def models() -> Path:
     return fetch(MODEL).parent
 
 
-@pytest.fixture
-def settings(empty_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    """Of a service in a folder of its own, but for its model roots."""
+def settings_of(database_url: str, redis_url: str, folder: Path, roots: Path) -> dict[str, str]:
+    """Of a service in a folder of its own."""
     return {
-        "SECATEUR_DATABASE_URL": empty_database_url,
+        "SECATEUR_DATABASE_URL": database_url,
         "SECATEUR_REDIS_URL": redis_url,
-        "SECATEUR_DATA_DIR": str(tmp_path / "service"),
+        "SECATEUR_DATA_DIR": str(folder),
         "SECATEUR_HOST": "127.0.0.1",
         "SECATEUR_PORT": str(free_port()),
+        "SECATEUR_MODEL_ROOTS": str(roots),
     }
 
 
-@contextmanager
-def serving(settings: dict[str, str]) -> Iterator[str]:
-    """Its API, and no worker: jobs stay queued."""
-    subprocess.run([SECATEUR, "migrate"], env=secateur_environment(**settings), check=True, capture_output=True)
-    with running_api(settings) as url:
-        yield url
-
-
-@pytest.fixture
-def service(settings: dict[str, str], models: Path) -> Iterator[str]:
-    """An API with the demo's folder as model root."""
-    with serving({**settings, "SECATEUR_MODEL_ROOTS": str(models)}) as url:
-        yield url
+@pytest.fixture(scope="module")
+def service(
+    servers: TestServers, template_database: str, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An API with the demo's folder as model root, and no worker: jobs stay queued."""
+    for url in database_of(servers.postgres, template_database):
+        folder = tmp_path_factory.mktemp("service")
+        with running_api(settings_of(url, servers.valkey.url, folder, models)) as api:
+            yield api
 
 
 def shell(command: str, url: str) -> subprocess.CompletedProcess[str]:
@@ -107,7 +103,7 @@ def test_jobs_by_curl_and_by_command(service: str) -> None:
             assert UUID(done.stdout.strip())
 
 
-def test_its_jobs_are_done_by_a_worker(settings: dict[str, str], tmp_path: Path) -> None:
+def test_its_jobs_are_done_by_a_worker(database_url: str, redis_url: str, tmp_path: Path) -> None:
     """To their end, as they stand there, with a tiny model under the name of the demo's."""
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
@@ -115,10 +111,11 @@ def test_its_jobs_are_done_by_a_worker(settings: dict[str, str], tmp_path: Path)
     roots.mkdir()
     sizes = {"num_hidden_layers": 12, "hidden_size": 16, "intermediate_size": 16, "vocab_size": 262}
     write_tiny_gguf(roots / MODEL.name, tiny_llama(spread=0.05, max_position_embeddings=512, **sizes))
-    settings = {**settings, "SECATEUR_MODEL_ROOTS": str(roots), "SECATEUR_DEVICE": "cpu", "SECATEUR_THREADS": "1"}
+    settings = settings_of(database_url, redis_url, tmp_path / "service", roots)
+    settings |= {"SECATEUR_DEVICE": "cpu", "SECATEUR_THREADS": "1"}
     jobs = [command for command in RUN_HERE if command.startswith("curl") or " submit " in command]
     assert len(jobs) == 2
-    with serving(settings) as url, running_worker(settings):
+    with running_api(settings) as url, running_worker(settings):
         ids = []
         for command in jobs:
             done = shell(command, url)
@@ -215,12 +212,13 @@ def test_the_pipelines_are_yaml() -> None:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
 
 
-def test_the_examples_submit_real_jobs(service: str, models: Path, tmp_path: Path) -> None:
+def test_the_examples_submit_real_jobs(service: str) -> None:
     """Both programs get as far as a service without a worker lets them: the job is there, and they wait."""
     programs = [[sys.executable, "examples/submit.py"]]
     if shutil.which("curl"):
         programs.append(["sh", "examples/submit.sh"])
-    for number, program in enumerate(programs):
+    for program in programs:
+        before = len(listed_jobs(service))
         running = subprocess.Popen(
             [*program, MODEL.name, "2"],
             env={**secateur_environment(SECATEUR_URL=service), "PYTHONUNBUFFERED": "1"},
@@ -238,11 +236,12 @@ def test_the_examples_submit_real_jobs(service: str, models: Path, tmp_path: Pat
         os.killpg(running.pid, signal.SIGKILL)  # the shell and its curl
         running.communicate()
         assert lines, program
-        listed = subprocess.run(
-            [SECATEUR, "--url", service, "jobs", "--json"],
-            env=dict(os.environ),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert len(listed.stdout.splitlines()) == number + 1
+        assert len(listed_jobs(service)) == before + 1
+
+
+def listed_jobs(url: str) -> list[str]:
+    """What `secateur jobs` prints, a line for each."""
+    listed = subprocess.run(
+        [SECATEUR, "--url", url, "jobs", "--json"], env=dict(os.environ), capture_output=True, text=True, check=True
+    )
+    return listed.stdout.splitlines()

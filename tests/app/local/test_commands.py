@@ -118,7 +118,7 @@ def gone(processes: list[psutil.Process], seconds: float = 90.0) -> bool:
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_from_nothing_to_ready_and_back_to_nothing(folder: Path) -> None:
+def test_from_nothing_to_ready_killed_ready_again_and_back_to_nothing(folder: Path) -> None:
     up = Up(folder)
     with Client(up.url) as client:
         assert client.ready().ready
@@ -147,18 +147,11 @@ def test_from_nothing_to_ready_and_back_to_nothing(folder: Path) -> None:
     celery = make_celery(Settings(redis_url=up.redis_url()))
     until(lambda: celery.control.ping(timeout=0.5))
 
-    assert up.end(signal.SIGINT) == 0, "".join(up.lines)
-    assert gone(children)
-
-
-def test_a_killed_up_leaves_nothing_and_starts_again(folder: Path) -> None:
-    up = Up(folder)
-    children = up.descendants()
-    up.end(signal.SIGKILL)
+    up.end(signal.SIGKILL)  # which nobody can answer, and still nothing outlives it
     again = Up(folder)
     assert gone(children)
     children = again.descendants()
-    assert again.end(signal.SIGTERM) == 0
+    assert again.end(signal.SIGTERM) == 0, "".join(again.lines)
     assert gone(children)
 
 
