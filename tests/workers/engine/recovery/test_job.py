@@ -9,9 +9,10 @@ import pytest
 
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps
+from secateur.contract.options.texts import LocalText
 from workers.engine.recovery.job import most_samples, samples_asked, settings_of
 
-FILE = {"source": "local", "path": "news.txt"}
+FILE = LocalText(source="local", path="news.txt")
 
 
 @pytest.mark.parametrize(
