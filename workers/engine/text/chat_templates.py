@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, cast
 
 from jinja2 import TemplateSyntaxError
@@ -45,6 +46,12 @@ class Rendered:
     answers: tuple[tuple[int, int], ...]  # where `{% generation %}` stood; empty where the template has none
 
 
+def template_place(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The file that holds the model's chat template, with the entry where it has others."""
+    alone = "chat_template.jinja"
+    return alone if (Path(tokenizer.name_or_path) / alone).is_file() else "`chat_template` of tokenizer_config.json"
+
+
 def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """The template with which chats are written: the model's only one, or of several that which is called `default`.
 
@@ -68,7 +75,9 @@ def chat_template_of(tokenizer: PreTrainedTokenizerBase) -> str:
             expected='"alpaca" or "text", or a model with a chat template',
         )
     if not isinstance(found, str) or len(found) > MAX_TEMPLATE:
-        raise _of_model("The model's chat template is no text, or is longer than a million characters.", value=None)
+        place = template_place(tokenizer)
+        detail = f"The model's chat template ({place}) is no text, or is longer than a million characters."
+        raise _of_model(detail, value=found)
     return found
 
 
@@ -78,6 +87,7 @@ class ChatRenderer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises InvalidInput: the model has no chat template."""
         template = chat_template_of(tokenizer)
+        self._name = f"chat template ({template_place(tokenizer)})"
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
         tracked = _GENERATION.search(template) is not None
         answer = partial(_answered, template=template, special=special, tracked=tracked)
@@ -104,25 +114,26 @@ class ChatRenderer:
         try:
             answer: dict[str, Any] = json.loads(self._child.ask(question, seconds=RENDER_SECONDS))
         except OutOfTime:
-            detail = f"The model's chat template took more than {RENDER_SECONDS:g} s for one chat."
+            detail = f"The model's {self._name} took more than {RENDER_SECONDS:g} s for one chat."
             raise _of_model(detail, value=None) from None
         except OutOfMemory:
-            raise _of_model("The model's chat template took more memory than any chat needs.", value=None) from None
+            detail = f"The model's {self._name} took more memory than any chat needs."
+            raise _of_model(detail, value=None) from None
         except ChildEnded as error:
-            raise _of_model(f"The process that renders the model's chat template {error}.", value=None) from None
+            raise _of_model(f"The process that renders the model's {self._name} {error}.", value=None) from None
         if "text" in answer:
             return Rendered(answer["text"], tuple((start, end) for start, end in answer["answers"]))
-        raise _fault(answer)
+        raise _fault(answer, self._name)
 
 
-def _fault(answer: Mapping[str, Any]) -> Exception:
+def _fault(answer: Mapping[str, Any], name: str) -> Exception:
     match answer["fault"]:
         case "syntax":
-            detail = f"The model's chat template is no Jinja template: {answer['words']}"
+            detail = f"The model's {name} is no Jinja template: {answer['words']}"
             return _of_model(detail, value=answer["words"])
         case "length":
-            return _of_model(f"The model's chat template wrote more than {MAX_TEXT:,} characters.", value=None)
-    return TemplateFault(f"the model's chat template says: {answer['words']}")
+            return _of_model(f"The model's {name} wrote more than {MAX_TEXT:,} characters.", value=None)
+    return TemplateFault(f"the model's {name} says: {answer['words']}")
 
 
 def _of_model(detail: str, *, value: Any) -> InvalidInput:

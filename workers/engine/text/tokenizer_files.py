@@ -6,7 +6,7 @@ One of them is unlike the others. Where a file gives two tokens one id, or an id
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.json_text import LongNumber, load_json
 from secateur.contract.shown import shortened, shown
 from workers.engine.blame import is_over_input, words_of
+from workers.engine.text.tokenizer_entries import bad_entry
 
 MAX_BYTES = 256 * 2**20  # of one file; those of the largest vocabularies have some 40 MB
 EXPECTED = "tokenizer files beside the weights, as transformers writes them, or text that the model generates itself"
@@ -22,8 +23,8 @@ _OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.js
 _ANY = ("*token*.json", "*.model", "*.tiktoken", "vocab.*")
 
 
-def tokenizer_fault(folder: Path, error: BaseException) -> InvalidInput:
-    """What a failure to load the tokenizer means: which file is to blame, and for what."""
+def tokenizer_fault(folder: Path, error: BaseException, load: Callable[[Path], Any]) -> InvalidInput:
+    """What a failure of `load` on the folder means: which file is to blame, and for what."""
     found = next(_faults(folder), None)
     if found is None and "trust_remote_code" in str(error):
         found = "tokenizer_config.json", "names a tokenizer that is code of the model's own, which is not run"
@@ -31,7 +32,17 @@ def tokenizer_fault(folder: Path, error: BaseException) -> InvalidInput:
         return _refused(*found)
     if not any(file for pattern in _ANY for file in folder.glob(pattern)):
         return InvalidInput.field("tokenizer", "The model has no tokenizer.", expected=EXPECTED)
-    detail = f"The model has no tokenizer that can be loaded: {words_of(error)}"
+    words = words_of(error)
+    entry = bad_entry(folder, load, words=words)
+    if entry is not None:
+        more = f": {words}" if entry.expected is None else "."
+        return InvalidInput.field(
+            "tokenizer",
+            f"The model's tokenizer cannot be loaded: `{shortened(entry.key)}` of {entry.file} cannot be used{more}",
+            value=entry.value,
+            expected=entry.expected or "what transformers writes there, or no such entry",
+        )
+    detail = f"The model has no tokenizer that can be loaded: {words}"
     return InvalidInput.field("tokenizer", detail, expected=EXPECTED)
 
 

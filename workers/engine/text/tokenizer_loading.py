@@ -18,11 +18,16 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         InvalidInput: the folder has none that transformers can load, or one whose ids are not those of its file.
     """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        tokenizer("a", verbose=False)
+        tokenizer = _loaded(path)
     except BaseException as error:  # the libraries raise bare Exceptions, and panics that are none
         if not is_over_input(error):
             raise
-        raise tokenizer_fault(path, error) from error
+        raise tokenizer_fault(path, error, _loaded) from error
     check_ids(path, tokenizer)
+    return tokenizer
+
+
+def _loaded(path: Path) -> PreTrainedTokenizerBase:
+    tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    tokenizer("a", verbose=False)  # some break at the first text
     return cast(PreTrainedTokenizerBase, tokenizer)

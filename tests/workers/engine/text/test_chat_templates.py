@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from secateur.contract.errors import InvalidInput
 from tests.workers.conftest import byte_tokenizer
 from workers.engine.text import chat_templates
 from workers.engine.text.chat_templates import ChatRenderer, TemplateFault
+from workers.engine.text.tokenizer_loading import load_tokenizer
 
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -90,6 +93,21 @@ def test_a_model_without_a_template_to_use(template: Any, pointer: str, says: st
         renderer(template)
     assert says in caught.value.detail
     assert caught.value.errors[0].pointer == pointer
+
+
+def test_a_fault_names_the_file_of_the_template(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(bos=True)
+    tokenizer.chat_template = "{% for %}"
+    tokenizer.save_pretrained(tmp_path)
+    place = "chat_template.jinja"
+    assert (tmp_path / place).is_file()
+    for name in (place, "`chat_template` of tokenizer_config.json"):
+        with ChatRenderer(load_tokenizer(tmp_path)) as given, pytest.raises(InvalidInput) as caught:
+            given.render(MESSAGES)
+        assert f"The model's chat template ({name}) is no Jinja template: line 1: " in caught.value.detail
+        settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "{{"}))
+        (tmp_path / place).unlink(missing_ok=True)
 
 
 def test_of_several_templates_the_default_one_is_used() -> None:

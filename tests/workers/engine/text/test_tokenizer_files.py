@@ -103,6 +103,38 @@ def test_settings_that_the_library_refuses(folder: Path, change: Change, says: s
     assert says in refused(folder).detail
 
 
+@pytest.mark.parametrize(("name", "key", "value", "expected"), [
+    (CONFIG, "bos_token", 7, "a token as text, or an object with its text as `content`"),
+    (CONFIG, "eos_token", {"content": 5}, "a token as text, or an object with its text as `content`"),
+    (CONFIG, "tokenizer_class", ["a"], "the name of a tokenizer class of transformers"),
+    (CONFIG, "model_max_length", "x", "a number"),
+    (CONFIG, "padding_side", "up", '"left" or "right"'),
+    (CONFIG, "added_tokens_decoder", {"1": 5}, "an object with a token for each id, its text as `content`"),
+    (CONFIG, "extra_special_tokens", 5, "an array of tokens, or an object of named ones"),
+    (CONFIG, "chat_template", [{"name": "a"}], "a template as text, or an array of objects with `name` and `template`"),
+    (CONFIG, "split_special_tokens", "x", "true or false"),
+    (CONFIG, "model_input_names", 5, "an array of names"),
+    ("special_tokens_map.json", "bos_token", 5, "a token as text, or an object with its text as `content`"),
+    ("added_tokens.json", "<far>", [1], "the id of the token, a whole number"),
+])  # fmt: skip
+def test_the_entry_that_is_to_blame_is_named(folder: Path, name: str, key: str, value: Any, expected: str) -> None:
+    if not (folder / name).is_file():
+        (folder / name).write_text("{}")
+    edit(folder / name, lambda file: file.update({key: value}))
+    field = refused(folder)
+    assert field.detail == f"The model's tokenizer cannot be loaded: `{key}` of {name} cannot be used."
+    assert (field.value, field.expected) == (value, expected)
+
+
+def test_a_number_of_a_hundred_thousand_digits(folder: Path) -> None:
+    text = (folder / FILE).read_text()
+    (folder / FILE).write_text(text.replace('"id": ', f'"id": {"1" * 100_000}', 1))
+    field = refused(folder)
+    assert field.value == FILE
+    assert f"{FILE} has a number of 100,00" in field.detail
+    assert "digits, and at most 4,300 are read, at /added_tokens/0/id." in field.detail
+
+
 def test_one_that_breaks_at_the_first_text(folder: Path) -> None:
     """The library panics, which is no Exception."""
     edit(folder / FILE, lambda file: file["post_processor"].update(special_tokens={}))
