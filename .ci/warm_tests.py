@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 
-POLL_SECONDS = 0.002
 _OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--no-summary"]
 _OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of libraries with plugins, which are imported already
 _NO_ANSWER = 124  # of a run that was ended since it took too long
@@ -69,19 +68,18 @@ class WarmTests:
         process = os.fork()
         if process == 0:
             self._in_fork(tests, quiet=quiet, **listed)
-        deadline = time.monotonic() + seconds
-        while True:
-            ended, status = os.waitpid(process, os.WNOHANG)
-            late = time.monotonic() > deadline
-            if late or ended:
-                with suppress(ProcessLookupError):  # what a test has started goes with it
-                    os.killpg(process, signal.SIGKILL)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            if late:
+        signal.signal(signal.SIGALRM, _late)
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # not inherited by a fork
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        except TimeoutError:
+            return _NO_ANSWER
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            with suppress(ProcessLookupError):  # what a test has started goes with it
+                os.killpg(process, signal.SIGKILL)
+            with suppress(ChildProcessError):
                 os.waitpid(process, 0)
-                return _NO_ANSWER
-            time.sleep(POLL_SECONDS)
 
     def _in_fork(
         self, tests: Sequence[str], *, quiet: bool, module: Path | None = None, listing: Path | None = None
@@ -102,6 +100,10 @@ class WarmTests:
             traceback.print_exc()
         finally:
             os._exit(code)
+
+
+def _late(*_signal: object) -> None:
+    raise TimeoutError
 
 
 def apart_from(module: Path, tree: Path) -> list[str]:

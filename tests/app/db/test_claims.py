@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, update
@@ -169,3 +170,124 @@ def test_nobody_cancels_by_saying_that_a_process_is_gone(session: Session) -> No
     claim = taken(session)
     assert claims.cancelled(session, claim) == LOST
     assert row(session, claim).state is State.RUNNING
+
+
+def in_line(session: Session) -> tuple[Claim, list[UUID]]:
+    """A claim of the second stage of a job between two others, whose second stages are claimed too; and these."""
+    claimed = []
+    for worker in "abc":
+        first = taken(session)
+        (ready,) = claims.succeed(session, first, result={}, output="o", files=[]).send
+        claim = claims.claim(session, ready, worker=worker, lease_seconds=30)
+        assert claim is not None
+        claimed.append(claim)
+    before, claim, behind = claimed
+    return claim, [before.job_id, behind.job_id]
+
+
+def kept(session: Session, job_ids: list[UUID]) -> list[tuple[Any, ...]]:
+    """All that stands in the rows of these jobs and of their stages."""
+    session.flush()
+    rows = session.execute(select(*Stage.__table__.columns).where(Stage.job_id.in_(job_ids)).order_by(Stage.id)).all()
+    rows += session.execute(select(*Job.__table__.columns).where(Job.id.in_(job_ids)).order_by(Job.id)).all()
+    return [tuple(row) for row in rows]
+
+
+EXPIRED = timedelta(seconds=-1)
+WRITES_OF_ONE = {
+    **{name: write for name, write in WRITES.items() if name != "cancelled"},
+    "progress": lambda session, claim: claims.relay(session, claim, [events.log("a")], before=0, progress={"done": 1}),
+    "rescue": lambda session, claim: (
+        put(session, claim, lease_expires_at=func.now() + EXPIRED),
+        claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3),
+    )[1],
+    "claim": lambda session, claim: (
+        claims.release(session, claim, reason="stopping"),
+        claims.claim(session, claim.stage_id, worker="d", lease_seconds=60),
+    )[1],
+}
+
+
+@pytest.mark.parametrize("write", WRITES_OF_ONE.values(), ids=WRITES_OF_ONE)
+def test_a_claim_writes_to_its_own_row_and_no_other(
+    session: Session, write: Callable[[Session, Claim], object]
+) -> None:
+    claim, others = in_line(session)
+    first = next(stage.id for stage in jobs.get(session, claim.job_id).stages)
+    before, untouched = kept(session, others), session.get_one(Stage, first, populate_existing=True).state
+    assert write(session, claim) not in (LOST, Standing.LOST, None)
+    assert kept(session, others) == before
+    assert session.get_one(Stage, first, populate_existing=True).state is untouched
+
+
+def test_a_worker_that_asks_again_finds_its_own_claim_and_nobody_elses(session: Session) -> None:
+    claim, _ = in_line(session)
+    assert claims.claim_next(session, worker="b", lease_seconds=30) == claim
+    for worker in ("B", "aa", "bb", "d"):
+        assert claims.claim_next(session, worker=worker, lease_seconds=30) is None
+    assert claims.claim(session, claim.stage_id, worker="a", lease_seconds=30) is None
+    assert claims.claim(session, claim.stage_id, worker="c", lease_seconds=30) is None
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_what_is_over_is_not_claimed(session: Session, state: State) -> None:
+    stage = waiting(session)
+    over = {"state": state, "problem": PROBLEM, "result": {}, "output": "o", "finished_at": func.now()}
+    session.execute(update(Stage).where(Stage.id == stage.id).values(over))
+    assert claims.claim(session, stage.id, worker="w", lease_seconds=30) is None
+    assert session.get_one(Stage, stage.id, populate_existing=True).token == 0
+
+
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
+def test_no_stage_of_a_job_that_is_over_is_claimed(session: Session, state: State) -> None:
+    stage = waiting(session)
+    over = {"state": state, "problem": PROBLEM, "finished_at": func.now()}
+    session.execute(update(Job).where(Job.id == stage.job_id).values(over))
+    assert claims.claim(session, stage.id, worker="w", lease_seconds=30) is None
+
+
+def test_a_claim_says_whose_it_is(session: Session) -> None:
+    claim, _ = in_line(session)
+    stage, job = row(session, claim), jobs.get(session, claim.job_id)
+    assert (claim.stage_id, claim.job_id, claim.key, claim.kind) == (stage.id, job.id, "score", "score")
+    assert stage.heartbeat_at is not None
+    assert stage.started_at is not None
+    assert job.state is State.RUNNING
+    again = claims.claim(session, claim.stage_id, worker="b", lease_seconds=30)
+    assert again == claim
+
+
+def test_a_job_is_told_to_run_once(session: Session) -> None:
+    claim, _ = in_line(session)
+    told = [event for event in events.after(session, claim.job_id, types=["state"]) if event.stage is None]
+    assert [event.data["state"] for event in told] == ["queued", "running"]
+
+
+def test_progress_is_told_only_with_what_is_new(session: Session) -> None:
+    claim = taken(session)
+    half, whole = {"done": 1, "total": 2, "unit": "steps"}, {"done": 2, "total": 2, "unit": "steps"}
+    assert claims.relay(session, claim, [events.log("a")], before=0, progress=half) is Standing.HELD
+    claims.relay(session, claim, [events.log("b")], before=1)
+    assert row(session, claim).progress == half
+    claims.relay(session, claim, [events.log("b")], before=1, progress=whole)  # asked again: it is written
+    assert row(session, claim).progress == half
+    jobs.request_cancel(session, claim.job_id)
+    assert claims.relay(session, claim, [], before=2) is Standing.CANCELLING
+
+
+def test_what_is_not_there_is_not_taken(session: Session) -> None:
+    assert claims.claim(session, UUID(int=1), worker="w", lease_seconds=30) is None
+    assert claims.rescue(session, UUID(int=1), problem=PROBLEM, max_attempts=3) == LOST
+    ended = taken(session)
+    claims.fail(session, ended, problem=PROBLEM)
+    assert claims.rescue(session, ended.stage_id, problem=PROBLEM, max_attempts=3) == LOST
+    assert row(session, ended).token == ended.token
+
+
+def test_a_stage_that_is_rescued_while_a_cancel_waits_is_cancelled(session: Session) -> None:
+    claim = taken(session)
+    jobs.request_cancel(session, claim.job_id)
+    put(session, claim, lease_expires_at=func.now() + EXPIRED)
+    ended = claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3)
+    assert ended.state is State.CANCELLED
+    assert row(session, claim).token == claim.token + 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from secateur.contract.depth import blocks_to_remove, check_depth, plus_protected
+from secateur.contract.depth import blocks_to_remove, check_depth, not_gguf, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.pruning.depth import DepthPruning
 
@@ -58,3 +58,45 @@ def test_more_than_may_go(pruning: dict[str, Any], plus: bool, blocks: int, poin
     (error,) = caught.value.errors
     assert error.pointer == pointer
     assert expected in (error.expected or "")
+
+
+@pytest.mark.parametrize(
+    ("pruning", "plus", "blocks", "detail"),
+    [
+        ({"blocks": 25}, True, 30, '`blocks` removes 25 blocks, and the model has 30, of which the "+" rule keeps 6'),
+        ({"blocks": 30}, True, 30, "`blocks` removes 30 blocks, and the model has 30"),
+        ({"blocks": 31}, True, 30, "`blocks` removes 31 blocks, and the model has 30"),
+        ({"blocks": 30}, False, 30, "`blocks` removes 30 blocks, and the model has 30"),
+        ({"ratio": 0.9}, True, 30, '`ratio` removes 27 blocks, and the model has 30, of which the "+" rule keeps 6'),
+        ({"ratio": 0.99}, False, 30, "`ratio` removes 30 blocks, and the model has 30"),
+    ],
+)
+def test_what_was_asked_for_is_told(pruning: dict[str, Any], plus: bool, blocks: int, detail: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_depth(DepthPruning(**pruning), blocks, plus=plus)
+    (error,) = caught.value.errors
+    (value,) = pruning.values()
+    assert (error.detail, error.value) == (detail, value)
+    assert ("in `scoring`" in (error.expected or "")) is ("rule keeps" in detail)
+
+
+def test_each_block_that_there_is_not_is_named_where_it_stands() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_depth(DepthPruning(drop=(2, 30, 35)), 30, plus=False, pointer="/here")
+    assert [(error.pointer, error.value) for error in caught.value.errors] == [
+        ("/here/drop/1", 30),
+        ("/here/drop/2", 35),
+    ]
+    assert caught.value.detail == "there is no block 30: the model has 30, counted from 0"
+
+
+def test_the_pointer_is_that_of_who_asks() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_depth(DepthPruning(blocks=3), 3, plus=False, pointer="/here")
+    assert caught.value.errors[0].pointer == "/here/blocks"
+
+
+def test_a_model_that_is_no_gguf_file_is_told_what_it_may_ask_for() -> None:
+    (error,) = not_gguf().errors
+    assert (error.pointer, error.value) == ("/pruning/gguf", True)
+    assert "no `gguf`" in (error.expected or "")

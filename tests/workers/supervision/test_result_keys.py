@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from secateur.contract import results
 from secateur.contract.catalog import CRITERIA
+from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import Runtime, StageSpec, WorkingDevice
 from secateur.contract.spec import CompressionSpec
 from workers.engine import scoring as criteria
@@ -154,3 +157,95 @@ def test_the_engines_version_covers_its_code() -> None:
     assert Path(criteria.__file__).is_relative_to(places[0])
     assert Path(results.__file__).is_relative_to(places[3])
     assert dedupe.engine_version() == dedupe.engine_version()
+
+
+def test_the_order_in_which_inputs_are_told_is_none_of_the_keys(root: Path) -> None:
+    files = {"score": [("a", "0"), ("b", "1")], "check": [("c", "2")]}
+    turned = {"check": [("c", "2")], "score": [("b", "1"), ("a", "0")]}
+    assert key(root, "prune", inputs=files) == key(root, "prune", inputs=turned)
+
+
+def test_a_text_within_a_list_is_in_the_key(root: Path) -> None:
+    calibration = {"text": {"source": "local", "path": "news.txt"}}
+    quantise = [{"kind": "int8"}, {"kind": "gptq", "calibration": calibration}]
+    before = key(root, "quantise", quantise=quantise)
+    (root / "news.txt").write_text("other text")
+    assert key(root, "quantise", quantise=quantise) not in {None, before}
+
+
+def test_a_named_text_has_a_key_as_long_as_its_commit_is_known(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, text = next((name, text) for name, text in NAMED_TEXTS.items() if text.revision)
+    scoring = {"criterion": "perplexity", "calibration": {"text": {"source": "named", "name": name}}}
+    before = key(root, scoring=scoring)
+    assert before not in {None, key(root)}
+    monkeypatch.setitem(dedupe.NAMED_TEXTS, name, replace(text, revision="f" * 40))  # type: ignore[index]
+    assert key(root, scoring=scoring) not in {None, before}
+    monkeypatch.setitem(dedupe.NAMED_TEXTS, name, replace(text, revision=""))  # type: ignore[index]
+    assert key(root, scoring=scoring) is None
+
+
+def test_a_folder_of_too_many_files_is_not_looked_through(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "m" / "inside").mkdir()
+    (root / "m" / "inside" / "weights").touch()
+    assert dedupe._MOST_FILES > 1000
+    monkeypatch.setattr(dedupe, "_MOST_FILES", 2)
+    assert key(root) is not None
+    (root / "m" / "one more").touch()
+    assert key(root) is None
+
+
+def test_a_root_that_has_the_path_is_found_behind_others(root: Path) -> None:
+    assert dedupe._on_disk("m", [root / "none", root]) == dedupe._on_disk("m", [root])
+    assert dedupe._on_disk("m", [root / "none"]) is None
+    assert dedupe._on_disk("news.txt", [root]) != dedupe._on_disk("m/config.json", [root])
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package and a module that the engine's version is taken of, in place of the real ones."""
+    package, module = tmp_path / "package", tmp_path / "module.py"
+    (package / "inside").mkdir(parents=True)
+    (package / "inside" / "file.py").write_text("1")
+    module.write_text("1")
+    monkeypatch.setattr(dedupe, "_CODE", ("package", "module"))
+    monkeypatch.setattr(dedupe, "code_of", lambda name: package if name == "package" else module)
+    monkeypatch.setattr(dedupe, "versions", lambda: {"torch": "1", "secateur": "2"})
+    dedupe.engine_version.cache_clear()
+    yield tmp_path
+    dedupe.engine_version.cache_clear()
+
+
+def version() -> str:
+    dedupe.engine_version.cache_clear()
+    return dedupe.engine_version()
+
+
+def test_the_engines_version_is_of_names_and_content_and_libraries(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = version()
+    (code / "package" / "notes.txt").touch()
+    monkeypatch.setattr(dedupe, "versions", lambda: {"secateur": "2", "torch": "1"})
+    assert version() == before
+    file = code / "package" / "inside" / "file.py"
+    file.write_text("2")
+    assert version() != before
+    file.write_text("1")
+    assert version() == before
+    file.rename(file.with_name("other.py"))
+    assert version() != before
+    file.with_name("other.py").rename(file)
+    (code / "module.py").write_text("2")
+    assert version() != before
+    (code / "module.py").write_text("1")
+    monkeypatch.setattr(dedupe, "versions", lambda: {"torch": "1.1", "secateur": "2"})
+    assert version() != before
+
+
+def test_the_code_is_read_once(code: Path) -> None:
+    before = dedupe.engine_version()
+    (code / "module.py").write_text("2")
+    assert dedupe.engine_version() == before
+
+
+def test_a_module_that_is_not_there_has_no_code() -> None:
+    with pytest.raises(ModuleNotFoundError, match="workers_of_nobody"):
+        dedupe.code_of("workers_of_nobody")

@@ -113,3 +113,69 @@ def test_weights_count_as_repetitions_do() -> None:
     assert mean == pytest.approx(np.average(values, weights=weights))
     assert low < mean < high
     assert mean_interval(values, weights=[2.0] * 60) == mean_interval(values)
+
+
+def by_hand(values: list[float], weights: list[float], how: str) -> tuple[float, float]:
+    """The expanded percentile interval, all of it at once."""
+    data, weighed, count = np.array(values), np.array(weights), len(values)
+    rows = np.random.default_rng(20240205).integers(0, count, size=(10_000, count))
+    found = {
+        "mean": (data[rows] * weighed[rows]).sum(axis=1) / weighed[rows].sum(axis=1),
+        "median": np.median(data[rows], axis=1),
+    }[how]
+    tail = stats.norm.cdf(stats.t.ppf(0.025, count - 1) * np.sqrt(count / (count - 1)))
+    low, high = np.quantile(found, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+VALUES = [0.5, 3.0, 1.25, 8.0, 2.0, 2.5, 13.0]
+WEIGHTS = [1.0, 4.0, 2.0, 2.0, 9.0, 1.0, 3.0]
+
+
+def test_the_intervals_are_those_of_a_plain_bootstrap() -> None:
+    ones = [1.0] * len(VALUES)
+    assert spread(VALUES)[1:] == pytest.approx(by_hand(VALUES, ones, "mean"), rel=1e-12)
+    assert spread(VALUES, weights=WEIGHTS)[1:] == pytest.approx(by_hand(VALUES, WEIGHTS, "mean"), rel=1e-12)
+    found = median_interval(VALUES)
+    assert (found.median, found.low, found.high) == pytest.approx((2.5, *by_hand(VALUES, ones, "median")), rel=1e-12)
+    ratios = ratio_interval([2 * value for value in VALUES], [4.0] * len(VALUES))
+    assert ratios.median == 1.25
+    assert (ratios.low, ratios.high) == pytest.approx((found.low / 2, found.high / 2), rel=1e-12)
+
+
+def test_parts_are_drawn_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, weighed = spread(VALUES), spread(VALUES, weights=WEIGHTS)
+    for cells in (1, 7, 60_000):  # one row at a time, and parts of which the last is shorter
+        monkeypatch.setattr(statistics, "_CELLS", cells)
+        assert (spread(VALUES), spread(VALUES, weights=WEIGHTS)) == (plain, weighed)
+
+
+def test_the_median_lies_within_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ends, within in (((4.0, 5.0), (3.0, 5.0)), ((1.0, 2.0), (1.0, 3.0))):
+        monkeypatch.setattr(statistics, "_interval", lambda data, mean, ends=ends: ends)
+        found = median_interval([2.0, 3.0, 4.0])
+        assert (found.low, found.median, found.high) == (within[0], 3.0, within[1])
+
+
+def test_a_drop_of_more_than_all_is_no_share() -> None:
+    assert drop_interval([3.0, 3.0], [1.0, 1.0]) == (2.0, 2.0, 2.0)
+    assert drop_interval([0.5, 1.0], [0.25, 0.75]) == pytest.approx(
+        (0.25, 0.25 - 1.25 * 0.84188612, 0.25 + 0.75 * 0.84188612)
+    )
+
+
+def test_how_far_a_ratio_is_off_by_its_farther_end() -> None:
+    assert half_width(Interval(median=0.9, low=0.75, high=1.0)) == 0.25
+    assert half_width(Interval(median=1.5, low=1.25, high=2.0)) == 1.0
+    assert half_width(Interval(median=1.0, low=0.75, high=1.125)) == 0.25
+
+
+def test_an_interval_that_holds_one_widens_nothing() -> None:
+    speedup = Interval(median=1.5, low=1.25, high=2.0)
+    for same in (
+        Interval(median=1, low=1, high=1),
+        Interval(median=1, low=0.5, high=1),
+        Interval(median=1, low=1, high=2),
+    ):
+        assert widen(speedup, same) == speedup
+    assert widen(speedup, Interval(median=0.4, low=0.25, high=0.5)) == Interval(median=1.5, low=0.625, high=4.0)

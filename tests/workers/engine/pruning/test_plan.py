@@ -46,8 +46,27 @@ def test_ratio_is_rounded_to_whole_blocks(ratio: float, count: int) -> None:
     assert count_from_ratio(30, ratio) == count
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.5, 1.5, 0.999, float("nan")])
-def test_ratios_that_remove_nothing_or_all_are_refused(ratio: float) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (0.0, "a number between 0 and 1, both excluded"),
+        (1.0, "a number between 0 and 1, both excluded"),
+        (-0.5, "a number between 0 and 1, both excluded"),
+        (1.5, "a number between 0 and 1, both excluded"),
+        (float("nan"), "a number between 0 and 1, both excluded"),
+        (0.999, "a ratio that leaves at least one block"),
+    ],
+)
+def test_ratios_that_remove_nothing_or_all_are_refused(ratio: float, expected: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         count_from_ratio(30, ratio)
-    assert caught.value.errors[0].pointer == "ratio"
+    (error,) = caught.value.errors
+    assert (error.pointer, error.expected) == ("ratio", expected)
+    assert error.value is ratio
+
+
+def test_a_model_of_one_block_or_none_gives_none() -> None:
+    for blocks in (0, 1):
+        with pytest.raises(InvalidInput, match=f"removes all {blocks} blocks"):
+            count_from_ratio(blocks, 0.5)
+    assert count_from_ratio(2, 0.5) == 1
