@@ -89,10 +89,15 @@ def _program(code: str) -> str | None:
             node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
             node.defaults = [*node.defaults, *filter(None, node.kw_defaults)]
             node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
-        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE):
-            if isinstance(node.comparators[0], ast.Constant) and isinstance(node.comparators[0].value, str):
-                return None
+        elif isinstance(node, ast.Compare) and _orders_a_word(node):
+            return None
     return ast.dump(tree)
+
+
+def _orders_a_word(node: ast.Compare) -> bool:
+    right = node.comparators[0]
+    ordering = isinstance(node.ops[0], ast.Lt | ast.LtE | ast.Gt | ast.GtE)
+    return ordering and isinstance(right, ast.Constant) and isinstance(right.value, str)
 
 
 def _diff(before: str, after: str) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-_OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--no-summary"]
+_OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--no-summary", "--assert=plain"]
 _OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of libraries with plugins, which are imported already
 _NO_ANSWER = 124  # of a run that was ended since it took too long
 

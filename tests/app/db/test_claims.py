@@ -188,23 +188,31 @@ def in_line(session: Session) -> tuple[Claim, list[UUID]]:
 def kept(session: Session, job_ids: list[UUID]) -> list[tuple[Any, ...]]:
     """All that stands in the rows of these jobs and of their stages."""
     session.flush()
-    rows = session.execute(select(*Stage.__table__.columns).where(Stage.job_id.in_(job_ids)).order_by(Stage.id)).all()
-    rows += session.execute(select(*Job.__table__.columns).where(Job.id.in_(job_ids)).order_by(Job.id)).all()
+    rows = [
+        *session.execute(select(*Stage.__table__.columns).where(Stage.job_id.in_(job_ids)).order_by(Stage.id)),
+        *session.execute(select(*Job.__table__.columns).where(Job.id.in_(job_ids)).order_by(Job.id)),
+    ]
     return [tuple(row) for row in rows]
 
 
 EXPIRED = timedelta(seconds=-1)
-WRITES_OF_ONE = {
+
+
+def rescued(session: Session, claim: Claim) -> Ended:
+    put(session, claim, lease_expires_at=func.now() + EXPIRED)
+    return claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3)
+
+
+def claimed_again(session: Session, claim: Claim) -> Claim | None:
+    claims.release(session, claim, reason="stopping")
+    return claims.claim(session, claim.stage_id, worker="d", lease_seconds=60)
+
+
+WRITES_OF_ONE: dict[str, Callable[[Session, Claim], object]] = {
     **{name: write for name, write in WRITES.items() if name != "cancelled"},
     "progress": lambda session, claim: claims.relay(session, claim, [events.log("a")], before=0, progress={"done": 1}),
-    "rescue": lambda session, claim: (
-        put(session, claim, lease_expires_at=func.now() + EXPIRED),
-        claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3),
-    )[1],
-    "claim": lambda session, claim: (
-        claims.release(session, claim, reason="stopping"),
-        claims.claim(session, claim.stage_id, worker="d", lease_seconds=60),
-    )[1],
+    "rescue": rescued,
+    "claim": claimed_again,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -178,9 +178,9 @@ def test_a_named_text_has_a_key_as_long_as_its_commit_is_known(root: Path, monke
     scoring = {"criterion": "perplexity", "calibration": {"text": {"source": "named", "name": name}}}
     before = key(root, scoring=scoring)
     assert before not in {None, key(root)}
-    monkeypatch.setitem(dedupe.NAMED_TEXTS, name, replace(text, revision="f" * 40))  # type: ignore[index]
+    monkeypatch.setitem(cast(dict[str, Any], NAMED_TEXTS), name, replace(text, revision="f" * 40))
     assert key(root, scoring=scoring) not in {None, before}
-    monkeypatch.setitem(dedupe.NAMED_TEXTS, name, replace(text, revision=""))  # type: ignore[index]
+    monkeypatch.setitem(cast(dict[str, Any], NAMED_TEXTS), name, replace(text, revision=""))
     assert key(root, scoring=scoring) is None
 
 
