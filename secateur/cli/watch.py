@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
 from secateur.contract.numbers import count, duration
@@ -58,6 +60,8 @@ class JobView:
     def __init__(self, job: Job, *, plain: bool) -> None:
         self.stages = {stage.key: StageView() for stage in job.stages}
         self.plain = plain
+        self.check = job.stages[0].key if job.stages else None  # the first of every job, and over in seconds
+        self.found: list[str] = []  # what it has told, which stays in sight
 
     def take(self, event: Event) -> None:
         """Bring the view up to this event."""
@@ -77,6 +81,8 @@ class JobView:
             stage.unit = str(event.data["unit"])
         elif event.type == "log":
             stage.note = str(event.data.get("message", ""))
+            if event.stage == self.check and event.level == "info":
+                self.found.append(stage.note)
         elif event.type == "metrics":
             from secateur.report.words import figures_in_words  # the whole contract, which takes long to load
 
@@ -89,6 +95,8 @@ class JobView:
         moment = event.created_at.timestamp()
         if stage.state == "running":
             stage.began, stage.took = moment, None
+            if event.stage == self.check:
+                self.found.clear()
         elif stage.state == "queued":
             stage.began = stage.took = None
         elif stage.began is not None and stage.state != "cancelling":
@@ -107,7 +115,7 @@ class JobView:
             stage.printed = time.monotonic()
             err.print(f"{name}: {count(stage.done)} of {count(stage.total)} {stage.unit}", highlight=False)
 
-    def __rich__(self) -> Table:
+    def __rich__(self) -> Group:
         table = Table.grid(padding=(0, 1))
         for column in ({"width": 1}, {"min_width": 9}, {"width": 32}, {"justify": "right"}, {"justify": "right"}):
             table.add_column(no_wrap=True, **column)
@@ -118,7 +126,8 @@ class JobView:
             seconds = stage.seconds()
             note = f"[dim]{escape(stage.note)}[/]" if stage.state in ("running", "cancelling", "failed") else ""
             table.add_row(_MARKS.get(stage.state, "?"), name, bar, done, duration(seconds) if seconds else "", note)
-        return table
+        found = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in self.found]
+        return Group(table, *found)
 
 
 def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:

@@ -85,6 +85,10 @@ def test_a_stage_that_waits_names_the_job_and_one_that_is_added_appears(
     browser.until("return document.querySelector('[data-stage=prune-2]') !== null")
     keys = browser.run("return [...document.querySelectorAll('[data-stage]')].map((row) => row.dataset.stage)")
     assert keys == ["check", "score", "prune", "benchmark", "prune-2", "report"]
+    found = browser.run("return [...document.querySelectorAll('.checks div')].map((row) => row.innerText)")
+    assert [row.split("\n") for row in found] == [
+        [check["name"], check["seen"]] for check in worker.results["check"]["checks"]
+    ]
 
 
 def test_a_job_is_cancelled_and_deleted_by_its_buttons(url: str, browser: Browser, spec: dict[str, Any]) -> None:

@@ -62,6 +62,8 @@ def test_what_was_seen_stands_in_the_result(check: Check) -> None:
     checked = check()
     assert (checked.model.family, checked.model.blocks) == ("llama", 8)
     seen = {row.name: row.seen for row in checked.checks}
+    assert seen["model"].endswith(" parameters, 256 positions")
+    assert seen["tokenizer"].endswith(" tokens, no chat template")
     assert seen["pruning"] == "2 of 8 blocks go, 0 are protected"
     assert seen["calibration text"].startswith("4 × 32 tokens of words.txt")
     assert list(seen) == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secateur.contract.models.positions import positions_of
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
@@ -17,4 +18,6 @@ def look(subject: Subject) -> str:
     skeleton(as_config(subject.config))
     check_generation_file(subject.original.path)
     info = subject.original.info
-    return f"{architecture.family}, {info.blocks} blocks, {info.parameters:,} parameters"
+    positions = positions_of(subject.config)
+    held = f", {positions:,} positions" if positions is not None else ""
+    return f"{architecture.family}, {info.blocks} blocks, {info.parameters:,} parameters{held}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from secateur.contract.options.texts import HubText, LocalText, NamedText, UploadText
 from secateur.contract.texts import texts_of
+from workers.engine.text.chat_templates import template_place
 from workers.stages.checks.subject import Subject
 
 _GIVEN = (HubText, LocalText, NamedText, UploadText)
@@ -16,4 +17,6 @@ def look(subject: Subject) -> str | None:
     measured = spec.benchmark
     if not reads and measured.tasks is None and measured.samples is None:
         return None
-    return f"{len(subject.texts.tokenizer):,} tokens"
+    tokenizer = subject.texts.tokenizer
+    written = f", chats by {template_place(tokenizer)}" if tokenizer.chat_template else ", no chat template"
+    return f"{len(tokenizer):,} tokens{written}"
