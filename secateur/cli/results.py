@@ -155,11 +155,11 @@ def _command_value(text: str, more: str = "") -> str:
 
 
 def append_summary(path: Path, markdown: str) -> None:
-    """Append to a step summary, cut at its limit of 1 MiB."""
+    """Append to a step summary, cut at its limit of 1,048,576 bytes."""
     used = path.stat().st_size if path.exists() else 0
     content = (markdown.rstrip() + "\n").encode()
     if used + len(content) > SUMMARY_LIMIT:
-        note = b"\n\n(cut: a step summary holds 1 MiB)\n"
+        note = b"\n\n(cut: a step summary holds 1.05 MB)\n"
         room = max(0, SUMMARY_LIMIT - used - len(note))
         content = content[:room].decode(errors="ignore").encode() + note
     with path.open("ab") as file:

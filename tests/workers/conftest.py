@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.fixtures.stage_runner import Runner
 from workers.launch.fork_server import ForkServer
 
 WORDS = ("river", "stone", "light", "garden", "winter", "paper", "engine", "music", "window", "silver", "forest")
@@ -95,3 +96,15 @@ def text_file(tmp_path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     path.write_text(plain_text(450))
     return path
+
+
+@pytest.fixture
+def runner(
+    stage_server: ForkServer, tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path
+) -> Iterator[Runner]:
+    """Stages of one job on a tiny model of ten blocks, each a process."""
+    path = tiny_checkpoint("tiny", num_hidden_layers=10)
+    runner = Runner(stage_server, tmp_path / "job", path.parent, text_file.parent)
+    yield runner
+    for process in runner.started:
+        process.close()

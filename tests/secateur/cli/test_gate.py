@@ -143,4 +143,4 @@ def test_a_summary_is_cut_at_its_limit(tmp_path: Path) -> None:
     path.write_text("x" * 1000)
     append_summary(path, "é" * SUMMARY_LIMIT)
     assert path.stat().st_size <= SUMMARY_LIMIT
-    assert path.read_text(encoding="utf-8").endswith("(cut: a step summary holds 1 MiB)\n")
+    assert path.read_text(encoding="utf-8").endswith("(cut: a step summary holds 1.05 MB)\n")

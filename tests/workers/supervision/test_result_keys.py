@@ -17,7 +17,7 @@ from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import Runtime, StageSpec, WorkingDevice
 from secateur.contract.spec import CompressionSpec
 from workers.engine import scoring as criteria
-from workers.supervision import result_keys as dedupe
+from workers.supervision import result_keys
 from workers.supervision.result_keys import dedupe_key
 
 
@@ -147,16 +147,16 @@ def test_measurements_have_no_key(root: Path) -> None:
 
 def test_other_code_has_other_keys(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = key(root)
-    monkeypatch.setattr(dedupe, "engine_version", lambda: "another")
+    monkeypatch.setattr(result_keys, "engine_version", lambda: "another")
     assert key(root) != before
 
 
 def test_the_engines_version_covers_its_code() -> None:
-    places = [dedupe.code_of(name) for name in dedupe._CODE]
+    places = [result_keys.code_of(name) for name in result_keys._CODE]
     assert all(place.exists() for place in places)
     assert Path(criteria.__file__).is_relative_to(places[0])
     assert Path(results.__file__).is_relative_to(places[3])
-    assert dedupe.engine_version() == dedupe.engine_version()
+    assert result_keys.engine_version() == result_keys.engine_version()
 
 
 def test_the_order_in_which_inputs_are_told_is_none_of_the_keys(root: Path) -> None:
@@ -187,17 +187,17 @@ def test_a_named_text_has_a_key_as_long_as_its_commit_is_known(root: Path, monke
 def test_a_folder_of_too_many_files_is_not_looked_through(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "m" / "inside").mkdir()
     (root / "m" / "inside" / "weights").touch()
-    assert dedupe._MOST_FILES > 1000
-    monkeypatch.setattr(dedupe, "_MOST_FILES", 2)
+    assert result_keys._MOST_FILES > 1000
+    monkeypatch.setattr(result_keys, "_MOST_FILES", 2)
     assert key(root) is not None
     (root / "m" / "one more").touch()
     assert key(root) is None
 
 
 def test_a_root_that_has_the_path_is_found_behind_others(root: Path) -> None:
-    assert dedupe._on_disk("m", [root / "none", root]) == dedupe._on_disk("m", [root])
-    assert dedupe._on_disk("m", [root / "none"]) is None
-    assert dedupe._on_disk("news.txt", [root]) != dedupe._on_disk("m/config.json", [root])
+    assert result_keys._on_disk("m", [root / "none", root]) == result_keys._on_disk("m", [root])
+    assert result_keys._on_disk("m", [root / "none"]) is None
+    assert result_keys._on_disk("news.txt", [root]) != result_keys._on_disk("m/config.json", [root])
 
 
 @pytest.fixture
@@ -207,23 +207,23 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "inside").mkdir(parents=True)
     (package / "inside" / "file.py").write_text("1")
     module.write_text("1")
-    monkeypatch.setattr(dedupe, "_CODE", ("package", "module"))
-    monkeypatch.setattr(dedupe, "code_of", lambda name: package if name == "package" else module)
-    monkeypatch.setattr(dedupe, "versions", lambda: {"torch": "1", "secateur": "2"})
-    dedupe.engine_version.cache_clear()
+    monkeypatch.setattr(result_keys, "_CODE", ("package", "module"))
+    monkeypatch.setattr(result_keys, "code_of", lambda name: package if name == "package" else module)
+    monkeypatch.setattr(result_keys, "versions", lambda: {"torch": "1", "secateur": "2"})
+    result_keys.engine_version.cache_clear()
     yield tmp_path
-    dedupe.engine_version.cache_clear()
+    result_keys.engine_version.cache_clear()
 
 
 def version() -> str:
-    dedupe.engine_version.cache_clear()
-    return dedupe.engine_version()
+    result_keys.engine_version.cache_clear()
+    return result_keys.engine_version()
 
 
 def test_the_engines_version_is_of_names_and_content_and_libraries(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = version()
     (code / "package" / "notes.txt").touch()
-    monkeypatch.setattr(dedupe, "versions", lambda: {"secateur": "2", "torch": "1"})
+    monkeypatch.setattr(result_keys, "versions", lambda: {"secateur": "2", "torch": "1"})
     assert version() == before
     file = code / "package" / "inside" / "file.py"
     file.write_text("2")
@@ -236,16 +236,16 @@ def test_the_engines_version_is_of_names_and_content_and_libraries(code: Path, m
     (code / "module.py").write_text("2")
     assert version() != before
     (code / "module.py").write_text("1")
-    monkeypatch.setattr(dedupe, "versions", lambda: {"torch": "1.1", "secateur": "2"})
+    monkeypatch.setattr(result_keys, "versions", lambda: {"torch": "1.1", "secateur": "2"})
     assert version() != before
 
 
 def test_the_code_is_read_once(code: Path) -> None:
-    before = dedupe.engine_version()
+    before = result_keys.engine_version()
     (code / "module.py").write_text("2")
-    assert dedupe.engine_version() == before
+    assert result_keys.engine_version() == before
 
 
 def test_a_module_that_is_not_there_has_no_code() -> None:
     with pytest.raises(ModuleNotFoundError, match="workers_of_nobody"):
-        dedupe.code_of("workers_of_nobody")
+        result_keys.code_of("workers_of_nobody")

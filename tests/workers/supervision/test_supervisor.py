@@ -6,12 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -19,61 +17,15 @@ from sqlalchemy import Engine, create_engine, select
 
 from app.blobs.store import ArtifactStore, LocalStore, RemoteStore, memory_store
 from app.db import artifacts, claims, jobs, stages
-from app.db.session import SessionFactory, make_session_factory, unit_of_work
+from app.db.session import make_session_factory, unit_of_work
 from app.db.tables import Stage
-from app.settings import Settings
 from app.stored_file import StoredFile
 from secateur.contract.jobs import State
 from tests.fixtures.service import STAGES, Service
-from workers.launch.device import SoundDevice
+from tests.fixtures.supervisors import drive, make_janitor, make_supervisor
 from workers.launch.fork_server import ForkServer
-from workers.supervision.janitor import Janitor
 from workers.supervision.scratch import Scratch
 from workers.supervision.supervisor import Supervisor
-
-ENTRY = "tests.fixtures.stages:main"
-
-
-@pytest.fixture(scope="module")
-def forkserver() -> Iterator[ForkServer]:
-    server = ForkServer(ENTRY, ())
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def store(service: Service) -> LocalStore:
-    return LocalStore(service.settings.data_dir / "artifacts")
-
-
-@pytest.fixture
-def supervisor(service: Service, store: LocalStore, forkserver: ForkServer) -> Supervisor:
-    return make_supervisor(service, store, forkserver)
-
-
-def make_supervisor(
-    service: Service,
-    store: ArtifactStore,
-    forkserver: ForkServer,
-    *,
-    settings: Settings | None = None,
-    sessions: SessionFactory | None = None,
-) -> Supervisor:
-    settings, sessions = settings or service.settings, sessions or service.sessions
-    return Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
-
-
-def make_janitor(service: Service, store: ArtifactStore, sent: list[UUID] | None = None) -> Janitor:
-    send = (sent if sent is not None else []).append
-    return Janitor(service.settings, service.sessions, store, send=send, depth=lambda: 0)
-
-
-def drive(service: Service, supervisor: Supervisor, job_id: UUID, *, stages_: int = 100) -> None:
-    """Run the job's stages, one after the other, as messages would have it."""
-    for _ in range(stages_):
-        if not stages.waiting_ids(service.job(job_id)):
-            return
-        supervisor.run_next()
 
 
 def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> None:
@@ -255,154 +207,6 @@ def test_a_stage_over_its_time_limit_fails(service: Service, store: LocalStore, 
     assert job.problem["stage"] == "score"
     assert job.stages[1].attempt == 1
     assert [stage.state for stage in job.stages[2:]] == [State.CANCELLED] * 4
-
-
-# fault 15: no space left
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-        problem = done.stderr.strip() if done.returncode else ""
-    except FileNotFoundError as error:
-        problem = str(error)
-    if problem:
-        pytest.skip(f"a full disk needs the right to mount a small one: {problem}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_under_the_stage(service: Service, store: LocalStore, forkserver: ForkServer) -> None:
-    """What the stage says of it is the job's problem; `/dev/full` is a disk that is always full."""
-    job_id = service.submit(send=False, score="full")
-    drive(service, make_supervisor(service, store, forkserver), job_id)
-    problem = service.settled(job_id, State.FAILED).problem
-    assert problem is not None
-    assert "disk is full" in problem["detail"]
-    published = [stage_id for stage_id, _, _ in store.attempts()]
-    assert published == [service.job(job_id).stages[0].id]  # the check's, and nothing of the stage that failed
-
-
-def test_a_full_disk_under_the_store(service: Service, forkserver: ForkServer, small_disk: Path) -> None:
-    """Nothing is half published, and after space was made the retry publishes what the first attempt computed."""
-    store = LocalStore(small_disk)
-    supervisor = make_supervisor(service, store, forkserver)
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(b"x" * 1_000_000)
-    job_id = service.submit(send=False)
-    drive(service, supervisor, job_id)
-    problem = service.job(job_id).problem
-    assert problem is not None
-    assert problem["type"].endswith("/stage-failed")
-    assert "no space left" in problem["detail"]
-    assert list(store.attempts()) == []
-    assert list((small_disk / ".partial").iterdir()) == []
-    ballast.unlink()
-    service.retry(job_id)
-    drive(service, supervisor, job_id)
-    assert service.job(job_id).state is State.SUCCEEDED
-    assert service.started(job_id, "score") == 1
-
-
-def test_a_full_disk_under_the_scratch(
-    service: Service, store: LocalStore, forkserver: ForkServer, small_disk: Path
-) -> None:
-    settings = service.settings.model_copy(update={"data_dir": small_disk})
-    (small_disk / "ballast").write_bytes(b"x" * (1 << 20))
-    job_id = service.submit(send=False)
-    drive(service, make_supervisor(service, store, forkserver, settings=settings), job_id)
-    problem = service.job(job_id).problem
-    assert problem is not None
-    assert "no space left" in problem["detail"]
-
-
-# results that identical stages share
-
-
-@pytest.fixture
-def sharing(service: Service, store: LocalStore, forkserver: ForkServer, tmp_path: Path) -> Supervisor:
-    """A supervisor whose jobs have a model that exists, so that stages can be told to be identical."""
-    (tmp_path / "models" / "m").mkdir(parents=True)
-    (tmp_path / "models" / "m" / "config.json").write_text("{}")
-    settings = service.settings.model_copy(update={"model_roots": (tmp_path / "models",)})
-    return make_supervisor(service, store, forkserver, settings=settings)
-
-
-def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, store: LocalStore) -> None:
-    first, second = service.submit(send=False), service.submit(send=False)
-    drive(service, sharing, first)
-    drive(service, sharing, second)
-    for job_id in (first, second):
-        service.settled(job_id)
-    assert [service.started(first, name) for name in STAGES] == [1] * len(STAGES)
-    assert [service.started(second, name) for name in STAGES] == [1, 0, 0, 0, 1, 1]  # checks and measurements are not
-    assert len(service.logged(second, f"taken over from job {first}")) == 3
-    # the files of the one outlive the other
-    with unit_of_work(service.sessions) as session:
-        jobs.delete(session, first)
-    make_janitor(service, store).sweep()
-    service.check(service.job(second))
-    assert len(list(store.attempts())) == len(STAGES)
-    with unit_of_work(service.sessions) as session:
-        jobs.delete(session, second)
-    make_janitor(service, store).sweep()
-    assert list(store.attempts()) == []
-
-
-def test_jobs_that_differ_in_how_much_goes_share_one_scoring(service: Service, sharing: Supervisor) -> None:
-    ratios = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
-    job_ids = [service.submit(send=False, pruning={"kind": "depth", "ratio": ratio}) for ratio in ratios]
-    for job_id in job_ids:
-        drive(service, sharing, job_id)
-        assert service.job(job_id).state is State.SUCCEEDED
-    assert [service.started(job_id, "score") for job_id in job_ids] == [1, 0, 0, 0, 0, 0]
-    assert [service.started(job_id, "prune") for job_id in job_ids] == [1] * 6
-
-
-def test_equal_jobs_at_once_compute_each_stage_once(service: Service, sharing: Supervisor) -> None:
-    """On as many slots as jobs: whoever comes while a stage runs waits for it, and its slot is free meanwhile."""
-    job_ids = [service.submit(send=False, score="sleep:0.6", recover="train:4:0.1") for _ in range(3)]
-
-    def work() -> None:
-        while not all(service.job(job_id).state.terminal for job_id in job_ids):
-            sharing.run_next()
-            time.sleep(0.01)
-
-    threads = [threading.Thread(target=work) for _ in job_ids]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for job_id in job_ids:
-        service.settled(job_id)
-    started = {name: sum(service.started(job_id, name) for job_id in job_ids) for name in STAGES}
-    assert started == {"check": 3, "score": 1, "prune": 1, "recover": 1, "benchmark": 3, "report": 3}
-    assert [line for job_id in job_ids for line in service.logged(job_id, "its result is waited for")]
-
-
-def test_a_changed_model_shares_nothing(service: Service, sharing: Supervisor, tmp_path: Path) -> None:
-    first, second = service.submit(send=False), service.submit(send=False)
-    drive(service, sharing, first)
-    (tmp_path / "models" / "m" / "config.json").write_text('{"changed": true}')
-    drive(service, sharing, second)
-    assert service.started(second, "score") == 1
-    # but what the first stages made is alike, to the bit, and so is what the later ones make of it
-    assert service.logged(second, "taken over") == []
-
-
-def test_sharing_can_be_turned_off(service: Service, sharing: Supervisor) -> None:
-    settings = sharing.settings.model_copy(update={"reuse_results": False})
-    sessions, store, forkserver = sharing.sessions, sharing.store, sharing.forkserver
-    alone = Supervisor(settings, sessions, store, forkserver, SoundDevice(), send=lambda _: None)
-    for _ in range(2):
-        job_id = service.submit(send=False)
-        drive(service, alone, job_id)
-        assert [service.started(job_id, name) for name in STAGES] == [1] * len(STAGES)
 
 
 def test_a_download_that_is_broken_fails_the_stage(service: Service, forkserver: ForkServer) -> None:

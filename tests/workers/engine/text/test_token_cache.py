@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from workers.engine.text import token_cache as kept
+from workers.engine.text import token_cache
 from workers.engine.text.token_cache import TokenIds, kept_ids, kept_tensors, tokenizer_fingerprint
 
 KEY = {"text": "abc"}
@@ -109,25 +109,25 @@ def test_tensors(tmp_path: Path) -> None:
 
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_BYTES", 3 * (400 + 32))
+    monkeypatch.setattr(token_cache, "MOST_BYTES", 3 * (400 + 32))
     made = [kept_ids(tmp_path, {"number": number}, Maker([number] * 100)) for number in range(3)]
     for age, number in ((30, 1), (20, 0), (10, 2)):
         make = Maker()
         kept_ids(tmp_path, {"number": number}, make)
         assert make.calls == 0
-        os.utime(kept._place(tmp_path, {"number": number}, ".ids"), (1e9 - age, 1e9 - age))
+        os.utime(token_cache._place(tmp_path, {"number": number}, ".ids"), (1e9 - age, 1e9 - age))
     stale = tmp_path / "tokens" / "x.ids.abc.part"
     stale.write_bytes(b"")
     os.utime(stale, (1e9, 1e9))
     kept_ids(tmp_path, {"number": 3}, Maker([3] * 100))
     assert not stale.exists()
-    there = [kept._place(tmp_path, {"number": number}, ".ids").exists() for number in range(4)]
+    there = [token_cache._place(tmp_path, {"number": number}, ".ids").exists() for number in range(4)]
     assert there == [True, False, True, True]
     assert made[1].tolist() == [1] * 100  # mapped, it can still be read
 
 
 def test_one_file_may_be_larger_than_all_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST_BYTES", 10)
+    monkeypatch.setattr(token_cache, "MOST_BYTES", 10)
     make = Maker([1] * 100)
     assert len(kept_ids(tmp_path, KEY, make)) == 100
     kept_ids(tmp_path, {"text": "b"}, make)
