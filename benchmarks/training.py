@@ -32,7 +32,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.recovery.example import Example
-from workers.engine.recovery.examples import alpaca, pack, pad_each
+from workers.engine.recovery.instruction_data import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.objective import Objective
 from workers.engine.recovery.quick_adapters import quick_adapters

@@ -28,9 +28,9 @@ from app.settings import get_settings
 from secateur.contract.errors import ServiceError
 from workers.launch.device import ProbedDevice
 from workers.launch.fork_server import ForkServer
-from workers.supervision.broker_messages import Messages
+from workers.supervision.celery_log_lines import name_stage
 from workers.supervision.janitor import Janitor
-from workers.supervision.message_lines import name_stage
+from workers.supervision.message_intake import Messages
 from workers.supervision.supervisor import Supervisor
 from workers.tasks import make_run_stage
 

@@ -23,9 +23,9 @@ from workers.stages.benchmark_speed import measure_alone, measure_speed
 from workers.stages.benchmark_variants import ORIGINAL, Variant, opened_variant, quantised_variants
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
+from workers.stages.known_figures import known_figures
 from workers.stages.measurable import SIZES_ALONE, measured_parts, refuse_unmeasurable
 from workers.stages.original import open_original, prepare_machine, text_source
-from workers.stages.reuse import known_figures
 
 MEMORY_SHARE = 0.7  # of the free memory: models that need more together are loaded in pairs
 

@@ -27,7 +27,7 @@ from workers.engine.text.calibration import TextSource, token_batch
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext, part
 from workers.stages.fields import of_text, told_at
-from workers.stages.reuse import KnownFigures, digest
+from workers.stages.known_figures import KnownFigures, digest
 
 
 def texts(context: StageContext, source: TextSource) -> Iterator[Windows]:

@@ -8,7 +8,7 @@ from typing import Any
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.methods import Benchmark
-from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.checkpoints.computable import why_not_computable
 
 SIZES_ALONE = "Only sizes were taken, from the files: the job asks for no other measurement."
 

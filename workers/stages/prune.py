@@ -19,7 +19,7 @@ from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.kernels import refuse_uncomputable
+from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.pruning.depth import blocks_to_keep, prune_depth
 from workers.engine.pruning.depth_config import keep_blocks
 from workers.engine.pruning.gguf_depth import prune_gguf_depth

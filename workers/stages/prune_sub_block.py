@@ -10,7 +10,7 @@ import time
 
 from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units, protected_units, units_to_remove
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
-from workers.engine.checkpoints.kernels import refuse_uncomputable
+from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.runtime import environment

@@ -13,11 +13,11 @@ from workers.engine.recovery.ranks import Ranks
 from workers.engine.recovery.registry import RECOVERIES
 from workers.engine.runtime import environment
 from workers.reporting import model_card
-from workers.stages.as_it_came import write_as_it_came
 from workers.stages.block_model import must_stream
 from workers.stages.context import StageContext, part
 from workers.stages.fields import MODEL, PRUNING, of_recovery, told_at, told_in
 from workers.stages.original import open_original, prepare_machine, text_source
+from workers.stages.recovered_gguf import write_as_it_came
 from workers.stages.training_processes import plan_processes
 
 

@@ -11,7 +11,7 @@ import time
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.scoring.blocks import TextScoring
 from secateur.contract.results import BlockScore, Scored
-from workers.engine.checkpoints.kernels import refuse_uncomputable
+from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.runtime import environment
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask

@@ -20,7 +20,7 @@ from secateur.contract.results import Benchmarks, Pruned, Report
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job, run_job, tiny_llama
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.kernels import check_quantiser_settings, why_not_computable
+from workers.engine.checkpoints.computable import check_quantiser_settings, why_not_computable
 from workers.engine.model.loading import load_model
 from workers.engine.quantise.linear_weights import quantise_linear
 

@@ -21,7 +21,7 @@ from workers.engine.blame import blamed_on
 from workers.engine.checkpoints import modeling_secateur
 from workers.engine.checkpoints.bare_folder import bare_folder
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.kernels import refuse_uncomputable
+from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.checkpoints.own_loader import needs_loader
 
 

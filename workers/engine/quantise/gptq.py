@@ -29,7 +29,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.integers import Rounded, round_to_integers
-from workers.engine.scoring.stream import through
+from workers.engine.scoring.intact_states import through
 
 _TOGETHER = 128  # columns whose corrections of the later ones are made as one matrix product
 _DAMPENING = (1.0, 10.0, 100.0)  # tried in turn where H is too near to singular

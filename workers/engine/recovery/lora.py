@@ -29,8 +29,8 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
 from workers.engine.progress import Progress, no_progress
-from workers.engine.recovery.examples import training_data
 from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,

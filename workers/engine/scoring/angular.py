@@ -17,8 +17,8 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.scoring.angular import AngularScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
+from workers.engine.scoring.intact_states import stream
 from workers.engine.scoring.result import BlockScores, check_numbers
-from workers.engine.scoring.stream import stream
 from workers.engine.scoring.subsets import sample_groups
 from workers.engine.scoring.task import ScoringTask
 

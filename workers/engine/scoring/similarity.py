@@ -8,7 +8,7 @@ from torch import Tensor
 
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
-from workers.engine.scoring.stream import stream
+from workers.engine.scoring.intact_states import stream
 from workers.engine.scoring.subsets import sample_groups
 
 

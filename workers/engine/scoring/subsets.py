@@ -24,7 +24,7 @@ from torch import Tensor
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.model.onednn_linear import packed
 from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half, without_halves
-from workers.engine.scoring.stream import rows_at_once, through
+from workers.engine.scoring.intact_states import rows_at_once, through
 
 Removal = frozenset[int]  # numbers of units
 

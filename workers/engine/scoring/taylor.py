@@ -19,8 +19,8 @@ from torch import Tensor
 from secateur.contract.options.scoring.taylor import TaylorScoring
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter
+from workers.engine.scoring.intact_states import rows_at_once, stream
 from workers.engine.scoring.result import BlockScores
-from workers.engine.scoring.stream import rows_at_once, stream
 from workers.engine.scoring.task import ScoringTask
 
 

@@ -7,7 +7,7 @@ from secateur.contract.models.positions import fitting_samples, positions_of, to
 from secateur.contract.models.quantised import quantised_by
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
-from workers.engine.checkpoints.kernels import why_not_computable
+from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import told_at

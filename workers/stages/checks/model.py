@@ -6,8 +6,8 @@ from secateur.contract.models.positions import positions_of
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.checkpoints.computable import check_quantiser_settings
 from workers.engine.checkpoints.generation_file import check_generation_file
-from workers.engine.checkpoints.kernels import check_quantiser_settings
 from workers.stages.checks.subject import Subject
 
 

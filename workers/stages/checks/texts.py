@@ -19,9 +19,9 @@ from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import Calibration, SelfText
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
-from workers.engine.checkpoints.kernels import why_not_computable
-from workers.engine.recovery.examples import training_data
+from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.recovery.healing import fitting_tokens
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, samples_asked, settings_of, training_tokens
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
 from workers.engine.text.calibration import check_positions

@@ -16,7 +16,7 @@ from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.recovery.examples import training_data
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
 from workers.engine.runtime import Machine

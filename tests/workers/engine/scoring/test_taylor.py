@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from secateur.contract.options.scoring.taylor import TaylorScoring
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
-from workers.engine.scoring import stream, taylor
+from workers.engine.scoring import intact_states, taylor
 from workers.engine.scoring.task import ScoringTask
 
 
@@ -57,7 +57,7 @@ def test_streamed_and_in_parts_of_the_batch(
 ) -> None:
     model, ids = make_model(num_hidden_layers=6), make_ids(7, 16)
     expected = _oracle(model, ids)
-    monkeypatch.setattr(stream, "CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
+    monkeypatch.setattr(intact_states, "CPU_TOKENS", 32)  # two samples at a time: signed products must add up first
     view = BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
     scores = taylor.score(ScoringTask(view, ids, TaylorScoring(criterion="taylor")))
     assert scores.values == pytest.approx(expected, rel=1e-4)

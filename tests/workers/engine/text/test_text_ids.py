@@ -18,8 +18,8 @@ from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.recovery import examples, job
-from workers.engine.recovery.examples import training_data
+from workers.engine.recovery import instruction_data, job
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, training_tokens
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.runtime import Machine
@@ -88,7 +88,7 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     found = Hub()
-    for module in (text_ids, job, examples):
+    for module in (text_ids, job, instruction_data):
         monkeypatch.setattr(module, "hub_revision", found.revision)
     monkeypatch.setattr(text_ids, "read_hub", found.rows)
     monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16 * 1000)
@@ -171,13 +171,13 @@ def test_examples_are_tokenised_and_packed_once(
     source: TextSource, tmp_path: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[Any] = []
-    alpaca = examples.alpaca
+    alpaca = instruction_data.alpaca
 
     def counted(encoder: Any, row: Any, **more: Any) -> Any:
         encoded.append(row)
         return alpaca(encoder, row, **more)
 
-    monkeypatch.setattr(examples, "alpaca", counted)
+    monkeypatch.setattr(instruction_data, "alpaca", counted)
     rows = [{"instruction": f"Say {number}.", "output": "ok"} for number in range(7)]
     (text_file.parent / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     text = LocalText(source="local", path="a.jsonl")
@@ -330,7 +330,7 @@ def test_examples_are_read_as_far_as_the_training_can_go(
             read.append(number)
             yield number, row
 
-    monkeypatch.setattr("workers.engine.recovery.examples.local_rows", counted)
+    monkeypatch.setattr("workers.engine.recovery.instruction_data.local_rows", counted)
     rows = "".join(json.dumps({"instruction": f"Say {n}.", "output": "ok"}) + "\n" for n in range(5000))
     (text_file.parent / "a.jsonl").write_text(rows)
     text = LocalText(source="local", path="a.jsonl")

@@ -24,7 +24,7 @@ from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.recovery.examples import training_data
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import TextSource, token_batch

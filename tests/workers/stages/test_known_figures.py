@@ -21,7 +21,7 @@ from workers.engine.benchmarks.samples import write_samples
 from workers.engine.model.block_model import BlockModel
 from workers.stages import benchmark, benchmark_quality, prune
 from workers.stages.context import StageContext
-from workers.stages.reuse import KnownFigures
+from workers.stages.known_figures import KnownFigures
 
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny"},

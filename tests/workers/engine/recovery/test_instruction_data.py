@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from workers.engine.recovery.example import Example
-from workers.engine.recovery.examples import alpaca, pack, pad_each
+from workers.engine.recovery.instruction_data import alpaca, pack, pad_each
 from workers.engine.recovery.objective import IGNORED
 from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
 from workers.engine.text.encoding import BoundedEncoder

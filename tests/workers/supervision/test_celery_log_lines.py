@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from app.broker.messages import RUN_STAGE
-from workers.supervision.message_lines import name_stage
+from workers.supervision.celery_log_lines import name_stage
 
 STAGE = str(uuid4())
 MESSAGE = {"id": str(uuid4()), "name": RUN_STAGE, "args": f"('{STAGE}',)", "kwargs": "{}"}
