@@ -31,11 +31,16 @@ from app.web import dashboard, docs
 from secateur.about import VERSION
 
 FLUSH_SECONDS = 3.0  # for messages that are on their way when the process is told to stop
+MOST_STREAMS = 1000  # unless whoever serves the application has fewer connections
 PING_SECONDS = 15.0  # between comments on a quiet event stream; proxies cut what is silent for a minute
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application for these settings, or for those of the environment."""
+def create_app(settings: Settings | None = None, *, most_streams: int = MOST_STREAMS) -> FastAPI:
+    """The application for these settings, or for those of the environment.
+
+    Args:
+        most_streams: of events, that may be open at a time.
+    """
     settings = settings or get_settings()
     app = FastAPI(
         title="Secateur",
@@ -48,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.instance = settings.instance or uuid4().hex
-    app.state.event_hub = EventHub(settings.database_url)
+    app.state.event_hub = EventHub(settings.database_url, most=most_streams)
     app.state.ping_seconds = PING_SECONDS
     app.state.metrics = Metrics(settings)
     app.state.prober = Prober(settings, celery=lambda: celery_for(settings), store=lambda: store_at(settings.store_url))

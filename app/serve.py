@@ -46,7 +46,7 @@ def server(settings: Settings, *, descriptors: int) -> uvicorn.Server:
     backlog = max(16, min(2048, descriptors // 8))  # as many are taken in at once
     connections = max(16, min(MOST_CONNECTIONS, descriptors - OWN_DESCRIPTORS - backlog))
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, most_streams=connections // 2),
         http=cast("type[asyncio.Protocol]", partial(Connection, limits=Limits(connections))),
         backlog=backlog,
         log_config=None,  # see app.logs

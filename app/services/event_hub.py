@@ -3,6 +3,9 @@
 Postgres says which job has new events (`NOTIFY secateur_events`, payload: the job's id); the hub wakes the streams of
 that job, which read the events themselves. While the connection is down, and once after it came back, every stream is
 woken as if its job had news, so nothing depends on a notification that nobody heard.
+
+Open streams may hold a part of the process's connections and no more, or nobody else would be answered. One that comes
+when there are so many already is given what there is, and ends; its client comes again, which is polling.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ CHECK_SECONDS = 20.0  # how long without a notification before the connection is
 
 
 class Subscription:
-    """One stream's wake-up."""
+    """One stream's wake-up; `stays`: whether there is room for it to wait for news."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stays: bool) -> None:
+        self.stays = stays
         self._event = asyncio.Event()
 
     def clear(self) -> None:
@@ -51,8 +55,11 @@ class Subscription:
 class EventHub:
     """Begins to listen with the first stream; lives on the application's event loop."""
 
-    def __init__(self, database_url: str | None) -> None:
+    def __init__(self, database_url: str | None, *, most: int) -> None:
+        """`most`: streams that may be open at a time."""
         self._url = database_url
+        self._most = most
+        self._staying = 0
         self._subscriptions: dict[UUID, set[Subscription]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +68,8 @@ class EventHub:
     @contextlib.contextmanager
     def subscribe(self, job_id: UUID) -> Iterator[Subscription]:
         """News of one job while the block runs."""
-        subscription = Subscription()
+        subscription = Subscription(stays=self._staying < self._most)
+        self._staying += subscription.stays
         self._subscriptions[job_id].add(subscription)
         self._loop = asyncio.get_running_loop()
         if self._task is None and self._url is not None and not self.closing:
@@ -69,6 +77,7 @@ class EventHub:
         try:
             yield subscription
         finally:
+            self._staying -= subscription.stays
             self._subscriptions[job_id].discard(subscription)
             if not self._subscriptions[job_id]:
                 del self._subscriptions[job_id]

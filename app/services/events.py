@@ -49,9 +49,9 @@ async def stream(
 ) -> AsyncIterator[Event | None]:
     """Every event above `after` as it is committed, without a gap; None where nothing came for `ping_seconds`.
 
-    Ends behind the event that ended the job; a job that is retried goes on, so only its last end counts. Each turn
-    reads from the database, which numbers events in the order of their commits: a notification that was lost delays
-    an event, and never loses one.
+    Ends behind the event that ended the job; a job that is retried goes on, so only its last end counts. Where too
+    many streams are open it ends behind the last event of now. Each turn reads from the database, which numbers events
+    in the order of their commits: a notification that was lost delays an event, and never loses one.
     """
     with hub.subscribe(job_id) as subscription:
         while True:
@@ -61,6 +61,8 @@ async def stream(
                 yield event
                 after = event.seq
             if batch.over or hub.closing:
+                return
+            if not batch.has_more and not subscription.stays:
                 return
             if not batch.has_more and not await subscription.wait(ping_seconds):
                 yield None

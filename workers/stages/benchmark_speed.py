@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from workers.engine.benchmarks.placement import place_weights
 from workers.engine.blame import blamed_on
 from workers.engine.model.generation import kv_bytes_per_token
 from workers.engine.model.loading import free_memory, load_model
+from workers.engine.progress import Progress
 from workers.engine.runtime import Machine
 from workers.stages.benchmark_variants import Variant
 from workers.stages.context import StageContext, part
@@ -80,20 +82,29 @@ def measure_speed(
     timed = {variant.name: models[variant.name] for variant in group if variant.timed}
     for model in timed.values():
         place_weights(model)
-    for cell in cells:
+    for number, cell in enumerate(cells):
+        rounds = _rounds(cells, number, context.progress)
         with _blamed(", ".join(timed)):
             try:
-                timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=context.progress)
+                timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=rounds)
             except NotCompiled as error:
                 where = f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
                 notes.append(f"At {where} all models were timed without torch.compile. What stood against it, {error}.")
                 cell = replace(cell, mode=replace(cell.mode, compiled=False))
-                timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=context.progress)
+                timings = time_cell(timed, cell, seed=context.stage.spec.seed, progress=rounds)
         for name, figures in cells_of(timings, cell).items():
             variant = next(variant for variant in group if variant.name == name)
             if not any(_same_cell(figures, known) for known in variant.latency):
                 variant.latency.append(figures)
     return notes
+
+
+def _rounds(cells: Sequence[Cell], number: int, progress: Progress) -> Progress:
+    """The progress of one cell as that of all: what comes before its first round, such as compiling, is not the end."""
+    lengths = [cell.warmup + cell.runs for cell in cells]
+    before, total = sum(lengths[:number]), sum(lengths)
+    progress(before, total, "rounds")
+    return lambda done, _, unit: progress(before + done, total, unit)
 
 
 def timed_as(context: StageContext, positions: int | None) -> LatencyBenchmark | None:

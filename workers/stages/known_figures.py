@@ -77,9 +77,8 @@ class KnownFigures:
         for known in self.reused:
             by_job.setdefault((known.job_id, f"{known.measured_at:%Y-%m-%d %H:%M}"), []).append(known.figure)
         return [
-            f"Of the original, {', '.join(dict.fromkeys(names))} were measured by job {job} on {moment} UTC, on the "
-            "same weights, machine and settings, and are reused. Its speed, its memory and the divergences are this "
-            "job's own."
+            f"Reused of the original: {', '.join(dict.fromkeys(names))}, as job {job} measured on {moment} UTC, on the "
+            "same weights, machine and settings. All other figures are this job's own."
             for (job, moment), names in by_job.items()
         ]
 

@@ -18,7 +18,9 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.db.session import SessionFactory
+from app.main import create_app
 from app.services import event_hub
+from app.settings import Settings
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 
@@ -135,6 +137,33 @@ def test_a_stream_tells_everything_as_it_happens_and_ends_with_the_job(
     assert [message.data for message in got] == page
     assert [message.id for message in got] == [event["seq"] for event in page]
     assert [message.event for message in got] == [event["type"] for event in page]
+
+
+def test_a_stream_too_many_gives_what_there_is_and_ends(
+    settings: Settings, spec: dict[str, Any], worker: PlayedWorker
+) -> None:
+    """Open streams hold connections: where they may hold no more, a client that wants one comes again and again."""
+    application = create_app(settings, most_streams=1)
+    application.state.ping_seconds = 0.1
+    with serving(application) as url, httpx.Client(base_url=url, timeout=20) as live:
+        job_id = str(live.post("/jobs", json=spec).json()["id"])
+        staying = stream(live, job_id)
+        assert isinstance(next(staying), Message)
+        assert isinstance(next(staying), str)  # it waits for news
+        assert [message.id for message in messages(live, job_id)] == [1]
+        worker.claim(job_id)
+        news = [message.id for message in messages(live, job_id, last=1)]
+        assert news == list(range(2, 2 + len(news)))
+        assert news
+        assert messages(live, job_id, last=news[-1]) == []
+        staying.close()  # type: ignore[attr-defined]  # a generator
+        again = stream(live, job_id, last=news[-1])
+        patience = time.monotonic() + 20
+        while next(again, None) is None:  # until the server has seen that the first one is gone
+            assert time.monotonic() < patience
+            again = stream(live, job_id, last=news[-1])
+        assert isinstance(next(again), str)
+        again.close()  # type: ignore[attr-defined]
 
 
 def test_a_dropped_stream_resumes_without_a_gap_or_a_repeat(

@@ -12,9 +12,10 @@ from uuid import UUID
 import pytest
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.protocol import Runtime, StageInput, StageSpec
+from secateur.contract.protocol import ProgressEvent, Runtime, StageEvent, StageInput, StageSpec
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
+from tests.fixtures.whole_job import Job
 from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.latency import time_cell
 from workers.stages import benchmark, benchmark_speed, check, prune
@@ -138,3 +139,25 @@ def test_what_a_library_raises_while_timing_is_put_to_the_latency(
     with pytest.raises(InvalidInput, match="no cache of that kind") as caught:
         run("prune", "benchmark", samples=None)
     assert caught.value.errors[0].pointer == "/benchmark/latency"
+
+
+def test_progress_of_the_timing_is_over_all_cells(tiny_checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    """While a cell is compiled nothing is told, and what was told last must not be that all is done."""
+    tiny_checkpoint()
+    benchmark = {
+        "latency": {"batch_sizes": [1, 2], "input_tokens": 4, "output_tokens": [2, 3], "warmup": 1, "runs": 3},
+        "perplexity": None,
+        "samples": None,
+        "fidelity": {"enabled": False},
+    }
+    events: list[StageEvent] = []
+    job = Job(tmp_path / "models", CompressionSpec.model_validate({**SPEC, "benchmark": benchmark}), events=events)
+    for name in ("prune", "benchmark"):
+        job.run(name)
+    told = [
+        (event.done, event.total) for event in events if isinstance(event, ProgressEvent) and event.unit == "rounds"
+    ]
+    assert told[0] == (0, 16)
+    assert told[-1] == (16, 16)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {total for _, total in told} == {16}

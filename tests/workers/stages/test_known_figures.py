@@ -104,8 +104,8 @@ def test_a_second_job_measures_the_variants_alone(measure: Callable[..., tuple[B
     ]
     assert after.latency != before.latency  # timed anew
     assert second.variants[1].fidelity == first.variants[1].fidelity
-    note = next(note for note in second.notes if "reused" in note)
-    assert "perplexity, samples were measured by job 00000000-0000-0000-0000-000000000001" in note
+    note = next(note for note in second.notes if "Reused" in note)
+    assert note.startswith("Reused of the original: perplexity, samples, as job 00000000-0000-0000-0000-000000000001")
 
 
 def test_it_can_be_turned_off(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:

@@ -78,20 +78,32 @@ def with_first(ids: TokenIds, token: int) -> Iterator[TokenIds]:
     yield ids
 
 
+def count_windows(ids: TokenIds, *, width: int, step: int, bos: int | None) -> int:
+    """How many samples there are in a text, of `width` tokens of it each.
+
+    Args:
+        step: from one sample's start to the next one's.
+        bos: the token that each begins with besides. One that stands in the text just where the last sample starts is
+            that token, and the sample needs another one behind.
+    """
+    count = max(0, (len(ids) - width) // step + 1)
+    last = (count - 1) * step
+    short = count and bos is not None and int(ids[last]) == bos and last + 1 + width > len(ids)
+    return count - 1 if short else count
+
+
 def cut(ids: TokenIds, starts: Tensor, *, tokens: int, bos: int | None) -> Tensor:
     """Samples of a text: (samples, tokens), int32.
 
     Args:
         starts: (samples,) where in `ids` each begins.
         bos: the token that each begins with, before `tokens` - 1 of the text. One that stands in the text just there
-            is passed over; where the text then ends too early, the sample is left out.
+            is passed over, for which there has to be a token more (`count_windows`).
     """
     text = torch.from_numpy(ids)
     if bos is None:
         return text.unfold(0, tokens, 1)[starts]
-    places = starts + (text[starts] == bos).long()
-    places = places[places + tokens - 1 <= len(ids)]
-    cut_out = text.unfold(0, tokens - 1, 1)[places]
+    cut_out = text.unfold(0, tokens - 1, 1)[starts + (text[starts] == bos).long()]
     return torch.cat([torch.full((len(cut_out), 1), bos, dtype=text.dtype), cut_out], dim=1)
 
 

@@ -35,7 +35,7 @@ from secateur.whole_files import whole_file
 from workers.engine.model.generation import derive_seed, sample_text
 from workers.engine.progress import Progress, no_progress
 from workers.engine.runtime import Machine
-from workers.engine.text.beginning import Beginning, beginning_of, cut, cut_all, with_first
+from workers.engine.text.beginning import Beginning, beginning_of, count_windows, cut, cut_all, with_first
 from workers.engine.text.encoding import refuse_ids_without_row, starts_with_bos
 from workers.engine.text.text_ids import GivenText, TextIds, text_ids
 from workers.engine.text.token_cache import TokenIds, kept_ids, tokenizer_fingerprint
@@ -170,10 +170,10 @@ def token_batch(
     if start.where == "first":
         key = {**key, "first": start.token}
         ids = kept_ids(source.cache, key, lambda: with_first(found.ids, start.token))
-    windows = max(0, (len(ids) - width) // step + 1)
+    windows = count_windows(ids, width=width, step=step, bos=start.each)
     if windows < 1 or (exact and samples is not None and windows < samples):
         count = samples if exact and samples is not None else 1
-        enough = (count - 1) * step + width
+        enough = max((count - 1) * step + width, len(ids) + 1)  # the last one may begin with a token of its own
         raise InvalidInput.field(
             "batch",
             f"The text ({found.description}) has {len(ids):,} tokens; {count:,} samples of {tokens:,} tokens need "

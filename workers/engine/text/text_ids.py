@@ -74,6 +74,7 @@ class _Plan:
     revision: str | None = None
     stop_after: int | None = None
     whole: bool = True
+    size: int | None = None  # bytes that are read, where that is known
     verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
 
 
@@ -81,6 +82,7 @@ class _Plan:
 class _Reading:
     """How much of a file of plain text is read, and how."""
 
+    size: int | None = None  # bytes, at most, where it is not rows
     most: int = CHUNK_BYTES  # bytes at a time
     enough: int | None = None  # bytes, at places spread over it; None: from its start
     stop_after: int | None = None  # tokens
@@ -123,7 +125,7 @@ def text_ids(
     key = {"tokenizer": fingerprint, "chunk": CHUNK_BYTES, **plan.key}
 
     def make() -> Iterator[TokenIds]:
-        yield from tokenize(tokenizer(), plan.pieces(), stop_after=plan.stop_after, progress=progress)
+        yield from tokenize(tokenizer(), plan.pieces(), stop_after=plan.stop_after, size=plan.size, progress=progress)
         plan.verify()
 
     ids = kept_ids(cache, key, make)
@@ -155,6 +157,7 @@ def _plan(
                 identity=file.sha256,
                 stop_after=reading.stop_after,
                 whole=reading.whole,
+                size=reading.size,
             )
         return _Plan(
             key=key | {"stop_after": documents},
@@ -213,6 +216,7 @@ def _local(
         identity=text.path,
         stop_after=reading.stop_after,
         whole=reading.whole,
+        size=reading.size,
         verify=partial(verify_local, text, roots, rows=rows, sha256=sha256),
     )
 
@@ -220,10 +224,10 @@ def _local(
 def _reading(size: int, wanted: int | None, *, measuring: bool) -> _Reading:
     """How to read a text of `size` bytes of which so many tokens are wanted."""
     if wanted is None or size <= max(WHOLE_BYTES, wanted * TOKEN_BYTES):
-        return _Reading()
+        return _Reading(size)
     if measuring:
         return _Reading(most=min(CHUNK_BYTES, max(WHOLE_BYTES // 16, wanted * TOKEN_BYTES)), stop_after=wanted)
-    return _Reading(enough=wanted * TOKEN_BYTES)
+    return _Reading(wanted * TOKEN_BYTES, enough=wanted * TOKEN_BYTES)
 
 
 def tokenize(
@@ -231,12 +235,14 @@ def tokenize(
     pieces: Iterator[str],
     *,
     stop_after: int | None = None,
+    size: int | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[TokenIds]:
     """Token ids of the pieces of one text, one after the other, as they are: no special token is added.
 
     Args:
         stop_after: read no further piece once there are so many tokens.
+        size: of all pieces, in bytes, for the progress where no number of tokens ends it.
 
     Yields:
         (tokens,), int32: half the memory of torch's integers.
@@ -244,7 +250,7 @@ def tokenize(
     Raises:
         InvalidInput: the tokenizer broke on the text, or there is nothing in it.
     """
-    total = 0
+    total = read = 0
     blank: str | None = None  # the text's beginning, as long as there is nothing to read in it
     with BoundedEncoder(tokenizer) as encoder:
         for number, piece in enumerate(pieces):
@@ -257,6 +263,9 @@ def tokenize(
                 progress(min(total, stop_after), stop_after, "tokens")
                 if total >= stop_after:
                     break
+            elif size:
+                read += len(piece.encode())
+                progress(min(read, size), size, "bytes")
     if blank:
         detail = "The text holds nothing but white space, as far as it is read."
         raise InvalidInput.field("text", detail, value=blank, expected="a text with words in it")

@@ -17,7 +17,7 @@ from secateur.contract.options.texts import LocalText, SelfText
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
-from workers.engine.text.beginning import cut, cut_all
+from workers.engine.text.beginning import count_windows, cut, cut_all
 from workers.engine.text.calibration import TextSource, token_batch
 
 BOS = 1
@@ -129,8 +129,29 @@ def test_one_that_stands_in_the_text_is_not_doubled(make_source: Callable[..., T
     text = np.array([1, 5, 1, 6, 1, 7], dtype=np.int32)
     starts = torch.tensor([0, 2, 4])
     assert cut(text, starts, tokens=2, bos=1).tolist() == [[1, 5], [1, 6], [1, 7]]
-    assert cut(text, starts, tokens=3, bos=1).tolist() == [[1, 5, 1], [1, 6, 1]]  # the last has no second token
+    assert cut(text, starts[:2], tokens=3, bos=1).tolist() == [[1, 5, 1], [1, 6, 1]]
     assert np.concatenate(list(cut_all(text, starts, tokens=2, bos=1))).tolist() == [1, 5, 1, 6, 1, 7]
+
+
+def test_a_last_sample_that_would_be_too_short_is_not_counted(
+    make_source: Callable[..., TextSource], text_file: Path
+) -> None:
+    """It begins in the text with the very token that it is to begin with, so it needs one more behind."""
+    text = np.array([1, 5, 1, 6, 1, 7], dtype=np.int32)
+    assert [count_windows(text, width=2, step=2, bos=bos) for bos in (1, 7, None)] == [2, 3, 3]
+    assert [count_windows(text[:length], width=1, step=2, bos=1) for length in range(6)] == [0, 0, 1, 1, 2, 2]
+    text_file.write_text("a" * 75 + "<s>" + "b" * 14)  # five samples of 15, and one of 14
+    for purpose in ("measuring", "calibration"):
+        ids, info = batch(make_source(), "each", tokens=16, exact=False, purpose=purpose)
+        assert ids.shape == (5, 16)
+        assert info.samples == 5
+        with pytest.raises(InvalidInput, match=r"has 90 tokens; 6 samples of 16 tokens need 91") as caught:
+            batch(make_source(), "each", tokens=16, purpose=purpose)
+        assert caught.value.errors[0].value == 90
+        assert len(batch(make_source(), "each", tokens=16, samples=5, purpose=purpose)[0]) == 5
+    text_file.write_text("<s>" + "b" * 14)
+    with pytest.raises(InvalidInput, match="has 15 tokens; 1 samples of 16 tokens need 16"):
+        batch(make_source(), "each", tokens=16, exact=False)
 
 
 def test_text_that_the_model_writes_begins_as_it_was_sampled(make_source: Callable[..., TextSource]) -> None:

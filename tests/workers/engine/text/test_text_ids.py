@@ -293,6 +293,19 @@ def test_a_long_text_is_not_tokenised_whole_for_a_short_training(
     assert len(training_tokens(recovery_job(source, tmp_path), generous)[0]) == 24
 
 
+@pytest.mark.parametrize("samples", [None, 20], ids=["whole", "a part"])
+def test_how_far_a_long_text_is_tokenised_is_told(source: TextSource, long_text: str, samples: int | None) -> None:
+    told: list[tuple[int, int, str]] = []
+    text = WORDS if samples else LocalText(source="local", path="words.txt", stop=0.05)
+    batch(source, text, samples=samples, tokens=64, progress=lambda *at: told.append(at))
+    assert len(told) >= (4 if samples else 1)
+    assert {unit for _, _, unit in told} == {"bytes"}
+    (total,) = {total for _, total, _ in told}
+    assert total < len(long_text) if samples else total == len(long_text) // 20
+    assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
+    assert told[-1][0] == total
+
+
 def test_a_long_text_is_measured_from_its_start(source: TextSource, tokenised: list[str], long_text: str) -> None:
     ids, _ = batch(source, purpose="measuring", samples=40, tokens=64)
     assert str(source.tokenizer.decode(ids.flatten())) == long_text[: 40 * 64]
