@@ -142,5 +142,9 @@ REPORT: dict[str, Any] = {
             "its low end, 1.22×, is at least 1.2×",
         }
     ],
-    "notes": [],
+    "notes": [
+        "Quality was not judged: the gates that passed (`min_speedup`) are on speed and size, and a model that is good "
+        "for nothing may pass them. Gates on quality are `max_perplexity_ratio`, `max_kl`, `min_top1_agreement` and "
+        "`max_accuracy_drop`."
+    ],
 }

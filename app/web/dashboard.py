@@ -38,6 +38,7 @@ from secateur.contract.results import Report
 from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
+from secateur.report.gates import verdict_in_words
 from secateur.report.words import figures_in_words
 from secateur.schemas.jobs import with_specs
 
@@ -244,6 +245,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
         bytes=sum(file.size for file in files),
         logs=logs,
         report=parsed,
+        verdict=verdict_in_words(parsed) if parsed else "",
         headlines=headlines(parsed) if parsed else [],
         forms=[form for form in FORMS.values() if parsed and (form.renderer is None or published(form) in paths)],
         page=HTML if published(HTML) in paths else None,

@@ -35,7 +35,10 @@ def styled(word: str) -> str:
 
 def gates_table(report: Report) -> Table:
     """Each gate with its number."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"Gates: {styled(report.verdict.value)}", title_justify="left")
+    from secateur.report.gates import verdict_in_words  # the whole contract, which takes long to load
+
+    title = f"Gates: {styled(report.verdict.value)}: {verdict_in_words(report)}"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("", "Gate", "What was found"):
         table.add_column(name)
     for result in report.gates:

@@ -1,9 +1,10 @@
 """Measurements and gates → a verdict, each gate with its number.
 
 A gate judges the safe side of its figure's interval unless it is told to judge the figure itself (`judge`): a speedup
-of 1.5 that may as well be 0.86 is none, and a pipeline that lets it through would let noise through. Sizes are counted
-and have no interval. Silence is not a pass: a gate on something that was not measured fails, and so does one that is
-to judge an interval which there is not, such as that of a single window.
+of 1.5 that may as well be 0.86 is none, and a pipeline that lets it through would let noise through. Told to judge the
+figure, or with a limit below 1, it lets such a one pass and says that no speedup was shown. Sizes are counted and have
+no interval. Silence is not a pass: a gate on something that was not measured fails, and so does one that is to judge
+an interval which there is not, such as that of a single window.
 """
 
 from __future__ import annotations
@@ -103,7 +104,15 @@ def _message(gate: _Gate, reading: Judged, number: float | None, *, passed: bool
         )
     relation = ("at least" if passed else "below") if gate.least else ("at most" if passed else "above")
     exactly, limit = written.apart(number, gate.limit), written.typed(gate.limit)
+    unshown = f"; {_unshown(gate.metric)}" if passed and gate.metric.unshown(reading.low, reading.high) else ""
     if gate.metric.exact or number == reading.value:
-        return f"{reading.metric} is {exactly}{about}, {relation} {limit}"
+        return f"{reading.metric} is {exactly}{about}, {relation} {limit}{unshown}"
     end = "low" if gate.least else "high"
-    return f"{reading.metric} is {written.write(reading.value)}{about}: its {end} end, {exactly}, is {relation} {limit}"
+    whole = f"{reading.metric} is {written.write(reading.value)}{about}"
+    return f"{whole}: its {end} end, {exactly}, is {relation} {limit}{unshown}"
+
+
+def _unshown(metric: Metric) -> str:
+    """ "no speedup was shown, since the interval holds 1×"."""
+    assert metric.at_original is not None, "such as can be unshown have it"
+    return f"no {metric.sought} was shown, since the interval holds {metric.judged_format.typed(metric.at_original)}"

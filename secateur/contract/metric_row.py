@@ -22,6 +22,7 @@ class Section:
 
     title: str
     how: str = ""  # how all of them were measured
+    quality: bool = False  # whether they say how good the variant's text or answers are
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Metric:
     judged_as: str = ""  # what that is called; the title if empty
     exact: bool = False  # counted, or read off once, so that there is no interval to judge
     at_original: float | None = None  # what the original has by definition
+    sought: str = ""  # what pruning is to gain by it, in words: a gate says so where it passes and no gain was shown
     how: str = ""  # what exactly is counted or timed
     unit: str = ""  # beside an axis
     short: bool = False  # whether it stands in short tables
@@ -104,6 +106,12 @@ class Metric:
     @property
     def _name(self) -> str:
         return self.judged_as or uncapitalised(self.title)
+
+    def unshown(self, low: float | None, high: float | None) -> bool:
+        """Whether this is a gain that pruning is for, and an interval leaves open whether there is any."""
+        if not self.sought or self.at_original is None or low is None or high is None:
+            return False
+        return low <= self.at_original <= high
 
     def _mean(self, found: Sequence[Judged]) -> Judged:
         """The mean over tasks. Items of different tasks are independent, so reaches of intervals add in quadrature."""

@@ -24,9 +24,11 @@ from secateur.contract.readings import (
 SIZE = Section("Size", "counted in the checkpoint's files; 1 MB is 10⁶ bytes")
 SPEED = Section("Speed")
 MEMORY = Section("Memory")
-QUALITY = Section("Quality")
+QUALITY = Section("Quality", quality=True)
 TASKS = Section(
-    "Tasks", "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original"
+    "Tasks",
+    "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original",
+    quality=True,
 )
 
 PARAMETERS = Metric(
@@ -77,6 +79,7 @@ SPEEDUP = Metric(
     n.RATIO,
     better="higher",
     at_original=1,
+    sought="speedup",
     how="median of paired ratios",
     short=True,
     headline=True,

@@ -6,17 +6,41 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import NUMBER, Format
 from secateur.contract.options.gates import GATES, is_least
 from secateur.contract.results import GateResult, Report
-from secateur.report.text import plural
+from secateur.report.text import listed, plural
 
 
 def verdict_in_words(report: Report) -> str:
-    """ "1 of 4 gates failed", "All 4 gates passed", "No gates were set"."""
+    """ "1 of 4 gates failed", "All 4 gates passed", "The gate passed, but quality was not judged", "No gates were set".
+
+    Whoever reads no further must not take a pass for more than it is.
+    """
     failed = sum(not gate.passed for gate in report.gates)
     if report.verdict is Verdict.NONE:
         return "No gates were set"
     if failed:
         return f"{failed} of {plural(len(report.gates), 'gate')} failed"
-    return "The gate passed" if len(report.gates) == 1 else f"All {len(report.gates)} gates passed"
+    passed = "The gate passed" if len(report.gates) == 1 else f"All {len(report.gates)} gates passed"
+    missing = [] if quality_was_judged(report) else ["quality was not judged"]
+    missing += dict.fromkeys(f"no {remark} was shown" for gate in report.gates if (remark := unshown_gain(gate)))
+    return f"{passed}, but {listed(missing)}" if missing else passed
+
+
+def quality_was_judged(report: Report) -> bool:
+    """Whether any of the job's gates is on how good the model is, and not on its speed or size alone."""
+    return any(metric.section.quality for gate in report.gates if (metric := GATES.get(gate.gate)))
+
+
+def unshown_gain(gate: GateResult) -> str:
+    """The gain that a passed gate is on and that was not shown, in a word: "speedup"; empty where nothing is amiss."""
+    metric = GATES.get(gate.gate)
+    return metric.sought if metric and gate.passed and metric.unshown(gate.low, gate.high) else ""
+
+
+def result_in_words(gate: GateResult) -> str:
+    """ "passed", "failed", "passed, no speedup shown"."""
+    if not gate.passed:
+        return "failed"
+    return f"passed, no {remark} shown" if (remark := unshown_gain(gate)) else "passed"
 
 
 def limit_in_words(gate: GateResult) -> str:

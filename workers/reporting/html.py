@@ -20,7 +20,13 @@ from secateur.contract.results import Environment as Machine
 from secateur.contract.results import GateResult, Report, TextInfo
 from secateur.report.figures import groups, headlines
 from secateur.report.forms import FORMS, HTML
-from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
+from secateur.report.gates import (
+    interval_in_words,
+    limit_in_words,
+    result_in_words,
+    value_in_words,
+    verdict_in_words,
+)
 from secateur.report.text import one_line, printable
 from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, title_of, work_in_words
@@ -70,6 +76,7 @@ def _gate(gate: GateResult) -> dict[str, Any]:
         "value": value_in_words(gate),
         "interval": interval_in_words(gate),
         "passed": gate.passed,
+        "result": result_in_words(gate),
     }
 
 

@@ -1,7 +1,8 @@
 """The gates as JUnit XML: a test case per gate, so that any CI shows them as it shows tests.
 
 A failure's message is the gate's own sentence, which stands in the case's output too, with the limit and what was
-measured. Its properties are for programs: metric, threshold, value and interval as numbers, not rounded.
+measured. The suite's output is the verdict in words, with what to mind when reading it. A case's properties are for
+programs: metric, threshold, value and interval as numbers, not rounded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from datetime import UTC
 from xml.etree import ElementTree as ET
 
 from secateur.contract.results import GateResult, Report
-from secateur.report.gates import interval_in_words, limit_in_words, value_in_words
+from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
 from secateur.report.text import one_line, printable
 
 SUITE = "secateur.gates"
@@ -24,11 +25,13 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     created = report.created_at.astimezone(UTC).isoformat(timespec="seconds")
     suite = ET.SubElement(root, "testsuite", {"name": SUITE, **counts, "time": "0", "timestamp": created})
     about = {"job_id": str(report.job_id), "model": report.model.id, "variant": report.final_variant}
-    about |= {"verdict": report.verdict.value}
+    about |= {"verdict": report.verdict.value, "verdict_in_words": verdict_in_words(report)}
     about |= {f"label.{name}": str(value) for name, value in (report.spec.get("labels") or {}).items()}
     _properties(suite, about)
     for gate in report.gates:
         _case(suite, gate)
+    notes = "".join(f"\nnote: {printable(note)}" for note in report.notes)
+    ET.SubElement(suite, "system-out").text = f"{verdict_in_words(report)}{notes}"
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

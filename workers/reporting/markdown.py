@@ -14,7 +14,13 @@ from secateur.contract.numbers import moment
 from secateur.contract.results import GateResult, Report
 from secateur.report.figures import Cell, groups, headlines
 from secateur.report.forms import FORMS, HTML, MARKDOWN
-from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
+from secateur.report.gates import (
+    interval_in_words,
+    limit_in_words,
+    result_in_words,
+    value_in_words,
+    verdict_in_words,
+)
 from secateur.report.text import block_list, one_line
 from secateur.report.words import (
     change_in_words,
@@ -91,7 +97,7 @@ def _gates(gates: list[GateResult]) -> str:
     for gate in gates:
         interval = interval_in_words(gate)
         value = f"{value_in_words(gate)} <sub>{interval}</sub>" if interval else value_in_words(gate)
-        result = "✅ passed" if gate.passed else "❌ failed"
+        result = f"{'✅' if gate.passed else '❌'} {result_in_words(gate)}"
         lines.append(
             f"| {code(gate.gate)} <sub>{escape(gate.metric)}</sub> | {limit_in_words(gate)} | {value} | {result} |"
         )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import RATIO, percent, ratio, significant
+from secateur.contract.options.gates import GATES
 from secateur.contract.readings import cell_name
 from secateur.contract.results import Fidelity, Measurement, Perplexity, Report, TextInfo
-from secateur.report.gates import interval_in_words, typed_limit
+from secateur.report.gates import interval_in_words, quality_was_judged, typed_limit
 from secateur.report.text import block_list, listed, one_line, plural
 
 FEW_TOKENS = 4096  # below this, a perplexity or a divergence is a hint rather than a figure
@@ -33,6 +35,17 @@ def paired_perplexity(before: Measurement, after: Measurement) -> list[tuple[Per
     """Perplexities of two variants on the same text by the same protocol; others must not be compared."""
     by_text = {(p.text.sha256, p.protocol): p for p in before.perplexity}
     return [(by_text[key], p) for p in after.perplexity if (key := (p.text.sha256, p.protocol)) in by_text]
+
+
+def _unjudged(report: Report) -> Iterator[str]:
+    """A pass on speed and size, which a model that writes nothing but noise has too."""
+    if report.verdict is Verdict.PASSED and not quality_was_judged(report):
+        quality = [name for name, metric in GATES.items() if metric.section.quality]
+        passed = listed([f"`{gate.gate}`" for gate in report.gates])
+        yield (
+            f"Quality was not judged: the gates that passed ({passed}) are on speed and size, and a model that is good "
+            f"for nothing may pass them. Gates on quality are {listed([f'`{name}`' for name in quality])}."
+        )
 
 
 def _loader(report: Report) -> Iterator[str]:
@@ -161,6 +174,7 @@ def _stages(report: Report) -> Iterator[str]:
 
 
 _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
+    _unjudged,
     _loader,
     _shared_text,
     _self_text,

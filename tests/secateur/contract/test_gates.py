@@ -313,6 +313,23 @@ def test_the_named_variant_is_judged_and_no_other() -> None:
             MEASURED["min_speedup"],
             "speedup (batch 1, 12 + 128 tokens) is 1.50× (1.25 to 1.75), below 1.6×",
         ),
+        (
+            {"min_speedup": 1.05, "judge": "median"},
+            {"latency": [cell(1.1, 0.97, 1.2)]},
+            "speedup (batch 1, 12 + 128 tokens) is 1.10× (0.970 to 1.20), at least 1.05×; "
+            "no speedup was shown, since the interval holds 1×",
+        ),
+        (
+            {"min_speedup": 0.9},
+            {"latency": [cell(1.1, 0.97, 1.2)]},
+            "speedup (batch 1, 12 + 128 tokens) is 1.10× (0.970 to 1.20): its low end, 0.970×, is at least 0.9×; "
+            "no speedup was shown, since the interval holds 1×",
+        ),
+        (
+            {"min_top1_agreement": 0.9, "judge": "median"},
+            {"fidelity": [fidelity(same=1, same_low=0.9, same_high=1)]},
+            "top-1 agreement on a is 100 % (90.0 to 100 %), at least 90 %",
+        ),
         ({"max_parameters": 100}, {}, "number of parameters is 100, at most 100"),
         ({"max_parameters": 99}, {}, "number of parameters is 100, above 99"),
         (
