@@ -65,6 +65,7 @@ def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10
             "keepalives_idle": 15,
             "keepalives_interval": 5,
             "keepalives_count": 3,
+            "tcp_user_timeout": 1000 * STATEMENT_SECONDS,  # keepalives are silent while something sent is not answered
             "options": (
                 f"-c statement_timeout={STATEMENT_SECONDS}s"
                 f" -c idle_in_transaction_session_timeout={IDLE_TRANSACTION_SECONDS}s"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.session import is_disconnect, make_engine, what_broke
+from app.db.session import STATEMENT_SECONDS, is_disconnect, make_engine, what_broke
 from app.db.tables import Stage
 
 
@@ -72,3 +72,10 @@ def test_a_pool_that_is_used_up(database_url: str, monkeypatch: pytest.MonkeyPat
     small.dispose()
     assert is_disconnect(error)
     assert "came free within 0.01 seconds" in what_broke(error)
+
+
+def test_a_server_that_does_not_acknowledge_is_given_up_with_its_statements(engine: Engine) -> None:
+    """Where the network is gone in the middle of a query, nobody says so; the system would try for a quarter hour."""
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        assert driver.info.get_parameters()["tcp_user_timeout"] == str(1000 * STATEMENT_SECONDS)
