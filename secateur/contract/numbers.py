@@ -1,8 +1,8 @@
 """How numbers are written: three significant digits, a unit, a true minus sign. The only place where that is decided.
 
 So a figure reads the same in a report of any form, on the dashboard, in a terminal and in a gate's sentence. Counts are
-exact and written out (`count`), or shortened where they are told in passing (`short_count`). Sizes are decimal: a
-megabyte is 10⁶ bytes, as disks and downloads count. Times of day are in UTC, and say so.
+exact and written out. Sizes are decimal: a megabyte is 10⁶ bytes, as disks and downloads count. Times of day are in
+UTC, and say so.
 """
 
 from __future__ import annotations
@@ -53,14 +53,6 @@ def plain(value: float, digits: int = 12) -> str:
 def count(value: float) -> str:
     """A whole number in full, with separators: 134,515,008."""
     return f"{round(value):,}".replace("-", "−")
-
-
-def short_count(value: int) -> str:
-    """A count in millions or billions: "134.5 M", "6.74 B"; in full below a million."""
-    for scale, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if value >= scale:
-            return f"{significant(value / scale, 4 if unit == 'M' else 3)} {unit}"
-    return f"{value:,}"
 
 
 def size(value: float, digits: int = 3) -> str:

@@ -34,9 +34,6 @@ def test_three_significant_digits(value: float, written: str) -> None:
 def test_units() -> None:
     assert n.size(538_090_408) == "538 MB"
     assert n.size(12) == "12 B"
-    assert n.short_count(134_515_008) == "134.5 M"
-    assert n.short_count(6_738_415_616) == "6.74 B"
-    assert n.short_count(999) == "999"
     assert n.seconds(0.0451) == "45.1 ms"
     assert n.seconds(2e-5) == "20.0 µs"
     assert n.seconds(1.234) == "1.23 s"
@@ -147,11 +144,6 @@ def test_times_are_in_utc_and_say_so() -> None:
         (n.plain, math.nan, "not a number"),
         (n.count, -1234, "−1,234"),
         (n.count, 1234.6, "1,235"),
-        (n.short_count, 999_999, "999,999"),
-        (n.short_count, 1_000_000, "1.000 M"),
-        (n.short_count, 999_999_999, "1,000 M"),
-        (n.short_count, 10**9, "1.00 B"),
-        (n.short_count, 10**12, "1.00 T"),
         (n.size, 0, "0 B"),
         (n.size, 999.4, "999 B"),
         (n.size, 999.5, "1.00 kB"),

@@ -11,17 +11,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as arrow
 import pytest
 from pyarrow import parquet
+
+from tests.fixtures.hub_server import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 API, RESOLVE = "/api/datasets/some/set", f"/datasets/some/set/resolve/{COMMIT}/"
@@ -81,32 +80,8 @@ class StreamHub:
 @pytest.fixture
 def hub() -> Iterator[StreamHub]:
     state = StreamHub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            status, headers, body = state.answer(unquote(urlsplit(self.path).path), self.headers.get("Range"))
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(state.answer) as state.url:
+        yield state
 
 
 def test_rows_are_streamed_at_the_commit_of_the_branch(hub: StreamHub, tmp_path: Path) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -20,6 +17,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from secateur.contract.spec import HubModel, LocalModel
+from tests.fixtures.hub_server import serving
 from workers.engine.checkpoints import hub as hub_module
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.fingerprint import fingerprint
@@ -71,30 +69,9 @@ def hub(single: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     files |= {"tokenizer.json": b"{}", "pytorch_model.bin": b"pickle", "onnx/model.json": b"{}", "README.md": b"x"}
     state = Hub("tiny/llama", files)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = state.answer(unquote(urlsplit(self.path).path))
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("HF_ENDPOINT", state.url)
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(lambda path, _: state.answer(path)) as state.url:
+        monkeypatch.setenv("HF_ENDPOINT", state.url)
+        yield state
 
 
 @pytest.fixture(params=[False, True], ids=["", "without the library's bars"])

@@ -5,13 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as arrow
 import pytest
@@ -22,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer
 from secateur.contract.errors import StageFailed, Unavailable
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
 from secateur.contract.options.texts import HubText, NamedText
+from tests.fixtures.hub_server import serving
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import TextSource, token_batch
 from workers.engine.text.named_texts import NamedSource
@@ -58,21 +56,6 @@ class DataHub:
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataHub]:
     state = DataHub()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = state.answer(unquote(urlsplit(self.path).path))
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     for named in NAMED_TEXTS.values():
         for split, file in named.files.items():
             rows = [{named.column: f"{named.title} {split} {number}", "other": number} for number in range(1200)]
@@ -82,14 +65,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataHub]:
             else:
                 content = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode())
             state.files[f"{named.id}/{file}"] = content
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(lambda path, _: state.answer(path)) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield state
 
 
 def named(name: Any, split: Any = None) -> NamedText:
