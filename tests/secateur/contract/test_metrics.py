@@ -46,3 +46,32 @@ def test_of_what_was_not_measured_there_is_nothing() -> None:
     )
     known = {name for name, metric in METRICS.items() if metric.judged(Variant(bare))}
     assert known == {"parameters", "blocks", "weights_on_disk"}
+
+
+def having(what: str) -> set[str]:
+    return {name for name, metric in METRICS.items() if getattr(metric, what)}
+
+
+def test_what_readers_see_first() -> None:
+    seen_first = {"parameters", "file_size", "weights_on_disk", "speedup", "kl", "perplexity", "accuracy"}
+    assert having("headline") == seen_first
+    assert having("short") == seen_first | {"tokens_per_second", "peak_memory", "top1_agreement"}
+
+
+def test_what_is_counted_has_no_interval_to_judge() -> None:
+    memory = {"weights_in_memory", "peak_memory", "cache_per_token", "largest_batch"}
+    assert having("exact") == {"parameters", "blocks", "file_size", "weights_on_disk", *memory}
+
+
+def test_what_the_original_has_by_definition() -> None:
+    known = {name: metric.at_original for name, metric in METRICS.items() if metric.at_original is not None}
+    assert known == {"speedup": 1, "kl": 0, "top1_agreement": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("parameters", 113_275_008), ("blocks", 24), ("weights_on_disk", 453_130_000), ("file_size", 80_100_000)],
+)
+def test_sizes_are_read_off_the_variant_itself(name: str, value: int) -> None:
+    (reading,) = METRICS[name].read(final())
+    assert reading.value == value

@@ -36,7 +36,7 @@ def test_the_papers_recipe_is_what_the_paper_says() -> None:
     recovery = spec.recovery
     assert isinstance(recovery, LoraRecovery)
     assert (recovery.rank, recovery.alpha, recovery.dropout, recovery.learning_rate) == (8, 16, 0.05, 1e-4)
-    assert (recovery.batch_size, recovery.micro_batch_size, recovery.epochs) == (64, 4, 2)
+    assert (recovery.batch_size, recovery.micro_batch_size, recovery.epochs, recovery.tokens) == (64, 4, 2, 256)
     alpaca = total_steps(49_759, 256, recovery)  # the paper's text: 51,760 rows, 2,001 of them held out
     assert warmup_of(recovery.warmup_steps, alpaca, usual=recovery.usual_warmup) == 100
 

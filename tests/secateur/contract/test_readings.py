@@ -51,6 +51,7 @@ def test_counts_and_sizes_of_the_whole_model() -> None:
         Reading(7, subject=Subject(how="came in Q4_1"))
     ]
     assert variant().name == "pruned"
+    assert not Variant(variant().measured).unpacked
 
 
 def test_memory_where_it_was_measured() -> None:

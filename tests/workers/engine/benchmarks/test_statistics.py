@@ -179,3 +179,14 @@ def test_an_interval_that_holds_one_widens_nothing() -> None:
     ):
         assert widen(speedup, same) == speedup
     assert widen(speedup, Interval(median=0.4, low=0.25, high=0.5)) == Interval(median=1.5, low=0.625, high=4.0)
+
+
+@pytest.mark.parametrize("changed", [0.5, -0.5])
+def test_one_item_that_changed_is_enough_to_resample(changed: float) -> None:
+    before, after = np.array([0.5, 0.5, 0.5 + changed]), np.array([0.5, 0.5, 0.5])
+    assert drop_interval(before, after) == mean_interval([0.0, 0.0, changed])
+
+
+def test_pairs_are_pairs() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ratio_interval([1.0, 2.0], [1.0])

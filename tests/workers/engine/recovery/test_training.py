@@ -311,3 +311,40 @@ def test_what_holds_no_answer_teaches_and_measures_nothing(
     validations = [point.validation_loss for point in outcome.curve if point.validation_loss is not None]
     assert len(validations) == 2
     assert all(loss > 1 for loss in validations)
+
+
+def test_a_training_takes_the_steps_of_a_plain_loop(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], tmp_path: Path
+) -> None:
+    """Each label counts alike, in whichever micro-batch it stands; rate, decay and clipping are the textbook's."""
+    ids = make_ids(4, 12)
+    labels = ids.clone()
+    labels[0, :9] = labels[3, 2:] = IGNORED  # 3, 11, 11 and 1 tokens are predicted
+    settings = replace(SETTINGS, epochs=6, warmup_steps=2, weight_decay=0.1, max_grad_norm=0.5)
+    model, plain = make_model(), make_model()
+    train_all(model)
+    training = Training(
+        model, Sequences(ids, {"labels": labels}), settings=settings, machine=CPU, scratch=tmp_path, identity="i"
+    )
+    outcome = train(training)
+
+    matrices = [each for each in plain.parameters() if each.dim() > 1]
+    others = [each for each in plain.parameters() if each.dim() < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.1)
+    losses, rates = [], [0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025]
+    for rate in rates:
+        predictions = plain(input_ids=ids).logits[:, :-1].flatten(0, 1)
+        loss = nn.functional.cross_entropy(predictions, labels[:, 1:].flatten(), ignore_index=IGNORED)
+        torch.autograd.backward(loss)
+        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.5) > 0.5, "it is clipped, or this shows nothing"
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert [point.loss for point in outcome.curve] == pytest.approx(losses, rel=1e-4)
+    assert [point.learning_rate for point in outcome.curve] == pytest.approx(rates)
+    trained = dict(model.named_parameters())
+    for name, expected in plain.named_parameters():
+        torch.testing.assert_close(trained[name], expected, rtol=1e-3, atol=1e-4)
