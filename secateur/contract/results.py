@@ -199,16 +199,32 @@ class Schedule(Result):
 
 
 class HealedCut(Result):
-    """A cut, and what the map that was fitted for it does on samples that it was not fitted on."""
+    """A cut, and what the change of the block before it does on samples that it was not fitted on."""
 
-    block: int  # of the original: the one before the cut, whose down-projection the map goes into
+    block: int  # of the original: the one before the cut, whose weights are changed
     last: int  # the last block of the cut
-    ridge: float
+    ridge: float | None  # None where the block was trained, since no closed form holds for it
     error_before: float  # of the state after the cut, squared, over the mean square of the original's; mean over tokens
-    error_after: float  # the same with the map
-    kl_before: float  # mean KL(original || pruned), nats per token, with the maps of earlier cuts that were folded in
-    kl_after: float  # the same with this map too
-    folded: bool  # whether it was folded in: only if it lowers the divergence
+    error_after: float  # the same with the change
+    kl_before: float  # mean KL(original || pruned), nats per token, with all that was taken before
+    kl_after: float  # the same with this change too
+    folded: bool  # whether it is in the checkpoint: only if it lowers the divergence
+
+
+class RefittedBlocks(Result):
+    """Kept blocks in a row after a cut whose projections were fitted anew, one after the other."""
+
+    blocks: list[int]  # of the original
+    kl_before: float  # as in HealedCut
+    kl_after: float
+    folded: bool
+
+
+class Healed(Result):
+    """What healing did."""
+
+    cuts: list[HealedCut] = Field(default_factory=list)
+    refitted: list[RefittedBlocks] = Field(default_factory=list)
 
 
 class Recovered(Result):
@@ -223,7 +239,7 @@ class Recovered(Result):
     curve: list[LossPoint]
     schedule: Schedule | None = None  # None where nothing was trained
     resumed_from: list[int] = Field(default_factory=list)  # steps at which a killed run went on
-    healing: list[HealedCut] = Field(default_factory=list)  # of `healing`, or before the training
+    healed: Healed = Field(default_factory=Healed)  # by `healing`, or before the training
     gguf: PrunedFile | None = None  # the recovered model as it came, where it came as a GGUF file
     seconds: float
     environment: Environment

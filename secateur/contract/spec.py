@@ -119,7 +119,7 @@ class CompressionSpec(Options):
 
     @model_validator(mode="after")
     def _healing_is_for_cuts(self) -> CompressionSpec:
-        """A healing map stands in for blocks that are gone."""
+        """What heals stands in for blocks that are gone, and its place is the block before them."""
         recovery = self.recovery
         heals = isinstance(recovery, HealingRecovery) or (isinstance(recovery, TrainedRecovery) and recovery.heal)
         if heals and not isinstance(self.pruning, DepthPruning):
@@ -130,6 +130,17 @@ class CompressionSpec(Options):
                     "kind": self.pruning.kind,
                     "field": "recovery",
                     "expected": "a recovery without healing, or pruning of the kind `depth`",
+                },
+            )
+        drop = self.pruning.drop if isinstance(self.pruning, DepthPruning) else None
+        if heals and drop is not None and set(drop) == set(range(len(drop))):
+            raise PydanticCustomError(
+                "healing_at_the_beginning",
+                "healing changes the block before a cut, and before the first {count} blocks there is none",
+                {
+                    "count": len(drop),
+                    "field": "recovery",
+                    "expected": "a recovery without healing, or blocks from further on in /pruning/drop",
                 },
             )
         return self

@@ -8,7 +8,15 @@ from secateur.contract import numbers as n
 from secateur.contract.metric_row import CHANGE
 from secateur.contract.options.pruning.sub_block import HALVES
 from secateur.contract.readings import text_amount
-from secateur.contract.results import HealedCut, Pruned, PrunedFile, QuantisedVariant, Report, Schedule
+from secateur.contract.results import (
+    HealedCut,
+    Pruned,
+    PrunedFile,
+    QuantisedVariant,
+    RefittedBlocks,
+    Report,
+    Schedule,
+)
 from secateur.report.text import block_list, one_line, plural
 
 _HALF_WORDS = {"attention": "attention", "mlp": "MLP"}
@@ -34,10 +42,10 @@ def schedule_in_words(schedule: Schedule) -> str:
     return f"up to {n.plain(schedule.learning_rate)} in {warmup}, {fall}"
 
 
-def cut_in_words(cut: HealedCut) -> str:
-    """What a healing map did for the cut that it was fitted for: "folded in, KL 2.04 → 1.18 on held-out samples"."""
-    what = "folded in," if cut.folded else "no map folded in, since the best one gave"
-    return f"{what} KL {n.significant(cut.kl_before)} → {n.significant(cut.kl_after)} on held-out samples"
+def healed_in_words(healed: HealedCut | RefittedBlocks) -> str:
+    """What healing did before a cut, or after it: "taken, KL 2.04 → 1.18 on held-out samples"."""
+    what = "taken," if healed.folded else "left as it was, since the best change gave"
+    return f"{what} KL {n.significant(healed.kl_before)} → {n.significant(healed.kl_after)} on held-out samples"
 
 
 def gguf_in_words(file: PrunedFile) -> str:

@@ -10,8 +10,8 @@ from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERI
 from secateur.contract.results import Environment, Pruned, Report
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
-    cut_in_words,
     gguf_in_words,
+    healed_in_words,
     quantised_in_words,
     recovered_file_in_words,
     schedule_in_words,
@@ -66,7 +66,11 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         )
         if recovered.schedule:
             rows.append(("Learning rate", schedule_in_words(recovered.schedule)))
-        rows += [(f"Healing after block {cut.block}", cut_in_words(cut)) for cut in recovered.healing]
+        rows += [(f"Healing of block {cut.block}", healed_in_words(cut)) for cut in recovered.healed.cuts]
+        rows += [
+            (f"Healing of blocks {group.blocks[0]} to {group.blocks[-1]}", healed_in_words(group))
+            for group in recovered.healed.refitted
+        ]
         rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
     rows.append(("Seed", str(report.spec.get("seed", 0))))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.options.method import Method
 from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.healing import HealingRecovery
 
 Fields = Mapping[str, str]  # an argument's name → the JSON pointer of the spec's field that it came from
 
@@ -48,15 +47,13 @@ def of_text(place: str, text: str | None = None) -> dict[str, str]:
 
 
 def of_recovery(options: Method) -> dict[str, str]:
-    """Arguments of a recovery; what it trains or heals is asked for by another field in each kind."""
+    """Arguments of a recovery; what it trains is asked for by another field in each kind."""
     trained = "train" if isinstance(options, DistillRecovery) else "kind"
-    healed = "kind" if isinstance(options, HealingRecovery) else "heal"
     return {
         **of_text("/recovery"),
         **beneath("/recovery", "format", "optimizer", "top_k", "validation"),
         "calibration": "/recovery/text",
         "trained": f"/recovery/{trained}",
-        "healed": f"/recovery/{healed}",
     }
 
 

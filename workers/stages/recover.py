@@ -54,7 +54,7 @@ def _recovered(context: StageContext) -> Recovered:
         curve=training.curve if training else [],
         schedule=outcome.schedule,
         resumed_from=training.resumed_from if training else [],
-        healing=outcome.healing,
+        healed=outcome.healed,
         seconds=time.monotonic() - began + before,
         environment=environment(job.machine),
         gguf=file,

@@ -33,7 +33,6 @@ class Family:
     architecture: Architecture  # its names and where its modules are
     sizes: Formula
     gguf: str | None = None  # llama.cpp's name for it, where it is written as GGUF
-    heals: bool = True  # no norm stands after the MLP, and no mixture of experts in its place
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -47,7 +46,6 @@ FAMILIES: tuple[Family, ...] = (
         Architecture("mixtral", ("mixtral",), gate=None, up=None, quirks=frozenset({"moe"})),
         Mixtral(kv_heads=8),
         gguf="llama",
-        heals=False,
     ),
     Family(
         Architecture("gemma", ("gemma",)),
@@ -58,7 +56,6 @@ FAMILIES: tuple[Family, ...] = (
         LlamaLike(
             tied=True, kv_heads=4, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"
         ),
-        heals=False,
     ),
     Family(
         Architecture(
@@ -77,7 +74,6 @@ FAMILIES: tuple[Family, ...] = (
             output_bias="attention_bias",
             qk_norm="head",
         ),
-        heals=False,
     ),
     Family(
         Architecture("qwen2", ("qwen2",), per_layer_lists=("layer_types",), pattern_keys=("max_window_layers",)),
@@ -137,7 +133,6 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         Architecture("olmo2", ("olmo2",), quirks=frozenset({"norm_after"})),
         LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", qk_norm="all"),
-        heals=False,
     ),
     Family(
         Architecture(

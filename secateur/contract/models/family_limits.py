@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import FieldError, UnsupportedModel
-from secateur.contract.models.families import family_of, model_types
+from secateur.contract.models.families import model_types
 from secateur.contract.shown import shortened
 from secateur.contract.spec import CompressionSpec
 
@@ -22,16 +22,8 @@ def check_family(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
         UnsupportedModel: names every field that asks for it.
     """
     family = config.get("model_type")
-    row, written = family_of(family), model_types(written_as_gguf=True)
+    written = model_types(written_as_gguf=True)
     errors = []
-    if row is not None and not row.heals:
-        detail = (
-            f"healing does not hold for models of the type {family}: a block adds no single projection to the state"
-        )
-        if spec.recovery.kind == "healing":
-            errors.append(FieldError("/recovery/kind", detail, "healing", "another recovery"))
-        elif spec.recovery.kind != "none" and spec.recovery.heal:
-            errors.append(FieldError("/recovery/heal", detail, True, "null or false"))
     if isinstance(family, str) and family not in written:
         detail = f"models of the type {shortened(family)} are not written as GGUF"
         errors += [

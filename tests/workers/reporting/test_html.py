@@ -11,7 +11,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from secateur.contract.numbers import duration
-from secateur.contract.results import BlockWidth, HealedCut, Report, Sample, UnitScore, UnitScores
+from secateur.contract.results import (
+    BlockWidth,
+    Healed,
+    HealedCut,
+    RefittedBlocks,
+    Report,
+    Sample,
+    UnitScore,
+    UnitScores,
+)
 from workers.reporting import html
 
 MakeReport = Callable[..., Report]
@@ -254,8 +263,11 @@ def test_what_healing_did_for_each_cut_is_told(make_report: MakeReport, report: 
         block=6, last=12, ridge=0.1, error_before=0.81, error_after=0.54, kl_before=2.04, kl_after=1.18, folded=True
     )
     worse = cut.model_copy(update={"block": 14, "kl_before": 1.18, "kl_after": 1.5, "folded": False})
-    page = html.render(make_report(recovered=report.recovered.model_copy(update={"healing": [cut, worse]})))
-    assert "Healing after block 6" in page
-    assert "folded in, KL 2.04 → 1.18 on held-out samples" in page
-    assert "no map folded in: the best one would have given, KL" not in page
-    assert "no map folded in, since the best one gave KL 1.18 → 1.50 on held-out samples" in page
+    after = RefittedBlocks(blocks=[15, 17], kl_before=1.18, kl_after=0.9, folded=True)
+    healed = Healed(cuts=[cut, worse], refitted=[after])
+    page = html.render(make_report(recovered=report.recovered.model_copy(update={"healed": healed})))
+    assert "Healing of block 6" in page
+    assert "taken, KL 2.04 → 1.18 on held-out samples" in page
+    assert "left as it was, since the best change gave KL 1.18 → 1.50 on held-out samples" in page
+    assert "Healing of blocks 15 to 17" in page
+    assert "taken, KL 1.18 → 0.900 on held-out samples" in page

@@ -96,7 +96,7 @@ def test_minutes_bound_the_whole_recovery_and_not_the_training_alone(runner: Run
     assert found.text is not None
     assert found.text.samples < 512
     assert found.steps == 1
-    assert found.healing == []
+    assert found.healed.cuts == []
     assert "more than 25% of `max_minutes`" in found.notes[0]
     said = [event.message for event in events if event.type == "log"]
     assert any("A part of `max_minutes` has passed with the text" in message for message in said)
@@ -133,8 +133,10 @@ def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner)
     runner.run("prune", spec)
     healed = runner.result("recover", spec=spec)
     assert (healed["steps"], healed["trainable_parameters"], healed["curve"]) == (0, 0, [])
-    assert len(healed["notes"]) == 2
-    assert [(cut["block"], cut["last"], cut["folded"]) for cut in healed["healing"]] == [(3, 4, True), (5, 6, True)]
-    assert healed["healing"][1]["kl_before"] == healed["healing"][0]["kl_after"]
+    assert len(healed["notes"]) == 3
+    (first, second), (after,) = healed["healed"]["cuts"], healed["healed"]["refitted"]
+    assert [(cut["block"], cut["last"], cut["folded"]) for cut in (first, second)] == [(3, 4, True), (5, 6, True)]
+    assert (after["blocks"], after["folded"]) == ([7, 8, 9], True)
+    assert [second["kl_before"], after["kl_before"]] == [first["kl_after"], second["kl_after"]]
     _, pruned, recovered = runner.result("benchmark", spec=spec)["variants"]
     assert recovered["fidelity"][0]["kl"] < pruned["fidelity"][0]["kl"]

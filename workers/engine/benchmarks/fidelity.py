@@ -15,7 +15,8 @@ from torch import Tensor
 from secateur.contract.errors import StageFailed
 from secateur.contract.results import Fidelity
 from workers.engine.benchmarks.statistics import mean_interval
-from workers.engine.benchmarks.windows import Windows, batches, last_states, window_means
+from workers.engine.benchmarks.windows import Windows, last_states, window_means
+from workers.engine.model.batches import batches
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 

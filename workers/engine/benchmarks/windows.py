@@ -6,7 +6,6 @@ windows nor on the vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from secateur.contract.results import TextInfo
 from workers.engine.model.block_model import BlockModel
-
-TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,6 @@ class Windows:
         if self.overlap:
             counted[1:, : self.overlap - 1] = False
         return counted
-
-
-def batches(ids: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """`ids`, (windows, tokens), in pieces of about TOKENS_AT_ONCE tokens, each with the number of its first window."""
-    rows = max(1, TOKENS_AT_ONCE // ids.shape[1])
-    for start in range(0, len(ids), rows):
-        yield start, ids[start : start + rows]
 
 
 @torch.no_grad()

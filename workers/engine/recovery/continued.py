@@ -52,5 +52,5 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
     write_weights(model, checkpoint, job.out / "checkpoint")
     notes = [*start.notes, *training_notes(settings, outcome)]
     return RecoveryOutcome(
-        text, trainable_parameters(model), outcome, notes, start.cuts, schedule_of(settings, outcome)
+        text, trainable_parameters(model), outcome, notes, start.healed, schedule_of(settings, outcome)
     )

@@ -29,9 +29,9 @@ from secateur.contract.numbers import size
 from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.healing.cuts import cut_ends
 from workers.engine.model.loading import free_memory
 from workers.engine.recovery.healing import healed_start
-from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
@@ -89,7 +89,7 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         save_adapter(model, job.out / "adapter")
         write_merged(model, checkpoint, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
-    return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
+    return RecoveryOutcome(text, trained, outcome, notes, start.healed, schedule_of(settings, outcome))
 
 
 def trainee(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tuple[Any, bool, list[str]]:

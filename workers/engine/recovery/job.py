@@ -22,7 +22,7 @@ from secateur.contract.options.method import Method
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import HubText, Text
-from secateur.contract.results import HealedCut, LossPoint, Schedule, TextInfo
+from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
 from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
@@ -129,7 +129,7 @@ class RecoveryOutcome:
     trainable_parameters: int
     training: TrainingOutcome | None  # None where nothing was trained
     notes: list[str] = field(default_factory=list)
-    healing: list[HealedCut] = field(default_factory=list)  # the cuts that a map was fitted for
+    healed: Healed = field(default_factory=Healed)
     schedule: Schedule | None = None  # of the learning rate, where something was trained
 
 

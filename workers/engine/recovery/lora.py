@@ -116,7 +116,7 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
     save_adapter(adapted, job.out / "adapter")
     write_merged(adapted, checkpoint, job.out / "checkpoint")
     notes += training_notes(settings, outcome)
-    return RecoveryOutcome(text, trained, outcome, notes, start.cuts, schedule_of(settings, outcome))
+    return RecoveryOutcome(text, trained, outcome, notes, start.healed, schedule_of(settings, outcome))
 
 
 def save_adapter(model: PeftModel, target: Path) -> None:

@@ -27,7 +27,7 @@ from torch import Tensor
 from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.numbers import size
 from secateur.whole_files import write_whole
-from workers.engine.benchmarks.windows import TOKENS_AT_ONCE, batches
+from workers.engine.model.batches import TOKENS_AT_ONCE, batches
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 from workers.engine.runtime import available_memory

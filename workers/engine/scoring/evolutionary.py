@@ -19,7 +19,7 @@ from torch import Tensor
 
 from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.scoring.divergence import kl_from
+from workers.engine.model.divergence import kl_from
 from workers.engine.scoring.result import BlockScores, check_numbers
 from workers.engine.scoring.subsets import Removal, sample_groups, states_at_once, walk
 from workers.engine.scoring.task import ScoringTask

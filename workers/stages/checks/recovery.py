@@ -5,12 +5,8 @@ from __future__ import annotations
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from workers.engine.architectures.config import as_config
 from workers.engine.pruning.depth import blocks_to_keep
-from workers.engine.recovery.healable import refuse_unhealable
-from workers.engine.recovery.healing_maps import cut_ends
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
@@ -26,8 +22,6 @@ def look(subject: Subject) -> str | None:
         check_optimizer(options)
         processes = subject.context.stage.runtime.training_processes
         refuse_shard(options, options.batch_size if processes == "auto" else processes)  # GPUs are counted later
-    if isinstance(options, HealingRecovery) or options.heal:
-        refuse_unhealable(as_config(subject.config), before=_before_cuts(subject))
     if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
         return options.kind
     if options.kind == "continued":
@@ -44,11 +38,3 @@ def _after_cut(subject: Subject) -> list[int]:
     if not isinstance(pruning, DepthPruning) or pruning.drop is None:
         return list(range(blocks))
     return blocks_to_keep(blocks, pruning.drop)[-1:]
-
-
-def _before_cuts(subject: Subject) -> list[int] | None:
-    """The blocks that stand before a cut, where the spec names the blocks that go."""
-    pruning, blocks = subject.spec.pruning, subject.original.info.blocks
-    if not isinstance(pruning, DepthPruning) or pruning.drop is None:
-        return None
-    return sorted(cut_ends(blocks_to_keep(blocks, pruning.drop), blocks))

@@ -31,7 +31,7 @@ class DistillRecovery(TrainedRecovery):
     usual_warmup: ClassVar[int] = 10
     heal: bool | None = Field(
         default=None,
-        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+        description="Do what `healing` does first, on the same text; null does so where there is a cut to heal.",
     )
     train: Literal["auto", "lora", "all", "after_cut"] = Field(
         default="auto",

@@ -65,7 +65,7 @@ class TrainedRecovery(Method):
     )
     heal: bool | None = Field(
         default=False,
-        description="Fit and fold the maps of `healing` in first, on the same text; null does so where it holds.",
+        description="Do what `healing` does first, on the same text; null does so where there is a cut to heal.",
     )
 
     @model_validator(mode="after")

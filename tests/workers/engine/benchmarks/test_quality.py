@@ -16,12 +16,12 @@ from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.results import TextInfo
 from tests.workers.conftest import byte_tokenizer
 from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
-from workers.engine.benchmarks import windows
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.model import batches
 from workers.engine.model import block_model as blocks
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -34,7 +34,7 @@ TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9
 @pytest.fixture(params=[False, True], ids=["whole", "in pieces"])
 def _pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
-        monkeypatch.setattr(windows, "TOKENS_AT_ONCE", 40)
+        monkeypatch.setattr(batches, "TOKENS_AT_ONCE", 40)
         monkeypatch.setattr(blocks, "CPU_LOGITS_BYTES", 4 * 96 * 5)  # five rows of logits
 
 

@@ -23,14 +23,15 @@ from secateur.contract.options.recovery.continued import ContinuedRecovery
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
+from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.healing.projections import changed
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.quantise.integers import round_to_integers
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.recovery import continued, distill, lora
-from workers.engine.recovery.healing import write_healed
-from workers.engine.recovery.healing_maps import CutMap
+from workers.engine.recovery.healing import names_in_blocks, write_changes
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.lora import add_adapters, write_merged
 from workers.engine.recovery.sequences import Sequences
@@ -108,18 +109,8 @@ def test_merged_adapters(stored: Path, make_ids: Callable[..., Tensor], tmp_path
 
 
 def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
-    """A map folded into the files computes what it does between the projection and the state."""
+    """What a block is to add to its weights is in the files, under every name that the checkpoint has for it."""
     model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
-    downs = {"gpt2": "transformer.h.1.mlp.c_proj", "opt": "model.decoder.layers.1.fc2"}
-    downs |= {"gpt_neox": "gpt_neox.layers.1.mlp.dense_4h_to_h", "falcon": "transformer.h.1.mlp.dense_4h_to_h"}
-    path = downs.get(family, "model.layers.1.mlp.down_proj")
-    if family in EXPERTS:
-        return  # a mixture has no such projection, and healing refuses it
-    turn = torch.eye(32, dtype=torch.float64) + 0.1 * torch.randn(32, 32, dtype=torch.float64)
-    hook = model.get_submodule(path).register_forward_hook(lambda module, args, out: out @ turn.float())
-    with torch.no_grad():
-        expected = model(make_ids()).logits
-    hook.remove()
     job = RecoveryJob(
         pruned=stored,
         original=Checkpoint.open(stored),
@@ -130,9 +121,20 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # no text is asked for
     )
-    write_healed(job, [CutMap(1, 1, turn, 0.0, 1.0, 1.0, 1.0, 0.5)], tmp_path / "healed")
+    names = names_in_blocks(job, Checkpoint.open(stored))
+    change: dict[str, Tensor] = {}
+    prefix = architecture_of(model.config).blocks_prefix
+    block = model.get_submodule(f"{prefix}.1")
+    for name, parameter in block.named_parameters():
+        if (1, name) in names:
+            change[name] = 0.05 * torch.randn(parameter.shape)
+    assert change
+    assert family in EXPERTS or len(change) == len(list(block.named_parameters()))
+    with torch.no_grad(), changed(block, change):
+        expected = model(make_ids()).logits
+    write_changes(job, {1: change}, tmp_path / "healed")
     with torch.no_grad():
-        assert torch.allclose(reload(tmp_path / "healed")(make_ids()).logits, expected, atol=1e-3)
+        assert torch.allclose(reload(tmp_path / "healed")(make_ids()).logits, expected, atol=1e-5)
 
 
 def test_integers(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
