@@ -111,8 +111,10 @@ def test_a_job_whose_deadline_has_passed_is_not_begun(session: Session, left: fl
     assert (claim is not None) is claimed
     if claim is not None:
         assert claims.look(session, claim) == (Standing.HELD, False)
-        session.execute(update(Job).where(Job.id == stage.job_id).values(deadline_at=func.now()))
-        assert claims.look(session, claim) == (Standing.HELD, True)
+        for passed in (0, 1):
+            deadline = func.now() - timedelta(seconds=passed)
+            session.execute(update(Job).where(Job.id == stage.job_id).values(deadline_at=deadline))
+            assert claims.look(session, claim) == (Standing.HELD, True)
 
 
 def test_only_a_stage_whose_turn_has_come_is_claimed(session: Session) -> None:
@@ -248,7 +250,7 @@ def test_what_is_over_is_not_claimed(session: Session, state: State) -> None:
 
 @pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED, State.CANCELLED])
 def test_no_stage_of_a_job_that_is_over_is_claimed(session: Session, state: State) -> None:
-    stage = waiting(session)
+    _before, stage, _behind = waiting(session), waiting(session), waiting(session)  # of jobs that are not over
     over = {"state": state, "problem": PROBLEM, "finished_at": func.now()}
     session.execute(update(Job).where(Job.id == stage.job_id).values(over))
     assert claims.claim(session, stage.id, worker="w", lease_seconds=30) is None
@@ -284,8 +286,10 @@ def test_progress_is_told_only_with_what_is_new(session: Session) -> None:
 
 
 def test_what_is_not_there_is_not_taken(session: Session) -> None:
-    assert claims.claim(session, UUID(int=1), worker="w", lease_seconds=30) is None
-    assert claims.rescue(session, UUID(int=1), problem=PROBLEM, max_attempts=3) == LOST
+    taken(session, lease_seconds=-1)
+    for number in (1, 2**128 - 1):
+        assert claims.claim(session, UUID(int=number), worker="w", lease_seconds=30) is None
+        assert claims.rescue(session, UUID(int=number), problem=PROBLEM, max_attempts=3) == LOST
     ended = taken(session)
     claims.fail(session, ended, problem=PROBLEM)
     assert claims.rescue(session, ended.stage_id, problem=PROBLEM, max_attempts=3) == LOST
