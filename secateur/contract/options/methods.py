@@ -37,6 +37,7 @@ from secateur.contract.options.scoring.block_influence import BlockInfluenceScor
 from secateur.contract.options.scoring.cosine import CosineScoring
 from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
 from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring.healed_greedy import HealedGreedyScoring
 from secateur.contract.options.scoring.magnitude import MagnitudeScoring
 from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from secateur.contract.options.scoring.random import RandomScoring
@@ -65,6 +66,7 @@ Scoring = Annotated[
     | AngularScoring
     | CosineScoring
     | GreedyScoring
+    | HealedGreedyScoring
     | EvolutionaryScoring
     | RandomScoring,
     Field(discriminator="criterion"),

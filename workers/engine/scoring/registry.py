@@ -15,6 +15,7 @@ from secateur.contract.options.scoring.blocks import BlockScoring
 from secateur.contract.options.scoring.cosine import CosineScoring
 from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
 from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring.healed_greedy import HealedGreedyScoring
 from secateur.contract.options.scoring.magnitude import MagnitudeScoring
 from secateur.contract.options.scoring.perplexity import PerplexityScoring
 from secateur.contract.options.scoring.random import RandomScoring
@@ -25,6 +26,7 @@ from workers.engine.scoring import (
     cosine,
     evolutionary,
     greedy,
+    healed_greedy,
     magnitude,
     perplexity,
     random,
@@ -48,6 +50,7 @@ CRITERIA: Mapping[type[BlockScoring], Criterion[Any]] = dict(
         _row(AngularScoring, angular.score),
         _row(CosineScoring, cosine.score),
         _row(GreedyScoring, greedy.score),
+        _row(HealedGreedyScoring, healed_greedy.score),
         _row(EvolutionaryScoring, evolutionary.score),
         _row(RandomScoring, random.score),
     )
