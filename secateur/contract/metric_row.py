@@ -56,6 +56,7 @@ class Metric:
     read: Reader
     format: n.Format
     better: Literal["lower", "higher"]
+    measured_by: str | None = None  # the part of a job's benchmark that it comes from; None of what files tell
     several: Literal["first", "worst", "mean"] = "first"
     compares: Comparison | None = None
     judges: Literal["value", "comparison"] = "value"  # what is held to a limit

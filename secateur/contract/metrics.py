@@ -78,6 +78,7 @@ SPEEDUP = Metric(
     in_cells(lambda cell: cell.speedup),
     n.RATIO,
     better="higher",
+    measured_by="latency",
     at_original=1,
     sought="speedup",
     how="median of paired ratios",
@@ -91,6 +92,7 @@ TOKENS_PER_SECOND = Metric(
     in_cells(lambda cell: cell.tokens_per_second),
     n.NUMBER,
     better="higher",
+    measured_by="latency",
     compares=CHANGE,
     short=True,
 )
@@ -101,6 +103,7 @@ SECONDS = Metric(
     in_cells(lambda cell: cell.seconds),
     n.SECONDS,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
 )
 TIME_TO_FIRST_TOKEN = Metric(
@@ -110,6 +113,7 @@ TIME_TO_FIRST_TOKEN = Metric(
     in_cells(lambda cell: cell.time_to_first_token),
     n.SECONDS,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
 )
 TIME_PER_OUTPUT_TOKEN = Metric(
@@ -119,6 +123,7 @@ TIME_PER_OUTPUT_TOKEN = Metric(
     in_cells(lambda cell: cell.time_per_output_token),
     n.SECONDS,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
 )
 NOISE = Metric(
@@ -128,6 +133,7 @@ NOISE = Metric(
     in_cells(lambda cell: cell.noise),
     n.PERCENT,
     better="lower",
+    measured_by="latency",
     how="by which the original differs from itself",
 )
 WEIGHTS_IN_MEMORY = Metric(
@@ -137,6 +143,7 @@ WEIGHTS_IN_MEMORY = Metric(
     in_memory(lambda memory: memory.weights),
     n.SIZE,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
     exact=True,
     how="parameters and buffers",
@@ -148,6 +155,7 @@ PEAK_MEMORY = Metric(
     in_memory(lambda memory: memory.peak),
     n.SIZE,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
     exact=True,
     how="while generating",
@@ -160,6 +168,7 @@ CACHE_PER_TOKEN = Metric(
     in_memory(lambda memory: memory.kv_bytes_per_token),
     n.SIZE,
     better="lower",
+    measured_by="latency",
     compares=CHANGE,
     exact=True,
     how="of one sequence",
@@ -171,6 +180,7 @@ LARGEST_BATCH = Metric(
     in_memory(lambda memory: memory.largest_batch),
     n.COUNT,
     better="higher",
+    measured_by="latency",
     exact=True,
     how="sequences of the first cell that fit at a time, largest found",
 )
@@ -181,6 +191,7 @@ KL = Metric(
     on_texts(lambda f: (f.kl, f.kl_low, f.kl_high)),
     n.NUMBER,
     better="lower",
+    measured_by="fidelity",
     several="worst",
     at_original=0,
     how="nats per token, KL(original ‖ variant)",
@@ -195,6 +206,7 @@ TOP1_AGREEMENT = Metric(
     on_texts(lambda f: (f.top1_agreement, f.top1_agreement_low, f.top1_agreement_high)),
     n.PERCENT,
     better="higher",
+    measured_by="fidelity",
     several="worst",
     at_original=1,
     how="positions where both rank the same token first",
@@ -207,6 +219,7 @@ PERPLEXITY = Metric(
     perplexities,
     n.NUMBER,
     better="lower",
+    measured_by="perplexity",
     several="worst",
     compares=RATIO,
     judges="comparison",
@@ -221,6 +234,7 @@ ACCURACY = Metric(
     accuracies,
     n.PERCENT,
     better="higher",
+    measured_by="tasks",
     several="mean",
     compares=DROP,
     judges="comparison",

@@ -15,14 +15,9 @@ SIZES_ALONE = "Only sizes were taken, from the files: the job asks for no other 
 
 def measured_parts(benchmark: Benchmark) -> dict[str, str]:
     """The fields that ask for more than sizes, each with what leaves it out."""
-    asked = {
-        "latency": benchmark.latency is not None,
-        "perplexity": benchmark.perplexity is not None,
-        "samples": benchmark.samples is not None,
-        "tasks": benchmark.tasks is not None,
-    }
-    fields = {f"/benchmark/{name}": "null" for name, is_asked in asked.items() if is_asked}
-    return {**fields, "/benchmark/fidelity/enabled": "false"} if benchmark.fidelity.enabled else fields
+    left_out = {"latency": "null", "perplexity": "null", "samples": "null", "tasks": "null"}
+    fields = {f"/benchmark/{name}": by for name, by in left_out.items() if benchmark.measures(name)}
+    return {**fields, "/benchmark/fidelity/enabled": "false"} if benchmark.measures("fidelity") else fields
 
 
 def refuse_unmeasurable(benchmark: Benchmark, config: Mapping[str, Any]) -> None:

@@ -115,6 +115,11 @@ class Benchmark(Options):
         "settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
     )
 
+    def measures(self, part: str) -> bool:
+        """Whether the part of this name is asked for: it is there, and not switched off."""
+        options = getattr(self, part)
+        return options is not None and getattr(options, "enabled", True)
+
 
 def methods_of(section: Any, tag: str) -> Mapping[str, type[Method]]:
     """The methods of one of the unions, by the name that stands in the field `tag` of a spec."""

@@ -440,3 +440,14 @@ def test_a_named_text_has_its_splits(client: TestClient, spec: dict[str, Any]) -
     assert (error["detail"], error["expected"]) == ("C4 has no part `test`", "one of train, validation")
     (error,) = post({"source": "named", "name": "wikitext-2"}).json()["errors"]
     assert error["detail"] == "unknown name 'wikitext-2'; did you mean 'wikitext2'?"
+
+
+@pytest.mark.parametrize("check_local", [True, False])
+def test_a_gate_on_what_is_not_measured(make_settings: Any, spec: dict[str, Any], check_local: bool) -> None:
+    body = {**spec, "gates": {"max_accuracy_drop": 0.03, "min_speedup": 1.2}, "benchmark": {"latency": None}}
+    with TestClient(create_app(make_settings(check_local=check_local)), base_url="http://localhost") as api:
+        first, second = errors(api, body)
+        assert (first["pointer"], first["value"]) == ("/gates/min_speedup", 1.2)
+        assert (second["pointer"], second["value"]) == ("/gates/max_accuracy_drop", 0.03)
+        assert second["expected"] == "no such gate, or a benchmark with `tasks`"
+        assert api.post("/jobs", json={**body, "gates": {"max_kl": 1}}).status_code == 202
