@@ -28,11 +28,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.db.answers import STATEMENT_SECONDS, AnsweredConnection
 from app.settings import Settings, get_settings
 from secateur.contract.errors import Unavailable
 
 TRUSTED_SECONDS = 15.0  # since its last use, a connection on which the server has said nothing is taken for alive
-STATEMENT_SECONDS = 30
 POOL_SECONDS = 10
 IDLE_TRANSACTION_SECONDS = 15
 
@@ -73,9 +73,14 @@ def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10
             ),
         },
     )
+    event.listen(engine, "do_connect", _connect)
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", partial(_check, engine))
     return engine
+
+
+def _connect(dialect: object, record: object, arguments: list[Any], named: dict[str, Any]) -> AnsweredConnection:
+    return AnsweredConnection.connect(*arguments, **named)
 
 
 def _note_use(connection: Any, record: ConnectionPoolEntry) -> None:

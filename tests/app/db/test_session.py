@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.session import STATEMENT_SECONDS, is_disconnect, make_engine, what_broke
+from app.db.answers import STATEMENT_SECONDS
+from app.db.session import is_disconnect, make_engine, what_broke
 from app.db.tables import Stage
 
 
