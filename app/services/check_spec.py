@@ -20,6 +20,7 @@ from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.gate_needs import without_measurement
 from secateur.contract.models.family_limits import check_family
+from secateur.contract.models.mixtures import check_mixture
 from secateur.contract.models.positions import positions_of, too_long
 from secateur.contract.models.quantised import check_quantised, check_quantiser
 from secateur.contract.options.pruning.depth import DepthPruning
@@ -138,6 +139,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
         check_quantiser(info.config, pointer="/model/path")
         check_quantised(spec, info.config)
         check_family(spec, info.config)
+        check_mixture(spec, info.config)
         _refuse(too_long(spec, positions_of(info.config)))
     if info.blocks is None:
         return

@@ -121,6 +121,24 @@ class BlockWidth(Result):
     neurons: int
 
 
+class MixtureExperts(Result):
+    """What is left of one block's mixture, and why."""
+
+    block: int
+    kept: list[int]  # by their old numbers, ascending
+    scores: list[float]  # of each expert of the original; the highest stay
+
+
+class KeptExperts(Result):
+    """What expert pruning left, the same number in every mixture."""
+
+    criterion: str
+    before: int  # experts of a mixture
+    after: int
+    per_token: int  # experts that a token goes to from now on
+    mixtures: list[MixtureExperts]  # block by block
+
+
 class UnitScore(Result):
     unit: str  # "3.attention"
     value: float | None = None  # mean next-token loss without it, nats; None where it was not tried
@@ -160,6 +178,7 @@ class Pruned(Result):
     bytes_after: int
     seconds: float
     widths: list[BlockWidth] = Field(default_factory=list)  # of each block, where it was pruned in width
+    experts: KeptExperts | None = None  # where experts went
     gguf: PrunedFile | None = None  # beside the checkpoint, where the model came as one
     units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
     unit_scores: UnitScores | None = None  # where these were searched for

@@ -104,7 +104,7 @@ class CompressionSpec(Options):
 
     @model_validator(mode="after")
     def _scoring_is_for_blocks(self) -> CompressionSpec:
-        """Other methods judge heads, neurons or halves of blocks themselves; a criterion would be passed over."""
+        """Other methods judge what they remove by themselves; a criterion would be passed over."""
         if not isinstance(self.pruning, DepthPruning) and self.scoring != USUAL_SCORING():
             raise PydanticCustomError(
                 "scoring_without_depth",

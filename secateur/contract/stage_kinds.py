@@ -82,7 +82,7 @@ SCORE = StageKind(
     result=Scored,
     file="scores.json",
     reads=("check",),
-    # other methods judge heads, neurons or halves of blocks, and do so while they prune
+    # other methods judge heads, neurons, experts or halves of blocks, and do so while they prune
     asked=lambda spec: isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None,
     texts=("scoring",),
     decides=_scoring,

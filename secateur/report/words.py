@@ -10,6 +10,7 @@ from secateur.contract.options.pruning.sub_block import HALVES
 from secateur.contract.readings import text_amount
 from secateur.contract.results import (
     HealedCut,
+    KeptExperts,
     Pruned,
     PrunedFile,
     QuantisedVariant,
@@ -30,6 +31,9 @@ def change_in_words(report: Report) -> str:
         return f"{len(pruned.units)} of {total} halves of blocks removed ({_halves_counted(pruned)})"
     if pruned.dropped:
         return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')} removed"
+    if pruned.experts:
+        experts, blocks = pruned.experts, plural(len(pruned.experts.mixtures), "block")
+        return f"{experts.before - experts.after} of {plural(experts.before, 'expert')} removed in {blocks}"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
 
 
@@ -103,6 +107,15 @@ def widths_in_words(pruned: Pruned) -> str:
     grouped = "" if heads == shared else f" ({shared} key-value heads)"
     each = "each block" if len(set(pruned.widths)) == 1 else "a block"
     return f"{heads} heads{grouped} and {neurons} neurons in {each}"
+
+
+def experts_in_words(experts: KeptExperts) -> str:
+    """What mixtures have left: "96 of 128 experts in each of 48 blocks, 8 for a token, judged by reap"."""
+    blocks = plural(len(experts.mixtures), "block")
+    return (
+        f"{experts.after} of {plural(experts.before, 'expert')} in each of {blocks}, {experts.per_token} for a token, "
+        f"judged by {one_line(experts.criterion)}"
+    )
 
 
 def quantised_in_words(variant: QuantisedVariant) -> str:

@@ -10,6 +10,7 @@ from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERI
 from secateur.contract.results import Environment, Pruned, Report
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
+    experts_in_words,
     gguf_in_words,
     healed_in_words,
     quantised_in_words,
@@ -30,7 +31,7 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
     """What was done, as terms and descriptions."""
     pruned, scores, recovered = report.pruned, report.scores, report.recovered
     method = PRUNERS.get(pruned.kind)
-    source = f" ({method.paper})" if method and (pruned.widths or pruned.units) else ""
+    source = f" ({method.paper})" if method and (pruned.widths or pruned.units or pruned.experts) else ""
     rows = [("Pruning", f"{title_of(PRUNERS, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
     if pruned.units:
         rows.append(("Halves of blocks removed", units_in_words(pruned)))
@@ -43,6 +44,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Recovered GGUF file", recovered_file_in_words(recovered.gguf)))
     if pruned.widths:
         rows.append(("Left", widths_in_words(pruned)))
+    if pruned.experts:
+        rows.append(("Left", experts_in_words(pruned.experts)))
     if scores:
         row = CRITERIA.get(scores.criterion)
         paper = f" ({row.paper})" if row else ""

@@ -24,6 +24,7 @@ from secateur.report.gates import (
 from secateur.report.text import block_list, one_line
 from secateur.report.words import (
     change_in_words,
+    experts_in_words,
     gguf_in_words,
     quantised_in_words,
     recovered_file_in_words,
@@ -118,6 +119,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Recovered GGUF file: {escape(recovered_file_in_words(report.recovered.gguf))}")
     if report.pruned.widths:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
+    if report.pruned.experts:
+        lines.append(f"- Left: {escape(experts_in_words(report.pruned.experts))}")
     for variant in report.quantised.variants if report.quantised else []:
         lines.append(f"- Quantised as {escape(variant.name)}: {escape(quantised_in_words(variant))}")
     lines.append(

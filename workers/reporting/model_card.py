@@ -17,6 +17,7 @@ from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Repor
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     counts_in_words,
+    experts_in_words,
     quantised_in_words,
     sizes_in_words,
     units_in_words,
@@ -117,6 +118,8 @@ def _removed(pruned: Pruned, scores: Scored | None) -> list[str]:
         lines.append(f"Blocks removed: {block_list(pruned.dropped)} of 0–{pruned.model.blocks - 1}")
     if pruned.widths:
         lines.append(f"Left: {widths_in_words(pruned)}")
+    if pruned.experts:
+        lines.append(f"Left: {escape(experts_in_words(pruned.experts))}")
     if pruned.calibration:
         lines.append(f"Calibration: {escape(pruned.calibration.description)}, {text_amount(pruned.calibration)}")
     if scores:

@@ -13,6 +13,7 @@ from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.experts import ExpertPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
@@ -28,6 +29,7 @@ from workers.stages.choice import NO_SCORING, chosen, wanted
 from workers.stages.context import StageContext, part
 from workers.stages.fields import MODEL, PRUNING, told_at, told_in
 from workers.stages.original import Original, open_original, source_gguf
+from workers.stages.prune_experts import check_mixtures, prune_mixtures
 from workers.stages.prune_sub_block import check_halves, prune_halves
 from workers.stages.prune_width import check_width, prune_units
 from workers.stages.quantise import refuse_unquantisable
@@ -120,6 +122,7 @@ PRUNERS: Mapping[type[Method], Pruner[Any]] = dict(
         _row(DepthPruning, Pruner(prune_blocks, check_blocks)),
         _row(SubBlockPruning, Pruner(prune_halves, check_halves)),
         _row(WidthPruning, Pruner(prune_units, check_width)),
+        _row(ExpertPruning, Pruner(prune_mixtures, check_mixtures)),
     )
 )
 

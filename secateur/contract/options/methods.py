@@ -19,6 +19,7 @@ from secateur.contract.options.benchmarks.samples import SamplesBenchmark
 from secateur.contract.options.benchmarks.tasks import TasksBenchmark
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning.experts import ExpertPruning
 from secateur.contract.options.pruning.flap import FlapPruning
 from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning
@@ -78,7 +79,8 @@ Pruning = Annotated[
     | SubBlockPruning
     | WandaSpPruning
     | FlapPruning
-    | LlmPrunerPruning,
+    | LlmPrunerPruning
+    | ExpertPruning,
     Field(discriminator="kind"),
 ]
 

@@ -70,6 +70,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stablelm": dict(_LLAMA_LIKE),
 }
 
+# Families without a row, for tests of what is found by structure.
+WITHOUT_A_ROW: dict[str, dict[str, Any]] = {
+    "olmoe": {**_LLAMA_LIKE, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0},
+    "gpt_oss": {
+        **_LLAMA_LIKE,
+        "head_dim": 16,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 5,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+        "pad_token_id": 0,
+    },
+}
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> Iterator[None]:
@@ -92,7 +107,7 @@ def make_model() -> Callable[..., PreTrainedModel]:
 
     def make(model_type: str = "llama", *, seed: int = 0, **settings: Any) -> PreTrainedModel:
         tokens = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2}
-        config = AutoConfig.for_model(model_type, **{**FAMILIES[model_type], **tokens, **settings})
+        config = AutoConfig.for_model(model_type, **{**(FAMILIES | WITHOUT_A_ROW)[model_type], **tokens, **settings})
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             # the auto classes carry no annotations

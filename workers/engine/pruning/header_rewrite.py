@@ -1,8 +1,8 @@
-"""A checkpoint's tensors written again under other names, or left out, without reading them.
+"""A checkpoint's tensors written again under other names, or left out wholly or in part, without reading them.
 
-That needs the header only: the kept tensors' bytes are copied by the kernel, in as few ranges as their order allows.
-Memory stays flat, time is that of copying the file, and the dtype does not matter. The index of a sharded checkpoint
-follows.
+That needs the header only: the bytes of what is kept, whole tensors or entries of their first dimension, are copied by
+the kernel, in as few ranges as their order allows. Memory stays flat, time is that of copying the file, and the dtype
+does not matter. The index of a sharded checkpoint follows.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ from workers.engine.checkpoints.safetensors_file import (
 from workers.engine.progress import Progress
 
 NewName = str | None  # what a tensor is called from now on; None where it is left out
+Rows = Sequence[int] | None  # entries of its first dimension that are kept, ascending; None for all
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A tensor as it is from now on, and where its bytes are in the source."""
+
+    entry: TensorEntry
+    ranges: tuple[tuple[int, int], ...]  # start and size
 
 
 @dataclass(frozen=True)
 class _Shard:
-    """One output file: where its tensors come from, and what they are called now."""
+    """One output file: where its tensors come from, and what they are now."""
 
     source: SafetensorsHeader
     name: str
-    tensors: tuple[TensorEntry, ...]  # as in the source, in the order of their bytes
-    names: tuple[str, ...]
+    tensors: tuple[_Kept, ...]  # in the order of their bytes
 
 
 def write_renamed(
@@ -43,6 +51,7 @@ def write_renamed(
     folder: Path,
     new_name: Callable[[str], NewName],
     *,
+    rows: Callable[[str], Rows] = lambda name: None,
     progress: Progress,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
@@ -50,11 +59,12 @@ def write_renamed(
 
     Args:
         new_name: of each tensor.
+        rows: which entries of each tensor that has a new name are kept.
         progress: counts bytes.
         after_step: called after each range that was copied; may raise.
     """
-    shards = _plan(checkpoint, new_name)
-    total = sum(entry.nbytes for shard in shards for entry in shard.tensors)
+    shards = _plan(checkpoint, new_name, rows)
+    total = sum(kept.entry.nbytes for shard in shards for kept in shard.tensors)
     done = 0
     for shard in shards:
         for size in _write_shard(shard, folder / shard.name):
@@ -67,31 +77,49 @@ def write_renamed(
         write_json(folder / INDEX_FILE, _index(checkpoint, shards, total))
 
 
-def _plan(checkpoint: Checkpoint, new_name: Callable[[str], NewName]) -> list[_Shard]:
+def _plan(checkpoint: Checkpoint, new_name: Callable[[str], NewName], rows: Callable[[str], Rows]) -> list[_Shard]:
     kept = []
     for header in checkpoint.headers:
-        pairs = [(entry, name) for entry in header.tensors if (name := new_name(entry.name)) is not None]
-        if pairs:
-            kept.append((header, tuple(entry for entry, _ in pairs), tuple(name for _, name in pairs)))
+        tensors = tuple(
+            _kept(entry, name, rows(entry.name))
+            for entry in header.tensors
+            if (name := new_name(entry.name)) is not None
+        )
+        if tensors:
+            kept.append((header, tensors))
     return [
-        _Shard(header, f"model-{number:05d}-of-{len(kept):05d}.safetensors", tensors, names)
-        for number, (header, tensors, names) in enumerate(kept, start=1)
+        _Shard(header, f"model-{number:05d}-of-{len(kept):05d}.safetensors", tensors)
+        for number, (header, tensors) in enumerate(kept, start=1)
     ]
+
+
+def _kept(entry: TensorEntry, name: str, rows: Rows) -> _Kept:
+    if rows is None:
+        return _Kept(replace(entry, name=name), ((entry.start, entry.nbytes),))
+    size = entry.nbytes // entry.shape[0]
+    shape = (len(rows), *entry.shape[1:])
+    return _Kept(
+        replace(entry, name=name, shape=shape, nbytes=len(rows) * size),
+        tuple((entry.start + row * size, size) for row in rows),
+    )
 
 
 def _write_shard(shard: _Shard, target: Path) -> Iterator[int]:
     """Write one file; yields the bytes copied by each step."""
-    renamed = [replace(entry, name=name) for entry, name in zip(shard.tensors, shard.names, strict=True)]
     steps: list[int] = []
     with shard.source.path.open("rb") as source, target.open("wb", buffering=0) as file:
-        file.write(encode_header(renamed, shard.source.metadata, start=_best_start(shard.tensors)))
+        file.write(
+            encode_header(
+                (kept.entry for kept in shard.tensors), shard.source.metadata, start=_best_start(shard.tensors)
+            )
+        )
         for start, size in _ranges(shard.tensors):
             copy_range(source.fileno(), file.fileno(), start, size, copied=steps.append)
             yield from steps
             steps.clear()
 
 
-def _best_start(tensors: Sequence[TensorEntry]) -> int | None:
+def _best_start(tensors: Sequence[_Kept]) -> int | None:
     """Where in a page the new file's data should begin, so that most bytes keep their place within a page.
 
     The kernel then copies whole pages, which takes two thirds of the time. With the widths of most models all do.
@@ -105,15 +133,15 @@ def _best_start(tensors: Sequence[TensorEntry]) -> int | None:
     return best if best % ALIGNMENT == 0 else None
 
 
-def _ranges(tensors: Iterable[TensorEntry]) -> Iterator[tuple[int, int]]:
+def _ranges(tensors: Iterable[_Kept]) -> Iterator[tuple[int, int]]:
     """Start and size of the fewest ranges that hold the tensors, which come in the order of their bytes."""
     start = end = -1
-    for tensor in tensors:
-        if tensor.start != end:
+    for at, size in (part for kept in tensors for part in kept.ranges):
+        if at != end:
             if end > start:
                 yield start, end - start
-            start = tensor.start
-        end = tensor.end
+            start = at
+        end = at + size
     if end > start:
         yield start, end - start
 
@@ -121,6 +149,6 @@ def _ranges(tensors: Iterable[TensorEntry]) -> Iterator[tuple[int, int]]:
 def _index(checkpoint: Checkpoint, shards: Sequence[_Shard], total: int) -> dict[str, Any]:
     old = read_json_file(checkpoint.path / INDEX_FILE).get("metadata")
     metadata = {**old, "total_size": total} if isinstance(old, dict) else {"total_size": total}
-    metadata.pop("total_parameters", None)  # counted with the dropped blocks
-    weight_map = {name: shard.name for shard in shards for name in shard.names}
+    metadata.pop("total_parameters", None)  # counted with what is dropped
+    weight_map = {kept.entry.name: shard.name for shard in shards for kept in shard.tensors}
     return {"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}

@@ -64,13 +64,14 @@ def sweep(
         for block in model.blocks():
             moments: dict[str, Moments] = {}
             with _watch(block.module, layout, moments):
-                after = _through(block, hidden)
+                after = through(block, hidden)
             yield block, BlockMoments(moments[layout.attention_output], moments[layout.down])
-            hidden = _through(block, hidden) if rerun else after
+            hidden = through(block, hidden) if rerun else after
             progress(block.index + 1, model.n_blocks, "blocks")
 
 
-def _through(block: Block, hidden: Tensor) -> Tensor:
+def through(block: Block, hidden: Tensor) -> Tensor:
+    """(samples, tokens, hidden) → the same shape, some thousand tokens at once."""
     out = torch.empty_like(hidden)
     rows = max(1, _TOKENS_AT_ONCE // hidden.shape[1])
     for at in range(0, hidden.shape[0], rows):
