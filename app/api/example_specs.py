@@ -46,6 +46,12 @@ HALVES: dict[str, Any] = {
     "pruning": {"kind": "sub_block", "units": 12, "protected": ["0.attention", "0.mlp"]},
 }
 
+EXPERTS: dict[str, Any] = {
+    "model": {"source": "hub", "id": "Qwen/Qwen3-30B-A3B"},
+    "pruning": {"kind": "experts", "ratio": 0.25, "criterion": "reap"},
+    "recovery": {"kind": "none"},
+}
+
 QUICK_LOOK: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "scoring": {"criterion": "magnitude"},
@@ -80,6 +86,11 @@ SUBMIT: Any = {
         "summary": "Twelve halves of blocks fewer",
         "description": "The attention or the MLP of a block, each time the one whose loss hurts least.",
         "value": HALVES,
+    },
+    "experts-of-a-mixture": {
+        "summary": "A quarter of a mixture's experts fewer",
+        "description": "As many in every block, so that the checkpoint loads as it is. Nothing is trained.",
+        "value": EXPERTS,
     },
     "quick-look": {
         "summary": "The fastest job there is",

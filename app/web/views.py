@@ -89,6 +89,10 @@ def what(spec: dict[str, Any]) -> str:
         words = ", ".join(map(str, pruning["drop"]))
     elif pruning.get("units"):
         words = f"{plural(pruning['units'], 'half', 'halves')} of blocks by {pruning.get('kind')}"
+    elif pruning.get("kind") == "experts":
+        asked = pruning.get("experts")
+        share = plural(asked, "expert") if asked else f"{PERCENT.typed(pruning.get('ratio', 0))} of the experts"
+        words = f"{share} by {pruning.get('criterion')}"
     elif pruning.get("drop"):
         words = f"block{'s' if len(pruning['drop']) > 1 else ''} {block_list(pruning['drop'])}"
     elif pruning.get("blocks"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.fixtures.stage_runner import Runner
 from workers.launch.fork_server import ForkServer
@@ -56,10 +56,13 @@ def stage_server() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    """tiny_checkpoint("name", num_hidden_layers=4): a random Llama with its tokenizer, as a folder."""
+    """tiny_checkpoint("name", num_hidden_layers=4): a random Llama with its tokenizer, as a folder, or another type."""
 
-    def make(name: str = "tiny", *, seed: int = 0, bos: bool = False, **settings: Any) -> Path:
-        config = LlamaConfig(
+    def make(
+        name: str = "tiny", *, model_type: str = "llama", seed: int = 0, bos: bool = False, **settings: Any
+    ) -> Path:
+        config = AutoConfig.for_model(
+            model_type,
             **{
                 "vocab_size": 259,
                 "hidden_size": 32,
@@ -73,11 +76,12 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[..., Path]:
                 "eos_token_id": 2,
                 "pad_token_id": 0,
                 **settings,
-            }
+            },
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = LlamaForCausalLM(config)
+            # the auto classes carry no annotations
+            model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
             with torch.no_grad():  # blocks that differ, and matter
                 for parameter in model.parameters():
                     parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -156,7 +156,12 @@ def _choice(report: Report) -> Iterator[str]:
 
 
 def _width(report: Report) -> Iterator[str]:
-    if not report.pruned.dropped and not report.pruned.units:
+    if report.pruned.experts:
+        yield (
+            "Expert pruning saves memory and disk. A token passes as many blocks as before and, unless too few are "
+            "left, as many experts, so expect little speedup at small batches."
+        )
+    elif not report.pruned.dropped and not report.pruned.units:
         yield (
             "Width pruning leaves the number of blocks as it was. At small batches generation is bound by memory "
             "traffic and by the overhead of each block, so expect less speedup than the parameters suggest."

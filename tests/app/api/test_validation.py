@@ -17,6 +17,8 @@ from tests.fixtures.model_folders import LLAMA, checkpoint, emptied, local
 from tests.fixtures.servers import database_of
 from tests.fixtures.small_files import write_gguf
 
+MIXTRAL = {**LLAMA, "model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "num_local_experts": 8}
+
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -209,6 +211,37 @@ def test_halves_of_blocks_that_cannot_go(
     checkpoint(model_root)
     body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "sub_block", **pruning}, **more}
     assert only(client, body)["pointer"] == pointer
+
+
+@pytest.mark.parametrize(
+    ("config", "pruning", "slug", "pointer"),
+    [
+        (LLAMA, {"experts": 2}, "unsupported-model", "/pruning/kind"),
+        ({**LLAMA, "model_type": "nonesuch", "num_experts": 0}, {"experts": 2}, "unsupported-model", "/pruning/kind"),
+        (MIXTRAL, {"experts": 8}, "invalid-input", "/pruning/experts"),
+        (MIXTRAL, {"ratio": 0.97}, "invalid-input", "/pruning/ratio"),
+        ({**MIXTRAL, "num_local_experts": 1}, {"experts": 1}, "invalid-input", "/pruning/experts"),
+        (MIXTRAL, {}, "invalid-input", "/pruning"),
+        (MIXTRAL, {"experts": 2, "ratio": 0.5}, "invalid-input", "/pruning"),
+        (MIXTRAL, {"experts": 2, "criterion": "angular"}, "invalid-input", "/pruning/criterion"),
+    ],
+)
+def test_experts_that_cannot_go(
+    client: TestClient, model_root: Path, config: Any, pruning: dict[str, Any], slug: str, pointer: str
+) -> None:
+    checkpoint(model_root, config=config)
+    body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "experts", **pruning}}
+    assert only(client, body, slug)["pointer"] == pointer
+
+
+def test_experts_are_judged_in_the_prune_stage(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=MIXTRAL)
+    body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "experts", "experts": 7}}
+    response = client.post("/jobs", json={**body, "recovery": {"kind": "none"}})
+    assert response.status_code == 202, response.text
+    assert [stage["key"] for stage in response.json()["stages"]] == ["check", "prune", "benchmark", "report"]
+    assert only(client, {**body, "scoring": {"criterion": "greedy"}})["pointer"] == "/scoring"
+    assert only(client, {**body, "recovery": {"kind": "healing"}})["pointer"] == "/recovery"
 
 
 def test_a_quantised_model_loses_blocks_and_halves_only(client: TestClient, model_root: Path) -> None:

@@ -33,6 +33,8 @@ def test_durations(seconds: float, words: str) -> None:
         ({"pruning": {"kind": "flap", "ratio": 0.2}}, "20 % by flap"),
         ({"pruning": {"kind": "sub_block", "units": 12}}, "12 halves of blocks by sub_block"),
         ({"pruning": {"kind": "sub_block", "drop": ["3.mlp", "5.attention"]}}, "3.mlp, 5.attention"),
+        ({"pruning": {"kind": "experts", "experts": 12, "criterion": "reap"}}, "12 experts by reap"),
+        ({"pruning": {"kind": "experts", "ratio": 0.25, "criterion": "frequency"}}, "25 % of the experts by frequency"),
     ],
 )
 def test_what_a_job_does(spec: dict[str, Any], words: str) -> None:

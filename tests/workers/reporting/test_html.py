@@ -15,6 +15,8 @@ from secateur.contract.results import (
     BlockWidth,
     Healed,
     HealedCut,
+    KeptExperts,
+    MixtureExperts,
     RefittedBlocks,
     Report,
     Sample,
@@ -177,6 +179,17 @@ def test_width_pruning(make_report: MakeReport, report: Report) -> None:
     assert "heads and neurons removed in 30 blocks" in page.text.lower()
     assert "9 heads and 1,200 neurons in each block" in page.text
     assert "Width pruning leaves the number of blocks" in page.text
+
+
+def test_experts(make_report: MakeReport, report: Report) -> None:
+    mixtures = [MixtureExperts(block=block, kept=[0, 2, 3], scores=[1.0, 0.1, 2.0, 3.0]) for block in range(28)]
+    experts = KeptExperts(criterion="reap", before=4, after=3, per_token=2, mixtures=mixtures)
+    pruned = report.pruned.model_copy(update={"kind": "experts", "dropped": [], "experts": experts})
+    page = Page(html.render(make_report(pruned=pruned, scores=None)))
+    assert "1 of 4 experts removed in 28 blocks" in page.text
+    assert "3 of 4 experts in each of 28 blocks, 2 for a token, judged by reap" in page.text
+    assert "Expert pruning saves memory and disk" in page.text
+    assert "Width pruning leaves" not in page.text
 
 
 def test_halves_of_blocks(make_report: MakeReport, report: Report) -> None:

@@ -25,6 +25,7 @@ TRAINING = {key: value for key, value in SHORT_SPEC["recovery"].items() if key !
 SHORT: dict[str, dict[str, Any]] = {
     "depth": {"drop": [2]},
     "sub_block": {"units": 1, "calibration": FEW},
+    "experts": {"experts": 1, "calibration": FEW},
     "healing": FEW,
     "gptq": {"calibration": FEW},
 }
@@ -44,7 +45,9 @@ def _job(root: Path, **spec: Any) -> Job:
 
 
 @pytest.mark.parametrize("kind", PRUNERS)
-def test_every_way_to_prune(kind: str, root: Path) -> None:
+def test_every_way_to_prune(kind: str, root: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    if kind == "experts":
+        tiny_checkpoint(model_type="mixtral", num_local_experts=4)  # in the place of the model that has none
     pruned = _job(root, pruning=_short(kind, {"ratio": 0.2, "calibration": FEW})).run("prune")
     assert pruned.kind == kind
     assert 0 < pruned.parameters_after < pruned.parameters_before

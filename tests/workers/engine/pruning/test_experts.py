@@ -104,9 +104,11 @@ def expert_output(model: PreTrainedModel, experts: Any, expert: int, states: Ten
         up = states @ experts.gate_up_proj[expert] + experts.gate_up_proj_bias[expert]
         gate, up = up[:, ::2].clamp(max=experts.limit), up[:, 1::2].clamp(-experts.limit, experts.limit)
         inner = (up + 1) * gate * torch.sigmoid(gate * experts.alpha)
-        return inner @ experts.down_proj[expert] + experts.down_proj_bias[expert]
+        biased: Tensor = inner @ experts.down_proj[expert] + experts.down_proj_bias[expert]
+        return biased
     gate, up = (states @ experts.gate_up_proj[expert].T).chunk(2, -1)
-    return (F.silu(gate) * up) @ experts.down_proj[expert].T
+    plain: Tensor = (F.silu(gate) * up) @ experts.down_proj[expert].T
+    return plain
 
 
 def plain_scores(model: PreTrainedModel, block: int, states: Tensor, criterion: str) -> Tensor:
