@@ -51,6 +51,7 @@ SPEC: dict[str, Any] = {
         "latency": {"output_tokens": [32], "warmup": 1, "runs": 3},
         "perplexity": {"texts": [MEASURING], "windows": 8},
         "samples": {"max_new_tokens": 24},
+        "generation": {"prompts": 4},
     },
     "gates": {"min_speedup": 1.1},
     "labels": {"made-by": "demo"},
@@ -65,6 +66,7 @@ QUICK: dict[str, Any] = {
         "latency": {"output_tokens": [4], "warmup": 1, "runs": 3},
         "perplexity": {"texts": [MEASURING], "windows": 3, "tokens": 32},
         "samples": {"max_new_tokens": 4},
+        "generation": {"prompts": 1, "max_new_tokens": 4},
     },
     "gates": {"max_bytes": 500_000_000},
 }

@@ -144,7 +144,7 @@ REPORT: dict[str, Any] = {
     ],
     "notes": [
         "Quality was not judged: the gates that passed (`min_speedup`) are on speed and size, and a model that is good "
-        "for nothing may pass them. Gates on quality are `max_perplexity_ratio`, `max_kl`, `min_top1_agreement` and "
-        "`max_accuracy_drop`."
+        "for nothing may pass them. Gates on quality are `max_perplexity_ratio`, `max_kl`, `min_top1_agreement`, "
+        "`max_accuracy_drop`, `max_exact_match_drop`, `min_same_text`, `max_repetition` and `min_sample_length`."
     ],
 }

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secateur.contract import numbers as n
-from secateur.contract.metric_row import CHANGE, DROP, RATIO, Metric, Section
+from secateur.contract.metric_row import CHANGE, DROP, RATIO, Comparison, Metric, Section
 from secateur.contract.readings import (
     accuracies,
     counted,
+    exact_matches,
     file_size,
     in_cells,
     in_memory,
+    in_samples,
     on_texts,
     perplexities,
+    same_answers,
     weights_on_disk,
 )
 
@@ -25,6 +28,12 @@ SIZE = Section("Size", "counted in the checkpoint's files; 1 MB is 10⁶ bytes")
 SPEED = Section("Speed")
 MEMORY = Section("Memory")
 QUALITY = Section("Quality", quality=True)
+GENERATION = Section(
+    "Generation",
+    "built-in checks, answered greedily; ± standard error over prompts; p: McNemar's exact test against the original",
+    quality=True,
+)
+SAMPLES = Section("Samples", quality=True)
 TASKS = Section(
     "Tasks",
     "lm-evaluation-harness; ± standard error over items; p: McNemar's exact test against the original",
@@ -227,6 +236,59 @@ PERPLEXITY = Metric(
     short=True,
     headline=True,
 )
+EXACT_MATCH = Metric(
+    "exact_match",
+    "Exact match",
+    GENERATION,
+    exact_matches,
+    n.PERCENT,
+    better="higher",
+    measured_by="generation",
+    compares=DROP,
+    judges="comparison",
+    judged_as="exact-match drop",
+    how="answers that are right to the letter",
+    unit="%",
+    short=True,
+    headline=True,
+)
+SAME_TEXT = Metric(
+    "same_text",
+    "Same text",
+    GENERATION,
+    same_answers,
+    n.PERCENT,
+    better="higher",
+    measured_by="generation",
+    at_original=1,
+    how="answers that are the original's to the letter",
+    short=True,
+    headline=True,
+)
+REPETITION = Metric(
+    "repetition",
+    "Repetition",
+    SAMPLES,
+    in_samples(lambda found: (found.repetition, found.repetition_low, found.repetition_high)),
+    n.PERCENT,
+    better="lower",
+    measured_by="samples",
+    compares=Comparison(lambda after, before: after - before, n.signed_points),
+    how="4-grams of tokens that stood in their sample before",
+    short=True,
+)
+SAMPLE_LENGTH = Metric(
+    "sample_length",
+    "Length",
+    SAMPLES,
+    in_samples(lambda found: (found.tokens, found.tokens_low, found.tokens_high)),
+    n.NUMBER,
+    better="higher",
+    measured_by="samples",
+    compares=CHANGE,
+    judged_as="length of the samples",
+    how="tokens",
+)
 ACCURACY = Metric(
     "accuracy",
     "Accuracy",
@@ -265,6 +327,10 @@ METRICS: Mapping[str, Metric] = {
         KL,
         TOP1_AGREEMENT,
         PERPLEXITY,
+        EXACT_MATCH,
+        SAME_TEXT,
+        REPETITION,
+        SAMPLE_LENGTH,
         ACCURACY,
     )
 }

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from secateur.contract.numbers import PERCENT, significant
 from secateur.contract.results import (
     Fidelity,
+    GenerationScore,
     Interval,
     LatencyCell,
     Measurement,
     Memory,
     Perplexity,
     Report,
+    SampleFigures,
     TaskScore,
     TextInfo,
 )
@@ -199,6 +201,60 @@ def _text(text: TextInfo, *, protocol: str = "") -> Subject:
     )
 
 
+# --- of what is generated ---------------------------------------------------------------------------------------------
+
+
+def exact_matches(variant: Variant) -> list[Reading]:
+    """Of all checks together and of each, with what was lost against the original on the same prompts."""
+    found = []
+    for score in variant.measured.generation:
+        drop = None if score.drop is None else Estimate(score.drop, score.drop_low, score.drop_high)
+        note = _error_and_p(score.standard_error, score.p_value)
+        subject = _check(score, "Exact")
+        found.append(Reading(score.exact, compared=drop, subject=subject, note=note, counts=score.headline))
+    return found
+
+
+def same_answers(variant: Variant) -> list[Reading]:
+    """How many of the answers are the original's, of all checks together and of each."""
+    return [
+        Reading(
+            score.agreement,
+            score.agreement_low,
+            score.agreement_high,
+            subject=_check(score, "Same"),
+            counts=score.headline,
+        )
+        for score in variant.measured.generation
+        if score.agreement is not None
+    ]
+
+
+def _check(score: GenerationScore, short: str) -> Subject:
+    return Subject(
+        (score.check,),
+        measured="by the chat template" if score.chat else "as plain text",
+        label="" if score.headline else f"{short}, {score.check}",
+        how=f"{score.prompts:,} prompt{'' if score.prompts == 1 else 's'}",
+        phrase=f" ({score.prompts:,} prompt{'' if score.prompts == 1 else 's'})" if score.headline else "",
+    )
+
+
+def in_samples(read: Callable[[SampleFigures], tuple[float | None, float | None, float | None]]) -> Reader:
+    """A figure of the samples with its interval, where samples were written."""
+
+    def readings(variant: Variant) -> list[Reading]:
+        found = variant.measured.sampled
+        value, low, high = read(found) if found is not None else (None, None, None)
+        if found is None or value is None:
+            return []
+        form = "by the chat template" if found.chat else "as plain text"
+        count = f"{found.samples:,} sample{'' if found.samples == 1 else 's'}"
+        return [Reading(value, low, high, subject=Subject(measured=f"{count}, {form}, with 95 % intervals"))]
+
+    return readings
+
+
 # --- of each task -----------------------------------------------------------------------------------------------------
 
 
@@ -209,9 +265,6 @@ def accuracies(variant: Variant) -> list[Reading]:
 
 def _accuracy(score: TaskScore) -> Reading:
     drop = None if score.drop is None else Estimate(score.drop, score.drop_low, score.drop_high)
-    notes = [] if score.standard_error is None else [f"± {PERCENT.write(score.standard_error)}"]
-    if score.p_value is not None:
-        notes.append(f"p {significant(score.p_value, 2)}")
     shots = "zero-shot" if score.few_shot == 0 else f"{score.few_shot}-shot"
     subject = Subject(
         (score.task, score.metric, score.filter),
@@ -219,4 +272,12 @@ def _accuracy(score: TaskScore) -> Reading:
         how=f"{score.metric}, {score.items:,} item{'' if score.items == 1 else 's'}, {shots}, version {score.version}",
         phrase=f" on {score.task}",
     )
-    return Reading(score.value, compared=drop, subject=subject, note=", ".join(notes), counts=score.headline)
+    note = _error_and_p(score.standard_error, score.p_value)
+    return Reading(score.value, compared=drop, subject=subject, note=note, counts=score.headline)
+
+
+def _error_and_p(standard_error: float | None, p_value: float | None) -> str:
+    notes = [] if standard_error is None else [f"± {PERCENT.write(standard_error)}"]
+    if p_value is not None:
+        notes.append(f"p {significant(p_value, 2)}")
+    return ", ".join(notes)

@@ -351,6 +351,40 @@ class Fidelity(Result):
 class Sample(Result):
     prompt: str
     text: str
+    tokens: int | None = None  # of the text; None of an older version
+    repetition: float | None = None  # share of its 4-grams of tokens that stood in it before; None of a text without
+    chat: bool = False  # whether the prompt was put as a chat, by the model's template
+
+
+class SampleFigures(Result):
+    """One variant's samples in figures: means over them, with 95 % bootstrap intervals; none of a single one."""
+
+    samples: int
+    chat: bool
+    tokens: float
+    tokens_low: float | None = None
+    tokens_high: float | None = None
+    repetition: float | None = None  # of those of four tokens and more
+    repetition_low: float | None = None
+    repetition_high: float | None = None
+
+
+class GenerationScore(Result):
+    """One variant on one of the built-in checks of generation, or on all together."""
+
+    check: str  # "arithmetic", "copying", "format"; "all" of them
+    headline: bool  # whether it is all of them together, which is the figure for gates
+    prompts: int
+    chat: bool  # whether they were put as chats, by the model's template
+    exact: float  # share of answers that are right to the letter
+    standard_error: float | None = None  # over prompts
+    drop: float | None = None  # the original's share less this one, on the same prompts; None for the original
+    drop_low: float | None = None  # its 95 % bootstrap interval over prompts
+    drop_high: float | None = None
+    p_value: float | None = None  # two-sided, exact McNemar on the prompts that only one of the two got right
+    agreement: float | None = None  # share of texts that are the original's to the letter; None for the original
+    agreement_low: float | None = None  # its exact 95 % interval (Clopper and Pearson)
+    agreement_high: float | None = None
 
 
 class TaskScore(Result):
@@ -374,7 +408,7 @@ class TaskScore(Result):
 class ReusedFigure(Result):
     """A figure of the original that an earlier job measured on the same weights, machine and settings."""
 
-    figure: str  # "perplexity", "samples", "tasks": which was reused
+    figure: str  # "perplexity", "samples", "generation", "tasks": which was reused
     measured_at: datetime  # when the reused figure was
     job_id: UUID  # of the job whose figure is reused
 
@@ -391,6 +425,8 @@ class Measurement(Result):
     perplexity: list[Perplexity] = Field(default_factory=list)
     fidelity: list[Fidelity] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
+    sampled: SampleFigures | None = None
+    generation: list[GenerationScore] = Field(default_factory=list)
     tasks: list[TaskScore] = Field(default_factory=list)
     reused: list[ReusedFigure] = Field(default_factory=list)
 

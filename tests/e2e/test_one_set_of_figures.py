@@ -17,7 +17,7 @@ from app.web.dashboard import templates
 from secateur.cli.render_report import COLUMN, LABELS, report_lines
 from secateur.contract.results import Benchmarks, PrunedFile, Quantised, QuantisedVariant, Report, SourceFile
 from secateur.report.figures import groups, headlines
-from secateur.report.gates import interval_in_words, limit_in_words, value_in_words
+from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
 from tests.fixtures.reports import benchmarks, make_one, recovered
 from workers.reporting import html, junit, markdown, model_card
 
@@ -29,6 +29,10 @@ GATES = {
     "max_kl": 0.5,
     "min_top1_agreement": 0.5,
     "max_accuracy_drop": 0.0800001,
+    "max_exact_match_drop": 0.3,
+    "min_same_text": 0.55,
+    "max_repetition": 0.1,
+    "min_sample_length": 41,
     "max_parameters": 113_275_007,
     "max_bytes": 453_130_000,
 }
@@ -229,7 +233,9 @@ def test_the_terminal_has_every_figure(make: MakeOne, width: int) -> None:
 
 
 def dashboard(report: Report) -> str:
-    page = templates.get_template("_result.html").render(report=report, headlines=headlines(report))
+    page = templates.get_template("_result.html").render(
+        report=report, verdict=verdict_in_words(report), headlines=headlines(report)
+    )
     return Page(page).text
 
 

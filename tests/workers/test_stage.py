@@ -82,6 +82,7 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     assert original.fidelity == []
     assert cut.fidelity[0].kl > 0
     assert [sample.prompt for sample in cut.samples] == ["The river", "A stone"]
+    assert [score.check for score in cut.generation] == ["all", "arithmetic", "copying"]
     assert all(variant.memory is not None and variant.latency for variant in found.variants)
     assert not any("overlap" in note for note in found.notes)
 
@@ -92,7 +93,12 @@ def test_with_the_default_texts_no_data_set_is_needed(runner: Runner) -> None:
         **SPEC,
         "scoring": {"criterion": "taylor", "calibration": {"samples": 3, "tokens": 16}},
         "recovery": {**SPEC["recovery"], "text": generated, "samples": 8, "warmup_steps": 0},
-        "benchmark": {"latency": None, "perplexity": {"windows": 3, "tokens": 16}, "samples": None},
+        "benchmark": {
+            "latency": None,
+            "perplexity": {"windows": 3, "tokens": 16},
+            "samples": None,
+            "generation": None,
+        },
     }
     shas = []
     scores = runner.result("score", spec=spec)
@@ -127,7 +133,12 @@ def test_perplexity_by_two_protocols(runner: Runner) -> None:
         **SPEC,
         "pruning": {"kind": "depth", "drop": [4]},
         "recovery": {"kind": "none"},
-        "benchmark": {"latency": None, "samples": None, "perplexity": {**options, "stride": 8, "bos": "each"}},
+        "benchmark": {
+            "latency": None,
+            "samples": None,
+            "generation": None,
+            "perplexity": {**options, "stride": 8, "bos": "each"},
+        },
     }
     runner.run("prune", spec)
     original, pruned = runner.result("benchmark", spec=spec)["variants"]

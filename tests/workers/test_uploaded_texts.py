@@ -157,6 +157,7 @@ def test_from_the_upload_to_the_report(
             "benchmark": {
                 "latency": None,
                 "samples": None,
+                "generation": None,
                 "perplexity": {
                     "texts": [{"source": "upload", "id": str(text.id), "start": 0.5}],
                     "tokens": 32,

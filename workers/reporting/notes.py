@@ -98,6 +98,16 @@ def _self_text(report: Report) -> Iterator[str]:
         )
 
 
+def _nothing_right(report: Report) -> Iterator[str]:
+    original = measurement(report, "original")
+    whole = next((score for score in original.generation if score.headline), None) if original else None
+    if whole is not None and whole.exact == 0:
+        yield (
+            f"The original gets none of the {plural(whole.prompts, 'prompt')} of the generation checks right, so exact "
+            "match cannot show what was lost. How many texts are the original's own does."
+        )
+
+
 def _speed(report: Report) -> Iterator[str]:
     final = measurement(report, report.final_variant)
     for cell in final.latency if final else []:
@@ -183,6 +193,7 @@ _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _loader,
     _shared_text,
     _self_text,
+    _nothing_right,
     _speed,
     _near_gates,
     _little_text,

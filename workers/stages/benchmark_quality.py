@@ -1,4 +1,4 @@
-"""Quality of the variants that are in memory: perplexity, fidelity, tasks and samples, all on the same tokens."""
+"""Quality of the variants that are in memory: perplexity, fidelity, tasks, what they generate; on the same tokens."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.errors import InvalidInput
-from secateur.contract.models.positions import fitting_samples, positions_of
 from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
-from secateur.contract.results import Sample
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
-from workers.engine.benchmarks.samples import write_samples
 from workers.engine.benchmarks.task_definitions import find_folder
 from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.model.block_model import BlockModel
 from workers.engine.text.calibration import TextSource, token_batch
+from workers.stages.benchmark_generation import generation_checks, sampler
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext, part
 from workers.stages.fields import of_text, told_at
@@ -78,13 +75,15 @@ def measure_quality(
     source: TextSource,
     known: KnownFigures,
 ) -> list[str]:
-    """Perplexity, fidelity, tasks and samples of what has none yet; returns notes.
+    """Perplexity, fidelity, tasks, samples and answers of what has none yet; returns notes.
 
     Of the original, what an earlier job measured is taken from `known`.
     """
     benchmark = context.stage.spec.benchmark
     notes: list[str] = []
     original = BlockModel.from_model(models[ORIGINAL])
+    samples = sampler(context, source, notes)
+    checks = generation_checks(context, source, notes)
     for variant in group:
         if variant.measured:  # the original, in a later pair
             continue
@@ -106,11 +105,11 @@ def measure_quality(
             if known.reused and [run.items.keys() for run in before] != [run.items.keys() for run in variant.tasks]:
                 context.log("The tasks have other items than those that an earlier job measured: measuring them anew.")
                 group[0].tasks = _tasks(context, known.measure_anew, models, group[0], source, notes)
-        if benchmark.samples is not None:
-            try:
-                variant.samples = _samples(context, figures, models[variant.name], source, notes)
-            except InvalidInput as error:
-                notes.append(f"No samples were written. {error.detail}")
+        if samples is not None:
+            variant.samples = samples(figures, models[variant.name])
+        if checks is not None:
+            variant.answers = checks.answers(figures, models[variant.name])
+            variant.scores = checks.scores(variant.answers, None if variant is group[0] else group[0].answers)
     return notes
 
 
@@ -150,32 +149,3 @@ def _tasks(
         "tasks", [options.model_dump(mode="json"), digest(files)], TypeAdapter(list[TaskRun]), measure
     )
     return found
-
-
-def _samples(
-    context: StageContext, figures: KnownFigures, model: PreTrainedModel, source: TextSource, notes: list[str]
-) -> list[Sample]:
-    asked = context.stage.spec.benchmark.samples
-    assert asked is not None, "the caller has looked"
-    positions = positions_of(source.config.to_dict())
-    options = fitting_samples(asked, positions)
-    if options != asked:
-        notes.append(
-            f"The model holds {positions:,} tokens, so samples have {options.max_new_tokens} new ones and not the "
-            f"usual {asked.max_new_tokens}."
-        )
-
-    def measure() -> list[Sample]:
-        with told_at({"text": "/benchmark/samples/prompts"}):
-            return write_samples(
-                model,
-                source.tokenizer,
-                options.prompts,
-                max_new_tokens=options.max_new_tokens,
-                temperature=options.temperature,
-                seed=context.stage.spec.seed,
-                progress=context.progress,
-            )
-
-    settings = [options.model_dump(mode="json"), context.stage.spec.seed]
-    return figures.recall("samples", settings, TypeAdapter(list[Sample]), measure)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from secateur.contract.results import (
     Fidelity,
+    GenerationScore,
     LatencyCell,
     Measurement,
     Memory,
@@ -16,6 +17,8 @@ from secateur.contract.results import (
     Sample,
 )
 from secateur.contract.stage_kinds import QUANTISE
+from workers.engine.benchmarks.generation_checks import Answers
+from workers.engine.benchmarks.samples import sample_figures
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_import import import_gguf
@@ -41,6 +44,8 @@ class Variant:
     fidelity: list[Fidelity] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     latency: list[LatencyCell] = field(default_factory=list)
+    answers: Answers | None = None  # to the checks of generation
+    scores: list[GenerationScore] = field(default_factory=list)
     tasks: list[TaskRun] = field(default_factory=list)
     measured: bool = False  # whether its quality has been
     reused: list[ReusedFigure] = field(default_factory=list)
@@ -56,6 +61,8 @@ class Variant:
             perplexity=self.perplexity,
             fidelity=self.fidelity,
             samples=self.samples,
+            sampled=sample_figures(self.samples),
+            generation=self.scores,
             tasks=scores_of(self.tasks, None if self is original else original.tasks),
             reused=self.reused,
         )

@@ -27,8 +27,14 @@ from secateur.whole_files import write_whole
 
 T = TypeVar("T")
 
-_VERSION = 3  # of what is kept; entries of another are left alone
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
+_VERSION = 4  # of what is kept; entries of another are left alone
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 class _Entry(BaseModel):

@@ -13,9 +13,13 @@ from pydantic import Field
 from secateur.contract.metric_row import Metric
 from secateur.contract.metrics import (
     ACCURACY,
+    EXACT_MATCH,
     KL,
     PARAMETERS,
     PERPLEXITY,
+    REPETITION,
+    SAME_TEXT,
+    SAMPLE_LENGTH,
     SPEEDUP,
     TOP1_AGREEMENT,
     WEIGHTS_ON_DISK,
@@ -48,6 +52,24 @@ class Gates(Options):
     max_accuracy_drop: float | None = Field(
         default=None, ge=0, le=1, description="Greatest loss of accuracy against the original, mean over the tasks."
     )
+    max_exact_match_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Greatest loss of exact match against the original, over all prompts of the generation checks.",
+    )
+    min_same_text: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least share of answers that are the original's own, over all prompts of the generation checks.",
+    )
+    max_repetition: float | None = Field(
+        default=None, ge=0, le=1, description="Greatest share of repeated 4-grams, mean over the generated samples."
+    )
+    min_sample_length: float | None = Field(
+        default=None, gt=0, description="Least length of the generated samples in tokens, their mean."
+    )
     max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
     max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
 
@@ -58,6 +80,10 @@ GATES: Mapping[str, Metric] = {
     "max_kl": KL,
     "min_top1_agreement": TOP1_AGREEMENT,
     "max_accuracy_drop": ACCURACY,
+    "max_exact_match_drop": EXACT_MATCH,
+    "min_same_text": SAME_TEXT,
+    "max_repetition": REPETITION,
+    "min_sample_length": SAMPLE_LENGTH,
     "max_parameters": PARAMETERS,
     "max_bytes": WEIGHTS_ON_DISK,
 }

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from secateur.contract.options.benchmarks.fidelity import FidelityBenchmark
+from secateur.contract.options.benchmarks.generation import GenerationBenchmark
 from secateur.contract.options.benchmarks.latency import LatencyBenchmark
 from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
 from secateur.contract.options.benchmarks.samples import SamplesBenchmark
@@ -110,11 +111,12 @@ class Benchmark(Options):
     perplexity: PerplexityBenchmark | None = Field(default_factory=PerplexityBenchmark)
     fidelity: FidelityBenchmark = Field(default_factory=FidelityBenchmark)
     samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
+    generation: GenerationBenchmark | None = Field(default_factory=GenerationBenchmark)
     tasks: TasksBenchmark | None = None
     reuse_original: bool = Field(
         default=True,
-        description="Reuse the original's perplexity, samples and tasks of an earlier job, where weights, machine and "
-        "settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
+        description="Reuse the original's perplexity, samples, answers and tasks of an earlier job, where weights, "
+        "machine and settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
     )
 
     def measures(self, part: str) -> bool:

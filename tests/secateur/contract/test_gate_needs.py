@@ -15,6 +15,8 @@ LEAVES_OUT: dict[str, dict[str, Any]] = {
     "perplexity": {"perplexity": None},
     "fidelity": {"fidelity": {"enabled": False}},
     "tasks": {"tasks": None},
+    "samples": {"samples": None},
+    "generation": {"generation": None},
 }
 NEEDS = {
     "min_speedup": "latency",
@@ -22,6 +24,10 @@ NEEDS = {
     "max_kl": "fidelity",
     "min_top1_agreement": "fidelity",
     "max_accuracy_drop": "tasks",
+    "max_exact_match_drop": "generation",
+    "min_same_text": "generation",
+    "max_repetition": "samples",
+    "min_sample_length": "samples",
     "max_parameters": None,
     "max_bytes": None,
 }

@@ -14,10 +14,12 @@ from secateur.contract.results import (
     Environment,
     Fidelity,
     GateResult,
+    GenerationScore,
     Interval,
     LatencyCell,
     Measurement,
     Perplexity,
+    SampleFigures,
     TaskScore,
     TextInfo,
 )
@@ -74,6 +76,24 @@ def task(drop: float | None, low: float | None, high: float | None, **more: Any)
     return TaskScore(**{**settled, "drop": drop, "drop_low": low, "drop_high": high, **more})
 
 
+def checks(drop: float | None, low: float | None, high: float | None, *, headline: bool = True) -> GenerationScore:
+    """Of all checks together, else of one of them."""
+    name = "all" if headline else "copying"
+    return GenerationScore(
+        check=name, headline=headline, prompts=48, chat=False, exact=0.5, drop=drop, drop_low=low, drop_high=high
+    )
+
+
+def same_text(share: float | None, low: float | None, high: float | None) -> GenerationScore:
+    given = {"agreement": share, "agreement_low": low, "agreement_high": high}
+    return checks(0.1, 0.0, 0.2).model_copy(update=given)
+
+
+def samples(value: float | None, low: float | None, high: float | None, *, of: str) -> SampleFigures:
+    given = {"samples": 5, "chat": False, "tokens": 48, of: value, f"{of}_low": low, f"{of}_high": high}
+    return SampleFigures.model_validate(given)
+
+
 def judged(gates: dict[str, Any], **measured: Any) -> tuple[Verdict, list[GateResult]]:
     variants = [
         Measurement(variant="original", parameters=200, blocks=4, bytes_on_disk=800),
@@ -95,6 +115,10 @@ MEASURED: dict[str, dict[str, Any]] = {  # each figure with an interval that is 
     "max_kl": {"fidelity": [fidelity(0.5, 0.4, 0.6)]},
     "min_top1_agreement": {"fidelity": [fidelity(same=0.7, same_low=0.6, same_high=0.8)]},
     "max_accuracy_drop": {"tasks": [task(0.125, 0.0625, 0.25)]},
+    "max_exact_match_drop": {"generation": [checks(0.125, 0.0625, 0.25)]},
+    "min_same_text": {"generation": [same_text(0.5, 0.25, 0.75)]},
+    "max_repetition": {"sampled": samples(0.25, 0.125, 0.5, of="repetition")},
+    "min_sample_length": {"sampled": samples(40, 30, 45, of="tokens")},
 }
 
 
@@ -111,6 +135,14 @@ MEASURED: dict[str, dict[str, Any]] = {  # each figure with an interval that is 
         ("min_top1_agreement", "median", 0.7),
         ("max_accuracy_drop", "interval", 0.25),
         ("max_accuracy_drop", "median", 0.125),
+        ("max_exact_match_drop", "interval", 0.25),
+        ("max_exact_match_drop", "median", 0.125),
+        ("min_same_text", "interval", 0.25),
+        ("min_same_text", "median", 0.5),
+        ("max_repetition", "interval", 0.5),
+        ("max_repetition", "median", 0.25),
+        ("min_sample_length", "interval", 30),
+        ("min_sample_length", "median", 40),
     ],
 )
 def test_a_gate_holds_up_to_its_limit_and_not_beyond(gate: str, how: str, limit: float) -> None:
@@ -199,6 +231,14 @@ def test_the_mean_of_the_tasks_is_judged_with_their_errors_in_quadrature() -> No
     assert only({"max_accuracy_drop": 0.05, "judge": "median"}, tasks=tasks).passed
 
 
+def test_of_the_checks_of_generation_all_together_are_judged() -> None:
+    for order in (1, -1):
+        both = [checks(0.5, 0.4, 0.6, headline=False), checks(0.1, 0.0, 0.2)][::order]
+        result = only({"max_exact_match_drop": 0.2}, generation=both)
+        assert (result.passed, result.value) == (True, 0.1)
+        assert result.metric == "exact-match drop (48 prompts)"
+
+
 def test_a_task_counts_once_by_its_first_filter() -> None:
     tasks = [task(0.25, 0.2, 0.3, filter="strict"), task(0.0, 0.0, 0.0, filter="flexible", headline=False)]
     result = only({"max_accuracy_drop": 0.2}, tasks=tasks)
@@ -212,6 +252,10 @@ NOT_MEASURED: dict[str, list[dict[str, Any]]] = {
     "max_kl": [{}],
     "min_top1_agreement": [{}],
     "max_accuracy_drop": [{}, {"tasks": [task(None, None, None)]}, {"tasks": [task(0, 0, 0), task(None, None, None)]}],
+    "max_exact_match_drop": [{}, {"generation": [checks(None, None, None)]}],
+    "min_same_text": [{}, {"generation": [same_text(None, None, None)]}],
+    "max_repetition": [{}, {"sampled": samples(None, None, None, of="repetition")}],
+    "min_sample_length": [{}],
 }
 
 
@@ -231,6 +275,8 @@ def test_what_was_not_measured_does_not_pass(gate: str, measured: dict[str, Any]
         ("max_kl", {"fidelity": [fidelity(0.1, 0.0, 0.2), fidelity(0.1, None, None, of="b")]}),
         ("min_top1_agreement", {"fidelity": [fidelity(same_low=None, same_high=None)]}),
         ("max_accuracy_drop", {"tasks": [task(0.0, -0.1, 0.1), task(0.0, None, None)]}),
+        ("max_repetition", {"sampled": samples(0.1, None, None, of="repetition")}),
+        ("min_sample_length", {"sampled": samples(3, None, None, of="tokens")}),
     ],
 )
 def test_an_interval_that_there_is_not_passes_nothing(gate: str, measured: dict[str, Any]) -> None:

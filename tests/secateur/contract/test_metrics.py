@@ -42,7 +42,15 @@ def test_every_gate_has_a_row_and_looks_at_its_worse_side() -> None:
 
 def test_of_what_was_not_measured_there_is_nothing() -> None:
     bare = final().measured.model_copy(
-        update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "tasks": []}
+        update={
+            "latency": [],
+            "memory": None,
+            "perplexity": [],
+            "fidelity": [],
+            "sampled": None,
+            "generation": [],
+            "tasks": [],
+        }
     )
     known = {name for name, metric in METRICS.items() if metric.judged(Variant(bare))}
     assert known == {"parameters", "blocks", "weights_on_disk"}
@@ -54,8 +62,9 @@ def having(what: str) -> set[str]:
 
 def test_what_readers_see_first() -> None:
     seen_first = {"parameters", "file_size", "weights_on_disk", "speedup", "kl", "perplexity", "accuracy"}
+    seen_first |= {"exact_match", "same_text"}
     assert having("headline") == seen_first
-    assert having("short") == seen_first | {"tokens_per_second", "peak_memory", "top1_agreement"}
+    assert having("short") == seen_first | {"tokens_per_second", "peak_memory", "top1_agreement", "repetition"}
 
 
 def test_what_is_counted_has_no_interval_to_judge() -> None:
@@ -65,7 +74,7 @@ def test_what_is_counted_has_no_interval_to_judge() -> None:
 
 def test_what_the_original_has_by_definition() -> None:
     known = {name: metric.at_original for name, metric in METRICS.items() if metric.at_original is not None}
-    assert known == {"speedup": 1, "kl": 0, "top1_agreement": 1}
+    assert known == {"speedup": 1, "kl": 0, "top1_agreement": 1, "same_text": 1}
 
 
 @pytest.mark.parametrize(
@@ -75,3 +84,17 @@ def test_what_the_original_has_by_definition() -> None:
 def test_sizes_are_read_off_the_variant_itself(name: str, value: int) -> None:
     (reading,) = METRICS[name].read(final())
     assert reading.value == value
+
+
+def test_what_says_how_good_a_model_is() -> None:
+    known = {name for name, metric in METRICS.items() if metric.section.quality}
+    text = {"kl", "top1_agreement", "perplexity", "accuracy"}
+    assert known == text | {"exact_match", "same_text", "repetition", "sample_length"}
+
+
+def test_what_pruning_is_for() -> None:
+    assert having("sought") == {"speedup"}
+    speedup, kl = METRICS["speedup"], METRICS["kl"]
+    ends = [(0.9, 1.1), (1.0, 1.1), (0.9, 1.0), (1.01, 1.1), (0.8, 0.99), (None, None)]
+    assert [speedup.unshown(*both) for both in ends] == [True, True, True, False, False, False]
+    assert not kl.unshown(0.0, 0.1)

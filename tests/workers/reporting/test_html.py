@@ -164,7 +164,15 @@ def bare(make_report: MakeReport, report: Report) -> Report:
     """As little as a report can hold."""
     variants = [
         m.model_copy(
-            update={"latency": [], "memory": None, "perplexity": [], "fidelity": [], "samples": [], "tasks": []}
+            update={
+                "latency": [],
+                "memory": None,
+                "perplexity": [],
+                "fidelity": [],
+                "samples": [],
+                "generation": [],
+                "tasks": [],
+            }
         )
         for m in report.benchmarks.variants[:2]
     ]
@@ -238,7 +246,7 @@ def test_every_optional_part_may_be_missing(make_report: MakeReport, report: Rep
     assert page.count("figure") == 0
 
 
-@pytest.mark.parametrize("part", ["latency", "memory", "perplexity", "fidelity", "samples", "tasks"])
+@pytest.mark.parametrize("part", ["latency", "memory", "perplexity", "fidelity", "samples", "generation", "tasks"])
 @pytest.mark.parametrize("variant", [0, 1, 2])
 def test_one_part_of_one_variant_may_be_missing(
     make_report: MakeReport, report: Report, part: str, variant: int

@@ -50,6 +50,17 @@ def test_recovery_that_moves_away_from_the_original(make_report: MakeReport, rep
     assert has(make_report(benchmarks=changed), "recovery did not help")
 
 
+def test_an_original_that_gets_nothing_right(make_report: MakeReport, report: Report) -> None:
+    first, *others = report.benchmarks.variants
+    nothing = [score.model_copy(update={"exact": 0.0}) for score in first.generation]
+    variants = [first.model_copy(update={"generation": nothing}), *others]
+    changed = report.benchmarks.model_copy(update={"variants": variants})
+    assert has(
+        make_report(benchmarks=changed), "The original gets none of the 48 prompts of the generation checks right"
+    )
+    assert not has(report, "generation checks")
+
+
 def timed(final: Measurement, speedup: Interval, noise: float | None) -> list[Any]:
     return [cell.model_copy(update={"speedup": speedup, "noise": noise}) for cell in final.latency]
 

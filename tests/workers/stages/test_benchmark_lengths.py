@@ -30,6 +30,7 @@ SPEC: dict[str, Any] = {
         "latency": {"warmup": 0, "runs": 3},
         "perplexity": {"texts": [TEXT], "tokens": 16, "windows": 4},
         "samples": {"prompts": ["The river"]},
+        "generation": {"prompts": 1},
         "reuse_original": False,
     },
 }
@@ -82,6 +83,9 @@ def test_the_default_lengths_are_cut_and_a_note_says_so(run: Callable[..., Any])
     assert (cell.input_tokens, cell.output_tokens) == (12, 28)
     assert "The model holds 40 tokens, so 28 are generated" in " ".join(found.notes)
     assert "so samples have 20 new ones and not the usual 48" in " ".join(found.notes)
+    assert "No generation checks were made. Their prompts have up to" in " ".join(found.notes)
+    assert "more than the 40 that the model holds" in " ".join(found.notes)
+    assert found.variants[1].generation == []
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,7 @@ def test_what_cannot_be_compiled_is_timed_as_it_is_and_said(
         "benchmark",
         latency=latency,
         samples=None,
+        generation=None,
         perplexity=None,
         fidelity={"enabled": False},
     )
@@ -148,6 +153,7 @@ def test_progress_of_the_timing_is_over_all_cells(tiny_checkpoint: Callable[...,
         "latency": {"batch_sizes": [1, 2], "input_tokens": 4, "output_tokens": [2, 3], "warmup": 1, "runs": 3},
         "perplexity": None,
         "samples": None,
+        "generation": None,
         "fidelity": {"enabled": False},
     }
     events: list[StageEvent] = []

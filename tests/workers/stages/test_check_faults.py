@@ -57,7 +57,13 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., 
             "scoring": {"criterion": "perplexity", "plus": False, "calibration": calibration},
             "pruning": {"kind": "depth", "blocks": 1},
             "recovery": recovery or {"kind": "none"},
-            "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
+            "benchmark": {
+                "latency": None,
+                "perplexity": None,
+                "fidelity": {"enabled": False},
+                "samples": None,
+                "generation": None,
+            },
         }
         if tasks is not None:
             spec["benchmark"]["tasks"] = {"tasks": tasks}  # type: ignore[index]

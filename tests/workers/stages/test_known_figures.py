@@ -19,7 +19,7 @@ from secateur.contract.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.perplexity import window_losses
 from workers.engine.benchmarks.samples import write_samples
 from workers.engine.model.block_model import BlockModel
-from workers.stages import benchmark, benchmark_quality, prune
+from workers.stages import benchmark, benchmark_generation, benchmark_quality, prune
 from workers.stages.context import StageContext
 from workers.stages.known_figures import KnownFigures
 
@@ -31,6 +31,7 @@ SPEC: dict[str, Any] = {
         "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
         "perplexity": {"texts": [{"source": "local", "path": "words.txt"}], "tokens": 16, "windows": 4},
         "samples": {"prompts": ["The river"], "max_new_tokens": 3},
+        "generation": {"prompts": 2, "checks": ["copying"], "max_new_tokens": 3},
     },
 }
 
@@ -55,7 +56,7 @@ def measure(
         return write_samples(model, *rest, **more)
 
     monkeypatch.setattr(benchmark_quality, "window_losses", counted_losses)
-    monkeypatch.setattr(benchmark_quality, "write_samples", counted_samples)
+    monkeypatch.setattr(benchmark_generation, "write_samples", counted_samples)
 
     def run(number: int, changes: dict[str, Any] | None = None, **spec: Any) -> tuple[Benchmarks, list[int]]:
         asked.clear()
@@ -98,14 +99,19 @@ def test_a_second_job_measures_the_variants_alone(measure: Callable[..., tuple[B
     before, after = first.variants[0], second.variants[0]
     assert after.perplexity == before.perplexity
     assert after.samples == before.samples
+    assert after.generation == before.generation
+    assert second.variants[1].generation == first.variants[1].generation
     assert [(known.figure, known.job_id) for known in after.reused] == [
         ("perplexity", UUID(int=1)),
         ("samples", UUID(int=1)),
+        ("generation", UUID(int=1)),
     ]
     assert after.latency != before.latency  # timed anew
     assert second.variants[1].fidelity == first.variants[1].fidelity
     note = next(note for note in second.notes if "Reused" in note)
-    assert note.startswith("Reused of the original: perplexity, samples, as job 00000000-0000-0000-0000-000000000001")
+    assert note.startswith(
+        "Reused of the original: perplexity, samples, generation, as job 00000000-0000-0000-0000-000000000001"
+    )
 
 
 def test_it_can_be_turned_off(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:
@@ -136,12 +142,14 @@ def test_another_model_is_another_original(
 def test_a_broken_entry_is_measured_anew(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:
     first, _ = measure(1)
     entries = sorted((tmp_path / "cache" / "figures").glob("*.json"))
-    assert len(entries) == 2
+    assert len(entries) == 3
     entries[0].write_bytes(entries[0].read_bytes()[:40])
-    entries[1].write_text(json.dumps({**json.loads(entries[1].read_text()), "figures": {"what": "else"}}))
+    for entry in entries[1:]:
+        entry.write_text(json.dumps({**json.loads(entry.read_text()), "figures": {"what": "else"}}))
     second, asked = measure(2)
     assert asked == [8, 8, 7, 7]
     assert second.variants[0].perplexity == first.variants[0].perplexity
+    assert second.variants[0].generation == first.variants[0].generation
     assert measure(3)[1] == [7, 7]
 
 

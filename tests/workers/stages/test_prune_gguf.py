@@ -24,7 +24,13 @@ SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny.Q8_0.gguf"},
     "scoring": {"criterion": "magnitude", "plus": False},
     "recovery": {"kind": "none"},
-    "benchmark": {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None},
+    "benchmark": {
+        "latency": None,
+        "perplexity": None,
+        "fidelity": {"enabled": False},
+        "samples": None,
+        "generation": None,
+    },
 }
 
 

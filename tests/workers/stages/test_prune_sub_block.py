@@ -16,7 +16,7 @@ from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
 
 CALIBRATION = {"samples": 4, "tokens": 16}
 # nothing but what is counted in the files
-OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None}
+OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None, "generation": None}
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ SPEC: dict[str, Any] = {
         },
         "perplexity": {"tokens": 16, "windows": 4},
         "samples": {"prompts": ["The river"], "max_new_tokens": 3},
+        "generation": {"prompts": 2, "checks": ["copying"], "max_new_tokens": 3},
     },
 }
 

@@ -28,6 +28,7 @@ BENCHMARK: dict[str, Any] = {
     "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
     "perplexity": {"tokens": 16, "windows": 4},
     "samples": None,
+    "generation": None,
 }
 SHORT = {"samples": 2, "tokens": 16}  # the model has 64 positions
 
@@ -42,6 +43,7 @@ SIZES_ALONE: dict[str, Any] = {
     "perplexity": None,
     "fidelity": {"enabled": False},
     "samples": None,
+    "generation": None,
     "tasks": None,
 }
 UNMEASURED = {**SPEC, "benchmark": SIZES_ALONE}

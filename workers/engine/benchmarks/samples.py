@@ -1,4 +1,9 @@
-"""Continuations of the same prompts with the same seed by every variant: to read, not to count."""
+"""Continuations of the same prompts with the same seed by every variant: to read, with how much they repeat themselves.
+
+The repetition of a text is the share of its 4-grams of tokens that stood in it before: 1 - different ones / all
+(Welleck et al. 2019, seq-rep-4, arXiv 1908.04319). A model that has lost its way falls into loops, which perplexity on
+given text does not show.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from secateur.contract.results import Sample
+from secateur.contract.results import Sample, SampleFigures
+from workers.engine.benchmarks.continuations import continuations, likeliest
+from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.model.generation import derive_seed
-from workers.engine.model.loading import next_logits
 from workers.engine.progress import Progress, no_progress
-from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.prompts import Prompts
+
+GRAM = 4  # tokens
 
 
 def write_samples(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Prompts,
     *,
     max_new_tokens: int,
     temperature: float,
@@ -30,45 +38,50 @@ def write_samples(
 
     Args:
         temperature: 0 takes the likeliest token; else tokens are drawn, prompt by prompt from streams of their own.
-
-    Raises:
-        InvalidInput: the tokenizer cannot take a prompt, or not in a time that its length allows.
     """
-    with BoundedEncoder(tokenizer) as encoder:
-        encoded = [encoder.ids(prompt, special=True) for prompt in prompts]
+    device = next(model.parameters()).device
     found = []
-    for number, (prompt, given) in enumerate(zip(prompts, encoded, strict=True)):
+    for number, (prompt, given) in enumerate(zip(prompts.texts, prompts.ids, strict=True)):
+        generator = torch.Generator(device=device).manual_seed(derive_seed(seed, "samples", number))
+
+        def drawn(logits: Tensor, generator: torch.Generator = generator) -> Tensor:
+            return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
+
         ids = torch.from_numpy(given.copy())[None]  # (1, tokens)
-        if ids.numel() == 0:  # an empty prompt and no beginning-of-text token: nothing to continue
-            found.append(Sample(prompt=prompt, text=""))
-            continue
-        new = _continue(model, ids, max_new_tokens, temperature, derive_seed(seed, "samples", number))
-        found.append(Sample(prompt=prompt, text=cast(str, tokenizer.decode(new, skip_special_tokens=True))))
-        progress(number + 1, len(prompts), "samples")
+        new: list[int] = []
+        if ids.numel():  # without a beginning-of-text token there is nothing after which an empty prompt goes on
+            choose = likeliest if temperature == 0 else drawn
+            (new,) = continuations(model, ids, most=max_new_tokens, choose=choose)
+        text = cast(str, tokenizer.decode(new, skip_special_tokens=True)) if new else ""
+        found.append(Sample(prompt=prompt, text=text, tokens=len(new), repetition=repetition(new), chat=prompts.chat))
+        progress(number + 1, len(prompts.ids), "samples")
     return found
 
 
-@torch.inference_mode()
-def _continue(model: PreTrainedModel, ids: Tensor, most: int, temperature: float, seed: int) -> list[int]:
-    device = next(model.parameters()).device
-    generator = torch.Generator(device=device).manual_seed(seed)
-    stops = _stop_tokens(model)
-    new: list[int] = []
-    token, cache = ids.to(device), None
-    while len(new) < most:
-        logits, cache = next_logits(model, token, cache)
-        if temperature == 0:
-            token = logits.argmax(-1, keepdim=True)
-        else:
-            token = torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
-        if int(token) in stops:
-            break
-        new.append(int(token))
-    return new
+def repetition(tokens: Sequence[int]) -> float | None:
+    """The share of 4-grams that stood in the text before; None of a text that has none."""
+    grams = [tuple(tokens[start : start + GRAM]) for start in range(len(tokens) - GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else None
 
 
-def _stop_tokens(model: PreTrainedModel) -> set[int]:
-    settings = model.generation_config
-    stops = settings.eos_token_id if settings is not None else model.config.eos_token_id
-    given = stops if isinstance(stops, list | tuple) else [stops]
-    return {token for token in given if type(token) is int}  # a stranger's file may hold anything
+def sample_figures(samples: Sequence[Sample]) -> SampleFigures | None:
+    """Means over the samples, with their intervals; None where there are no samples.
+
+    A sample of fewer than four tokens has no repetition, and that of the others is the figure.
+    """
+    lengths = [float(sample.tokens) for sample in samples if sample.tokens is not None]
+    if not lengths:
+        return None
+    length, shortest, longest = mean_interval(lengths)
+    shares = [sample.repetition for sample in samples if sample.repetition is not None]
+    mean, low, high = mean_interval(shares) if shares else (None, None, None)
+    return SampleFigures(
+        samples=len(lengths),
+        chat=any(sample.chat for sample in samples),
+        tokens=length,
+        tokens_low=shortest,
+        tokens_high=longest,
+        repetition=mean,
+        repetition_low=low,
+        repetition_high=high,
+    )

@@ -10,7 +10,10 @@ from secateur.contract.options.papers import SHORTENED_LLAMA
 
 class SamplesBenchmark(Method):
     title = "Generated samples"
-    summary = "Continuations of the same prompts with the same seed by every variant, to read."
+    summary = (
+        "Continuations of the same prompts with the same seed by every variant, to read, with their length and how "
+        "much they repeat themselves."
+    )
     paper = SHORTENED_LLAMA
 
     prompts: tuple[str, ...] = Field(
@@ -25,4 +28,8 @@ class SamplesBenchmark(Method):
         description="What the variants continue.",
     )
     max_new_tokens: int = Field(default=48, ge=1, le=4096, description="Tokens of each continuation.")
+    chat: bool = Field(
+        default=True,
+        description="Put the prompts to a model with a chat template as a user's messages; as plain text otherwise.",
+    )
     temperature: float = Field(default=0.7, ge=0, le=5, description="Sampling temperature; 0 is greedy.")

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.results import TextInfo
+from secateur.contract.results import Sample, TextInfo
 from tests.workers.conftest import byte_tokenizer
 from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
-from workers.engine.benchmarks.samples import write_samples
+from workers.engine.benchmarks.samples import repetition, sample_figures, write_samples
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model import batches
@@ -27,6 +27,7 @@ from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.text import encoding
 from workers.engine.text.beginning import cut
+from workers.engine.text.prompts import Prompt, encoded_prompts
 
 TEXT = TextInfo(description="noise", source="local", identity="noise", samples=9, tokens=14, sha256="0" * 64)
 
@@ -184,22 +185,30 @@ def with_tokenizer(tiny_checkpoint: Callable[..., Path]) -> tuple[PreTrainedMode
     ), AutoTokenizer.from_pretrained(path)
 
 
+def written(model: Any, tokenizer: Any, texts: list[str], **options: Any) -> list[Sample]:
+    """Samples after prompts as plain text."""
+    prompts = encoded_prompts(tokenizer, [Prompt.of(text) for text in texts], chat=False, rows=259, room=None)
+    return write_samples(model, tokenizer, prompts, **options)
+
+
 def test_greedy_samples_are_those_of_generate(with_tokenizer: tuple[Any, Any]) -> None:
     model, tokenizer = with_tokenizer
     prompts = ["The river", "A stone fell"]
-    found = write_samples(model, tokenizer, prompts, max_new_tokens=12, temperature=0, seed=0)
+    found = written(model, tokenizer, prompts, max_new_tokens=12, temperature=0, seed=0)
     for prompt, sample in zip(prompts, found, strict=True):
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         expected = model.generate(input_ids=ids, do_sample=False, max_new_tokens=12)[0, ids.shape[1] :]
         assert sample.prompt == prompt
         assert sample.text == tokenizer.decode(expected, skip_special_tokens=True)
+        new = [token for token in expected.tolist() if token != tokenizer.eos_token_id]
+        assert (sample.tokens, sample.repetition, sample.chat) == (len(new), repetition(new), False)
 
 
 def test_drawn_samples_repeat_by_their_seed(with_tokenizer: tuple[Any, Any]) -> None:
     model, tokenizer = with_tokenizer
 
     def draw(seed: int) -> list[str]:
-        found = write_samples(model, tokenizer, ["The", "The"], max_new_tokens=20, temperature=1, seed=seed)
+        found = written(model, tokenizer, ["The", "The"], max_new_tokens=20, temperature=1, seed=seed)
         return [sample.text for sample in found]
 
     assert draw(1) == draw(1)
@@ -209,8 +218,8 @@ def test_drawn_samples_repeat_by_their_seed(with_tokenizer: tuple[Any, Any]) -> 
 
 def test_an_empty_prompt_without_a_first_token_is_left_empty(with_tokenizer: tuple[Any, Any]) -> None:
     model, tokenizer = with_tokenizer
-    (sample,) = write_samples(model, tokenizer, [""], max_new_tokens=4, temperature=0, seed=0)
-    assert sample.text == ""
+    (sample,) = written(model, tokenizer, [""], max_new_tokens=4, temperature=0, seed=0)
+    assert (sample.text, sample.tokens, sample.repetition) == ("", 0, None)
 
 
 def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_refused(
@@ -219,7 +228,7 @@ def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_refused(
     monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
     monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
     with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 4") as caught:
-        write_samples(
+        written(
             with_tokenizer[0],
             with_pattern(LOOKS_BACK),
             ["The", "plain text, " * 20_000],
@@ -237,6 +246,41 @@ def test_end_tokens_that_are_no_ids_end_nothing(make_model: Callable[..., PreTra
     texts = set()
     for ends in (None, "x", ["x", None], 1.5):
         model.generation_config.eos_token_id = ends
-        (sample,) = write_samples(model, tokenizer, ["The"], max_new_tokens=6, temperature=1, seed=0)
+        (sample,) = written(model, tokenizer, ["The"], max_new_tokens=6, temperature=1, seed=0)
         texts.add(sample.text)
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "share"),
+    [
+        ([], None),
+        ([1, 2, 3], None),
+        ([1, 2, 3, 4], 0),
+        ([1, 2, 3, 4, 5, 6], 0),
+        ([1] * 8, 4 / 5),  # five 4-grams, one of them new
+        ([1, 2] * 4, 3 / 5),
+        ([1, 2, 3, 4, 9, 1, 2, 3, 4], 1 / 6),
+    ],
+)
+def test_repetition_is_the_share_of_4_grams_that_stood_before(tokens: list[int], share: float | None) -> None:
+    assert repetition(tokens) == (None if share is None else pytest.approx(share))
+
+
+def test_samples_in_figures() -> None:
+    def sample(tokens: int, share: float | None) -> Sample:
+        return Sample(prompt="", text="", tokens=tokens, repetition=share, chat=True)
+
+    found = sample_figures([sample(10, 0.5), sample(3, None), sample(20, 0.1)])
+    assert found is not None
+    assert (found.samples, found.chat) == (3, True)
+    assert found.tokens == pytest.approx(11)
+    assert found.repetition == pytest.approx(0.3)  # of the two that have 4-grams
+    assert found.tokens_low is not None
+    assert found.tokens_high is not None
+    assert found.tokens_low < 11 < found.tokens_high
+    single = sample_figures([sample(3, None)])
+    assert single is not None
+    assert (single.tokens, single.tokens_low, single.repetition) == (3, None, None)
+    assert sample_figures([]) is None
+    assert sample_figures([Sample(prompt="", text="of an older version")]) is None
