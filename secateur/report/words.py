@@ -61,7 +61,8 @@ def gguf_in_words(file: PrunedFile) -> str:
 def recovered_file_in_words(file: PrunedFile) -> str:
     """The recovered model as it came: "recover/gguf/m-recovered.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
     sizes = sizes_in_words(file.bytes_before, file.bytes_after)
-    return f"recover/{one_line(file.path)}, {sizes}, quantised anew after recovery"
+    what = "quantised anew after recovery; the recovered model's figures are of the checkpoint that it was made of"
+    return f"recover/{one_line(file.path)}, {sizes}, {what}"
 
 
 def sizes_in_words(before: int, after: int) -> str:

@@ -48,6 +48,11 @@ MOST_TRIED = 1000  # items of a task whose requests are written out before the j
 _NEW_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _HARNESS_NEW_TOKENS = 256  # where a task says nothing
 _FEW_SHOT_SEED = 1234  # the harness's
+_ANSWERS: Mapping[str, Any] = {  # of the kind that a model gives to each kind of request
+    "generate_until": "1",
+    "loglikelihood": (-1.0, False),
+    "loglikelihood_rolling": -1.0,
+}
 _NOT_FOUND = "DatasetNotFoundError"
 _EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
 
@@ -92,14 +97,17 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
 
 
 def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions: int | None) -> None:
-    """Write out what the model is to be asked, without a model: templates break here and not after a recovery.
+    """Write out what the model is to be asked, without a model, and read off and score answers that are made up.
+
+    Templates, filters and metrics break here and not after a recovery.
 
     Args:
         tasks: as `load_tasks` gave them; they hold the requests afterwards.
         positions: that the model holds, where that is bounded.
 
     Raises:
-        InvalidInput: a template breaks on an item, or more tokens are to be written than the model holds.
+        InvalidInput: a template, a filter or a metric breaks on an item, or more tokens are to be written than the
+            model holds.
     """
     most = min(options.limit or MOST_TRIED, MOST_TRIED)
     for name, task in tasks.items():
@@ -117,6 +125,24 @@ def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions
                 task.set_config(key="num_fewshot", value=options.few_shot or 0)
             task.set_fewshot_seed(seed=_FEW_SHOT_SEED)
             task.build_all_requests(limit=most)
+            _try_answers(task)
+
+
+def _try_answers(task: Any) -> None:
+    """Have the task read off and score an answer to each of its requests, as the harness does it afterwards."""
+    from lm_eval.api.task import ConfigurableTask  # type: ignore[import-untyped]  # heavy, as below
+
+    items: dict[Any, list[Any]] = {}
+    for request in task.instances:
+        request.resps = [_ANSWERS[request.request_type]] * (request.repeats or 1)
+        items.setdefault(request.doc_id, []).append(request)
+    task.apply_filters()
+    plain = type(task).process_results is ConfigurableTask.process_results and not callable(task.config.process_results)
+    for requests in items.values() if plain else ():  # a program of the harness's own may want a real answer
+        for filter in requests[0].filtered_resps:
+            task.process_results(requests[0].doc, [request.filtered_resps[filter] for request in requests])
+    for request in task.instances:
+        request.resps, request.filtered_resps = [], {}
 
 
 def _new_tokens(task: Any) -> int | None:

@@ -238,6 +238,51 @@ def test_what_breaks_on_an_item_is_told_before_a_model_is_needed(
     assert caught.value.errors[0].pointer == "tasks/0"
 
 
+CHOICES = '{function: multi_choice_regex, regex_pattern: "(A|B)", fallback: "[any]"}'
+SEVERAL = "{function: take_first_k, k: 2}"
+
+
+@pytest.mark.parametrize(("step", "says"), [(CHOICES, "'choices'"), (SEVERAL, "Need at least 2 responses")])
+def test_a_filter_that_breaks_on_any_answer_is_told_before_a_model_is_needed(
+    folder: Path, step: str, says: str
+) -> None:
+    """One reads a column that the data do not have, the other several answers where the model writes one."""
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["choices"]
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    broken = f"  - {{name: broken, filter: [{step}, {{function: take_first}}]}}\n"
+    (folder / "say.yaml").write_text(GENERATED + broken)
+    asked = TasksBenchmark(tasks=("say_word",), folder="tasks")
+    with pytest.raises(InvalidInput, match='"say_word" cannot be run') as caught:
+        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None)
+    assert says in caught.value.detail
+    assert caught.value.errors[0].pointer == "tasks/0"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("say_word", "apply_filters"), ("say_word", "process_results"), ("choose_word", "process_results")],
+)
+def test_scoring_that_breaks_is_told_before_a_model_is_needed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    def break_down(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(f"lm_eval.api.task.ConfigurableTask.{place}", break_down)
+    asked = TasksBenchmark(tasks=(name,), folder="tasks")
+    with pytest.raises(InvalidInput, match=f'"{name}" cannot be run'):
+        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None)
+
+
+def test_made_up_answers_are_forgotten(folder: Path) -> None:
+    asked = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks")
+    tasks = load_tasks(asked, roots=[folder.parent])
+    try_requests(tasks, asked, positions=None)
+    assert all(request.resps == [] for task in tasks.values() for request in task.instances)
+
+
 def test_a_row_far_down_that_a_template_breaks_on_is_found(folder: Path) -> None:
     (folder / "choose.yaml").write_text(DEFINITION.replace("The {{noun}} is", "{{ 6 // (27 - noun[6:] | int) }}"))
     asked = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks")
