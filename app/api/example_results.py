@@ -92,6 +92,29 @@ def _measured(variant: str, parameters: int, blocks: int, seconds: float, speedu
         "perplexity": [],
         "fidelity": [],
         "samples": [],
+        "generation": [
+            {
+                "check": "all",
+                "headline": True,
+                "prompts": 48,
+                "chat": True,
+                "exact": 0.5 if speedup is None else 0.0625,
+                "standard_error": 0.0729 if speedup is None else 0.0353,
+                **(
+                    {}
+                    if speedup is None
+                    else {
+                        "drop": 0.4375,
+                        "drop_low": 0.2917,
+                        "drop_high": 0.5833,
+                        "p_value": 9.5e-07,
+                        "agreement": 0.0417,
+                        "agreement_low": 0.0051,
+                        "agreement_high": 0.1425,
+                    }
+                ),
+            }
+        ],
     }
 
 
