@@ -7,20 +7,21 @@ has one). That is tested on real states: the block is run with the projection si
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.models.architecture import Architecture
 from workers.engine.model.block_model import Block
 
 BlockChange = Mapping[str, Tensor]  # name of a parameter within a block → what is added to it, fp32 on the CPU
-TOLERANCE = 1e-3  # of the mean square, for what passes as the same; bf16 is not exact
+TOLERANCE = 1e-3  # of the mean square, for what passes as the same
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,44 @@ class Projections:
 
 
 def projections_of(block: Block, state: Tensor) -> Projections:
-    """Find them by silencing each on a few states, (samples, tokens, hidden)."""
+    """Find them by silencing each on a few states, (samples, tokens, hidden).
+
+    That is done in fp32 whatever the model computes in: to bf16 what a projection adds is often within the rounding of
+    the state that it is added to.
+    """
     architecture = block.model.architecture
-    down = _reaching(block, state, down_path(architecture), beside=None)
-    if down is None:
-        return Projections(None, None)
-    return Projections(down, _reaching(block, state, attention_path(architecture), beside=down))
+    with _in_fp32(block, state.shape[0], state.shape[1]) as run:
+        down = _reaching(block, run, state.float(), down_path(architecture), beside=None)
+        if down is None:
+            return Projections(None, None)
+        attention = _reaching(block, run, state.float(), attention_path(architecture), beside=down)
+        return Projections(down, attention)
+
+
+@contextmanager
+def _in_fp32(block: Block, samples: int, tokens: int) -> Iterator[Callable[[Tensor], Tensor]]:
+    """For the length of the context the block's weights are fp32; gives what runs it on states of this shape."""
+    call = block.model.calls(samples, tokens)[block.index]
+    args, kwargs = tree_map(_wide, (call.args, call.kwargs))
+    before = {name: parameter.data for name, parameter in block.module.named_parameters()}
+
+    def run(state: Tensor) -> Tensor:
+        out = block.module(state, *args, **kwargs)
+        found: Tensor = out[0] if isinstance(out, tuple) else out
+        return found
+
+    try:
+        for name, data in before.items():
+            block.module.get_parameter(name).data = _wide(data)
+        yield run
+    finally:
+        for name, data in before.items():
+            block.module.get_parameter(name).data = data
+
+
+def _wide(value: Any) -> Any:
+    """A floating tensor in fp32; anything else as it is."""
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def down_path(architecture: Architecture) -> str:
@@ -93,7 +126,9 @@ def attention_path(architecture: Architecture) -> str:
     return f"{architecture.attention}.{architecture.attention_output}"
 
 
-def _reaching(block: Block, state: Tensor, path: str, *, beside: Projection | None) -> Projection | None:
+def _reaching(
+    block: Block, run: Callable[[Tensor], Tensor], state: Tensor, path: str, *, beside: Projection | None
+) -> Projection | None:
     """The projection, if its output reaches the state; `beside`: the MLP's, which works on what this one made."""
     module = _module(block.module, path)
     if not isinstance(module, nn.Linear | Conv1D):
@@ -102,11 +137,11 @@ def _reaching(block: Block, state: Tensor, path: str, *, beside: Projection | No
     without = []
     for silent in ((), (path,)):
         with watched(block.module, paths, silent=silent) as seen:
-            whole = block(state)
+            whole = run(state)
         without.append(whole if beside is None else whole - beside.added(seen[beside.path], whole))
         if not silent:
-            made = seen[path].output.view_as(whole).float()
-    added = (without[0] - without[1]).float()
+            made = seen[path].output.view_as(whole)
+    added = without[0] - without[1]
     factor = float((added * made).sum() / made.square().sum().clamp(min=1e-30))
     if (added - factor * made).square().mean() > TOLERANCE * added.square().mean():
         return None

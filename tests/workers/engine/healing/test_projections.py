@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -69,3 +70,24 @@ def test_a_change_of_the_attention_moves_the_state_before_the_mlp(
     with changed(block.module, found.attention.as_parameters(change)):
         after = halfway()
     assert torch.allclose(after, before + (inputs[0] @ change).view_as(before), atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "gpt2", "granite", "gemma2"])
+def test_the_same_are_found_in_bf16_where_the_state_is_much_greater_than_what_is_added(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], model_type: str
+) -> None:
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model: Any = make_model(model_type)
+        view = BlockModel.from_model(model.to(dtype))
+        state = 300 * view.embed(make_ids(2, 6))
+        found.append([projections_of(block, state) for block in view.blocks()])
+        assert {parameter.dtype for block in view.blocks() for parameter in block.module.parameters()} == {dtype}
+    for wide, narrow in zip(*found, strict=True):
+        assert (wide.down is None) == (narrow.down is None) == (model_type == "gemma2")
+        for before, after in ((wide.down, narrow.down), (wide.attention, narrow.attention)):
+            if before is not None:
+                assert after is not None
+                assert after.factor == pytest.approx(before.factor, rel=1e-2)
+                assert (after.factor == 1) == (model_type != "granite")

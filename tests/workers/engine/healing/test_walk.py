@@ -141,6 +141,19 @@ def test_blocks_after_a_cut_are_fitted_too_and_the_predictions_come_nearer(
     assert distances[0] > distances[1] > distances[2]
 
 
+def test_in_bf16_the_same_is_fitted(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    model: Any = make_model(num_hidden_layers=8)
+    kept, ids = [0, 1, 2, 5, 6, 7], make_ids(100, 16)
+    wide = fit_healing(BlockModel.from_model(model), kept, ids)
+    narrow = fit_healing(BlockModel.from_model(model.bfloat16()), kept, ids)
+    assert [group.blocks for group in narrow.refitted] == [(5, 6, 7)]
+    for ours, theirs in ((narrow.cuts[0], wide.cuts[0]), (narrow.refitted[0], wide.refitted[0])):
+        assert ours.helps
+        assert ours.kl_after == pytest.approx(theirs.kl_after, rel=0.1)
+
+
 def test_what_does_not_help_is_left_out_and_the_next_is_fitted_without_it(
     heavy: BlockModel, make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
