@@ -190,6 +190,7 @@ def test_the_settings_page_is_what_the_command_prints() -> None:
 
 
 def test_the_pipelines_use_commands_and_options_that_exist() -> None:
+    from typer import Context
     from typer.main import get_command
 
     commands = get_command(secateur).commands  # type: ignore[attr-defined]  # the app is a group
@@ -203,7 +204,8 @@ def test_the_pipelines_use_commands_and_options_that_exist() -> None:
         assert calls, path
         for name, arguments in calls:
             if name in commands:
-                known = {option for parameter in commands[name].params for option in parameter.opts}
+                parameters = commands[name].get_params(Context(commands[name]))
+                known = {option for parameter in parameters for option in parameter.opts}
                 assert set(re.findall(r"(?<!\S)--[a-z-]+", arguments)) <= known, (path.name, name)
 
 
