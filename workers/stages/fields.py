@@ -31,9 +31,7 @@ MODEL: Fields = {
     **beneath("/model", "id", "path", "revision"),
 }
 NOBODYS = "is an argument that no stage has a field of the spec for"
-PRUNING: Fields = beneath(
-    "/pruning", "blocks", "criterion", "drop", "keep_first", "kind", "protected", "ratio", "units"
-)
+PRUNING: Fields = beneath("/pruning", "blocks", "drop", "keep_first", "kind", "protected", "ratio", "units")
 BENCHMARK: Fields = {
     "compile": "/benchmark/latency/compile",
     "folder": "/benchmark/tasks/folder",

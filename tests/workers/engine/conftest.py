@@ -72,6 +72,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 # Families without a row, for tests of what is found by structure.
 WITHOUT_A_ROW: dict[str, dict[str, Any]] = {
+    "glm4_moe": {
+        **_LLAMA_LIKE,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+        "pad_token_id": 0,
+    },
     "olmoe": {**_LLAMA_LIKE, "num_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0},
     "gpt_oss": {
         **_LLAMA_LIKE,

@@ -58,14 +58,6 @@ def test_a_model_without_experts_is_refused_before_a_text_is_read(
     assert [error.pointer for error in caught.value.errors] == ["/pruning/kind"]
 
 
-def test_a_criterion_that_does_not_hold_is_told_at_its_field(root: Path, tiny_checkpoint: Callable[..., Path]) -> None:
-    tiny_checkpoint(model_type="mixtral", num_hidden_layers=3, num_local_experts=2)
-    spec = {**SHORT_SPEC, "pruning": {**PRUNING, "criterion": "reconstruction"}}
-    with pytest.raises(UnsupportedModel, match="sent to all 2 experts") as caught:
-        Job(root, CompressionSpec.model_validate(spec)).run("prune")
-    assert [error.pointer for error in caught.value.errors] == ["/pruning/criterion"]
-
-
 def test_a_token_out_of_range_is_told_at_the_calibration(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def out_of_range(*args: Any, **options: Any) -> Any:
         ids, text = calibration_tokens(*args, **options)

@@ -7,7 +7,7 @@ chosen experts:
 - reap: the mean of g_j(x) ‖f_j(x)‖₂ over the tokens that are sent to j (Lasby et al. 2025, arXiv 2510.13999);
 - frequency: the share of all tokens that are sent to j;
 - reconstruction: Σ ‖y(x) - y₋ⱼ(x)‖² / Σ ‖y(x)‖² over all tokens, where y₋ⱼ is what the mixture gives when its router
-  has no row for j: another expert takes j's place, and the gates are normalised over those that are left. This is
+  has no row for j: another expert takes j's place if one is left, and the gates are normalised as ever. This is
   close to what Lu et al. 2024 (arXiv 2402.14800) search for, one expert at a time. Shared experts are left out of y.
 
 An expert that no token is sent to is worth nothing by any of them but the last.
@@ -31,6 +31,7 @@ class Routed:
 
     experts: nn.Module
     router: nn.Module
+    smaller_router: nn.Module  # that of the model with one expert fewer, without weights
     router_rows: tuple[str, ...]  # the router's tensors with an entry for each expert
     count: int  # experts
     states: Tensor  # (tokens, hidden)
@@ -48,9 +49,9 @@ class Routed:
     def without(self, expert: int) -> tuple[Tensor, Tensor]:
         """Chosen experts and gates of a router that has no row for `expert`."""
         others = torch.tensor([j for j in range(self.count) if j != expert], device=self.states.device)
-        tensors = self.router.state_dict()
+        tensors = dict(self.router.named_parameters()) | dict(self.router.named_buffers())
         cut = {name: tensors[name].index_select(0, others) for name in self.router_rows}
-        _, gates, chosen = functional_call(self.router, cut, (self.states,))
+        _, gates, chosen = functional_call(self.smaller_router, tensors | cut, (self.states,))
         return others[chosen], gates
 
     def pieces(self, tokens: int) -> Iterator[Routed]:

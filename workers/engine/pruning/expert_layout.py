@@ -86,6 +86,12 @@ class ExpertLayout:
             )
         return result
 
+    def smaller_routers(self) -> dict[int, nn.Module]:
+        """The routers of the model with one expert fewer, by block, without weights. Raises as `narrowed`."""
+        model = skeleton(as_config(self.narrowed(self.count - 1)))
+        blocks = model.get_submodule(self.architecture.blocks_prefix)
+        return {block: blocks.get_submodule(f"{block}.{mixture.router}") for block, mixture in self.mixtures.items()}
+
     def _is_built_by(self, config: dict[str, Any], left: int, per_token: int) -> bool:
         """Whether the model of `config` has the shapes that are written, and sends a token to so many experts."""
         before, after = skeleton(as_config(dict(self.config))), skeleton(as_config(config))

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.pruning.experts import ExpertPruning, check_experts, experts_to_remove
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
@@ -65,17 +64,10 @@ def plan_experts(checkpoint: Checkpoint, options: ExpertPruning) -> ExpertPlan:
 
     Raises:
         InvalidInput: no expert would be left.
-        UnsupportedModel: it is no mixture, or one whose experts are not found; or the criterion does not hold for it.
+        UnsupportedModel: it is no mixture, or one whose experts are not found.
     """
     layout = expert_layout(checkpoint)
     check_experts(options, layout.count)
-    if options.criterion == "reconstruction" and layout.per_token == layout.count:
-        raise UnsupportedModel.field(
-            "criterion",
-            f"Every token is sent to all {layout.count} experts, so none could take the place of one that goes.",
-            value=options.criterion,
-            expected="reap or frequency",
-        )
     left = layout.count - experts_to_remove(options, layout.count)
     return ExpertPlan(layout, left, layout.narrowed(left))
 
@@ -142,6 +134,7 @@ def score_experts(
         ids: (samples, tokens).
     """
     hidden = model.embed(model.check_ids(ids))
+    smaller = layout.smaller_routers()
     found = {}
     for block in model.blocks():
         mixture = layout.mixtures.get(block.index)
@@ -155,7 +148,7 @@ def score_experts(
                 above.add_(numerators)
                 below.add_(denominators)
 
-            with _watch(block, mixture, layout.count, gather):
+            with _watch(block, mixture, smaller[block.index], layout.count, gather):
                 hidden = through(block, hidden)
             found[block.index] = torch.where(below > 0, above / below.clamp(min=torch.finfo(below.dtype).tiny), 0.0)
         progress(block.index + 1, model.n_blocks, "blocks")
@@ -169,7 +162,9 @@ def strongest(scores: Tensor, left: int) -> list[int]:
 
 
 @contextmanager
-def _watch(block: Block, mixture: Mixture, count: int, gather: Callable[[Routed], None]) -> Iterator[None]:
+def _watch(
+    block: Block, mixture: Mixture, smaller: nn.Module, count: int, gather: Callable[[Routed], None]
+) -> Iterator[None]:
     """Hand over what the block's experts are given while the context is open."""
     experts, router = (block.module.get_submodule(path) for path in (mixture.experts, mixture.router))
     own = f"{mixture.router}."
@@ -177,7 +172,7 @@ def _watch(block: Block, mixture: Mixture, count: int, gather: Callable[[Routed]
 
     def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         states, chosen, gates = (*args, *kwargs.values())  # in this order in every class of experts
-        gather(Routed(experts, router, rows, count, states.reshape(-1, states.shape[-1]), chosen, gates))
+        gather(Routed(experts, router, smaller, rows, count, states.reshape(-1, states.shape[-1]), chosen, gates))
 
     handle = experts.register_forward_pre_hook(hook, with_kwargs=True)
     try:

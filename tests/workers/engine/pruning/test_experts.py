@@ -118,7 +118,7 @@ def plain_scores(model: PreTrainedModel, block: int, states: Tensor, criterion: 
     made = torch.stack([expert_output(model, mixture.experts, e, states) for e in range(count)], 1)
 
     def whole(gone: list[int]) -> tuple[Tensor, Tensor]:
-        values, chosen = gates(model, router, states, gone, top)
+        values, chosen = gates(model, router, states, gone, min(top, count - len(gone)))
         dense = torch.zeros(len(states), count).scatter(1, chosen, values)
         return dense, (dense[:, :, None] * made).sum(1)
 
@@ -174,6 +174,38 @@ def test_scores_are_those_of_the_definition(
             torch.testing.assert_close(
                 values, plain_scores(model, block, states[block], criterion), rtol=1e-4, atol=1e-6
             )
+
+
+def test_reconstruction_where_every_token_goes_to_all_experts(
+    make_model: Make, save_model: Save, make_ids: Ids
+) -> None:
+    model, ids = make_model("mixtral", num_experts_per_tok=4), make_ids()
+    checkpoint = Checkpoint.open(save_model(model))
+    streamed = BlockModel.from_checkpoint(checkpoint, device="cpu", dtype=torch.float32)
+    found = score_experts(streamed, expert_layout(checkpoint), ids, criterion="reconstruction")
+    with torch.no_grad():
+        for block, states in seen(model, ids).items():
+            expected = plain_scores(model, block, states, "reconstruction")
+            torch.testing.assert_close(found[block], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_a_router_that_knows_its_number_of_experts(
+    criterion: str, make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path
+) -> None:
+    """GLM 4's masks groups of so many, adds a correction to each expert's score, and its first block is dense."""
+    model = make_model("glm4_moe")
+    done = prune(save_model(model), tmp_path / "pruned", options(1, criterion), make_ids())
+    assert list(done.kept) == [1, 2, 3]
+    narrow: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "pruned", output_loading_info=True)
+    assert not any(narrow[1].values())
+    other = make_ids(2, 10, seed=1)
+    for block, kept in done.kept.items():
+        router = router_of(mixtures(model)[block])
+        router.e_score_correction_bias[[e for e in range(4) if e not in kept]] = -1e4  # what is chosen by, and no gate
+    with torch.no_grad():
+        expected = model(other, use_cache=False).logits
+        torch.testing.assert_close(narrow[0](other, use_cache=False).logits, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_reconstruction_in_pieces_is_the_same(
@@ -268,7 +300,7 @@ def test_what_cannot_be_pruned_is_refused(make_model: Make, save_model: Save) ->
     with pytest.raises(InvalidInput, match="removes 4 experts") as refused:
         plan_experts(mixture, options(4))
     assert refused.value.errors[0].pointer == "/pruning/experts"
-    busy = Checkpoint.open(save_model(make_model("mixtral", num_experts_per_tok=4), name="busy"))
-    with pytest.raises(UnsupportedModel, match="sent to all 4 experts"):
-        plan_experts(busy, options(1, "reconstruction"))
-    assert plan_experts(busy, options(1)).per_token == 3
+    groups = Checkpoint.open(save_model(make_model("glm4_moe", n_group=2), name="groups"))
+    with pytest.raises(UnsupportedModel, match="among groups of experts") as caught:
+        plan_experts(groups, options())
+    assert caught.value.errors[0].pointer == "kind"
