@@ -27,8 +27,8 @@ import app.serve as serve
 make = serve.create_app
 def broken():
     raise RuntimeError({LEAK!r})
-def create_app(settings):
-    application = make(settings)
+def create_app(settings, **more):
+    application = make(settings, **more)
     application.add_api_route("/broken", broken)
     return application
 serve.create_app = create_app
