@@ -86,6 +86,12 @@ def test_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     assert run("submit", *arguments).exit_code == 2
 
 
+def test_experts_of_a_mixture(run: Run) -> None:
+    found = dry(run, "m", "--pruner", "experts", "--experts", "16", "--pruning-criterion", "frequency")
+    assert found["pruning"] == {"kind": "experts", "experts": 16, "criterion": "frequency"}
+    assert CompressionSpec.model_validate(found)
+
+
 def test_halves_of_blocks(run: Run) -> None:
     flags = ("--pruner", "sub_block", "--units", "4", "--protected", "0.mlp", "--pruning-plus")
     found = dry(run, "m.gguf", *flags, "--pruning-calibration-samples", "5")
