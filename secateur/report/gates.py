@@ -31,9 +31,9 @@ def quality_was_judged(report: Report) -> bool:
 
 
 def unshown_gain(gate: GateResult) -> str:
-    """The gain that a passed gate is on and that was not shown, in a word: "speedup"; empty where nothing is amiss."""
+    """The gain that a gate is on and that was not shown, in a word: "speedup"; empty where nothing is amiss."""
     metric = GATES.get(gate.gate)
-    return metric.sought if metric and gate.passed and metric.unshown(gate.low, gate.high) else ""
+    return metric.sought if metric and metric.unshown(gate.low, gate.high) else ""
 
 
 def result_in_words(gate: GateResult) -> str:
