@@ -72,7 +72,12 @@ def test_first_figures_are_of_the_worst_text(report: Report) -> None:
 
 def test_first_figures_are_only_of_what_was_measured() -> None:
     report = Report.model_validate(example_results.REPORT)
-    assert [headline.label for headline in headlines(report)] == ["Parameters", "Weights on disk", "Speedup"]
+    measured = ["Parameters", "Weights on disk", "Speedup", "Exact-match drop", "Same text"]
+    assert [headline.label for headline in headlines(report)] == measured
+    without = [variant.model_copy(update={"generation": []}) for variant in report.benchmarks.variants]
+    benchmarks = report.benchmarks.model_copy(update={"variants": without})
+    found = headlines(report.model_copy(update={"benchmarks": benchmarks}))
+    assert [headline.label for headline in found] == measured[:3]
 
 
 def test_a_file_that_comes_and_goes_as_one_has_its_own_row(make_report: MakeReport, report: Report) -> None:

@@ -19,7 +19,7 @@ class GenerationBenchmark(Method):
         "Short answers that every variant writes greedily: sums, words to copy, a form to keep. How many are right, "
         "and how many are the original's own."
     )
-    paper = "Secateur's own prompts, drawn from the job's seed"
+    paper = "Secateur 2026: prompts of its own, drawn from the job's seed"
 
     checks: tuple[GenerationCheck, ...] = Field(
         default=("arithmetic", "copying", "format"), min_length=1, description="Which checks are made."
