@@ -48,7 +48,7 @@ SPEC: dict[str, Any] = {
         "checkpoint_steps": 4,
     },
     "benchmark": {
-        "latency": {"output_tokens": [32], "warmup": 1, "runs": 3},
+        "latency": {"output_tokens": [32], "warmup": 1, "runs": 7},
         "perplexity": {"texts": [MEASURING], "windows": 8},
         "samples": {"max_new_tokens": 24},
         "generation": {"prompts": 4},
