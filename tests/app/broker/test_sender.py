@@ -92,9 +92,16 @@ def test_what_a_broker_that_is_down_keeps_waiting_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sender, "MOST_WAITING", 3)
-    go_on = threading.Event()
-    waiting = Sender(lambda _: go_on.wait(30))
-    for _ in range(6):  # one may be on its way
+    on_its_way, go_on = threading.Event(), threading.Event()
+
+    def publish(_: object) -> None:
+        on_its_way.set()
+        go_on.wait(30)
+
+    waiting = Sender(publish)
+    waiting.send(uuid4())
+    assert on_its_way.wait(30)  # the thread takes no more until it goes on
+    for _ in range(4):
         waiting.send(uuid4())
     go_on.set()
     assert waiting.flush(seconds=30)
