@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.engine.model.batches import batches
 from workers.engine.model.block_model import BlockModel
-from workers.engine.model.divergence import kl_from
+from workers.engine.model.divergence import mean_kl
 from workers.engine.progress import Meter
 
 HELD_OUT = 5  # one of so many samples, the last ones,
@@ -28,7 +28,6 @@ class Judge:
         self._model = model
         self._meter = meter
         self._kept = kept
-        self._tokens = ids.numel()
         self._final = self._through([model.embed(piece) for _, piece in batches(ids)], range(model.n_blocks))
 
     def divergence(self, states: Sequence[Tensor], *, after: int) -> float:
@@ -37,11 +36,9 @@ class Judge:
         The kept blocks that follow are as they are.
         """
         theirs = self._through(states, [block for block in self._kept if block > after])
-        total = 0.0
-        for whole, pruned in zip(self._final, theirs, strict=True):
-            total += float(kl_from(self._model, whole, [pruned]).mean()) * whole.shape[0] * whole.shape[1]
-            self._meter.add(2 * self._model.head_worth)
-        return total / self._tokens
+        found = mean_kl(self._model, self._final, theirs)
+        self._meter.add(2 * self._model.head_worth * len(theirs))
+        return found
 
     def _through(self, states: Sequence[Tensor], order: Sequence[int]) -> list[Tensor]:
         found = list(states)

@@ -17,7 +17,7 @@ tokens of massive activations, and spoil the rest. What makes the predictions wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,18 +25,16 @@ import torch
 from torch import Tensor
 
 from workers.engine.healing.cuts import cut_ends
+from workers.engine.healing.fit import Aim, fit_projection, through
 from workers.engine.healing.judge import Judge, hold_out
-from workers.engine.healing.least_squares import FittedChange, HeldOut, Sums, fit_change
 from workers.engine.healing.local_regression import RegressionSettings, regress
 from workers.engine.healing.projections import (
     BlockChange,
     Projection,
     Projections,
-    changed,
     projections_of,
     watched,
 )
-from workers.engine.healing.state_error import ChannelScale
 from workers.engine.model.batches import batches
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
@@ -147,7 +145,7 @@ class _Stream:
         """Through a kept block as it is."""
         together = self.pruned is self.whole
         self.pass_whole(block)
-        self.pruned = self.whole if together else _through(block, self.pruned, {})
+        self.pruned = self.whole if together else through(block, self.pruned, {})
 
     def pass_whole(self, block: Block) -> None:
         """The original alone."""
@@ -166,31 +164,6 @@ class _Stream:
                 whole.append(left)
         self.whole = whole
         return halfway
-
-    def lacking(
-        self,
-        block: Block,
-        change: BlockChange,
-        projection: Projection,
-        down: Projection,
-        targets: Sequence[Tensor],
-        scale: ChannelScale,
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """What the projection takes, what the state after it lacks, and the tokens' weights, piece by piece."""
-        before_mlp = projection.path != down.path
-        with changed(block.module, change), watched(block.module, {projection.path, down.path}) as seen:
-            for state, target in zip(self.pruned, targets, strict=True):
-                left = block(state)
-                if before_mlp:
-                    left = left - down.added(seen[down.path], left)
-                wanted = target.float().flatten(0, 1)
-                lacking = wanted - left.float().flatten(0, 1)
-                yield projection.inputs(seen[projection.path]), lacking, scale.token_weights(wanted)
-
-
-def _through(block: Block, states: Sequence[Tensor], change: BlockChange) -> list[Tensor]:
-    with changed(block.module, change):
-        return [block(state) for state in states]
 
 
 class _Walk:
@@ -255,11 +228,11 @@ class _Walk:
                 continue
             change, ridge, error_before, error_after = self._fit_block(block)
             if self._now is None:
-                self._now = self._judge.divergence(_through(block, self._held.pruned, {}), after=before)
-            healed = self._judge.divergence(_through(block, self._held.pruned, change), after=before)
+                self._now = self._judge.divergence(through(block, self._held.pruned, {}), after=before)
+            healed = self._judge.divergence(through(block, self._held.pruned, change), after=before)
             cut = CutFit(before, end, change, ridge, error_before, error_after, self._now, healed)
             for stream in self._streams:
-                stream.pruned = _through(block, stream.pruned, change if cut.helps else {})
+                stream.pruned = through(block, stream.pruned, change if cut.helps else {})
             self._count(1)
             self._now = min(self._now, healed)
         return cut
@@ -268,7 +241,8 @@ class _Walk:
         """What to add to the block, the ridge where it was a closed form, and the error before and after."""
         down = self._projections(block).down
         if down is not None:
-            fit = self._fit(block, {}, down, down, self._fitted.whole, self._held.whole)
+            fitted, held = (Aim(stream.pruned, stream.whole) for stream in self._streams)
+            fit = fit_projection(block, down, down=down, fitted=fitted, held=held, ridge=self._settings.ridge)
             self._count(1)
             return down.as_parameters(fit.change), fit.ridge, fit.left_before, fit.left_after
         found = regress(
@@ -296,23 +270,6 @@ class _Walk:
             down=found.down if takes(found.down) else None,
         )
 
-    def _fit(
-        self,
-        block: Block,
-        change: BlockChange,
-        projection: Projection,
-        down: Projection,
-        targets: Sequence[Tensor],
-        held_targets: Sequence[Tensor],
-    ) -> FittedChange:
-        scale = ChannelScale.of(targets)
-        sums, held = Sums(), HeldOut(scale.weights)
-        for piece in self._fitted.lacking(block, change, projection, down, targets, scale):
-            sums.add(*piece)
-        for piece in self._held.lacking(block, change, projection, down, held_targets, scale):
-            held.add(*piece)
-        return fit_change(sums, held, ridge=self._settings.ridge)
-
     def _refit(self, numbers: Sequence[int]) -> list[Refitted]:
         """Fit kept blocks in a row anew, each on what those before it give; leave it all if it does not help."""
         before = [list(stream.pruned) for stream in self._streams]
@@ -327,11 +284,19 @@ class _Walk:
                 (found.down, self._fitted.whole, self._held.whole),
             ):
                 if projection is not None and found.down is not None:
-                    fit = self._fit(block, change, projection, found.down, targets, held_targets)
+                    fit = fit_projection(
+                        block,
+                        projection,
+                        down=found.down,
+                        fitted=Aim(self._fitted.pruned, targets),
+                        held=Aim(self._held.pruned, held_targets),
+                        change=change,
+                        ridge=self._settings.ridge,
+                    )
                     change.update(projection.as_parameters(fit.change))
                 self._count(1)
             for stream in self._streams:
-                stream.pruned = _through(block, stream.pruned, change)
+                stream.pruned = through(block, stream.pruned, change)
             self._count(1)
             if change:
                 changes[block.index] = change
@@ -347,7 +312,7 @@ class _Walk:
             if last < self._model.n_blocks - 1:
                 for block in self._model.blocks(numbers):
                     for stream in self._streams:
-                        stream.pruned = _through(block, stream.pruned, {})
+                        stream.pruned = through(block, stream.pruned, {})
         self._now = min(self._now, healed)
         return [group] if changes else []
 
@@ -367,7 +332,7 @@ class _Walk:
         at, refit = 0, self._settings.refit == "after_cut"
         for before, end in [*self._ends.items(), (self._model.n_blocks, self._model.n_blocks)]:
             between = range(at, before)
-            if at and self._ends and at > min(self._ends) and refit:
+            if refit and at > min(self._ends):
                 blocks += 4 * len(between)
                 judged += between[-1:]
             elif before < self._model.n_blocks:

@@ -34,3 +34,13 @@ def kl_from(model: BlockModel, original: Tensor, others: Sequence[Tensor]) -> Te
                 actual = model.head(part).float().flatten(0, 1).log_softmax(-1)
                 found[index, rows] = (weight * (expected - actual)).sum(-1).double().cpu()
     return found.view(len(others), samples, tokens).mean(-1)
+
+
+def mean_kl(model: BlockModel, originals: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Mean over all tokens of KL(original || other), in nats, of states in pieces of (samples, tokens, hidden)."""
+    total, tokens = 0.0, 0
+    for original, other in zip(originals, others, strict=True):
+        found = kl_from(model, original, [other])  # by sample
+        total += float(found.sum()) * original.shape[1]
+        tokens += original.shape[0] * original.shape[1]
+    return total / tokens

@@ -40,6 +40,8 @@ HEAL_TOKENS = 65_536  # but no more than hold so many tokens
 TIME_SHARE = 0.25  # of the minutes that the whole recovery has
 NO_TIME = "no-time-to-heal.json"
 
+NamesInBlocks = dict[tuple[int, str], tuple[str, ...]]  # (block of the original, parameter in it) → names on disk
+
 
 @dataclass(frozen=True)
 class Start:
@@ -125,7 +127,8 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
     Raises:
         UnsupportedModel: there is no cut with a block before it.
     """
-    names = names_in_blocks(job, Checkpoint.open(job.pruned))
+    checkpoint = Checkpoint.open(job.pruned)
+    names = names_in_blocks(job, checkpoint)
     settings = replace(settings, changeable=lambda block, name: (block, name) in names, seed=job.machine.seed)
     model = job.original_blocks()
     found = fit_healing(model, job.kept, ids, settings=settings, progress=progress)
@@ -133,14 +136,14 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
     free_memory()
     if not found.cuts:
         raise UnsupportedModel("Healing mends cuts of whole blocks, and there is none with a block before it.")
-    write_changes(job, found.taken(), target)
+    write_changes(checkpoint, names, found.taken(), target)
     return as_result(found)
 
 
-def write_changes(job: RecoveryJob, changes: Mapping[int, BlockChange], target: Path) -> None:
+def write_changes(
+    checkpoint: Checkpoint, names: NamesInBlocks, changes: Mapping[int, BlockChange], target: Path
+) -> None:
     """Write the pruned checkpoint to `target` with what is added to the parameters of blocks of the original."""
-    checkpoint = Checkpoint.open(job.pruned)
-    names = names_in_blocks(job, checkpoint)
     on_disk: dict[str, Change] = {}
     for block, change in changes.items():
         for name, added in change.items():
@@ -149,7 +152,7 @@ def write_changes(job: RecoveryJob, changes: Mapping[int, BlockChange], target: 
     patch_checkpoint(checkpoint, target, on_disk)
 
 
-def names_in_blocks(job: RecoveryJob, checkpoint: Checkpoint) -> dict[tuple[int, str], tuple[str, ...]]:
+def names_in_blocks(job: RecoveryJob, checkpoint: Checkpoint) -> NamesInBlocks:
     """(Block of the original, name of a parameter in it) → the names that hold it in the pruned checkpoint.
 
     What the checkpoint holds in another form, such as experts one by one, cannot be changed and is left out.

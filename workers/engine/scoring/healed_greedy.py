@@ -21,13 +21,12 @@ from torch import Tensor
 
 from secateur.contract.options.scoring.healed_greedy import HealedGreedyScoring
 from workers.engine.healing.cuts import cut_ends
+from workers.engine.healing.fit import Aim, fit_projection, through
 from workers.engine.healing.judge import hold_out
-from workers.engine.healing.least_squares import HeldOut, Sums, fit_change
-from workers.engine.healing.projections import BlockChange, changed, projections_of, watched
-from workers.engine.healing.state_error import ChannelScale
+from workers.engine.healing.projections import BlockChange, projections_of
 from workers.engine.model.batches import batches
 from workers.engine.model.block_model import Block, BlockModel
-from workers.engine.model.divergence import kl_from
+from workers.engine.model.divergence import mean_kl
 from workers.engine.progress import Progress
 from workers.engine.runtime import available_memory
 from workers.engine.scoring.result import BlockScores, check_numbers
@@ -153,12 +152,12 @@ class _Search:
                 change = self._heal(block, ends[before], self._states(base.fitted, self._fitted, before), states)
             else:
                 change = base.changes.get(block.index, {})
-            states = _through(block, states, change)
-        return self._divergence(states)
+            states = through(block, states, change)
+        return mean_kl(self._model, self._held[-1], states)
 
     @torch.no_grad()
     def take(self, base: _Healed, block: int) -> _Healed:
-        """The healed model without this block too, every cut from its own on fitted anew."""
+        """The healed model without this block too, with every cut fitted anew."""
         removed = base.removed | {block}
         ends = self._ends(removed)
         kept = [number for number in range(self._model.n_blocks) if number not in removed]
@@ -170,7 +169,7 @@ class _Search:
             change: BlockChange = {}
             if number.index in ends:
                 change = found.changes[number.index] = self._heal(number, ends[number.index], fitted, held)
-            fitted, held = _through(number, fitted, change), _through(number, held, change)
+            fitted, held = through(number, fitted, change), through(number, held, change)
         return found
 
     def _ends(self, removed: Iterable[int]) -> dict[int, int]:
@@ -185,26 +184,11 @@ class _Search:
         down = projections_of(block, held[0][:1]).down
         if down is None:
             return {}
-        scale = ChannelScale.of(self._fitted[end + 1])
-        sums, judged = Sums(), HeldOut(scale.weights)
-        for states, targets, add in (
-            (fitted, self._fitted[end + 1], sums.add),
-            (held, self._held[end + 1], judged.add),
-        ):
-            with watched(block.module, [down.path]) as seen:
-                for state, target in zip(states, targets, strict=True):
-                    left, wanted = block(state).float().flatten(0, 1), target.float().flatten(0, 1)
-                    add(down.inputs(seen[down.path]), wanted - left, scale.token_weights(wanted))
-        return down.as_parameters(fit_change(sums, judged).change)
-
-    def _divergence(self, states: States) -> float:
-        total = sum(
-            float(kl_from(self._model, whole, [healed]).mean()) * whole.shape[0] * whole.shape[1]
-            for whole, healed in zip(self._held[-1], states, strict=True)
+        fit = fit_projection(
+            block,
+            down,
+            down=down,
+            fitted=Aim(fitted, self._fitted[end + 1]),
+            held=Aim(held, self._held[end + 1]),
         )
-        return total / self.tokens[1]
-
-
-def _through(block: Block, states: States, change: BlockChange) -> States:
-    with changed(block.module, change):
-        return [block(state) for state in states]
+        return down.as_parameters(fit.change)

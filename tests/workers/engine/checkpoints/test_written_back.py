@@ -121,7 +121,8 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
         machine=CPU,
         texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # no text is asked for
     )
-    names = names_in_blocks(job, Checkpoint.open(stored))
+    checkpoint = Checkpoint.open(stored)
+    names = names_in_blocks(job, checkpoint)
     change: dict[str, Tensor] = {}
     prefix = architecture_of(model.config).blocks_prefix
     block = model.get_submodule(f"{prefix}.1")
@@ -132,7 +133,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
     assert family in EXPERTS or len(change) == len(list(block.named_parameters()))
     with torch.no_grad(), changed(block, change):
         expected = model(make_ids()).logits
-    write_changes(job, {1: change}, tmp_path / "healed")
+    write_changes(checkpoint, names, {1: change}, tmp_path / "healed")
     with torch.no_grad():
         assert torch.allclose(reload(tmp_path / "healed")(make_ids()).logits, expected, atol=1e-5)
 

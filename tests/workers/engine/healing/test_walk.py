@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.healing import least_squares, walk
+from workers.engine.healing import fit, least_squares, walk
 from workers.engine.healing.cuts import cut_ends
 from workers.engine.healing.judge import hold_out
 from workers.engine.healing.projections import BlockChange, changed
@@ -79,13 +79,13 @@ def marked(ids: Tensor) -> Tensor:
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each token count by the square of its state, as least squares has it."""
-    weighted = walk._Stream.lacking
+    weighted = fit.lacking
 
-    def unweighted(self: walk._Stream, *rest: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for inputs, lacking, weights in weighted(self, *rest):
+    def unweighted(*rest: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for inputs, lacking, weights in weighted(*rest):
             yield inputs, lacking, torch.ones_like(weights)
 
-    monkeypatch.setattr(walk._Stream, "lacking", unweighted)
+    monkeypatch.setattr(fit, "lacking", unweighted)
 
 
 def test_where_a_few_tokens_own_the_mean_square_the_others_are_healed_too(
@@ -158,16 +158,16 @@ def test_what_does_not_help_is_left_out_and_the_next_is_fitted_without_it(
     heavy: BlockModel, make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, ids = [0, 1, 2, 5, 7], marked(make_ids(60, 16))
-    fit = least_squares.fit_change
+    real = least_squares.fit_change
     calls: list[int] = []
 
     def spoiling(*arguments: Any, **options: Any) -> Any:
         """The first of the fits is turned round."""
-        found = fit(*arguments, **options)
+        found = real(*arguments, **options)
         calls.append(0)
         return found if len(calls) > 1 else replace(found, change=-20 * found.change)
 
-    monkeypatch.setattr(walk, "fit_change", spoiling)
+    monkeypatch.setattr(fit, "fit_change", spoiling)
     first, second = fit_healing(heavy, kept, ids, settings=CUTS_ALONE).cuts
     assert not first.helps
     assert second.kl_before == first.kl_before
@@ -178,16 +178,16 @@ def test_blocks_that_do_not_help_are_walked_again_as_they_were(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, kept, ids = BlockModel.from_model(make_model(num_hidden_layers=8)), [0, 1, 3, 4, 6, 7], make_ids(40, 12)
-    fit = least_squares.fit_change
+    real = least_squares.fit_change
     calls: list[int] = []
 
     def spoiling(*arguments: Any, **options: Any) -> Any:
         """The second and third, those of block 3, are turned round."""
-        found = fit(*arguments, **options)
+        found = real(*arguments, **options)
         calls.append(0)
         return replace(found, change=-20 * found.change) if len(calls) in (2, 3) else found
 
-    monkeypatch.setattr(walk, "fit_change", spoiling)
+    monkeypatch.setattr(fit, "fit_change", spoiling)
     found = fit_healing(model, kept, ids)
     first, second = found.cuts
     group, after = found.refitted

@@ -19,7 +19,7 @@ from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.healing import walk
+from workers.engine.healing import fit
 from workers.engine.healing.judge import hold_out
 from workers.engine.healing.least_squares import FittedChange, Sums
 from workers.engine.healing.walk import Healing
@@ -135,7 +135,7 @@ def test_what_makes_the_model_worse_is_not_taken_and_the_notes_say_so(
         change = torch.randn(sums.cross.shape, generator=torch.Generator().manual_seed(1))
         return FittedChange(change, 1.0, 1.0, 0.5)
 
-    monkeypatch.setattr(walk, "fit_change", random)
+    monkeypatch.setattr(fit, "fit_change", random)
     start = healed_start(job, DistillRecovery(heal=True), make_ids(20, 12))
     (cut,), (group,) = start.healed.cuts, start.healed.refitted
     assert not cut.folded
