@@ -32,6 +32,7 @@ MODEL: Fields = {
 }
 NOBODYS = "is an argument that no stage has a field of the spec for"
 PRUNING: Fields = beneath("/pruning", "blocks", "drop", "keep_first", "kind", "protected", "ratio", "units")
+CALIBRATED_PRUNING: Fields = {"calibration": "/pruning/calibration", "weights": "/pruning"}
 BENCHMARK: Fields = {
     "compile": "/benchmark/latency/compile",
     "folder": "/benchmark/tasks/folder",

@@ -8,14 +8,12 @@ from secateur.contract.options.pruning.experts import ExpertPruning
 from secateur.contract.results import KeptExperts, MixtureExperts, Pruned
 from workers.engine.pruning.experts import plan_experts, prune_experts
 from workers.stages.context import StageContext, part
-from workers.stages.fields import told_at
+from workers.stages.fields import CALIBRATED_PRUNING, told_at
 from workers.stages.original import Original, calibration_tokens, prepare_machine
-
-FIELDS = {"calibration": "/pruning/calibration", "weights": "/pruning"}
 
 
 @part("prune")
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def prune_mixtures(context: StageContext, original: Original, options: ExpertPruning) -> Pruned:
     """Expert pruning: every mixture loses as many experts, and every block stays.
 
@@ -60,7 +58,7 @@ def prune_mixtures(context: StageContext, original: Original, options: ExpertPru
     )
 
 
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def check_mixtures(context: StageContext, original: Original, options: ExpertPruning) -> str:
     """Look before a text is read. Raises InvalidInput or UnsupportedModel."""
     plan = plan_experts(original.checkpoint, options)

@@ -17,15 +17,14 @@ from workers.engine.runtime import environment
 from workers.engine.scoring import sub_block
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
-from workers.stages.fields import told_at
+from workers.stages.fields import CALIBRATED_PRUNING, told_at
 from workers.stages.original import Original, calibration_tokens, prepare_machine
 
 NO_SEARCH = 'a model that this worker can compute with, or halves by name, `"drop": ["3.mlp"]`, which need no search'
-FIELDS = {"calibration": "/pruning/calibration", "weights": "/pruning"}
 
 
 @part("prune")
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def prune_halves(context: StageContext, original: Original, options: SubBlockPruning) -> Pruned:
     """Sub-block pruning: the attention of some blocks goes, and the MLP of others.
 
@@ -60,7 +59,7 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
     )
 
 
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def check_halves(context: StageContext, original: Original, options: SubBlockPruning) -> str:
     """Look before anything is searched. Raises InvalidInput or UnsupportedModel."""
     check_units(options, original.info.blocks)

@@ -8,14 +8,12 @@ from secateur.contract.options.pruning.width import WidthPruning
 from secateur.contract.results import BlockWidth, Pruned
 from workers.engine.pruning.width import plan_width, prune_width
 from workers.stages.context import StageContext, part
-from workers.stages.fields import told_at
+from workers.stages.fields import CALIBRATED_PRUNING, told_at
 from workers.stages.original import Original, calibration_tokens, prepare_machine
-
-FIELDS = {"calibration": "/pruning/calibration", "weights": "/pruning"}
 
 
 @part("prune")
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def prune_units(context: StageContext, original: Original, options: WidthPruning) -> Pruned:
     """Width pruning: heads and neurons go, and every block stays.
 
@@ -55,7 +53,7 @@ def prune_units(context: StageContext, original: Original, options: WidthPruning
     )
 
 
-@told_at(FIELDS)
+@told_at(CALIBRATED_PRUNING)
 def check_width(context: StageContext, original: Original, options: WidthPruning) -> str:
     """Look before a text is read. Raises InvalidInput or UnsupportedModel."""
     plan = plan_width(original.checkpoint, options)
