@@ -18,7 +18,7 @@ from app.settings import Settings
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, InvalidInput
-from secateur.contract.gate_needs import without_measurement
+from secateur.contract.gate_needs import never_passed
 from secateur.contract.models.family_limits import check_family
 from secateur.contract.models.mixtures import check_mixture
 from secateur.contract.models.positions import positions_of, too_long
@@ -35,13 +35,13 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
     """Refuse what no stage could do.
 
     Raises:
-        InvalidInput: more blocks than the model has, a path outside the roots, a file that is not there, a gate on
-            what the job does not measure.
+        InvalidInput: more blocks than the model has, a path outside the roots, a file that is not there, a gate that
+            nothing that the job measures can pass.
         BadCheckpoint, UnsupportedModel: of the local model.
     """
     if isinstance(spec.pruning, DepthPruning) and spec.pruning.gguf and not isinstance(spec.model, LocalModel):
         raise not_gguf()
-    errors = without_measurement(spec)
+    errors = never_passed(spec)
     if not settings.check_local:
         _refuse(errors)
         return

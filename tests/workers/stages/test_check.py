@@ -16,6 +16,7 @@ from secateur.contract.errors import BadCheckpoint, InvalidInput
 from secateur.contract.results import Checked
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
+from tests.workers.engine.benchmarks.test_tasks import DEFINITION
 from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
 from workers.engine.text import encoding
 from workers.stages.checks import table
@@ -250,3 +251,17 @@ def test_files_that_are_not_those_of_a_model(check: Check, tmp_path: Path, fault
         told = json.dumps(caught.value.to_problem())
         assert all(word in told for word in words)
         assert "float32" not in told
+
+
+def test_a_gate_on_a_task_of_one_item_is_told(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "models" / "tasks"
+    folder.mkdir()
+    (folder / "choose.yaml").write_text(DEFINITION)
+    row = {"noun": "thing", "choices": ["cold", "red"], "label": 0}
+    (folder / "items.jsonl").write_text(json.dumps(row) + "\n")
+    benchmark = {"tasks": {"tasks": ["choose_word"], "folder": "tasks"}}
+    assert pointers(check, benchmark=benchmark, gates={"max_accuracy_drop": 0.1}) == ["/gates/max_accuracy_drop"]
+    assert check(benchmark=benchmark, gates={"max_accuracy_drop": 0.1, "judge": "median"})
+    (folder / "items.jsonl").write_text(2 * (json.dumps(row) + "\n"))
+    assert check(benchmark=benchmark, gates={"max_accuracy_drop": 0.1})

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateur.contract.options.benchmarks.samples import GRAM
 from secateur.contract.results import Sample, SampleFigures
 from workers.engine.benchmarks.continuations import continuations, likeliest
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
 from workers.engine.text.prompts import Prompts
-
-GRAM = 4  # tokens
 
 
 def write_samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.gate_needs import accuracy_of_one_item
 from secateur.contract.models.positions import fitting_samples, positions_of, too_long
 from secateur.contract.models.quantised import quantised_by
 from workers.engine.benchmarks.compiling import refuse_uncompilable
@@ -73,4 +74,8 @@ def tasks(subject: Subject) -> str | None:
         return None  # told of the kernels
     found = load_tasks(options, roots=subject.context.stage.runtime.data_roots)
     try_requests(found, options, positions=positions_of(subject.texts.config.to_dict()))
+    items = {(name, request.doc_id) for name, task in found.items() for request in task.instances}
+    unpassed = accuracy_of_one_item(subject.spec) if len(items) == 1 else None
+    if unpassed is not None:
+        raise InvalidInput(unpassed.detail, errors=[unpassed])
     return ", ".join(found)

@@ -7,6 +7,8 @@ from pydantic import Field
 from secateur.contract.options.method import Method
 from secateur.contract.options.papers import SHORTENED_LLAMA
 
+GRAM = 4  # tokens, of those whose repetition is counted
+
 
 class SamplesBenchmark(Method):
     title = "Generated samples"
