@@ -35,9 +35,10 @@ from workers.engine.recovery.example import Example
 from workers.engine.recovery.instruction_data import alpaca, pack, pad_each
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.objective import Objective
+from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
-from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions
+from workers.engine.recovery.teacher import PREDICTIONS, kl_to_predictions, top_predictions
 from workers.engine.recovery.training import Training, train
 from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.recovery.weights import train_all
@@ -161,13 +162,14 @@ def _stored(settings: argparse.Namespace, machine: Machine, ids: Tensor) -> None
     teacher = BlockModel.from_model(
         load_model(Checkpoint.open(settings.model), device=machine.device, dtype=machine.dtype)
     )
-    columns = top_predictions(teacher, ids, top_k=options.top_k, temperature=1.0)
+    form = PackedForm.of(options.top_k, teacher.vocab_size)
+    columns = {PREDICTIONS: form.pack(*top_predictions(teacher, ids, top_k=options.top_k, temperature=1.0))}
     del teacher
     free_memory()
 
     def loss(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         logits = model(input_ids=inputs["input_ids"]).logits
-        return kl_to_predictions(logits, inputs[IDS], inputs[LOGPROBS], temperature=1.0)
+        return kl_to_predictions(logits, *form.unpack(inputs[PREDICTIONS]), temperature=1.0)
 
     _distil(settings, machine, Sequences(ids, columns), loss)
 

@@ -126,7 +126,7 @@ def test_what_distillation_stores_is_told_and_refused_without_room(
     check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = {"kind": "distill", "tokens": 32, "batch_size": 8, "max_steps": 2, "top_k": 10}
-    for text, samples, disk in ((TEXT, 16, "41.0 kB"), ({"source": "self"}, 8, "20.5 kB")):
+    for text, samples, disk in ((TEXT, 16, "19.5 kB"), ({"source": "self"}, 8, "9.73 kB")):
         seen = {row.name: row.seen for row in check(recovery={**stored, "text": text}).checks}
         assert f"the original's predictions on {samples} samples take {disk} of disk" in seen["training text"]
     usage = namedtuple("usage", "total used free")

@@ -44,11 +44,11 @@ from workers.engine.recovery.job import (
 )
 from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
 from workers.engine.recovery.objective import Objective
+from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.teacher import (
-    IDS,
-    LOGPROBS,
+    PREDICTIONS,
     kl_to_predictions,
     stored_predictions,
 )
@@ -185,6 +185,7 @@ def with_predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *,
             folder,
             job.original_blocks,
             ids,
+            vocabulary=int(job.texts.config.vocab_size),
             top_k=options.top_k,
             temperature=options.temperature,
             enough=lambda: job.clock.limit is not None and time.monotonic() - began >= most,
@@ -201,12 +202,14 @@ class DistillationLoss:
     def __init__(self, job: RecoveryJob, options: DistillRecovery) -> None:
         self._options = options
         self._kept = job.kept
+        self._form = PackedForm.of(options.top_k, int(job.texts.config.vocab_size))
         self._teacher: PreTrainedModel | None = job.load(job.original) if options.hidden_weight else None
 
     def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         ids = inputs["input_ids"]
         out = model(input_ids=ids, output_hidden_states=self._teacher is not None)
-        loss = kl_to_predictions(out.logits, inputs[IDS], inputs[LOGPROBS], temperature=self._options.temperature)
+        theirs = self._form.unpack(inputs[PREDICTIONS])
+        loss = kl_to_predictions(out.logits, *theirs, temperature=self._options.temperature)
         if self._teacher is None:
             return loss
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):  # it has a dtype of its own

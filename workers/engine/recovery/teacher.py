@@ -2,10 +2,10 @@
 
 A vocabulary of 50,000 makes whole distributions too large to keep, and running the teacher at every step costs its
 memory and a third of the time again. Nearly all probability is on a few tokens, so the log-probabilities of the
-top k are kept, and what is left is one bucket of known size. The KL divergence over k + 1 outcomes is then exact for
-that partition, and never above the whole one.
+top k are kept, and what is left is one bucket of known size. The KL divergence over k + 1 outcomes is then that
+of the partition, which is never above the whole one, but for how finely they are stored (`packed_predictions.py`).
 
-They lie on disk, in files that are mapped, so that memory holds only what a batch looks at; a long text has gigabytes
+They lie on disk, in a file that is mapped, so that memory holds only what a batch looks at; a long text has gigabytes
 of them. Room for all is taken before the first is computed. They are written from the first sample on, and a killed
 attempt goes on after the last that is whole.
 """
@@ -30,25 +30,24 @@ from secateur.whole_files import write_whole
 from workers.engine.model.batches import TOKENS_AT_ONCE, batches
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
+from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.runtime import available_memory
 
-IDS, LOGPROBS = "teacher_ids", "teacher_logprobs"
-ENTRY_BYTES = 8  # of one of the top k at one position: its number and its log-probability
+PREDICTIONS = "teacher_predictions"  # the column, and the file
 STATES_SHARE = 0.1  # of the free memory: states of a model that is streamed, which is read once for so many
-_FILES = {IDS: np.dtype("<i4"), LOGPROBS: np.dtype("<f4")}
 
 
 @dataclass(frozen=True)
 class Predictions:
     """The top k after each token of the first samples of a text."""
 
-    columns: dict[str, Tensor]  # IDS int32 and LOGPROBS fp32, (samples, tokens, k), mapped from disk
+    columns: dict[str, Tensor]  # PREDICTIONS, (samples, tokens, bytes of a position), mapped from disk
     samples: int  # fewer than the text has where time was up
 
 
-def prediction_bytes(samples: int, tokens: int, top_k: int) -> int:
+def prediction_bytes(samples: int, tokens: int, form: PackedForm) -> int:
     """What they take on disk."""
-    return samples * tokens * top_k * ENTRY_BYTES
+    return samples * tokens * form.position_bytes
 
 
 def stored_predictions(
@@ -56,6 +55,7 @@ def stored_predictions(
     load: Callable[[], BlockModel],
     ids: Tensor,
     *,
+    vocabulary: int,
     top_k: int,
     temperature: float,
     enough: Callable[[], bool] = lambda: False,
@@ -68,52 +68,55 @@ def stored_predictions(
         folder: belongs to these ids, this model and these settings alone.
         load: brings the model; called where anything is to be computed.
         ids: (samples, tokens).
+        vocabulary: tokens that the model tells apart.
         enough: asked after each part; True ends it with what there is.
         log: told what they will take on disk.
 
     Raises:
         InvalidInput: the disk has no room for them.
     """
-    state = _state(folder, ids)
+    form = PackedForm.of(top_k, vocabulary)
+    state = _state(folder, ids, form)
     if state is None or not state["whole"]:
         model = load()
-        k = min(top_k, model.vocab_size)
         if state is None:
-            needed = prediction_bytes(len(ids), ids.shape[1], k)
+            needed = prediction_bytes(len(ids), ids.shape[1], form)
             log(f"{_told(len(ids), ids.shape[1])} are stored: {size(needed)} of disk.")
-            _make_room(folder, ids, k)
-            state = {"shape": [*ids.shape, k], "done": 0, "whole": False}
-        columns = _mapped(folder, state["shape"], "r+")
+            _make_room(folder, ids, form)
+            state = {"done": 0, "whole": False}
+        written = _mapped(folder, ids, form, "r+")
         meter = Meter(progress, len(ids), "samples")
         meter.add(state["done"])
-        for start, rows in _top(model, ids, state["done"], k=k, temperature=temperature, meter=meter):
-            for name, values in rows.items():
-                columns[name][start : start + len(values)] = values.numpy()
-                columns[name].flush()
-            state["done"] = start + len(rows[IDS])
+        for start, found in _top(model, ids, state["done"], k=form.top_k, temperature=temperature, meter=meter):
+            packed = form.pack(*found)
+            written[start : start + len(packed)] = packed.numpy()
+            written.flush()
+            state["done"] = start + len(packed)
             state["whole"] = state["done"] == len(ids) or enough()
             write_whole(folder / "state.json", json.dumps(state).encode())
             if state["whole"]:
                 break
     done = int(state["done"])
-    mapped = {name: torch.from_numpy(values[:done]) for name, values in _mapped(folder, state["shape"], "c").items()}
-    return Predictions(mapped, done)
+    return Predictions({PREDICTIONS: torch.from_numpy(_mapped(folder, ids, form, "c")[:done])}, done)
 
 
 @torch.no_grad()
-def top_predictions(model: BlockModel, ids: Tensor, *, top_k: int, temperature: float) -> dict[str, Tensor]:
-    """The same in memory: IDS and LOGPROBS, (samples, tokens, k), on the CPU."""
+def top_predictions(model: BlockModel, ids: Tensor, *, top_k: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """The same in memory, as they are before they are packed: numbers (int32) and log-probabilities (fp32),
+    (samples, tokens, k), on the CPU."""
     k = min(top_k, model.vocab_size)
     meter = Meter(no_progress, len(ids), "samples")
-    parts = [rows for _, rows in _top(model, ids, 0, k=k, temperature=temperature, meter=meter)]
-    return {name: torch.cat([part[name] for part in parts]) for name in _FILES}
+    numbers, logs = zip(
+        *(found for _, found in _top(model, ids, 0, k=k, temperature=temperature, meter=meter)), strict=True
+    )
+    return torch.cat(numbers), torch.cat(logs)
 
 
 @torch.no_grad()
 def _top(
     model: BlockModel, ids: Tensor, start: int, *, k: int, temperature: float, meter: Meter
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """The first sample's number and the columns, a group of samples at a time, from sample `start` on."""
+) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+    """From sample `start` on, a group at a time: the first one's number, and what `top_predictions` has of them."""
     tokens = ids.shape[1]
     at_once = TOKENS_AT_ONCE
     if model.streamed:
@@ -135,25 +138,25 @@ def _top(
                     logs, top = (logits.float() / temperature).log_softmax(-1).topk(k)
                     found_ids[span], found[span] = top.int().cpu(), logs.cpu()
                 meter.add(share * model.head_worth * len(piece))
-                yield start, {IDS: found_ids.view(*piece.shape, k), LOGPROBS: found.view(*piece.shape, k)}
+                yield start, (found_ids.view(*piece.shape, k), found.view(*piece.shape, k))
                 start += len(piece)
 
 
-def refuse_without_room(folder: Path, samples: int, tokens: int, top_k: int) -> None:
+def refuse_without_room(folder: Path, samples: int, tokens: int, form: PackedForm) -> None:
     """Check that the disk of `folder` has room for the predictions.
 
     Raises:
         InvalidInput: it has not.
     """
-    needed, free = prediction_bytes(samples, tokens, top_k), shutil.disk_usage(folder).free
+    needed, free = prediction_bytes(samples, tokens, form), shutil.disk_usage(folder).free
     if needed > free:
         raise InvalidInput.field(
             "top_k",
-            f"{_told(samples, tokens)} take {size(needed)} of disk, {top_k} of {ENTRY_BYTES} bytes each for a "
-            f"token, and the worker has {size(free)} free.",
-            value=top_k,
+            f"{_told(samples, tokens)} take {size(needed)} of disk, {form.position_bytes} bytes for the {form.top_k} "
+            f"likeliest after each token, and the worker has {size(free)} free.",
+            value=form.top_k,
             expected=f"a smaller `top_k`, or by `samples` or `max_steps` fewer samples: "
-            f"{free // prediction_bytes(1, tokens, top_k):,} would fit",
+            f"{free // prediction_bytes(1, tokens, form):,} would fit",
         )
 
 
@@ -161,34 +164,32 @@ def _told(samples: int, tokens: int) -> str:
     return f"The original's predictions on {samples:,} samples of {tokens:,} tokens"
 
 
-def _make_room(folder: Path, ids: Tensor, k: int) -> None:
-    """Make the files in their whole size; what fills the disk later cannot break them then."""
+def _make_room(folder: Path, ids: Tensor, form: PackedForm) -> None:
+    """Make the file in its whole size; what fills the disk later cannot break it then."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    refuse_without_room(folder.parent, len(ids), ids.shape[1], k)
+    refuse_without_room(folder.parent, ids.shape[0], ids.shape[1], form)
     folder.mkdir()
     try:
-        for name, kind in _FILES.items():
-            with (folder / name).open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, ids.numel() * k * kind.itemsize)
+        with (folder / PREDICTIONS).open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, prediction_bytes(ids.shape[0], ids.shape[1], form))
     except OSError as error:  # a quota, or others were quicker
         shutil.rmtree(folder)
         raise StageFailed(f"{_told(*ids.shape)} found no room on the worker's disk: {error.strerror}.") from error
 
 
-def _state(folder: Path, ids: Tensor) -> dict[str, Any] | None:
-    """How far an earlier attempt came; None where there is nothing of it, or not its whole files."""
+def _state(folder: Path, ids: Tensor, form: PackedForm) -> dict[str, Any] | None:
+    """How far an earlier attempt came; None where there is nothing of it, or not its whole file."""
     try:
-        state = json.loads((folder / "state.json").read_bytes())
-        samples, tokens, k = state["shape"]
-        sizes = [(folder / name).stat().st_size == ids.numel() * k * kind.itemsize for name, kind in _FILES.items()]
-    except (OSError, ValueError, KeyError):
+        state: dict[str, Any] = json.loads((folder / "state.json").read_bytes())
+        whole = (folder / PREDICTIONS).stat().st_size == prediction_bytes(ids.shape[0], ids.shape[1], form)
+    except (OSError, ValueError):
         return None
-    return state if [samples, tokens] == list(ids.shape) and all(sizes) else None
+    return state if whole else None
 
 
-def _mapped(folder: Path, shape: list[int], mode: Any) -> dict[str, Any]:
-    return {name: np.memmap(folder / name, dtype=kind, mode=mode, shape=tuple(shape)) for name, kind in _FILES.items()}
+def _mapped(folder: Path, ids: Tensor, form: PackedForm, mode: Any) -> Any:
+    return np.memmap(folder / PREDICTIONS, dtype=np.uint8, mode=mode, shape=(*ids.shape, form.position_bytes))
 
 
 def kl_to_predictions(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperature: float) -> Tensor:

@@ -23,6 +23,7 @@ from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.recovery.healing import fitting_tokens
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, samples_asked, settings_of, training_tokens
+from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
 from workers.engine.text.calibration import check_positions
 from workers.stages.benchmark_quality import text_windows
@@ -86,9 +87,9 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
     seen = f"; {steps:,} steps of {options.batch_size * options.tokens:,} tokens"
     if not isinstance(options, DistillRecovery):
         return seen
-    top_k = min(options.top_k, int(subject.texts.config.vocab_size))
-    refuse_without_room(subject.context.scratch, samples, options.tokens, top_k)
-    needed = prediction_bytes(samples, options.tokens, top_k)
+    form = PackedForm.of(options.top_k, int(subject.texts.config.vocab_size))
+    refuse_without_room(subject.context.scratch, samples, options.tokens, form)
+    needed = prediction_bytes(samples, options.tokens, form)
     return f"{seen}; the original's predictions on {samples:,} samples take {size(needed)} of disk"
 
 

@@ -20,7 +20,7 @@ from workers.engine.recovery import distill
 from workers.engine.recovery.distill import state_distance, trainee
 from workers.engine.recovery.job import RecoveryJob, trainable_parameters
 from workers.engine.recovery.ranks import ALONE, Ranks
-from workers.engine.recovery.teacher import IDS, LOGPROBS, kl_to_predictions, top_predictions
+from workers.engine.recovery.teacher import kl_to_predictions, top_predictions
 from workers.engine.runtime import Machine
 
 
@@ -35,7 +35,7 @@ def test_with_the_whole_vocabulary_the_loss_is_the_plain_divergence(
         p = (teacher(ids).logits / temperature).log_softmax(-1).flatten(0, 1)
         q = (logits / temperature).log_softmax(-1).flatten(0, 1)
     expected = F.kl_div(q, p, log_target=True, reduction="batchmean") * temperature**2
-    found = kl_to_predictions(logits, stored[IDS], stored[LOGPROBS], temperature=temperature)
+    found = kl_to_predictions(logits, *stored, temperature=temperature)
     assert torch.allclose(found, expected, rtol=1e-5)
 
 
@@ -47,13 +47,13 @@ def test_with_the_top_few_it_is_the_divergence_over_them_and_one_bucket(
     with torch.no_grad():
         p, q = teacher(ids).logits.double().softmax(-1), student(ids).logits.double().softmax(-1)
         top, index = p.topk(4)
-        assert torch.equal(index.int(), stored[IDS])
+        assert torch.equal(index.int(), stored[0])
         left = torch.cat([top, 1 - top.sum(-1, keepdim=True)], -1)
         chosen = q.gather(-1, index)
         right = torch.cat([chosen, 1 - chosen.sum(-1, keepdim=True)], -1)
         expected = (left * (left / right).log()).sum(-1).mean()
         whole = (p * (p / q).log()).sum(-1).mean()
-        found = kl_to_predictions(student(ids).logits, stored[IDS], stored[LOGPROBS], temperature=1.0)
+        found = kl_to_predictions(student(ids).logits, *stored, temperature=1.0)
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
     assert found.item() < whole.item()
 
@@ -64,7 +64,7 @@ def test_a_student_that_predicts_as_the_teacher_has_no_loss_and_no_gradient(
     model, ids = make_model(), make_ids(3, 8)
     stored = top_predictions(BlockModel.from_model(model), ids, top_k=8, temperature=2.0)
     logits = model(ids).logits.detach().requires_grad_(True)
-    loss = kl_to_predictions(logits, stored[IDS], stored[LOGPROBS], temperature=2.0)
+    loss = kl_to_predictions(logits, *stored, temperature=2.0)
     loss.backward()  # type: ignore[no-untyped-call]  # no annotations upstream
     assert abs(loss.item()) < 1e-5
     assert logits.grad is not None
