@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery.continued import ContinuedRecovery
@@ -166,16 +166,19 @@ def test_whole_recoveries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids, text = make_ids(8, 12), SimpleNamespace(sha256="1" * 64)
-    prune_depth(Checkpoint.open(stored), tmp_path / "pruned", drop=[2])
+    original = Checkpoint.open(stored)
+    prune_depth(original, tmp_path / "pruned", drop=[2])
     job = RecoveryJob(
         pruned=tmp_path / "pruned",
-        original=Checkpoint.open(stored),
+        original=original,
         kept=(0, 1, 3),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",
         options=NoRecovery(kind="none"),
         machine=CPU,
-        texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # the tokens are given below
+        texts=SimpleNamespace(  # type: ignore[arg-type]  # the tokens are given below
+            fingerprint="0" * 64, config=AutoConfig.from_pretrained(stored)
+        ),
     )
     module: Any = {"continued": continued, "lora": lora}.get(kind, distill)
     common: dict[str, Any] = {"max_steps": 2, "warmup_steps": 0, "learning_rate": 1e-2, "batch_size": 4}
