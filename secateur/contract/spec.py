@@ -156,7 +156,7 @@ class CompressionSpec(Options):
                 {
                     "kind": self.pruning.kind,
                     "field": "recovery",
-                    "expected": '"all", "lora" or "auto", or pruning of the kind `depth`',
+                    "expected": '"all", "last_blocks", "lora" or "auto", or pruning of the kind `depth`',
                 },
             )
         return self

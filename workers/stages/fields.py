@@ -52,7 +52,7 @@ def of_recovery(options: Method) -> dict[str, str]:
     trained = "train" if isinstance(options, DistillRecovery) else "kind"
     return {
         **of_text("/recovery"),
-        **beneath("/recovery", "format", "optimizer", "top_k", "validation"),
+        **beneath("/recovery", "format", "last_blocks", "optimizer", "top_k", "validation"),
         "calibration": "/recovery/text",
         "trained": f"/recovery/{trained}",
     }

@@ -213,11 +213,18 @@ def test_weights_that_cannot_be_written_back_are_told_before_they_are_trained(ch
     MixtralForCausalLM(MixtralConfig(**sizes, **more)).save_pretrained(model_folder(tmp_path))
     text = {"text": TEXT, "tokens": 32, "max_steps": 2}
     assert pointers(check, recovery={"kind": "continued", **text}, quantise=[]) == ["/recovery/kind"]
-    for train in ("all", "after_cut"):
+    for train in ("all", "after_cut", "last_blocks"):
         assert pointers(check, recovery={"train": train, **text}, quantise=[]) == ["/recovery/train"]
     dropped = {"kind": "depth", "drop": [2]}
     assert pointers(check, recovery={"train": "after_cut", **text}, pruning=dropped, quantise=[]) == ["/recovery/train"]
     assert check(recovery=text, quantise=[])  # adapters are trained
+
+
+def test_more_blocks_than_stay_cannot_be_the_last_that_are_trained(check: Check) -> None:
+    last = {"train": "last_blocks", "text": TEXT, "tokens": 32, "max_steps": 2}
+    for kind in ("distill", "continued"):
+        assert pointers(check, recovery={**last, "kind": kind, "last_blocks": 7}) == ["/recovery/last_blocks"]
+        assert check(recovery={**last, "kind": kind, "last_blocks": 6})  # of eight two go
 
 
 @pytest.mark.parametrize(

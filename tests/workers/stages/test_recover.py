@@ -49,6 +49,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "distill adapters and states": {"kind": "distill", "train": "lora", **TRAINING, "hidden_weight": 0.5, "heal": True},
     "distill after the cut": {"kind": "distill", "train": "after_cut", **TRAINING, "hidden_weight": 0.5},
     "continued": {"kind": "continued", **TRAINING, "validation": 0.1},
+    "continued at the end": {"kind": "continued", **TRAINING, "train": "last_blocks", "last_blocks": 2},
     "examples": {
         "kind": "lora",
         **TRAINING,

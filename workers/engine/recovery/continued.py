@@ -23,14 +23,15 @@ from workers.engine.recovery.job import (
     training_tokens,
 )
 from workers.engine.recovery.sequences import Sequences
-from workers.engine.recovery.weights import check_writable, train_all, write_weights
+from workers.engine.recovery.trained_part import choose_trained
+from workers.engine.recovery.weights import check_writable, write_weights
 
 
 def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
-    """Train all weights of the pruned checkpoint; write `checkpoint/`.
+    """Train weights of the pruned checkpoint; write `checkpoint/`.
 
     Raises:
-        InvalidInput: the text is too short or cannot be read.
+        InvalidInput: the text is too short or cannot be read, or more blocks are to be trained than there are.
         UnsupportedModel: the checkpoint's form does not take trained weights.
         StageFailed: a loss is not finite.
     """
@@ -46,11 +47,11 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
     start = healed_start(job, options, ids)
     checkpoint = Checkpoint.open(start.path)
     model = job.load_to_train(checkpoint, whole=True)
-    train_all(model)
+    chosen = choose_trained(model, options, job.kept)
     check_writable(model, checkpoint)  # refused before the training, not after
     outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
     write_weights(model, checkpoint, job.out / "checkpoint")
-    notes = [*start.notes, *training_notes(settings, outcome)]
+    notes = [*start.notes, *chosen, *training_notes(settings, outcome)]
     return RecoveryOutcome(
         text, trainable_parameters(model), outcome, notes, start.healed, schedule_of(settings, outcome)
     )

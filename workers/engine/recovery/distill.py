@@ -7,9 +7,6 @@ original, whatever the text. The original's top predictions are computed once an
 With `hidden_weight`, the states that enter each kept block are held to those of the original too: the mean over
 blocks of the squared distance over the original's mean square. The original then runs at every step, beside the
 student.
-
-What stands before the first cut computes what it computed in the original. `train: "after_cut"` leaves it so, with the
-embedding and the head, and trains the blocks from the one before the cut on.
 """
 
 from __future__ import annotations
@@ -27,9 +24,7 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import size
 from secateur.contract.options.recovery.distill import DistillRecovery
-from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.healing.cuts import cut_ends
 from workers.engine.model.loading import free_memory
 from workers.engine.recovery.healing import healed_start
 from workers.engine.recovery.job import (
@@ -52,7 +47,8 @@ from workers.engine.recovery.teacher import (
     kl_to_predictions,
     stored_predictions,
 )
-from workers.engine.recovery.weights import check_writable, train_all, write_weights
+from workers.engine.recovery.trained_part import OWN_WEIGHTS, choose_trained
+from workers.engine.recovery.weights import check_writable, write_weights
 from workers.engine.runtime import available_memory
 
 # Of a parameter that is trained: fp32 weight and gradient, and the optimizer's two moments.
@@ -99,14 +95,12 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tu
         UnsupportedModel: its weights were asked for, and the checkpoint's form does not take them.
     """
     notes: list[str] = []
-    whole, why = options.train in ("all", "after_cut"), ""
+    whole, why = options.train in OWN_WEIGHTS, ""
     if options.train == "auto":
         whole, why = _room_for_all(job, options, start)
     if whole:
         model: Any = job.load_to_train(start, whole=True)
-        train_all(model)
-        if options.train == "after_cut":
-            notes.append(_leave_before_cut(model, job.kept))
+        notes += choose_trained(model, options, job.kept)
         try:
             check_writable(model, start)  # refused before the training, not after
         except UnsupportedModel as error:
@@ -122,29 +116,6 @@ def trainee(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tu
     model = job.load_to_train(start)
     notes += notes_on(model)
     return add_adapters(model, options, seed=job.machine.seed), False, notes
-
-
-def _leave_before_cut(model: PreTrainedModel, kept: tuple[int, ...]) -> str:
-    """Train nothing but the blocks from the one before the first cut on, and say so for the report."""
-    first = block_before_cut(kept)
-    model.requires_grad_(False)
-    blocks = list(model.get_submodule(architecture_of(model.config).blocks_prefix).children())
-    for block in blocks[first:]:
-        block.requires_grad_(True)
-    return (
-        f"Blocks {first} to {len(blocks) - 1} of the pruned model were trained; what is not in them is the original's."
-    )
-
-
-def block_before_cut(kept: tuple[int, ...]) -> int:
-    """Which of the pruned model's blocks stands before the first cut; the first one where nothing does.
-
-    >>> block_before_cut((0, 1, 4, 5)), block_before_cut((2, 3, 5)), block_before_cut((0, 1, 2))
-    (1, 0, 2)
-    """
-    if kept[0] != 0:
-        return 0
-    return min(cut_ends(kept, kept[-1] + 2))  # as if one more followed the last block; up to the first, numbers agree
 
 
 def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Checkpoint) -> tuple[bool, str]:

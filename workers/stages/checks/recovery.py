@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.recovery.continued import ContinuedRecovery
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.job import check_optimizer
+from workers.engine.recovery.trained_part import OWN_WEIGHTS, check_last_blocks
 from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
 from workers.stages.training_processes import refuse_shard
@@ -24,17 +27,20 @@ def look(subject: Subject) -> str | None:
         refuse_shard(options, options.batch_size if processes == "auto" else processes)  # GPUs are counted later
     if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
         return options.kind
-    if options.kind == "continued":
-        refuse_unwritable(subject.checkpoint)
-    elif isinstance(options, DistillRecovery) and options.train in ("all", "after_cut"):
-        blocks = None if options.train == "all" else _after_cut(subject)
-        refuse_unwritable(subject.checkpoint, blocks=blocks)
+    if isinstance(options, DistillRecovery | ContinuedRecovery) and options.train in OWN_WEIGHTS:
+        refuse_unwritable(subject.checkpoint, blocks=None if options.train == "all" else _one_of_them(subject))
+        if options.train == "last_blocks":
+            pruning, blocks = subject.spec.pruning, subject.original.info.blocks
+            gone = blocks_to_remove(pruning, blocks) if isinstance(pruning, DepthPruning) else 0
+            check_last_blocks(options.last_blocks, blocks - gone)
     return options.kind
 
 
-def _after_cut(subject: Subject) -> list[int]:
+def _one_of_them(subject: Subject) -> list[int]:
     """The last of the blocks that stay, which is trained whatever the cut; all, where scores choose which stay."""
     pruning, blocks = subject.spec.pruning, subject.original.info.blocks
-    if not isinstance(pruning, DepthPruning) or pruning.drop is None:
+    if not isinstance(pruning, DepthPruning):
+        return [blocks - 1]
+    if pruning.drop is None:
         return list(range(blocks))
     return blocks_to_keep(blocks, pruning.drop)[-1:]

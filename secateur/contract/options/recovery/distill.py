@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from secateur.contract.options.recovery.trained import ALPHA, RANK, TrainedRecovery
+from secateur.contract.options.recovery.trained import ALPHA, LAST_BLOCKS, RANK, TrainedRecovery
 
 
 class DistillRecovery(TrainedRecovery):
@@ -33,11 +33,13 @@ class DistillRecovery(TrainedRecovery):
         default=None,
         description="Do what `healing` does first, on the same text; null does so where there is a cut to heal.",
     )
-    train: Literal["auto", "lora", "all", "after_cut"] = Field(
+    train: Literal["auto", "lora", "all", "after_cut", "last_blocks"] = Field(
         default="auto",
-        description="Train adapters, all weights, or those of the blocks from the one before the first cut on, which "
-        "is quicker; auto takes all where the memory that is free lets it.",
+        description="Train adapters, all weights, those of the blocks from the one before the first cut on, or those "
+        "of the last blocks with the final norm and the head, the latter two being quicker; auto takes all where the "
+        "memory that is free lets it.",
     )
+    last_blocks: int = LAST_BLOCKS
     rank: int = RANK
     alpha: float = ALPHA
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on the adapters' input.")

@@ -121,3 +121,9 @@ class TrainedRecovery(Method):
 RANK = Field(default=8, ge=1, le=1024, description="Rank of the adapters.")
 ALPHA = Field(default=16, gt=0, description="The adapters are scaled by alpha / rank.")
 DROPOUT = Field(default=0.05, ge=0, lt=1, description="Dropout on the adapters' input.")
+LAST_BLOCKS = Field(
+    default=3,
+    ge=1,
+    le=10_000,
+    description="How many blocks at the end `train`: `last_blocks` trains, with the final norm and the head.",
+)

@@ -143,22 +143,3 @@ def test_a_form_that_takes_no_trained_weights_gets_adapters_unless_all_was_asked
     assert "could not be written back" in notes[0]
     with pytest.raises(UnsupportedModel, match="could not be written back"):
         trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), Checkpoint.open(path))
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt2"])  # of gpt2 the head is tied
-def test_what_stands_before_the_cut_is_left_as_it_was(
-    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path], tmp_path: Path, family: str
-) -> None:
-    path = save_model(make_model(family))
-    blocks = BlockModel.from_model(make_model(family)).n_blocks
-    kept = tuple(block if block < 2 else block + 2 for block in range(blocks))  # blocks 2 and 3 are gone
-    model, whole, notes = trainee(
-        job_on(path, tmp_path, kept=kept), DistillRecovery(train="after_cut"), Checkpoint.open(path)
-    )
-    assert whole
-    assert notes[0].startswith(f"Blocks 1 to {blocks - 1} of the pruned model were trained")
-    view = BlockModel.from_model(model)
-    trained = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    assert trained == {
-        id(parameter) for block in view.blocks(range(1, blocks)) for parameter in block.module.parameters()
-    }
