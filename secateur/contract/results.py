@@ -185,6 +185,7 @@ class Pruned(Result):
     protected: list[int] = Field(default_factory=list)  # whole blocks that could not be chosen, where scores were
     calibration: TextInfo | None = None  # what the method was shown; that of depth pruning is in the scores
     needs_loader: bool = False  # whether plain transformers cannot load it, and this project's loader is needed
+    decilm: bool = False  # whether that checkpoint's config is DeciLM's, which vLLM reads and remote code loads
     notes: list[str] = Field(default_factory=list)
     model: ModelInfo
 

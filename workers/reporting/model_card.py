@@ -79,7 +79,7 @@ def _metadata(pruned: Pruned, recovered: Recovered | None) -> str:
     entries: list[tuple[str, str | list[str]]] = []
     if from_hub:
         entries.append(("base_model", pruned.model.id))
-    if not pruned.needs_loader:
+    if pruned.decilm or not pruned.needs_loader:
         entries.append(("library_name", "transformers"))
     entries.append(("pipeline_tag", "text-generation"))
     if recovered and recovered.text and recovered.text.source in ("hub", "named"):
@@ -162,6 +162,15 @@ def _cost(report: Report | None) -> str:
 
 
 def _use(pruned: Pruned) -> str:
+    if pruned.decilm:
+        return (
+            "Some blocks have lost a half, so the checkpoint has the config of DeciLM. "
+            f"transformers loads it by the file `{LOADER}` in this folder, which it runs only when told to:\n\n"
+            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto", trust_remote_code=True)\n'
+            'tokenizer = AutoTokenizer.from_pretrained(".", trust_remote_code=True)\n```\n\n'
+            "vLLM has a model class of its own for that config."
+        )
     if pruned.needs_loader:
         return (
             "Plain transformers cannot load this checkpoint, since its config cannot say what its blocks look like. "

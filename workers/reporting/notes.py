@@ -49,7 +49,13 @@ def _unjudged(report: Report) -> Iterator[str]:
 
 
 def _loader(report: Report) -> Iterator[str]:
-    if report.pruned.needs_loader:
+    if report.pruned.decilm:
+        yield (
+            "Some blocks have lost a half, so the checkpoint has the config of DeciLM. transformers loads it with "
+            "`trust_remote_code=True`, which runs the file `modeling_secateur.py` that lies beside the weights. vLLM "
+            "has a model class of its own for that config; this job did not run it."
+        )
+    elif report.pruned.needs_loader:
         yield (
             "Plain transformers cannot load this checkpoint, since its config cannot say what its blocks look like. "
             "Load it with the file `modeling_secateur.py` that lies beside the weights."

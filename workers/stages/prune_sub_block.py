@@ -55,6 +55,7 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
         bytes_after=done.bytes_after,
         seconds=time.monotonic() - began,
         needs_loader=done.needs_loader,
+        decilm=done.decilm,
         model=original.info,
     )
 

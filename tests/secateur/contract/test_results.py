@@ -35,7 +35,9 @@ def test_what_was_not_said() -> None:
     assert (task.headline, task.filter, task.drop, task.p_value) == (True, "none", None, None)
     cell = LatencyCell.model_validate(given(latency_cell(20), "compiled", "static_cache", "speedup", "noise"))
     assert (cell.compiled, cell.static_cache, cell.speedup, cell.noise) == (False, False, None, None)
-    bare = Pruned.model_validate(given(pruned(), "needs_loader", "gguf", "units", "widths", "protected", "notes"))
+    bare = Pruned.model_validate(
+        given(pruned(), "needs_loader", "decilm", "gguf", "units", "widths", "protected", "notes")
+    )
     assert (bare.needs_loader, bare.gguf, bare.units, bare.widths, bare.protected) == (False, None, [], [], [])
     assert make_one().schema_version == REPORT_SCHEMA_VERSION == "1.0"
 

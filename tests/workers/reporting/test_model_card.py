@@ -78,3 +78,10 @@ def test_what_needs_the_loader_says_so(report: Report) -> None:
     card = model_card.render(pruned=report.pruned.model_copy(update={"needs_loader": True, "dropped": []}))
     assert "library_name" not in front_matter(card)
     assert "from modeling_secateur import load" in card
+
+
+def test_a_decilm_says_what_loads_it(report: Report) -> None:
+    changes = {"needs_loader": True, "decilm": True, "dropped": []}
+    card = model_card.render(pruned=report.pruned.model_copy(update=changes))
+    assert front_matter(card)["library_name"] == "transformers"
+    assert "trust_remote_code=True" in card

@@ -109,6 +109,12 @@ def test_notes_of_stages_come_along_once(make_report: MakeReport, report: Report
     assert has(changed, "Width pruning leaves the number of blocks")
 
 
+def test_a_decilm_is_loaded_with_its_own_code(make_report: MakeReport, report: Report) -> None:
+    changed = make_report(pruned=report.pruned.model_copy(update={"needs_loader": True, "decilm": True}))
+    assert has(changed, "trust_remote_code=True")
+    assert not has(changed, "Plain transformers")
+
+
 def test_of_perplexity_that_was_not_measured_nothing_is_said(make_report: MakeReport, report: Report) -> None:
     own = report.benchmarks.variants[-1].fidelity[0].text.model_copy(update={"source": "self"})
     variants = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, UnsupportedModel
 from secateur.contract.results import Benchmarks, Pruned, Recovered
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
@@ -73,6 +75,28 @@ def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     assert ", ".join(scores.order) in page
     markdown = (folders["report"] / "report.md").read_text()
     assert "Plain transformers cannot load this checkpoint" in markdown
+
+
+def test_attentions_alone_go_as_far_as_llama_cpp(tmp_path: Path, tiny_checkpoint: Callable[..., Path]) -> None:
+    root = tiny_checkpoint(hidden_size=64, intermediate_size=256).parent
+    pruning = {"kind": "sub_block", "only": "attention", "units": 2, "protected": ["0.attention"]}
+    benchmark = {**OFF, "perplexity": {"tokens": 16, "windows": 4}}
+    spec = {**SHORT_SPEC, "benchmark": benchmark, "quantise": [{"kind": "gguf", "type": "Q8_0"}]}
+    results, folders = run_job(root, {**spec, "pruning": {**pruning, "calibration": CALIBRATION}})
+    assert all(unit.endswith(".attention") for unit in results["prune"].units)
+    assert results["prune"].decilm
+    for name in ("prune", "recover"):
+        assert json.loads((folders[name] / "checkpoint/config.json").read_text())["model_type"] == "nemotron-nas"
+        assert "trust_remote_code=True" in (folders[name] / "checkpoint/README.md").read_text()
+    variants = {m.variant: m.perplexity[0].value for m in results["benchmark"].variants}
+    assert variants["recovered-gguf-q8_0"] == pytest.approx(variants["recovered"], rel=0.02)
+
+    file = folders["quantise"] / "gguf-q8_0/model-Q8_0.gguf"
+    shutil.copy(file, root / "again.gguf")
+    for again in ({"kind": "depth"}, {"kind": "sub_block"}, {"kind": "flap"}):
+        given = {**SHORT_SPEC, "model": {"source": "local", "path": "again.gguf"}, "pruning": {**again, "ratio": 0.2}}
+        with pytest.raises(UnsupportedModel, match="have lost halves"):
+            run_job(root, given, work="again")
 
 
 def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:

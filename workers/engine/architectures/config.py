@@ -75,6 +75,8 @@ _STATE_SPACE = frozenset(
 )
 
 
+_UNEVEN = ("nemotron-nas", "secateur")  # what pruning makes of a model where no config of transformers can say it
+
 # Entries of config.json that are of the machine which wrote it, say in what form its program liked to have a model's
 # answers, or send the reader to other files.
 _NOT_OF_THE_MODEL = frozenset(
@@ -120,6 +122,12 @@ def as_config(config: dict[str, Any] | PretrainedConfig) -> PretrainedConfig:
         raise BadCheckpoint.field("model", "config.json has no model_type.", value=model_type, expected=_EXPECTED)
     if model_type == "mistral" and "layer_types" in config:
         model_type = "ministral"  # as transformers reads it: Mistral's own class would have every block alike
+    if model_type in _UNEVEN:
+        raise unsupported(
+            f'Blocks of the model type "{model_type}" have lost halves or are of different widths, and such a model is '
+            "not pruned again.",
+            model_type=model_type,
+        )
     if model_type not in CONFIG_MAPPING:
         raise unsupported(
             f'The installed transformers does not know the model type "{model_type}", and code that comes with '

@@ -25,6 +25,7 @@ from workers.engine.checkpoints.gguf.source import Source
 from workers.engine.checkpoints.gguf.tokenizer import Read, check_reload, read_tokenizer, save_tokenizer
 from workers.engine.checkpoints.gguf.weights import check_weights, empty_model, fill
 from workers.engine.checkpoints.gguf_file import read_gguf_header
+from workers.engine.checkpoints.own_loader import save_loader
 from workers.engine.progress import Progress, no_progress
 
 
@@ -86,6 +87,7 @@ def import_gguf(
         plan.model.generation_config.eos_token_id = list(plan.tokenizer.ends)
     target.mkdir(parents=True, exist_ok=True)
     plan.model.save_pretrained(target)
+    save_loader(target)
     save_tokenizer(plan.tokenizer, target)
     for file in target.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors leaves them to their owner alone

@@ -8,6 +8,11 @@ Usage, with this file on the path:
     from modeling_secateur import load
     model = load("path/to/checkpoint")
 
+A Llama-shaped model that lost attentions or MLPs has the config of DeciLM's family, which vLLM runs; there, and in
+transformers, `trust_remote_code=True` lets the classes at the end of this file be found:
+
+    model = AutoModelForCausalLM.from_pretrained("path/to/checkpoint", trust_remote_code=True)
+
 It needs torch and transformers and nothing else. The model is one of transformers' own classes in which some blocks
 were built narrower, by the same classes, or lost a half, before the weights are loaded; so generation, the key-value
 cache, quantisation and device maps work as they do for the original, and no code of the checkpoint runs but this file,
@@ -27,7 +32,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, Cache, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, Cache, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 SECTION = "secateur"  # the entry of config.json that says what was pruned, and the model_type that keeps others away
 VERSION = 2  # of the section: 1 knew widths only
@@ -46,18 +51,32 @@ def load(path: str | Path, **kwargs: Any) -> PreTrainedModel:
         raise ValueError(f"{path} does not need this file; load it with AutoModelForCausalLM.from_pretrained.")
     if section.get("version") not in KNOWN_VERSIONS:
         raise ValueError(f"{path} needs another version of this file: the one that lies beside its weights.")
-    written.pop("model_type")
-    config = AutoConfig.for_model(section["family"], **written)
-    with torch.device("meta"):  # shapes only: to know the class
-        family = type(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]  # no annotations
+    config, pruned = _config_and_class(written, section)
     kwargs.setdefault("dtype", "auto")
     kwargs["output_loading_info"] = True
-    model, report = _pruned(family).from_pretrained(path, config=config, use_safetensors=True, **kwargs)
+    model, report = pruned.from_pretrained(path, config=config, use_safetensors=True, **kwargs)
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[problem]:
             raise ValueError(f"{path}: {problem.replace('_', ' ')}: {sorted(map(str, report[problem]))[:5]}")
     loaded: PreTrainedModel = model.eval()
     return loaded
+
+
+def empty_model(written: dict[str, Any]) -> PreTrainedModel:
+    """The model that a config.json describes, on the device "meta", where weights have no memory."""
+    config, pruned = _config_and_class(written, written[SECTION])
+    with torch.device("meta"):
+        model: PreTrainedModel = pruned(config)
+    return model
+
+
+def _config_and_class(written: dict[str, Any], section: dict[str, Any]) -> tuple[Any, type[Any]]:
+    """The config of the family that was pruned, and the class whose blocks are as the section says."""
+    kept = {key: value for key, value in written.items() if key not in ("model_type", "auto_map", "block_configs")}
+    config = AutoConfig.for_model(section["family"], **kept)
+    with torch.device("meta"):  # shapes only: to know the class
+        family = type(AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]  # no annotations
+    return config, _pruned(family)
 
 
 def _pruned(family: type[Any]) -> type[Any]:
@@ -66,18 +85,23 @@ def _pruned(family: type[Any]) -> type[Any]:
     class Pruned(family):  # type: ignore[misc]  # the base is known at run time only
         def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(config, *args, **kwargs)
-            section = getattr(config, SECTION)
-            if "widths" in section:
-                _narrow(self, config, section)
-            for number, halves in section.get("without", {}).items():
-                block = self.get_submodule(section["blocks"])[int(number)]
-                for half in halves:
-                    remove_half(block, int(number), section["halves"][half])
+            _shape_blocks(self, config)
 
     # transformers finds how a family's tensors are named on disk by the name and the module of its class
     Pruned.__name__ = Pruned.__qualname__ = family.__name__
     Pruned.__module__ = family.__module__
     return Pruned
+
+
+def _shape_blocks(model: nn.Module, config: Any) -> None:
+    """Make the blocks of a new model what the section of its config says."""
+    section = getattr(config, SECTION)
+    if "widths" in section:
+        _narrow(model, config, section)
+    blocks: Any = model.get_submodule(section["blocks"])
+    for number, halves in section.get("without", {}).items():
+        for half in halves:
+            remove_half(blocks[int(number)], int(number), section["halves"][half])
 
 
 def _narrow(model: nn.Module, config: Any, widths: dict[str, Any]) -> None:
@@ -133,3 +157,39 @@ class Silent(nn.Module):
             cache.update(mark, mark, self.layer_idx)
         zeros = state.new_zeros(*state.shape[:-1], self.width)
         return (zeros, *[None] * (self.entries - 1)) if self.entries else zeros
+
+
+class _Entries(dict[str, Any]):
+    """Entries of a config that are read by name, as vLLM reads those of DeciLM's blocks, and written as a dict."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+class DeciLMConfig(LlamaConfig):  # type: ignore[no-untyped-call]
+    """A Llama's config that also says of each block whether it has attention and an MLP.
+
+    `block_configs` has an entry for each block: `attention`, with `no_op` and `n_heads_in_group` (query heads for each
+    key-value head), and `ffn`, with `no_op` and `ffn_mult` (3/2 of the MLP's width, in hidden sizes).
+    """
+
+    model_type = "nemotron-nas"
+
+    def __init__(self, block_configs: Any = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.block_configs = [
+            _Entries({part: _Entries(entries) for part, entries in block.items()}) for block in block_configs
+        ]
+
+
+class DeciLMForCausalLM(LlamaForCausalLM):  # type: ignore[no-untyped-call]
+    """A Llama some of whose blocks have no attention, or no MLP."""
+
+    config_class = DeciLMConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        _shape_blocks(self, config)

@@ -20,6 +20,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.pruning.sub_block import unit_names
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
+from workers.engine.checkpoints.decilm import is_decilm
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder
 from workers.engine.checkpoints.own_loader import add_loader, loader_config
@@ -47,6 +48,7 @@ class SubBlockPruned:
     bytes_before: int  # of tensors
     bytes_after: int
     needs_loader: bool
+    decilm: bool  # whether the config is DeciLM's
 
 
 def prune_sub_block(
@@ -74,7 +76,7 @@ def prune_sub_block(
     single = {block: gone[0] for block, gone in halves.items() if len(gone) == 1}
     if not single:
         done = prune_depth(source, target, drop=dropped, progress=progress)
-        return SubBlockPruned(removed=removed, needs_loader=False, **vars(done))
+        return SubBlockPruned(removed=removed, needs_loader=False, decilm=False, **vars(done))
     keep = [block for block in range(count) if block not in dropped]
     whole = source.config
     if dropped:
@@ -101,6 +103,7 @@ def prune_sub_block(
         bytes_before=source.total_bytes,
         bytes_after=pruned.total_bytes,
         needs_loader=True,
+        decilm=is_decilm(pruned.config),
     )
 
 

@@ -2,7 +2,8 @@
 
 The keys are llama.cpp's. A config is refused where its keys would be read as another model: by llama.cpp, or by this
 project's own reader, which the benchmarks rely on. A rotary embedding that is scaled has keys of its own; Llama 3.1's
-rule has none, and is written as what it gives, a divisor for each frequency.
+rule has none, and is written as what it gives, a divisor for each frequency. A Llama some of whose blocks lost their
+attention is written as `deci`, which has the heads of each block.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from secateur.contract.errors import InvalidInput, UnsupportedModel
 from secateur.contract.models.families import family_of, model_types
 from workers.engine.architectures.config import as_config
-from workers.engine.checkpoints.gguf_file import STRING, encode_value
-from workers.engine.checkpoints.own_loader import needs_loader
-from workers.engine.quantise.gguf_tokenizer import UINT32
+from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
+from workers.engine.checkpoints.own_loader import family_config, lost_halves, needs_loader
+from workers.engine.quantise.gguf_tokenizer import INT32, UINT32
 
 FLOAT32 = 6  # value type
+DECI = "deci"  # a Llama whose blocks have each their own number of heads, 0 among them
 # model type → llama.cpp's
 ARCHITECTURES = {name: row.gguf for name in model_types(written_as_gguf=True) if (row := family_of(name)) and row.gguf}
+_HEADS = ("attention.head_count", "attention.head_count_kv")
 _SCALED = {"llama": ("linear", "yarn", "llama3")}  # by architecture; the others have the first two
 # Whether the weights of the chosen experts are made to sum to 1, which llama.cpp knows of a type and no key says.
 _SHARES = {"qwen2_moe": False, "qwen3_moe": True}
@@ -46,8 +49,18 @@ def supported(written: Mapping[str, Any]) -> PretrainedConfig:
         return UnsupportedModel.field("kind", reason, expected=expected)
 
     expected = f"a plain model of one of the types {', '.join(sorted(ARCHITECTURES))}"
+    without: dict[int, list[str]] = {}
     if needs_loader(written):
-        raise refuse("Blocks that differ from each other cannot be said in a GGUF file.")
+        without = lost_halves(written)
+        written = family_config(written)
+        if any("mlp" in halves for halves in without.values()):
+            raise refuse("llama.cpp leaves out a block that has no MLP, attention and all.")
+        if not without:
+            raise refuse("Blocks of different widths cannot be said in a GGUF file.")
+        if written["model_type"] != "llama":
+            raise refuse("Blocks without attention can be said in a GGUF file of a Llama alone.")
+        if 0 in without:
+            raise refuse("llama.cpp reads the size of a head off the first block, which has no attention.")
     if written.get("quantization_config") is not None:
         raise refuse("The model's weights are quantised already.")
     config: Any = as_config(dict(written))
@@ -66,7 +79,13 @@ def supported(written: Mapping[str, Any]) -> PretrainedConfig:
         raise refuse(f"norm_topk_prob is {config.norm_topk_prob}, and this type has the other in a GGUF file.")
     if config.hidden_act != "silu":
         raise refuse(f'The activation is "{config.hidden_act}", and this type has silu in a GGUF file.')
+    config.without_attention = frozenset(without)
     return config  # type: ignore[no-any-return]  # Any, for its family's fields
+
+
+def architecture(config: Any) -> str:
+    """What the file says under `general.architecture`; config as `supported` gives it."""
+    return DECI if config.without_attention else ARCHITECTURES[config.model_type]
 
 
 def _rope_reason(config: Any) -> str | None:
@@ -90,8 +109,8 @@ def config_keys(config: Any, name: str, file_type: int) -> Iterator[bytes]:
         name: the model's.
         file_type: llama.cpp's number of the type in which most tensors are.
     """
-    architecture = ARCHITECTURES[config.model_type]
-    yield encode_value("general.architecture", STRING, architecture)
+    name_in_file = architecture(config)
+    yield encode_value("general.architecture", STRING, name_in_file)
     yield encode_value("general.name", STRING, name)
     yield encode_value("general.file_type", UINT32, file_type)
     yield encode_value("general.quantization_version", UINT32, gguf.GGML_QUANT_VERSION)
@@ -113,12 +132,15 @@ def config_keys(config: Any, name: str, file_type: int) -> Iterator[bytes]:
         "expert_shared_feed_forward_length": getattr(config, "shared_expert_intermediate_size", None),
     }
     for key, number in numbers.items():
-        if number is not None:
-            yield encode_value(f"{architecture}.{key}", UINT32, int(number))
-    yield encode_value(f"{architecture}.attention.layer_norm_rms_epsilon", FLOAT32, float(config.rms_norm_eps))
+        if key in _HEADS and config.without_attention:
+            each = [0 if block in config.without_attention else number for block in range(config.num_hidden_layers)]
+            yield encode_value(f"{name_in_file}.{key}", ARRAY, each, element=INT32)
+        elif number is not None:
+            yield encode_value(f"{name_in_file}.{key}", UINT32, int(number))
+    yield encode_value(f"{name_in_file}.attention.layer_norm_rms_epsilon", FLOAT32, float(config.rms_norm_eps))
     for key, value in _rope_keys(config.rope_parameters or {}, config.max_position_embeddings).items():
         kind = {str: STRING, int: UINT32, float: FLOAT32}[type(value)]
-        yield encode_value(f"{architecture}.rope.{key}", kind, value)
+        yield encode_value(f"{name_in_file}.rope.{key}", kind, value)
 
 
 def head_size(config: Any) -> int:

@@ -18,7 +18,6 @@ import numpy as np
 from gguf.quants import dequantize, quantize
 
 from secateur.contract.errors import StageFailed
-from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import DEFAULT_ALIGNMENT, MAGIC, encode_tensors, padding, read_gguf_header
 from workers.engine.checkpoints.new_folder import new_folder
@@ -41,7 +40,7 @@ def refuse_unsupported(checkpoint: Checkpoint, *, tokenizer_from: Path | None) -
     """
     config = supported(checkpoint.config)
     plan_tensors(checkpoint, config, "Q8_0")
-    _tokenizer(checkpoint, tokenizer_from)
+    _tokenizer(checkpoint, config.vocab_size, tokenizer_from)
 
 
 def export_gguf(
@@ -71,7 +70,7 @@ def export_gguf(
     plan = plan_tensors(checkpoint, config, type_name)
     keys = [
         *config_keys(config, checkpoint.path.name, _FILE_TYPES[type_name]),
-        *_tokenizer(checkpoint, tokenizer_from),
+        *_tokenizer(checkpoint, config.vocab_size, tokenizer_from),
     ]
     tensors = [planned.tensor for planned in plan]
     head = MAGIC + struct.pack("<IQQ", 3, len(plan), len(keys)) + b"".join(keys)
@@ -106,9 +105,8 @@ def export_gguf(
     )
 
 
-def _tokenizer(checkpoint: Checkpoint, copied_from: Path | None) -> list[bytes]:
+def _tokenizer(checkpoint: Checkpoint, vocabulary: int, copied_from: Path | None) -> list[bytes]:
     """Keys of the tokenizer: those of the file that the model came in, else made from the checkpoint's."""
-    vocabulary = int(as_config(checkpoint.config).vocab_size)
     if copied_from is None:
         return tokenizer_keys(checkpoint.path, load_tokenizer(checkpoint.path), vocabulary=vocabulary)
     header = read_gguf_header(copied_from)

@@ -20,7 +20,7 @@ from torch import Tensor
 from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufTensor
-from workers.engine.quantise.gguf_config import ARCHITECTURES, rope_divisors
+from workers.engine.quantise.gguf_config import ARCHITECTURES, architecture, rope_divisors
 
 Kind: Any = gguf.GGMLQuantizationType  # an enum whose members are numbers
 _FINE = frozenset({"token_embd.weight", "output.weight"})
@@ -76,7 +76,7 @@ def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str) -> list[Pl
 def _names(checkpoint: Checkpoint, config: Any) -> dict[str, str]:
     """By the checkpoint's name the file's; the tied head is left out."""
     kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(kinds[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
+    names = gguf.get_tensor_name_map(kinds[architecture(config)], config.num_hidden_layers)
     stored = checkpoint.names()
     found = {}
     for name in stored:

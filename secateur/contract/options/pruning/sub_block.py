@@ -27,7 +27,8 @@ class SubBlockPruning(Method):
     title = "Sub-block pruning"
     summary = (
         "Removes the attention of some blocks and the MLP of others, one by one, each time the one whose loss hurts "
-        "least. Finer than whole blocks; a block that loses one of the two needs this project's loader."
+        "least. Finer than whole blocks. What is left loads with a file that lies beside it; a Llama-shaped model also "
+        "runs in vLLM and, where attention alone went, in llama.cpp."
     )
     paper = "Zhong et al. 2024, BlockPruner, arXiv 2406.10594"
 
@@ -43,6 +44,11 @@ class SubBlockPruning(Method):
         min_length=1,
         description="These very units, blocks counted from 0; nothing is searched.",
         examples=[["3.attention", "5.mlp"]],
+    )
+    only: Literal["attention", "mlp"] | None = Field(
+        default=None,
+        description="Which half may go. `attention` alone shrinks the cache, and leaves a Llama-shaped model that vLLM "
+        "and llama.cpp run. `ratio` is then a fraction of these halves.",
     )
     plus: bool = Field(
         default=False,
@@ -80,6 +86,7 @@ class SubBlockPruning(Method):
         if self.drop is None:
             return self
         given = {
+            "only": self.only is not None,
             "plus": self.plus,
             "protected": bool(self.protected),
             "calibration": self.calibration != Calibration(),
@@ -106,14 +113,20 @@ def units_to_remove(pruning: SubBlockPruning, blocks: int) -> int:
     if pruning.units is not None:
         return pruning.units
     assert pruning.ratio is not None
-    return max(1, round(pruning.ratio * len(HALVES) * blocks))
+    return max(1, round(pruning.ratio * _counted(pruning, blocks)))
+
+
+def _counted(pruning: SubBlockPruning, blocks: int) -> int:
+    """Of how many units a ratio is a fraction."""
+    return blocks if pruning.only else len(HALVES) * blocks
 
 
 def protected_units(pruning: SubBlockPruning, blocks: int) -> list[str]:
-    """The units that stay, by name and by the "+" rule, block by block."""
+    """The units that stay, by name, by the "+" rule, and as halves that may not go, block by block."""
     ends = plus_protected(blocks) if pruning.plus else ()
     named = {*pruning.protected, *(f"{block}.{half}" for block in ends for half in HALVES)}
-    return [unit for unit in unit_names(blocks) if unit in named]
+    kept = [half for half in HALVES if pruning.only not in (None, half)]
+    return [unit for unit in unit_names(blocks) if unit in named or unit.partition(".")[2] in kept]
 
 
 def check_units(pruning: SubBlockPruning, blocks: int, *, pointer: str = "/pruning") -> None:
@@ -134,10 +147,10 @@ def check_units(pruning: SubBlockPruning, blocks: int, *, pointer: str = "/pruni
         return
     name = next(name for name in ("drop", "units", "ratio") if getattr(pruning, name) is not None)
     given = getattr(pruning, name)
-    what = f"`{name}` removes {asked} units, and the model has {units}" + (
-        f", {kept} of them protected" if kept else ""
-    )
-    expected = f"a ratio that removes at most {most} of {units} units" if name == "ratio" else f"at most {most} units"
+    what = f"`{name}` removes {asked} units, and the model has {units}" + (f", {kept} of which stay" if kept else "")
+    expected = f"at most {most} units"
+    if name == "ratio":
+        expected = f"a ratio that removes at most {most} of {_counted(pruning, blocks)} units"
     if most == 0:
         expected = "fewer protected units"
     raise InvalidInput.field(

@@ -124,3 +124,21 @@ def test_a_spec_with_its_defaults_filled_in_is_taken_again() -> None:
     for fields in ({"units": 3}, {"drop": ["3.mlp"]}):
         spec = CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "sub_block", **fields}})
         assert CompressionSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+def test_one_half_alone() -> None:
+    """The other half's units stay, and a ratio is of those that may go."""
+    attention = pruning(ratio=0.25, only="attention")
+    assert protected_units(attention, 3) == ["0.mlp", "1.mlp", "2.mlp"]
+    assert units_to_remove(attention, 8) == 2
+    assert protected_units(pruning(units=1, only="mlp", protected=["1.mlp"]), 2) == [
+        "0.attention",
+        "1.attention",
+        "1.mlp",
+    ]
+    check_units(pruning(units=8, only="attention"), 8)
+    with pytest.raises(InvalidInput, match="removes 9 units, and the model has 16, 8 of which stay") as refused:
+        check_units(pruning(units=9, only="attention"), 8)
+    assert refused.value.errors[0].expected == "at most 8 units"
+    with pytest.raises(ValidationError, match="`only` is for the search"):
+        pruning(drop=["3.attention"], only="attention")

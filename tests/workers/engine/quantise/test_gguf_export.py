@@ -22,6 +22,7 @@ from workers.engine.checkpoints.gguf.cuts import QWEN2_WORDS
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.loading import load_model
+from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.gguf_tensors import interleave
 
@@ -244,3 +245,51 @@ def test_the_head_is_that_of_the_files_whatever_the_config_says_of_it(
     back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         assert torch.allclose(back(make_ids()).logits, model(make_ids()).logits, atol=5e-3)
+
+
+def without_attention(model: Any, source: Path, target: Path, blocks: list[int]) -> Any:
+    """The model without the attention of `blocks`, and its checkpoint with the tokenizer in `target`."""
+    prune_sub_block(Checkpoint.open(source), target, drop=[f"{block}.attention" for block in blocks])
+    return load_model(Checkpoint.open(target), device=torch.device("cpu"), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("settings", [{}, {"attention_bias": True}, {"num_key_value_heads": 2, "head_dim": 8}])
+def test_blocks_without_attention_are_said_block_by_block(
+    settings: dict[str, Any], checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    """As llama.cpp's `deci`, which this project reads back as a checkpoint of its own, ready for vLLM again."""
+    model, source = checkpoint(**{"intermediate_size": 256, **settings})
+    pruned = without_attention(model, source, tmp_path / "pruned", [1, 3])
+    refuse_unsupported(Checkpoint.open(tmp_path / "pruned"), tokenizer_from=None)
+    export_gguf(Checkpoint.open(tmp_path / "pruned"), tmp_path / "out" / "model.gguf", type_name="F16")
+    header = read_gguf_header(tmp_path / "out" / "model.gguf")
+    heads, keys = model.config.num_attention_heads, model.config.num_key_value_heads
+    assert header.architecture == "deci"
+    assert header.values["deci.attention.head_count"].value == [heads, 0, heads, 0]
+    assert header.values["deci.attention.head_count_kv"].value == [keys, 0, keys, 0]
+    assert not any(tensor.name.startswith(("blk.1.attn", "blk.3.attn")) for tensor in header.tensors)
+    import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
+    back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
+    ids = torch.randint(3, 259, (2, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(back(ids).logits, pruned(ids).logits, rtol=0, atol=2e-2)
+    before, after = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("pruned", "back"))
+    for key in ("model_type", "block_configs", "secateur", "auto_map"):
+        assert before[key] == after[key], key
+
+
+@pytest.mark.parametrize(
+    ("model_type", "drop", "why"),
+    [
+        ("llama", ["0.attention"], "the first block, which has no attention"),
+        ("llama", ["2.mlp"], "no MLP, attention and all"),
+        ("qwen2", ["2.attention"], "of a Llama alone"),
+    ],
+)
+def test_halves_that_llama_cpp_would_run_otherwise_are_refused(
+    model_type: str, drop: list[str], why: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    _, source = checkpoint(model_type)
+    prune_sub_block(Checkpoint.open(source), tmp_path / "pruned", drop=drop)
+    with pytest.raises(UnsupportedModel, match=why):
+        refuse_unsupported(Checkpoint.open(tmp_path / "pruned"), tokenizer_from=None)

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from workers.engine.checkpoints.gguf.family import Family
 from workers.engine.checkpoints.gguf.gemma import GEMMA, GEMMA2, GEMMA3
 from workers.engine.checkpoints.gguf.layer_norms import GPT2, NEMOTRON, STABLELM, STARCODER2
-from workers.engine.checkpoints.gguf.llama import GRANITE, LLAMA
+from workers.engine.checkpoints.gguf.llama import DECI, GRANITE, LLAMA
 from workers.engine.checkpoints.gguf.phi import PHI3
 from workers.engine.checkpoints.gguf.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 
 FAMILIES: Mapping[str, Family] = {
+    "deci": DECI,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3": GEMMA3,

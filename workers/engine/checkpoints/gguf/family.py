@@ -23,8 +23,11 @@ class Family:
     bias_may_be_zero: frozenset[str] = frozenset()
 
 
-def sizes(source: Source) -> dict[str, Any]:
+def sizes(source: Source, *, head_counts: tuple[int, int] | None = None) -> dict[str, Any]:
     """What nearly all families share: counts and widths, positions, and whether the head is the embedding.
+
+    Args:
+        head_counts: query heads and key-value heads, where the keys are not the same for all blocks.
 
     Raises:
         BadCheckpoint: a key is missing or no count, or the tensors do not bear it out.
@@ -36,7 +39,7 @@ def sizes(source: Source) -> dict[str, Any]:
         "num_hidden_layers": block_count(source),
         "max_position_embeddings": positions(source),
         "tie_word_embeddings": is_tied(source),
-        **heads(source),
+        **heads(source, *(head_counts or _head_counts(source))),
     }
 
 
@@ -77,10 +80,13 @@ def is_tied(source: Source) -> bool:
     return True
 
 
-def heads(source: Source) -> dict[str, Any]:
-    """Query heads, key-value heads, and the size of each."""
+def _head_counts(source: Source) -> tuple[int, int]:
     count = source.whole("attention.head_count")
-    kv_heads = source.whole("attention.head_count_kv", count)
+    return count, source.whole("attention.head_count_kv", count)
+
+
+def heads(source: Source, count: int, kv_heads: int) -> dict[str, Any]:
+    """Query heads, key-value heads, and the size of each."""
     if count < 1 or kv_heads < 1 or count % kv_heads:
         raise source.bad(f"the model has {count} heads and {kv_heads} key-value heads, which is no multiple")
     size = source.whole("attention.key_length", source.whole("embedding_length") // count)

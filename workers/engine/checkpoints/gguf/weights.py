@@ -12,9 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.foreign_files.json_objects import quoted
+from workers.engine.checkpoints import modeling_secateur
 from workers.engine.checkpoints.gguf.family import Family
 from workers.engine.checkpoints.gguf.rules import Rule, Weight
 from workers.engine.checkpoints.gguf.source import Source
+from workers.engine.checkpoints.own_loader import needs_loader
 
 _NUMBERED = re.compile(r"\.\d+$")
 
@@ -26,6 +28,8 @@ def empty_model(source: Source, values: dict[str, Any]) -> PreTrainedModel:
         UnsupportedModel: transformers does not take such a config.
     """
     try:
+        if needs_loader(values):
+            return modeling_secateur.empty_model(values)
         config = AutoConfig.for_model(**values)
         with torch.device("meta"):
             # the auto classes carry no annotations
