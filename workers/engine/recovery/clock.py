@@ -24,7 +24,7 @@ class TimeUp(Exception):
 
     def __init__(self, done: int, unit: str) -> None:
         super().__init__(f"{done} {unit}")
-        self.done = done
+        self.done, self.unit = done, unit
 
 
 class Clock:

@@ -20,10 +20,10 @@ from workers.engine.recovery.job import (
     settings_of,
     trainable_parameters,
     training_notes,
-    training_tokens,
 )
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.trained_part import choose_trained
+from workers.engine.recovery.training_text import training_tokens
 from workers.engine.recovery.weights import check_writable, write_weights
 
 

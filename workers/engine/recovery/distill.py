@@ -35,7 +35,6 @@ from workers.engine.recovery.job import (
     settings_of,
     trainable_parameters,
     training_notes,
-    training_tokens,
 )
 from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
 from workers.engine.recovery.objective import Objective
@@ -48,6 +47,7 @@ from workers.engine.recovery.teacher import (
     stored_predictions,
 )
 from workers.engine.recovery.trained_part import OWN_WEIGHTS, choose_trained
+from workers.engine.recovery.training_text import training_tokens
 from workers.engine.recovery.weights import check_writable, write_weights
 from workers.engine.runtime import available_memory
 

@@ -23,19 +23,30 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.texts import HubText, LocalText, UploadText
 from secateur.contract.results import TextInfo
+from workers.engine.progress import Progress
 from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row
-from workers.engine.recovery.job import RecoveryJob, most_samples, pinned, training_tokens
+from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
 from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
+from workers.engine.recovery.training_text import in_time, most_samples, pinned, training_tokens
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
-from workers.engine.text.sources import hash_local, hub_revision, hub_rows, local_rows, verify_local
+from workers.engine.text.sources import (
+    find_text_file,
+    hash_local,
+    hub_revision,
+    hub_rows,
+    local_rows,
+    slice_size,
+    verify_local,
+)
 from workers.engine.text.token_cache import kept_tensors
-from workers.engine.text.uploads import describe_upload, find_upload, upload_rows
+from workers.engine.text.uploads import describe_upload, find_upload, rows_size, upload_rows
 
 COUNT = "examples"  # the name under which their number is kept beside the samples
+TOLD_EXAMPLES = 64  # between two words of how many are read
 OPEN_SAMPLES = 32  # samples that an example may still go into
 _WITH_INPUT = (
     "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
@@ -66,13 +77,17 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
         )
     source = _source(job, options.text)
     bound = most_samples(options)
-    key = {
-        **source.key,
-        "tokenizer": job.texts.tokenizer_fingerprint,
-        "bos": options.bos,
-        "examples": [options.format, options.samples, options.tokens, options.packing, options.mask_prompt, bound],
-    }
-    found = kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source))
+
+    def read(most: int | None, progress: Progress) -> dict[str, Tensor]:
+        key = {
+            **source.key,
+            "tokenizer": job.texts.tokenizer_fingerprint,
+            "bos": options.bos,
+            "examples": [options.format, most, options.tokens, options.packing, options.mask_prompt, bound],
+        }
+        return kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source, most, progress))
+
+    found = in_time(job, read, options.samples, sample={"examples": 1})
     count = int(found.pop(COUNT))
     data = Sequences(found.pop("ids"), found)
     info = describe_batch(
@@ -85,28 +100,34 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
     return data, info
 
 
-def _arranged(job: RecoveryJob, options: LoraRecovery, source: _Source) -> dict[str, Tensor]:
-    """The samples as tensors, and how many examples are in them."""
+def _arranged(
+    job: RecoveryJob, options: LoraRecovery, source: _Source, most: int | None, progress: Progress
+) -> dict[str, Tensor]:
+    """The samples as tensors, and how many examples are in them: `most`, or all that the training can take."""
     tokenizer = job.texts.tokenizer
     rows, answers = int(job.texts.config.vocab_size), 0
     examples: list[Example] = []
     wanted = most_samples(options.model_copy(update={"samples": None}))
-    tokens = 0
+    tokens = read = 0
     with ExitStack() as stack:
         encode = _encoder(job, options, stack)
         for number, row in source.rows():
+            read += len(str(row))
             example = _encoded(encode, row, number)
             where = f"Row {number} of the training data"
             refuse_ids_without_row(example.ids, tokenizer, rows, where=where)
             examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
             tokens += len(examples[-1].ids)
             answers += any(example.answer)
-            if options.samples is not None and len(examples) >= options.samples:
+            if most is not None and len(examples) >= most:
                 break
             # packed, so many samples are full for certain
             full = tokens // options.tokens if options.packing else len(examples)
             if wanted is not None and full >= wanted:
                 break
+            if len(examples) % TOLD_EXAMPLES == 0:
+                there = max(1, most or 0, len(examples) * source.size // read)  # about
+                progress(len(examples), max(there, len(examples) + 1), "examples")
     source.verify()
     if not examples:
         raise InvalidInput.field("text", "The training data hold no examples.", expected="at least one")
@@ -223,6 +244,7 @@ class _Source:
     description: str
     identity: str
     revision: str | None = None
+    size: int = 0  # bytes, about; 0 where nobody knows
     verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
 
 
@@ -245,6 +267,7 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
             rows=lambda: upload_rows(upload, file),
             description=describe_upload(text, file),
             identity=file.sha256,
+            size=rows_size(text, file),
         )
     assert isinstance(text, LocalText)
     local, roots = text, job.texts.data_roots
@@ -255,6 +278,7 @@ def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Sourc
         verify=partial(verify_local, local, roots, rows=True, sha256=sha256),
         description=f"{text.path}, {text.start:g} to {text.stop:g}",
         identity=text.path,
+        size=slice_size(find_text_file(local, roots), local, rows=True),
     )
 
 

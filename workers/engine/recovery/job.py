@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,33 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.numbers import plain
 from secateur.contract.options.method import Method
-from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps, warmup_of
+from secateur.contract.options.recovery.steps import held_out, total_steps, warmup_of
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import HubText, Text
 from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
 from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
-from workers.engine.recovery.clock import Clock, TimeUp
+from workers.engine.recovery.clock import Clock
 from workers.engine.recovery.objective import NEXT_TOKEN, Objective
 from workers.engine.recovery.ranks import ALONE, Ranks
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.training import Training, TrainingOutcome, train
 from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource, token_batch
-from workers.engine.text.sources import hub_revision
-
-SAMPLES_IN_TIME = "samples-in-time.json"  # how many there was time for, where minutes are bounded
-TEXT_SHARE = 0.15  # of the minutes that are given to the whole
+from workers.engine.text.calibration import TextSource
 
 
 @dataclass(frozen=True)
@@ -146,87 +139,6 @@ def check_optimizer(options: TrainedRecovery) -> None:
             value=options.optimizer,
             expected='"adamw", or a worker installed with the extra `bitsandbytes`',
         )
-
-
-def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool = False) -> tuple[Tensor, TextInfo]:
-    """The packed training text, (samples, tokens).
-
-    No more of a text is read, tokenised or generated than the training's bounds let it take (`most_samples`).
-
-    Args:
-        mapped: leave the ids in the file in which they are kept, as int32: for a text that is longer than memory.
-
-    Raises:
-        InvalidInput: the text is too short or cannot be read.
-    """
-    samples = samples_asked(options)
-    text = pinned(job, options.text)
-
-    def read(samples: int | None, progress: Progress) -> tuple[Tensor, TextInfo]:
-        return token_batch(
-            job.texts,
-            text,
-            purpose="training",
-            samples=samples,
-            tokens=options.tokens,
-            bos=options.bos,
-            exact=False,
-            mapped=mapped,
-            progress=progress,
-        )
-
-    fewer = job.recall(SAMPLES_IN_TIME)
-    if fewer is None:
-        try:
-            with job.clock.part("text", job.progress, share=TEXT_SHARE, units=("tokens",)) as progress:
-                return read(samples, progress)
-        except TimeUp as up:
-            found = max(1, up.done // options.tokens)
-            fewer = job.remembered(SAMPLES_IN_TIME, lambda: found)
-            job.log(f"A part of `max_minutes` has passed with the text, so it has {fewer:,} samples.")
-    with job.clock.part("text", job.progress):
-        return read(fewer, job.progress)
-
-
-def pinned(job: RecoveryJob, text: Text) -> Text:
-    """`text`, at the commit at which the first attempt of this stage found it, if it is one on the hub.
-
-    A branch that moves between two attempts would give them other tokens, and the training would begin anew.
-    """
-    if not isinstance(text, HubText):
-        return text
-    commit = job.remembered("text-commit.json", lambda: hub_revision(text))
-    return text.model_copy(update={"revision": commit})
-
-
-def most_samples(options: TrainedRecovery, *, passes: float | None = None) -> int | None:
-    """How many samples a training can take before its bounds end it, those held out included; None: without bound.
-
-    `samples`, `max_steps` and `max_tokens` bound so what is read of every source of text, and with it all work and
-    memory that a sample costs: its tokens, the original's predictions on it, the maps that are fitted on it.
-
-    Args:
-        passes: how often a sample is trained on at most; None: once, so that each step has samples of its own.
-    """
-    steps = [options.max_steps] if options.max_steps is not None else []
-    if options.max_tokens is not None:
-        steps.append(max(1, options.max_tokens // (options.batch_size * options.tokens)))
-    bounds = [options.samples] if options.samples is not None else []
-    if steps:
-        taken = math.ceil(min(steps) * options.batch_size / (passes or min(1.0, options.epochs)))
-        bounds.append(math.ceil(taken / (1 - options.validation)) + bool(options.validation))
-    return min(bounds, default=None)
-
-
-def samples_asked(options: TrainedRecovery) -> int | None:
-    """How many samples of its text a training asks for; None: all that there are.
-
-    Text that is given costs little to read, so each step has samples of its own. What the model has to write first is
-    most of the work of a short training: it is trained on as often as `epochs` says, and no more of it is written.
-    """
-    if options.samples is None and options.text.source == "self":
-        return min(most_samples(options, passes=options.epochs) or GENERATED_SAMPLES, GENERATED_SAMPLES)
-    return most_samples(options)
 
 
 def settings_of(options: TrainedRecovery, *, samples: int, **more: Any) -> TrainingSettings:

@@ -112,6 +112,7 @@ def token_batch(
     stride: int | None = None,
     exact: bool = True,
     mapped: bool = False,
+    timed: bool = False,
     index: int = 0,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, TextInfo]:
@@ -127,6 +128,7 @@ def token_batch(
         stride: from one window's start to the next one's; None: they do not overlap.
         exact: whether fewer windows than `samples` are an error; else one is enough.
         mapped: leave the ids of a text in the file in which they are kept, as far as all of them are taken.
+        timed: a clock may end it at the progress: a text is read in short pieces, and nothing ahead of what is needed.
         index: tells several generated texts of one purpose apart.
 
     Returns:
@@ -147,7 +149,7 @@ def token_batch(
     step = min(stride or width, width)
     draw = purpose != "measuring"
     needed = None if samples is None else (samples - 1) * step + width + (start.where == "each")
-    wanted = None if needed is None else _read_ahead(needed) if draw else needed
+    wanted = _read_ahead(needed) if draw and not timed and needed is not None else needed
 
     def read(wanted: int | None) -> TextIds:
         return text_ids(
@@ -158,12 +160,13 @@ def token_batch(
             uploads=source.uploads,
             cache=source.cache,
             measuring=not draw,
+            timed=timed,
             wanted=wanted,
             progress=progress,
         )
 
     found = read(wanted)
-    if needed is not None and len(found.ids) < needed and not found.whole:  # its tokens are longer than most
+    if needed is not None and len(found.ids) < needed and not (found.whole or timed):  # longer tokens than most
         found = read(None)
     _refuse_ids(found, source)
     ids, key = found.ids, found.key

@@ -20,6 +20,7 @@ from secateur.contract.errors import ServiceError, StageFailed, Unavailable
 from secateur.contract.named_texts import NAMED_TEXTS, NamedSet, Split, split_of
 from secateur.contract.options.texts import NamedText
 from workers.engine.hub_errors import CANNOT_CONNECT
+from workers.engine.text.uploads import unpacked_size
 from workers.machine.hub_token import fetching
 
 _TIMEOUT_S = 30.0
@@ -50,6 +51,17 @@ class NamedSource:
     def description(self) -> str:
         """What a report says of it."""
         return f"{self.set.title} {self.split} ({self.set.id} at {self.commit[:12]})"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, about, as it is before it is packed."""
+        if self.file.endswith(".parquet"):
+            from pyarrow import parquet
+
+            return unpacked_size(parquet.read_metadata(self.path))
+        with self.path.open("rb") as packed:
+            packed.seek(-4, os.SEEK_END)
+            return int.from_bytes(packed.read(4), "little")  # of what a file of gzip ends with
 
     def documents(self) -> Iterator[str]:
         """The documents, in their order.

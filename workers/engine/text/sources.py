@@ -187,10 +187,10 @@ def plain_pieces(path: Path, text: LocalText | UploadText, *, most: int, enough:
                 at = after
 
 
-def slice_size(path: Path, text: LocalText | UploadText) -> int:
-    """Bytes of a slice of plain text."""
+def slice_size(path: Path, text: LocalText | UploadText, *, rows: bool = False) -> int:
+    """Bytes of a slice of plain text, or of rows of JSON."""
     with path.open("rb") as file:
-        start, stop = slice_bytes(file, text, by_line=False)
+        start, stop = row_bytes(file, text) if rows else slice_bytes(file, text, by_line=False)
     return stop - start
 
 

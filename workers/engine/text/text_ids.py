@@ -39,12 +39,13 @@ from workers.engine.text.sources import (
     verify_local,
 )
 from workers.engine.text.token_cache import TokenIds, kept_ids
-from workers.engine.text.uploads import describe_upload, find_upload, upload_documents, upload_pieces
+from workers.engine.text.uploads import describe_upload, find_upload, rows_size, upload_documents, upload_pieces
 
 GivenText = NamedText | HubText | LocalText | UploadText
 Uploads = Mapping[UUID, UploadedFile]
 
 CHUNK_BYTES = 4_000_000  # text tokenised in one call; longer ones are cut at the end of a line
+TIMED_BYTES = 250_000  # the same where a clock may end it in between
 WHOLE_BYTES = 1_000_000  # a text up to this length is tokenised whole, whatever is wanted of it
 TOKEN_BYTES = 8  # of a token, generously: how much of a long text is read for so many tokens
 DRAWN_TOKENS = 500_000  # of documents on this machine, of which windows are drawn, at least so many are read
@@ -74,7 +75,7 @@ class _Plan:
     revision: str | None = None
     stop_after: int | None = None
     whole: bool = True
-    size: int | None = None  # bytes that are read, where that is known
+    size: int | None = None  # bytes that are read; of documents about, and where nothing else ends it
     verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
 
 
@@ -82,14 +83,14 @@ class _Plan:
 class _Reading:
     """How much of a file of plain text is read, and how."""
 
-    size: int | None = None  # bytes, at most, where it is not rows
+    size: int | None = None  # bytes, at most
     most: int = CHUNK_BYTES  # bytes at a time
     enough: int | None = None  # bytes, at places spread over it; None: from its start
     stop_after: int | None = None  # tokens
 
     @property
     def key(self) -> dict[str, Any]:
-        return {"enough": self.enough, "stop_after": self.stop_after}
+        return {"most": self.most, "enough": self.enough, "stop_after": self.stop_after}
 
     @property
     def whole(self) -> bool:
@@ -106,6 +107,7 @@ def text_ids(
     cache: Path,
     measuring: bool,
     wanted: int | None,
+    timed: bool = False,
     progress: Progress = no_progress,
 ) -> TextIds:
     """The token ids of `text`, from the machine's cache where they have been made before.
@@ -116,12 +118,13 @@ def text_ids(
         measuring: whether it is measured on, which chooses the part of a named set, and takes a text from its start.
         wanted: how many tokens are needed, of which windows are drawn or the first are taken; what goes far beyond is
             neither read nor tokenised. None: all.
+        timed: a clock may end it at the progress, so it is told after short pieces, and no more is read than is wanted.
 
     Raises:
         InvalidInput: the text cannot be read.
         Unavailable: the hub does not answer.
     """
-    plan = _plan(text, roots=roots, uploads=uploads, cache=cache, measuring=measuring, wanted=wanted)
+    plan = _plan(text, roots=roots, uploads=uploads, cache=cache, measuring=measuring, wanted=wanted, timed=timed)
     key = {"tokenizer": fingerprint, "chunk": CHUNK_BYTES, **plan.key}
 
     def make() -> Iterator[TokenIds]:
@@ -140,16 +143,17 @@ def _plan(
     cache: Path,
     measuring: bool,
     wanted: int | None,
+    timed: bool,
 ) -> _Plan:
-    documents = wanted if measuring or wanted is None else max(wanted, DRAWN_TOKENS)  # tokens of them
+    documents = wanted if measuring or timed or wanted is None else max(wanted, DRAWN_TOKENS)  # tokens of them
     if isinstance(text, LocalText):
-        return _local(text, roots, measuring=measuring, wanted=wanted, documents=documents)
+        return _local(text, roots, measuring=measuring, wanted=wanted, timed=timed, documents=documents)
     if isinstance(text, UploadText):
         file = find_upload(text, uploads)
         key = {"upload": file.sha256, "format": file.format, "slice": [text.start, text.stop]}
         described = describe_upload(text, file)
         if file.format is DatasetFormat.TEXT:
-            reading = _reading(slice_size(file.path, text), wanted, measuring=measuring)
+            reading = _reading(slice_size(file.path, text), wanted, measuring=measuring, timed=timed)
             return _Plan(
                 key=key | reading.key,
                 pieces=partial(upload_pieces, text, file, most=reading.most, enough=reading.enough),
@@ -166,6 +170,7 @@ def _plan(
             identity=file.sha256,
             stop_after=documents,
             whole=documents is None,
+            size=rows_size(text, file),
         )
     if isinstance(text, NamedText):
         named = NamedSource(text, measuring=measuring, cache=cache)
@@ -182,6 +187,7 @@ def _plan(
             revision=named.commit,
             stop_after=documents,
             whole=documents is None,
+            size=named.size,
         )
     revision = hub_revision(text)
     stop_after = MAX_STREAM_TOKENS if wanted is None else wanted
@@ -197,12 +203,19 @@ def _plan(
 
 
 def _local(
-    text: LocalText, roots: Sequence[Path], *, measuring: bool, wanted: int | None, documents: int | None
+    text: LocalText,
+    roots: Sequence[Path],
+    *,
+    measuring: bool,
+    wanted: int | None,
+    timed: bool,
+    documents: int | None,
 ) -> _Plan:
     path = find_text_file(text, roots)
     rows = holds_rows(path)
     sha256 = hash_local(text, roots, rows=rows)
-    reading = _Reading(stop_after=documents) if rows else _reading(slice_size(path, text), wanted, measuring=measuring)
+    size = slice_size(path, text, rows=rows)
+    reading = _Reading(size, stop_after=documents) if rows else _reading(size, wanted, measuring=measuring, timed=timed)
 
     def pieces() -> Iterator[str]:
         if rows:
@@ -221,13 +234,14 @@ def _local(
     )
 
 
-def _reading(size: int, wanted: int | None, *, measuring: bool) -> _Reading:
+def _reading(size: int, wanted: int | None, *, measuring: bool, timed: bool) -> _Reading:
     """How to read a text of `size` bytes of which so many tokens are wanted."""
-    if wanted is None or size <= max(WHOLE_BYTES, wanted * TOKEN_BYTES):
-        return _Reading(size)
+    most = TIMED_BYTES if timed else CHUNK_BYTES
+    if wanted is None or size <= max(0 if timed else WHOLE_BYTES, wanted * TOKEN_BYTES):
+        return _Reading(size, most)
     if measuring:
-        return _Reading(most=min(CHUNK_BYTES, max(WHOLE_BYTES // 16, wanted * TOKEN_BYTES)), stop_after=wanted)
-    return _Reading(wanted * TOKEN_BYTES, enough=wanted * TOKEN_BYTES)
+        return _Reading(most=min(most, max(WHOLE_BYTES // 16, wanted * TOKEN_BYTES)), stop_after=wanted)
+    return _Reading(wanted * TOKEN_BYTES, most, enough=wanted * TOKEN_BYTES)
 
 
 def tokenize(
@@ -242,7 +256,7 @@ def tokenize(
 
     Args:
         stop_after: read no further piece once there are so many tokens.
-        size: of all pieces, in bytes, for the progress where no number of tokens ends it.
+        size: of all pieces, about, in bytes, for the progress where no number of tokens ends it.
 
     Yields:
         (tokens,), int32: half the memory of torch's integers.
@@ -265,7 +279,9 @@ def tokenize(
                     break
             elif size:
                 read += len(piece.encode())
-                progress(min(read, size), size, "bytes")
+                progress(min(read, size - 1), size, "bytes")  # what comes is known when it has come
+    if stop_after is None and size:
+        progress(size, size, "bytes")
     if blank:
         detail = "The text holds nothing but white space, as far as it is read."
         raise InvalidInput.field("text", detail, value=blank, expected="a text with words in it")

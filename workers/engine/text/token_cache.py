@@ -1,7 +1,8 @@
 """What was tokenised is kept on this machine, under a hash of all that it was made of: text, tokenizer and options.
 
 Two forms: token ids in the order of the text, in a file that is mapped into memory and may be longer than it; and named
-tensors, for samples with labels. Both carry a checksum: a file that is cut short or damaged is made anew. A file
+tensors, for samples with labels. Both carry a checksum: a file that is cut short or damaged is made anew. Beside them
+stand numbers, of how much of a text there was time for. A file
 appears under its name when it is whole, and those that were not used for longest go when there are too many bytes.
 Nothing is pickled.
 """
@@ -80,6 +81,22 @@ def kept_tensors(cache: Path, key: Mapping[str, Any], make: Callable[[], dict[st
             save_file(found, temporary, metadata={"sha256": _digest_of(found)})
         _make_room(file)
     return found
+
+
+def find_count(cache: Path, key: Mapping[str, Any]) -> int | None:
+    """The number under `key`, if it is there."""
+    try:
+        return int(_place(cache, key, ".count").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def keep_count(cache: Path, key: Mapping[str, Any], count: int) -> None:
+    """Put a number under `key`."""
+    file = _place(cache, key, ".count")
+    with whole_file(file, shared=True) as temporary:
+        temporary.write_text(str(count))
+    _make_room(file)
 
 
 def _place(cache: Path, key: Mapping[str, Any], suffix: str) -> Path:

@@ -16,7 +16,7 @@ from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import UploadedFile
 from secateur.foreign_files.json_rows import BadRow, json_rows
-from workers.engine.text.sources import plain_pieces, row_bytes
+from workers.engine.text.sources import plain_pieces, row_bytes, slice_size
 
 _BATCH = 256  # rows of a Parquet file in memory at a time
 
@@ -65,6 +65,20 @@ def upload_documents(text: UploadText, file: UploadedFile) -> Iterator[str]:
             expected="a data set of plain text",
         )
     return (row["text"] for _, row in upload_rows(text, file))
+
+
+def rows_size(text: UploadText, file: UploadedFile) -> int:
+    """Bytes of the rows of the slice, about: of a Parquet file as they are before they are packed."""
+    if file.format is not DatasetFormat.PARQUET:
+        return slice_size(file.path, text, rows=file.format is DatasetFormat.JSONL)
+    from pyarrow import parquet
+
+    return int((text.stop - text.start) * unpacked_size(parquet.read_metadata(file.path)))
+
+
+def unpacked_size(metadata: Any) -> int:
+    """Bytes of all columns of a Parquet file, about, as its metadata tell."""
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
 def upload_rows(text: UploadText, file: UploadedFile) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -22,9 +22,10 @@ from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.recovery.healing import fitting_tokens
 from workers.engine.recovery.instruction_data import training_data
-from workers.engine.recovery.job import RecoveryJob, samples_asked, settings_of, training_tokens
+from workers.engine.recovery.job import RecoveryJob, settings_of
 from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
+from workers.engine.recovery.training_text import samples_asked, training_tokens
 from workers.engine.text.calibration import check_positions
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
@@ -132,4 +133,5 @@ def _job(subject: Subject) -> RecoveryJob:
         machine=subject.machine,
         texts=subject.texts,
         progress=context.progress,
+        log=context.log,
     )

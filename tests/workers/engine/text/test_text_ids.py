@@ -18,10 +18,11 @@ from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
 from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.recovery import instruction_data, job
+from workers.engine.recovery import instruction_data, training_text
 from workers.engine.recovery.instruction_data import training_data
-from workers.engine.recovery.job import RecoveryJob, training_tokens
+from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.sequences import Sequences
+from workers.engine.recovery.training_text import training_tokens
 from workers.engine.runtime import Machine
 from workers.engine.text import calibration, text_ids
 from workers.engine.text import sources as texts
@@ -88,7 +89,7 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     found = Hub()
-    for module in (text_ids, job, instruction_data):
+    for module in (text_ids, training_text, instruction_data):
         monkeypatch.setattr(module, "hub_revision", found.revision)
     monkeypatch.setattr(text_ids, "read_hub", found.rows)
     monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16 * 1000)
