@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import plain, significant
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.texts import SelfText, Text
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks, TextInfo
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
@@ -33,7 +35,7 @@ from workers.engine.model.streaming import empty_model
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
-from workers.engine.text.calibration import token_batch
+from workers.engine.text.calibration import describe_batch, token_batch
 
 HEAL_SAMPLES = 256  # of a training text, where healing comes before the training,
 HEAL_TOKENS = 65_536  # but no more than hold so many tokens
@@ -59,7 +61,7 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
         InvalidInput: the text is too short or cannot be read.
         UnsupportedModel: there is no cut with a block before it.
     """
-    ids, text = fitting_tokens(job, options)
+    ids, text = with_own_text(job, options, *given_tokens(job, options))
     settings = HealingSettings(
         refit=options.refit,
         ridge=options.ridge,
@@ -69,17 +71,45 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
     return RecoveryOutcome(text, 0, None, healing_notes(healed, job.kept), healed=healed)
 
 
-def fitting_tokens(job: RecoveryJob, options: HealingRecovery) -> tuple[Tensor, TextInfo]:
-    """The text on which is fitted, (samples, tokens).
+def given_tokens(job: RecoveryJob, options: HealingRecovery) -> tuple[Tensor, TextInfo]:
+    """The samples of the text that the options name, (samples, tokens), without those that are mixed into it.
 
     Raises:
         InvalidInput: the text is too short or cannot be read.
     """
+    return _tokens(job, options, options.text, options.samples - round(_own_share(job, options) * options.samples))
+
+
+def with_own_text(job: RecoveryJob, options: HealingRecovery, given: Tensor, info: TextInfo) -> tuple[Tensor, TextInfo]:
+    """What is fitted on: the text that is given, and between its samples those that the original writes itself.
+
+    So both kinds are in every part of the samples, those at the end among them, which are held out.
+    """
+    share = _own_share(job, options)
+    count = min(options.samples - len(given), round(len(given) * share / (1 - share)))
+    if not share or count < 1:
+        return given, info
+    own, written = _tokens(job, options, SelfText(), count)
+    places = torch.cat([(torch.arange(len(part)) + 0.5) / len(part) for part in (given, own)])
+    ids = torch.cat([given, own])[places.argsort(stable=True)]
+    description = f"{len(given)} samples of {info.description}; {count} {written.description}"
+    found = describe_batch(
+        ids, description=description, source=info.source, identity=info.identity, revision=info.revision
+    )
+    return ids, found
+
+
+def _own_share(job: RecoveryJob, options: HealingRecovery) -> float:
+    """The share of the samples that is written for the mixture; a streamed model would be read once for each token."""
+    return 0.0 if job.streamed or isinstance(options.text, SelfText) else options.own_text
+
+
+def _tokens(job: RecoveryJob, options: HealingRecovery, text: Text, samples: int) -> tuple[Tensor, TextInfo]:
     return token_batch(
         job.texts,
-        options.text,
+        text,
         purpose="training",
-        samples=options.samples,
+        samples=max(1, samples),
         tokens=options.tokens,
         bos=options.bos,
         exact=False,

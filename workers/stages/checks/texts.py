@@ -20,7 +20,7 @@ from secateur.contract.options.texts import Calibration, SelfText
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.computable import why_not_computable
-from workers.engine.recovery.healing import fitting_tokens
+from workers.engine.recovery.healing import given_tokens
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, settings_of
 from workers.engine.recovery.packed_predictions import PackedForm
@@ -71,7 +71,7 @@ def training(subject: Subject) -> str | None:
         data, info = training_data(job, options)
         return f"{len(data)} samples of {info.description}" + _bounded(subject, options, len(data))
     if isinstance(options, HealingRecovery):
-        ids, info = fitting_tokens(job, options)
+        ids, info = given_tokens(job, options)
         return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}"
     ids, info = training_tokens(job, options, mapped=True)
     return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}" + _bounded(subject, options, len(ids))

@@ -22,7 +22,14 @@ class HealingRecovery(Method):
 
     kind: Literal["healing"]
     text: Text = Field(default_factory=SelfText, description="The text on which is fitted.")
-    samples: int = Field(default=96, ge=1, le=100_000, description="Samples of the text.")
+    own_text: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="Where a text is given: the share of the samples that the original writes itself instead, so that "
+        "what is fitted holds for other texts too. None are written by a model that is streamed from disk.",
+    )
+    samples: int = Field(default=192, ge=1, le=100_000, description="Samples, of the text and its own together.")
     tokens: int = Field(default=256, ge=8, le=131_072, description="Tokens per sample.")
     bos: Bos = BOS
     refit: Literal["none", "after_cut"] = Field(

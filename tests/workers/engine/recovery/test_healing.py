@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import significant
 from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.healing import fit
@@ -27,9 +29,10 @@ from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.recovery import healing
-from workers.engine.recovery.healing import Start, healed_start
+from workers.engine.recovery.healing import Start, given_tokens, healed_start, with_own_text
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
+from workers.engine.text.calibration import TextSource, token_batch
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 FAMILIES = (
@@ -172,3 +175,39 @@ def test_before_a_training_it_is_fitted_on_a_bounded_part_of_the_text(
         monkeypatch.setattr(healing, "HEAL_TOKENS", 640)
         healed_start(job, DistillRecovery(heal=None), make_ids(samples, tokens))
     assert seen == [(80, 8), (10, 64)]
+
+
+def test_text_that_the_original_writes_is_mixed_into_the_one_that_is_given(
+    tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path
+) -> None:
+    """Evenly, so that what is held out has both; not for a streamed model, nor where the text is its own already."""
+    source = tiny_checkpoint(num_hidden_layers=3)
+    texts = TextSource(
+        checkpoint=source,
+        config=AutoConfig.from_pretrained(source),
+        fingerprint="f" * 64,
+        load=lambda: load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype),
+        machine=CPU,
+        data_roots=[text_file.parent],
+        cache=tmp_path / "cache",
+        seed=0,
+    )
+    job = replace(job_for(source, source, [0, 2], tmp_path), texts=texts)
+    text = LocalText(source="local", path=text_file.name)
+
+    def fitted(job: RecoveryJob, **options: object) -> list[list[int]]:
+        asked = HealingRecovery.model_validate({"kind": "healing", "text": text, "tokens": 16, **options})
+        ids, info = with_own_text(job, asked, *given_tokens(job, asked))
+        assert (info.samples, info.source) == (len(ids), asked.text.source)
+        found: list[list[int]] = ids.tolist()
+        return found
+
+    def alone(text: LocalText | SelfText, samples: int) -> list[list[int]]:
+        found: list[list[int]] = token_batch(texts, text, purpose="training", samples=samples, tokens=16)[0].tolist()
+        return found
+
+    given, own = alone(text, 6), alone(SelfText(), 2)
+    assert fitted(job, samples=8, own_text=0.25) == [*given[:2], own[0], *given[2:5], own[1], given[5]]
+    assert fitted(job, samples=8, own_text=0) == alone(text, 8)
+    assert fitted(replace(job, streamed=True), samples=8) == alone(text, 8)
+    assert fitted(job, samples=8, text=SelfText()) == alone(SelfText(), 8)
