@@ -45,7 +45,8 @@ from workers.engine.recovery.registry import RECOVERIES
 from workers.engine.runtime import Machine, prepare
 from workers.engine.scoring.registry import score
 from workers.engine.scoring.task import ScoringTask
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 
 PIQA_TASK = """
 task: piqa_file

@@ -25,7 +25,7 @@ from secateur.contract.models.positions import positions_of, too_long
 from secateur.contract.models.quantised import check_quantised, check_quantiser
 from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
@@ -111,8 +111,10 @@ def _upload_error(spec: CompressionSpec, place: str, text: UploadText, dataset: 
     if dataset is None:
         detail = f"there is no data set {text.id}"
         return FieldError(f"{place}/id", detail, str(text.id), "the id of one of GET /datasets")
-    lora = spec.recovery if isinstance(spec.recovery, LoraRecovery) else None  # the one that reads rows
-    format = lora.format if lora is not None and place == "/recovery/text" else None
+    if place.endswith("/prompts"):  # of any kind
+        return None
+    trained = spec.recovery if isinstance(spec.recovery, TrainedRecovery) else None  # what reads rows
+    format = trained.format if trained is not None and place == "/recovery/text" else None
     wanted = DatasetKind(format) if format is not None else DatasetKind.TEXT
     if dataset.kind is wanted:
         return None

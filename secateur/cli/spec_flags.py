@@ -224,8 +224,10 @@ def _scalar(text: str) -> int | float | str:
 
 def parse_text(text: str) -> dict[str, Any]:
     """The short form of a text (see the module's head) as the spec's object. Raises ValueError."""
-    if text == "self":
-        return {"source": "self"}
+    if text in ("self", "answers"):
+        return {"source": text}
+    if text.startswith("answers:"):
+        return {"source": "answers", "prompts": parse_text(text.removeprefix("answers:"))}
     if text.startswith("hub:"):
         identity, *pairs = text.removeprefix("hub:").split(",")
         options = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}

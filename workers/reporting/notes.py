@@ -96,7 +96,7 @@ def _shared_text(report: Report) -> Iterator[str]:
 
 
 def _self_text(report: Report) -> Iterator[str]:
-    if any(p.text.source == "self" for variant in report.benchmarks.variants for p in variant.perplexity):
+    if any(p.text.source in ("self", "answers") for variant in report.benchmarks.variants for p in variant.perplexity):
         yield (
             "Perplexity was measured on text that the original wrote itself. That text is the likeliest one under the "
             "original, so the ratio of the two perplexities tells how far the variant has moved from it, and says "

@@ -21,8 +21,8 @@ from secateur.contract.results import GenerationScore, Sample
 from workers.engine.benchmarks.generation_checks import Answers, answer_prompts, generation_scores
 from workers.engine.benchmarks.generation_items import Item, items_of
 from workers.engine.benchmarks.samples import write_samples
-from workers.engine.text.calibration import TextSource
 from workers.engine.text.prompts import Prompt, Prompts, encoded_prompts, token_counts
+from workers.engine.text.text_source import TextSource
 from workers.stages.context import StageContext
 from workers.stages.known_figures import KnownFigures
 

@@ -19,7 +19,8 @@ from workers.engine.benchmarks.task_scores import TaskRun
 from workers.engine.benchmarks.tasks import run_tasks
 from workers.engine.benchmarks.windows import Windows
 from workers.engine.model.block_model import BlockModel
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 from workers.stages.benchmark_generation import generation_checks, sampler
 from workers.stages.benchmark_variants import ORIGINAL, Variant
 from workers.stages.context import StageContext, part

@@ -19,7 +19,8 @@ from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_model, resolve
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine, prepare
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 from workers.stages.context import StageContext, part
 from workers.stages.fields import of_text, told_at
 

@@ -100,8 +100,8 @@ def sources(part: Any) -> Iterator[dict[str, Any]]:
 def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:
     """What cannot stay the same while the content changes; None if nothing is known to be so."""
     match source["source"]:
-        case "self":
-            return "self"  # written by the model, which is in the key
+        case "self" | "answers":
+            return "self"  # written by the model, which is in the key; prompts that are given are a source themselves
         case "hub":
             revision = source.get("revision")
             return f"hub {source['id']} {revision}" if revision and _COMMIT.fullmatch(revision) else None

@@ -11,12 +11,14 @@ from pydantic_core import PydanticCustomError
 from secateur.contract.named_texts import NAMED_TEXTS, Split, TextName
 from secateur.contract.options.method import Options
 
+_TEMPERATURE = Field(default=1.0, gt=0, le=5, description="Sampling temperature.")
+
 
 class SelfText(Options):
     """Text that the model writes itself, sampled from the original: no data set is needed."""
 
     source: Literal["self"] = "self"
-    temperature: float = Field(default=1.0, gt=0, le=5, description="Sampling temperature.")
+    temperature: float = _TEMPERATURE
 
 
 class HubText(Options):
@@ -88,6 +90,18 @@ class NamedText(Options):
         return self
 
 
+class AnswersText(Options):
+    """What the original answers to prompts, through its chat template where it has one: text that looks like use."""
+
+    source: Literal["answers"]
+    prompts: Annotated[HubText | LocalText | UploadText, Field(discriminator="source")] | None = Field(
+        default=None,
+        description="A data set of prompts: lines of a plain text, or rows with `text`, with `instruction` and "
+        "`output`, or with `messages`, of which the answers are not read. Those that are built in if absent.",
+    )
+    temperature: float = _TEMPERATURE
+
+
 def _check_slice(start: float, stop: float) -> None:
     if start >= stop:
         raise PydanticCustomError(
@@ -97,7 +111,16 @@ def _check_slice(start: float, stop: float) -> None:
         )
 
 
-Text = Annotated[SelfText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
+Text = Annotated[SelfText | AnswersText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
+
+
+def is_written(text: Options) -> bool:
+    """Whether the original writes the text, as long as it may be, and not a data set holds it.
+
+    >>> is_written(SelfText()), is_written(LocalText(source="local", path="news.txt"))
+    (True, False)
+    """
+    return isinstance(text, SelfText | AnswersText)
 
 
 Bos = Literal["auto", "each", "first", "none"]

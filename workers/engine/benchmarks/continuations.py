@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
+from workers.engine.model.generation import stop_tokens
 from workers.engine.model.loading import next_logits
 
 
@@ -61,11 +62,3 @@ def continuations(
         if not open_rows:
             break
     return new
-
-
-def stop_tokens(model: PreTrainedModel) -> set[int]:
-    """Those with which the model ends a text."""
-    settings = model.generation_config
-    stops = settings.eos_token_id if settings is not None else model.config.eos_token_id
-    given = stops if isinstance(stops, list | tuple) else [stops]
-    return {token for token in given if type(token) is int}  # a stranger's file may hold anything

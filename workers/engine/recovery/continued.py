@@ -12,6 +12,7 @@ import torch
 from secateur.contract.options.recovery.continued import ContinuedRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
@@ -21,9 +22,7 @@ from workers.engine.recovery.job import (
     trainable_parameters,
     training_notes,
 )
-from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.trained_part import choose_trained
-from workers.engine.recovery.training_text import training_tokens
 from workers.engine.recovery.weights import check_writable, write_weights
 
 
@@ -35,21 +34,21 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         UnsupportedModel: the checkpoint's form does not take trained weights.
         StageFailed: a loss is not finite.
     """
-    ids, text = training_tokens(job, options, mapped=True)
+    data, text = training_data(job, options)
     settings = settings_of(
         options,
-        samples=len(ids),
+        samples=len(data),
         schedule="cosine",
         weight_decay=options.weight_decay,
         gradient_checkpointing=options.gradient_checkpointing,
         autocast=job.machine.dtype is not torch.float32,
     )
-    start = healed_start(job, options, ids)
+    start = healed_start(job, options, data.ids)
     checkpoint = Checkpoint.open(start.path)
     model = job.load_to_train(checkpoint, whole=True)
     chosen = choose_trained(model, options, job.kept)
     check_writable(model, checkpoint)  # refused before the training, not after
-    outcome = run_training(job, options, model, Sequences(ids), settings, identity=job.identity(text=text.sha256))
+    outcome = run_training(job, options, model, data, settings, identity=job.identity(text=text.sha256))
     write_weights(model, checkpoint, job.out / "checkpoint")
     notes = [*start.notes, *chosen, *training_notes(settings, outcome)]
     return RecoveryOutcome(

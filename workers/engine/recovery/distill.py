@@ -27,6 +27,7 @@ from secateur.contract.options.recovery.distill import DistillRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory
 from workers.engine.recovery.healing import healed_start
+from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import (
     RecoveryJob,
     RecoveryOutcome,
@@ -37,17 +38,16 @@ from workers.engine.recovery.job import (
     training_notes,
 )
 from workers.engine.recovery.lora import add_adapters, notes_on, save_adapter, write_merged
-from workers.engine.recovery.objective import Objective
+from workers.engine.recovery.objective import IGNORED, Objective, next_labels, once, predicted_tokens
 from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.quick_adapters import quick_adapters
-from workers.engine.recovery.sequences import Sequences
+from workers.engine.recovery.sequences import LABELS, Sequences
 from workers.engine.recovery.teacher import (
     PREDICTIONS,
-    kl_to_predictions,
+    divergences,
     stored_predictions,
 )
 from workers.engine.recovery.trained_part import OWN_WEIGHTS, choose_trained
-from workers.engine.recovery.training_text import training_tokens
 from workers.engine.recovery.weights import check_writable, write_weights
 from workers.engine.runtime import available_memory
 
@@ -66,16 +66,17 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
         UnsupportedModel: the checkpoint's form does not take trained weights.
         StageFailed: a loss is not finite.
     """
-    ids, text = training_tokens(job, options, mapped=True)
-    settings = settings_of(options, samples=len(ids), schedule="cosine")
-    start = healed_start(job, options, ids)
+    data, text = training_data(job, options)
+    settings = settings_of(options, samples=len(data), schedule="cosine")
+    start = healed_start(job, options, data.ids)
     identity = job.identity(text=text.sha256)
-    data = with_predictions(job, options, ids, identity=identity)
+    data = with_predictions(job, options, data, identity=identity)
     checkpoint = Checkpoint.open(start.path)
     model, whole, about = trainee(job, options, checkpoint)
     notes = [*start.notes, *about]
     settings = replace(settings, autocast=whole and job.machine.dtype is not torch.float32)
-    objective = Objective(DistillationLoss(job, options))
+    masked = LABELS in data.columns
+    objective = Objective(DistillationLoss(job, options, masked=masked), predicted_tokens if masked else once)
     with quick_adapters(model):
         outcome = run_training(job, options, model, data, settings, identity=identity, objective=objective)
     trained = trainable_parameters(model)
@@ -138,7 +139,7 @@ def _room_for_all(job: RecoveryJob, options: DistillRecovery, start: Checkpoint)
     return enough, why
 
 
-def with_predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *, identity: str) -> Sequences:
+def with_predictions(job: RecoveryJob, options: DistillRecovery, data: Sequences, *, identity: str) -> Sequences:
     """The training text with the original's top predictions on it, from an earlier attempt where there was one.
 
     Where minutes are bounded, a part of them is for the predictions: a step costs some three times what they do, so the
@@ -147,8 +148,10 @@ def with_predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *,
     Raises:
         InvalidInput: the disk has no room for the predictions.
     """
+    ids, columns = data.ids, data.columns
     if job.clock.limit is not None:
-        ids = ids[torch.randperm(len(ids), generator=torch.Generator().manual_seed(job.machine.seed))]
+        order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(job.machine.seed))
+        ids, columns = ids[order], {name: values[order] for name, values in columns.items()}
     folder = job.scratch / f"teacher-{identity[:16]}"
     with job.clock.part("predictions", job.progress, units=()) as progress:
         most, began = PREDICTIONS_SHARE * (job.clock.left() or 0.0), time.monotonic()
@@ -164,13 +167,16 @@ def with_predictions(job: RecoveryJob, options: DistillRecovery, ids: Tensor, *,
             log=job.log,
         )
     free_memory()
-    return Sequences(ids[: found.samples], found.columns)
+    count = found.samples
+    return Sequences(ids[:count], {**{name: values[:count] for name, values in columns.items()}, **found.columns})
 
 
 class DistillationLoss:
     """The loss of a micro-batch; holds the original where its states are asked for."""
 
-    def __init__(self, job: RecoveryJob, options: DistillRecovery) -> None:
+    def __init__(self, job: RecoveryJob, options: DistillRecovery, *, masked: bool = False) -> None:
+        """With `masked` it is the sum over the labelled tokens' predictions; the mean over all otherwise."""
+        self._masked = masked
         self._options = options
         self._kept = job.kept
         self._form = PackedForm.of(options.top_k, int(job.texts.config.vocab_size))
@@ -180,12 +186,15 @@ class DistillationLoss:
         ids = inputs["input_ids"]
         out = model(input_ids=ids, output_hidden_states=self._teacher is not None)
         theirs = self._form.unpack(inputs[PREDICTIONS])
-        loss = kl_to_predictions(out.logits, *theirs, temperature=self._options.temperature)
+        divergence = divergences(out.logits, *theirs, temperature=self._options.temperature)
+        learnt = next_labels(inputs) != IGNORED
+        loss = (divergence * learnt).sum() if self._masked else divergence.mean()
         if self._teacher is None:
             return loss
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):  # it has a dtype of its own
             target = self._teacher(input_ids=ids, output_hidden_states=True).hidden_states
-        return loss + self._options.hidden_weight * state_distance(out.hidden_states, target, self._kept)
+        distance = self._options.hidden_weight * state_distance(out.hidden_states, target, self._kept)
+        return loss + distance * (learnt.sum() if self._masked else 1)
 
 
 def state_distance(student: tuple[Tensor, ...], teacher: tuple[Tensor, ...], kept: tuple[int, ...]) -> Tensor:

@@ -19,7 +19,7 @@ from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import plain, significant
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import SelfText, Text
+from secateur.contract.options.texts import SelfText, Text, is_written
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks, TextInfo
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of
@@ -101,7 +101,7 @@ def with_own_text(job: RecoveryJob, options: HealingRecovery, given: Tensor, inf
 
 def _own_share(job: RecoveryJob, options: HealingRecovery) -> float:
     """The share of the samples that is written for the mixture; a streamed model would be read once for each token."""
-    return 0.0 if job.streamed or isinstance(options.text, SelfText) else options.own_text
+    return 0.0 if job.streamed or is_written(options.text) else options.own_text
 
 
 def _tokens(job: RecoveryJob, options: HealingRecovery, text: Text, samples: int) -> tuple[Tensor, TextInfo]:

@@ -8,9 +8,8 @@ across a border.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import HubText, LocalText, UploadText
 from secateur.contract.results import TextInfo
 from workers.engine.progress import Progress
@@ -28,22 +28,13 @@ from workers.engine.recovery.chats import Chats
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
-from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
-from workers.engine.recovery.training_text import in_time, most_samples, pinned, training_tokens
+from workers.engine.recovery.sequences import LABELS, REAL_TOKENS, Sequences
+from workers.engine.recovery.training_text import in_time, most_samples, pinned, training_samples
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
-from workers.engine.text.sources import (
-    find_text_file,
-    hash_local,
-    hub_revision,
-    hub_rows,
-    local_rows,
-    slice_size,
-    verify_local,
-)
+from workers.engine.text.rows import Rows, rows_of
 from workers.engine.text.token_cache import kept_tensors
-from workers.engine.text.uploads import describe_upload, find_upload, rows_size, upload_rows
 
 COUNT = "examples"  # the name under which their number is kept beside the samples
 TOLD_EXAMPLES = 64  # between two words of how many are read
@@ -59,15 +50,19 @@ _WITHOUT_INPUT = (
 )
 
 
-def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, TextInfo]:
-    """What LoRA trains on, in the format that the options say.
+def training_data(job: RecoveryJob, options: TrainedRecovery) -> tuple[Sequences, TextInfo]:
+    """What a recovery trains on, in the format that the options say.
+
+    Where no loss is to be taken on prompts, the column `labels` says which tokens it is taken on.
 
     Raises:
         InvalidInput: the text cannot be read, or is not in that format.
     """
     if options.format == "text":
-        ids, info = training_tokens(job, options, mapped=True)
-        return Sequences(ids), info
+        ids, info, answers = training_samples(job, options)
+        if answers is None or options.mask_prompt is False:
+            return Sequences(ids), info
+        return Sequences(ids, {LABELS: ids.where(answers, IGNORED)}), info
     if not isinstance(options.text, LocalText | HubText | UploadText):
         raise InvalidInput.field(
             "format",
@@ -75,7 +70,7 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
             value=options.format,
             expected='"text", or a file or a data set of examples',
         )
-    source = _source(job, options.text)
+    source = rows_of(pinned(job, options.text), job.texts)
     bound = most_samples(options)
 
     def read(most: int | None, progress: Progress) -> dict[str, Tensor]:
@@ -83,7 +78,8 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
             **source.key,
             "tokenizer": job.texts.tokenizer_fingerprint,
             "bos": options.bos,
-            "examples": [options.format, most, options.tokens, options.packing, options.mask_prompt, bound],
+            "examples": [options.format, most, options.tokens, bool(options.mask_prompt), bound],
+            "arranged": _arrangement(options),
         }
         return kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source, most, progress))
 
@@ -101,28 +97,29 @@ def training_data(job: RecoveryJob, options: LoraRecovery) -> tuple[Sequences, T
 
 
 def _arranged(
-    job: RecoveryJob, options: LoraRecovery, source: _Source, most: int | None, progress: Progress
+    job: RecoveryJob, options: TrainedRecovery, source: Rows, most: int | None, progress: Progress
 ) -> dict[str, Tensor]:
     """The samples as tensors, and how many examples are in them: `most`, or all that the training can take."""
-    tokenizer = job.texts.tokenizer
+    tokenizer, arrangement = job.texts.tokenizer, _arrangement(options)
     rows, answers = int(job.texts.config.vocab_size), 0
     examples: list[Example] = []
     wanted = most_samples(options.model_copy(update={"samples": None}))
     tokens = read = 0
     with ExitStack() as stack:
         encode = _encoder(job, options, stack)
-        for number, row in source.rows():
+        for number, row in source.read():
             read += len(str(row))
             example = _encoded(encode, row, number)
             where = f"Row {number} of the training data"
             refuse_ids_without_row(example.ids, tokenizer, rows, where=where)
-            examples.append(Example(example.ids[: options.tokens], example.answer[: options.tokens]))
+            room = None if arrangement == JOINED else options.tokens
+            examples.append(Example(example.ids[:room], example.answer[:room]))
             tokens += len(examples[-1].ids)
             answers += any(example.answer)
             if most is not None and len(examples) >= most:
                 break
             # packed, so many samples are full for certain
-            full = tokens // options.tokens if options.packing else len(examples)
+            full = len(examples) if arrangement == PADDED else tokens // options.tokens
             if wanted is not None and full >= wanted:
                 break
             if len(examples) % TOLD_EXAMPLES == 0:
@@ -131,11 +128,19 @@ def _arranged(
     source.verify()
     if not examples:
         raise InvalidInput.field("text", "The training data hold no examples.", expected="at least one")
-    arrange = pack if options.packing else pad_each
-    data = arrange(examples, tokens=options.tokens, pad=padding(tokenizer, rows), mask_prompt=options.mask_prompt)
-    if not bool((data.columns["labels"] != IGNORED).any()):
+    data = _ARRANGE[arrangement](
+        examples, tokens=options.tokens, pad=padding(tokenizer, rows), mask_prompt=bool(options.mask_prompt)
+    )
+    if LABELS in data.columns and not bool((data.columns[LABELS] != IGNORED).any()):
         raise _nothing_to_learn(options, any_answer=answers > 0, roles=getattr(encode, "roles", ()))
     return {"ids": data.ids, **data.columns, COUNT: torch.tensor(len(examples))}
+
+
+def _arrangement(options: TrainedRecovery) -> str:
+    """How examples become samples. Each sees itself alone where adapters are trained on them."""
+    if not isinstance(options, LoraRecovery):
+        return JOINED
+    return PACKED if options.packing else PADDED
 
 
 def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
@@ -144,7 +149,7 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     return next((token for token in ids if isinstance(token, int) and 0 <= token < rows), 0)
 
 
-def _encoder(job: RecoveryJob, options: LoraRecovery, stack: ExitStack) -> Callable[[Any], Example]:
+def _encoder(job: RecoveryJob, options: TrainedRecovery, stack: ExitStack) -> Callable[[Any], Example]:
     start = job.texts.beginning(options.text, options.bos)
     encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer))
     if options.format == "alpaca":
@@ -153,7 +158,7 @@ def _encoder(job: RecoveryJob, options: LoraRecovery, stack: ExitStack) -> Calla
     return Chats(encoder, renderer, bos=start.token, asked=options.bos)
 
 
-def _nothing_to_learn(options: LoraRecovery, *, any_answer: bool, roles: Collection[str]) -> InvalidInput:
+def _nothing_to_learn(options: TrainedRecovery, *, any_answer: bool, roles: Collection[str]) -> InvalidInput:
     if not any_answer:
         named = f": the roles are {', '.join(sorted(roles)[:8])}" if roles else ""
         return InvalidInput.field(
@@ -211,7 +216,7 @@ def pack(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -
             at += len(example.ids)
         positions[row, at:] = torch.arange(tokens - at)  # padding is a last example that nothing is learned from
         real[row] = at
-    return Sequences(ids, {"labels": labels, "position_ids": positions, REAL_TOKENS: real})
+    return Sequences(ids, {LABELS: labels, "position_ids": positions, REAL_TOKENS: real})
 
 
 def pad_each(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -> Sequences:
@@ -224,7 +229,32 @@ def pad_each(examples: list[Example], *, tokens: int, pad: int, mask_prompt: boo
         ids[row, :length] = torch.tensor(example.ids)
         labels[row, :length] = _labels(example, mask_prompt=mask_prompt)
         mask[row, :length] = 1
-    return Sequences(ids, {"labels": labels, "attention_mask": mask, REAL_TOKENS: mask.sum(1)})
+    return Sequences(ids, {LABELS: labels, "attention_mask": mask, REAL_TOKENS: mask.sum(1)})
+
+
+def join(examples: list[Example], *, tokens: int, pad: int, mask_prompt: bool) -> Sequences:
+    """Examples one after the other, as documents stand in a text, cut into samples; nothing is padded.
+
+    Raises:
+        InvalidInput: they are too few for one sample.
+    """
+    ids = torch.tensor([token for example in examples for token in example.ids])
+    count = len(ids) // tokens
+    if not count:
+        raise InvalidInput.field(
+            "batch",
+            f"The training data have {len(ids):,} tokens, and one sample has {tokens:,}.",
+            value=len(ids),
+            expected="more rows, or shorter samples",
+        )
+    answers = torch.tensor([answer for example in examples for answer in example.answer])
+    columns = {LABELS: ids.where(answers, IGNORED)} if mask_prompt else {}
+    cut = {name: values[: count * tokens].view(count, tokens) for name, values in {"ids": ids, **columns}.items()}
+    return Sequences(cut.pop("ids"), cut)
+
+
+PACKED, PADDED, JOINED = "packed", "padded", "joined"
+_ARRANGE = {PACKED: pack, PADDED: pad_each, JOINED: join}
 
 
 def _labels(example: Example, *, mask_prompt: bool) -> Tensor:
@@ -233,53 +263,6 @@ def _labels(example: Example, *, mask_prompt: bool) -> Tensor:
     if mask_prompt:
         labels[~torch.tensor(example.answer)] = IGNORED
     return labels
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Rows of examples: what they are known by, and how to read them."""
-
-    key: dict[str, Any]  # the content's
-    rows: Callable[[], Iterator[tuple[int, Any]]]  # with their numbers
-    description: str
-    identity: str
-    revision: str | None = None
-    size: int = 0  # bytes, about; 0 where nobody knows
-    verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
-
-
-def _source(job: RecoveryJob, given: LocalText | HubText | UploadText) -> _Source:
-    text = pinned(job, given)
-    if isinstance(text, HubText):
-        hub, revision = text, hub_revision(text)
-        name = " ".join(part for part in (text.id, text.config, text.split) if part)
-        return _Source(
-            key={"hub": [text.id, text.config, text.split, revision]},
-            rows=lambda: enumerate(hub_rows(hub, revision=revision), start=1),
-            description=f"{name} at {revision[:12]}",
-            identity=text.id,
-            revision=revision,
-        )
-    if isinstance(text, UploadText):
-        upload, file = text, find_upload(text, job.texts.uploads)
-        return _Source(
-            key={"upload": file.sha256, "format": file.format, "slice": [text.start, text.stop]},
-            rows=lambda: upload_rows(upload, file),
-            description=describe_upload(text, file),
-            identity=file.sha256,
-            size=rows_size(text, file),
-        )
-    assert isinstance(text, LocalText)
-    local, roots = text, job.texts.data_roots
-    sha256 = hash_local(text, roots, rows=True)
-    return _Source(
-        key={"local": sha256},
-        rows=lambda: local_rows(local, roots),
-        verify=partial(verify_local, local, roots, rows=True, sha256=sha256),
-        description=f"{text.path}, {text.start:g} to {text.stop:g}",
-        identity=text.path,
-        size=slice_size(find_text_file(local, roots), local, rows=True),
-    )
 
 
 def _encoded(encode: Callable[[Any], Example], row: Any, number: int) -> Example:

@@ -32,7 +32,7 @@ from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.training import Training, TrainingOutcome, train
 from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource
+from workers.engine.text.text_source import TextSource
 
 
 @dataclass(frozen=True)

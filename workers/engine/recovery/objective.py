@@ -13,7 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workers.engine.recovery.sequences import Batch
+from workers.engine.recovery.sequences import LABELS, Batch
 
 IGNORED = -100  # the label that no loss is taken on
 _INPUTS = ("input_ids", "attention_mask", "position_ids")  # what a model reads of a batch
@@ -35,13 +35,18 @@ class Objective:
 def next_token(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Cross entropy of each token after the first with the model's prediction of it, summed over the labelled ones."""
     out: Any = model(**{name: batch[name] for name in _INPUTS if name in batch})
-    labels = F.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]  # (samples, tokens): the next one at each position
-    return F.cross_entropy(out.logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    labels = next_labels(batch).flatten()
+    return F.cross_entropy(out.logits.float().flatten(0, 1), labels, ignore_index=IGNORED, reduction="sum")
+
+
+def next_labels(batch: Mapping[str, Tensor]) -> Tensor:
+    """What is to be predicted at each position, (samples, tokens): the next token, if its loss is taken."""
+    return F.pad(batch[LABELS], (0, 1), value=IGNORED)[:, 1:]
 
 
 def predicted_tokens(batch: Batch) -> int:
-    """How many tokens `next_token` sums over."""
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
+    """How many tokens are labelled, after the first of each sample."""
+    return int((batch[LABELS][:, 1:] != IGNORED).sum())
 
 
 NEXT_TOKEN = Objective(next_token, predicted_tokens)

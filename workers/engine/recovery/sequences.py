@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secateur.contract.options.recovery.steps import held_out
 
+LABELS = "labels"  # column: what is to be predicted, or that nothing is
 REAL_TOKENS = "real_tokens"  # column: tokens of a sample that are no padding
 
 Batch = dict[str, Tensor]
@@ -38,7 +39,7 @@ class Sequences:
         ids = self.ids[at].long()  # those of a long text are mapped from a file, in fewer bytes
         row = {
             "input_ids": ids,
-            "labels": ids,
+            LABELS: ids,
             REAL_TOKENS: torch.tensor(self.ids.shape[1]),
         }
         return {**row, **{name: values[at] for name, values in self.columns.items()}}

@@ -192,13 +192,16 @@ def _mapped(folder: Path, ids: Tensor, form: PackedForm, mode: Any) -> Any:
     return np.memmap(folder / PREDICTIONS, dtype=np.uint8, mode=mode, shape=(*ids.shape, form.position_bytes))
 
 
-def kl_to_predictions(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperature: float) -> Tensor:
-    """Mean KL(teacher ‖ student) over positions, times temperature² so that gradients keep their size.
+def divergences(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperature: float) -> Tensor:
+    """KL(teacher ‖ student) at each position, times temperature² so that gradients keep their size.
 
     Args:
         logits: (..., vocabulary) of the student.
         ids: (..., k) the teacher's top tokens.
         logprobs: (..., k) their log-probabilities at `temperature`.
+
+    Returns:
+        (...), fp32.
 
     Formula: Σ_k p (log p - log q) + p_rest (log p_rest - log q_rest); Hinton et al. 2015, arXiv 1503.02531.
     """
@@ -208,7 +211,12 @@ def kl_to_predictions(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperat
     if ids.shape[-1] < logits.shape[-1]:
         rest, student_rest = _log_rest(logprobs), _log_rest(student)
         divergence = divergence + rest.exp() * (rest - student_rest)
-    return divergence.mean() * temperature**2
+    return divergence * temperature**2
+
+
+def kl_to_predictions(logits: Tensor, ids: Tensor, logprobs: Tensor, *, temperature: float) -> Tensor:
+    """Their mean over positions."""
+    return divergences(logits, ids, logprobs, temperature=temperature).mean()
 
 
 def _log_rest(logprobs: Tensor) -> Tensor:

@@ -6,55 +6,43 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from torch import Tensor
-
+from secateur.contract.options.method import Options
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import HubText, Text
-from secateur.contract.results import TextInfo
+from secateur.contract.options.texts import AnswersText, HubText, is_written
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob
-from workers.engine.text.calibration import token_batch
+from workers.engine.text.calibration import Samples, samples_of
 from workers.engine.text.sources import hub_revision
 from workers.engine.text.text_ids import TOKEN_BYTES
+from workers.engine.text.text_source import Wanted
 from workers.engine.text.token_cache import find_count, keep_count
 
 SAMPLES_IN_TIME = "samples-in-time.json"  # how many there was time for, where minutes are bounded
 TEXT_SHARE = 0.15  # of the minutes that are given to the whole: a half to see how far it goes, and a half to go there
 
 R = TypeVar("R")
+T = TypeVar("T", bound=Options)
 
 
-def training_tokens(job: RecoveryJob, options: TrainedRecovery, *, mapped: bool = False) -> tuple[Tensor, TextInfo]:
-    """The packed training text, (samples, tokens).
+def training_samples(job: RecoveryJob, options: TrainedRecovery) -> Samples:
+    """The packed training text, as far as it is given left in the file in which it is kept: int32 then.
 
     No more of a text is read, tokenised or generated than the training's bounds let it take (`most_samples`).
-
-    Args:
-        mapped: leave the ids in the file in which they are kept, as int32: for a text that is longer than memory.
 
     Raises:
         InvalidInput: the text is too short or cannot be read.
     """
-    samples = samples_asked(options)
     text = pinned(job, options.text)
+    timed = options.max_minutes is not None
 
-    def read(samples: int | None, progress: Progress) -> tuple[Tensor, TextInfo]:
-        return token_batch(
-            job.texts,
-            text,
-            purpose="training",
-            samples=samples,
-            tokens=options.tokens,
-            bos=options.bos,
-            exact=False,
-            mapped=mapped,
-            timed=options.max_minutes is not None,
-            progress=progress,
-        )
+    def read(samples: int | None, progress: Progress) -> Samples:
+        wanted = Wanted("training", samples, options.tokens, options.bos, exact=False, mapped=True, timed=timed)
+        return samples_of(job.texts, text, wanted, progress)
 
-    return in_time(job, read, samples, sample={"tokens": options.tokens, "bytes": options.tokens * TOKEN_BYTES})
+    sample = {"tokens": options.tokens, "bytes": options.tokens * TOKEN_BYTES}
+    return in_time(job, read, samples_asked(options), sample=sample)
 
 
 def in_time(
@@ -88,11 +76,13 @@ def in_time(
         return read(fewer, job.progress)
 
 
-def pinned(job: RecoveryJob, text: Text) -> Text:
+def pinned(job: RecoveryJob, text: T) -> T:
     """`text`, at the commit at which the first attempt of this stage found it, if it is one on the hub.
 
     A branch that moves between two attempts would give them other tokens, and the training would begin anew.
     """
+    if isinstance(text, AnswersText) and text.prompts is not None:
+        return text.model_copy(update={"prompts": pinned(job, text.prompts)})
     if not isinstance(text, HubText):
         return text
     commit = job.remembered("text-commit.json", lambda: hub_revision(text))
@@ -124,6 +114,6 @@ def samples_asked(options: TrainedRecovery) -> int | None:
     Text that is given costs little to read, so each step has samples of its own. What the model has to write first is
     most of the work of a short training: it is trained on as often as `epochs` says, and no more of it is written.
     """
-    if options.samples is None and options.text.source == "self":
+    if options.samples is None and is_written(options.text):
         return min(most_samples(options, passes=options.epochs) or GENERATED_SAMPLES, GENERATED_SAMPLES)
     return most_samples(options)

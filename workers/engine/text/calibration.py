@@ -12,93 +12,36 @@ stream of random numbers of its own for each purpose, so the three are disjoint 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.positions import positions_of
-from secateur.contract.options.texts import Bos, SelfText
-from secateur.contract.protocol import UploadedFile
+from secateur.contract.options.texts import AnswersText, Bos, SelfText
 from secateur.contract.results import TextInfo
-from secateur.whole_files import whole_file
-from workers.engine.model.generation import derive_seed, sample_text
+from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
-from workers.engine.runtime import Machine
-from workers.engine.text.beginning import Beginning, beginning_of, count_windows, cut, cut_all, with_first
-from workers.engine.text.encoding import refuse_ids_without_row, starts_with_bos
+from workers.engine.text.beginning import count_windows, cut, cut_all, with_first
+from workers.engine.text.encoding import refuse_ids_without_row
+from workers.engine.text.generated import written
 from workers.engine.text.text_ids import GivenText, TextIds, text_ids
-from workers.engine.text.token_cache import TokenIds, kept_ids, tokenizer_fingerprint
-from workers.engine.text.tokenizer_loading import load_tokenizer
-
-Purpose = Literal["calibration", "training", "measuring"]
-AnyText = SelfText | GivenText
+from workers.engine.text.text_source import AnyText, Purpose, TextSource, Wanted
+from workers.engine.text.token_cache import TokenIds, kept_ids
 
 READ_AHEAD = 8  # a text is read until there are so many times the windows to draw from,
 READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake
 HASHED_TOKENS = 1 << 22  # at a time
-GENERATION_VERSION = 2  # of the sampling; part of the cache's key
 
 
-@dataclass(frozen=True)
-class TextSource:
-    """What the token batches of one job have in common: the original model and where texts may lie."""
+class Samples(NamedTuple):
+    """Samples of a text."""
 
-    checkpoint: Path  # of the original: its tokenizer reads, its model writes
-    config: PretrainedConfig
-    fingerprint: str  # of the original, for the cache of generated text
-    load: Callable[[], PreTrainedModel]  # brings the original into memory; called for generated text alone
-    machine: Machine
-    data_roots: Sequence[Path]
-    cache: Path
-    seed: int
-    uploads: Mapping[UUID, UploadedFile] = field(default_factory=dict)  # data sets on this machine
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.checkpoint)
-
-    @cached_property
-    def tokenizer_fingerprint(self) -> str:
-        return tokenizer_fingerprint(self.checkpoint)
-
-    @property
-    def bos(self) -> int | None:
-        """The beginning-of-text token, from the tokenizer or else the config."""
-        try:
-            found = self.tokenizer.bos_token_id
-        except InvalidInput:  # no tokenizer: the config may still know
-            found = None
-        found = self.config.bos_token_id if found is None else found
-        return found if isinstance(found, int) and 0 <= found < int(self.config.vocab_size) else None
-
-    def beginning(self, text: AnyText, asked: Bos) -> Beginning:
-        """Where a beginning-of-text token stands in samples of `text`; the model begins what it writes with its own.
-
-        Args:
-
-        Raises:
-            InvalidInput: the token is asked for, and the model has none.
-        """
-        rows = int(self.config.vocab_size)
-        if isinstance(text, SelfText):
-            asked = asked if asked in ("each", "none") else "each" if self.bos is not None else "none"
-            return beginning_of(asked, adds=False, token=self.bos, rows=rows)
-        if asked == "none":
-            return beginning_of(asked, adds=False, token=None, rows=rows)
-        adds = starts_with_bos(self.tokenizer)
-        token = self.tokenizer.bos_token_id if adds else self.bos
-        return beginning_of(asked, adds=adds, token=token, rows=rows)
+    ids: Tensor  # (samples, tokens)
+    info: TextInfo
+    answers: Tensor | None = None  # of prompts and answers: which tokens are an answer's, (samples, tokens)
 
 
 def token_batch(
@@ -139,15 +82,35 @@ def token_batch(
             cannot hold so many tokens.
         Unavailable: the hub does not answer.
     """
-    check_positions(source.config, tokens)
-    start = source.beginning(text, bos)
-    if isinstance(text, SelfText):
-        if samples is None:
+    wanted = Wanted(purpose, samples, tokens, bos, stride, exact, mapped, timed, index)
+    ids, info, _ = samples_of(source, text, wanted, progress)
+    return ids, info
+
+
+def samples_of(source: TextSource, text: AnyText, wanted: Wanted, progress: Progress = no_progress) -> Samples:
+    """As `token_batch`, with which tokens are answers where the text is prompts and answers."""
+    check_positions(source.config, wanted.tokens)
+    if isinstance(text, SelfText | AnswersText):
+        if wanted.samples is None:
             raise InvalidInput.field("samples", "Generated text needs a number of samples.")
-        return _generated(source, text, purpose, index, samples, tokens, start, progress)
+        made = written(source, text, wanted, wanted.samples, progress)
+        info = describe_batch(
+            made.ids,
+            description=made.description,
+            source=text.source,
+            identity=made.identity,
+            revision=made.revision,
+        )
+        return Samples(made.ids, info, made.answers)
+    return Samples(*_given(source, text, wanted, progress))
+
+
+def _given(source: TextSource, text: GivenText, asked: Wanted, progress: Progress) -> tuple[Tensor, TextInfo]:
+    samples, tokens, exact, timed = asked.samples, asked.tokens, asked.exact, asked.timed
+    start = source.beginning(text, asked.bos)
     width = tokens - 1 if start.where == "each" else tokens  # of the text
-    step = min(stride or width, width)
-    draw = purpose != "measuring"
+    step = min(asked.stride or width, width)
+    draw = asked.purpose != "measuring"
     needed = None if samples is None else (samples - 1) * step + width + (start.where == "each")
     wanted = _read_ahead(needed) if draw and not timed and needed is not None else needed
 
@@ -184,12 +147,14 @@ def token_batch(
             value=len(ids),
             expected=f"a text of at least {enough:,} tokens, or fewer or shorter samples",
         )
-    chosen = choose_windows(windows, samples, seed=derive_seed(source.seed, purpose, index) if draw else None)
+    chosen = choose_windows(
+        windows, samples, seed=derive_seed(source.seed, asked.purpose, asked.index) if draw else None
+    )
     description = found.description + start.said()
     if draw and len(chosen) < windows:
         description += f", windows drawn with seed {source.seed}"
     batch = _batch(source, ids, key, chosen * step, all_of_them=len(chosen) == windows, tokens=tokens, bos=start.each)
-    if not mapped:
+    if not asked.mapped:
         batch = batch.long()
     info = describe_batch(
         batch, description=description, source=text.source, identity=found.identity, revision=found.revision
@@ -236,65 +201,6 @@ def choose_windows(windows: int, samples: int | None, *, seed: int | None) -> Te
     if seed is None:
         return torch.arange(samples)
     return torch.randperm(windows, generator=torch.Generator().manual_seed(seed))[:samples].sort().values
-
-
-def _generated(
-    source: TextSource,
-    text: SelfText,
-    purpose: Purpose,
-    index: int,
-    samples: int,
-    tokens: int,
-    start: Beginning,
-    progress: Progress,
-) -> tuple[Tensor, TextInfo]:
-    without = source.bos is not None and start.where == "none"  # it is sampled from that token on all the same
-    tokens += without
-    key = {
-        "version": GENERATION_VERSION,
-        "model": source.fingerprint,
-        "stream": [source.seed, purpose, index],
-        "shape": [samples, tokens],
-        "temperature": text.temperature,
-        "dtype": str(source.machine.dtype),
-        "device": source.machine.device.type,
-    }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    file = source.cache / "texts" / f"{name}.safetensors"
-    batch = _cached(file, (samples, tokens))
-    if batch is None:
-        bos = source.bos
-        batch = sample_text(
-            source.load(),
-            samples=samples,
-            tokens=tokens,
-            temperature=text.temperature,
-            seed=derive_seed(source.seed, purpose, index),
-            bos=bos,
-            avoid=() if bos is not None else _special_tokens(source),
-            progress=progress,
-        )
-        with whole_file(file, shared=True) as part:
-            save_file({"ids": batch}, part)
-    if without:
-        batch = batch[:, 1:].contiguous()
-    description = f"generated by the model for {purpose}, temperature {text.temperature:g}, seed {source.seed}"
-    return batch, describe_batch(batch, description=description, source="self", identity="self")
-
-
-def _cached(file: Path, shape: tuple[int, int]) -> Tensor | None:
-    try:
-        batch = load_file(file)["ids"]
-    except (OSError, SafetensorError, KeyError):  # absent or damaged: made anew
-        return None
-    return batch if batch.shape == shape and batch.dtype == torch.int64 else None
-
-
-def _special_tokens(source: TextSource) -> Sequence[int]:
-    try:
-        return source.tokenizer.all_special_ids
-    except InvalidInput:
-        return ()
 
 
 def describe_batch(

@@ -9,7 +9,7 @@ from typing import Any
 from secateur.contract.spec import CompressionSpec, HubModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource
+from workers.engine.text.text_source import TextSource
 from workers.stages.context import StageContext
 from workers.stages.original import Original, text_source
 

@@ -13,10 +13,9 @@ from secateur.contract.options.pruning.depth import DepthPruning
 from secateur.contract.options.pruning.sub_block import SubBlockPruning
 from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.healing import HealingRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.steps import held_out, total_steps
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import Calibration, SelfText
+from secateur.contract.options.texts import AnswersText, Calibration, is_written
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.computable import why_not_computable
@@ -25,8 +24,10 @@ from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, settings_of
 from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
-from workers.engine.recovery.training_text import samples_asked, training_tokens
+from workers.engine.recovery.training_text import samples_asked
 from workers.engine.text.calibration import check_positions
+from workers.engine.text.prompts_to_answer import prompts_to_answer
+from workers.engine.text.text_source import AnyText, Wanted
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import of_text, told_at
@@ -43,11 +44,10 @@ def calibration(subject: Subject) -> str | None:
     for pointer, wanted in texts_of(spec, Calibration):
         if (pointer.startswith("/scoring") and not scored) or (pointer.startswith("/pruning") and named):
             continue
-        if isinstance(wanted.text, SelfText):
+        if is_written(wanted.text):
+            asked = Wanted("calibration", wanted.samples, wanted.tokens, wanted.bos)
             with told_at(of_text(pointer)):
-                check_positions(subject.texts.config, wanted.tokens)
-                subject.texts.beginning(wanted.text, wanted.bos)
-            seen.append(_written(wanted.samples, wanted.tokens))
+                seen.append(_written(subject, wanted.text, asked))
             continue
         ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
         seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
@@ -60,21 +60,17 @@ def training(subject: Subject) -> str | None:
     if not isinstance(options, TrainedRecovery | HealingRecovery):
         return None
     check_positions(subject.texts.config, options.tokens)
-    if isinstance(options.text, SelfText):
-        subject.texts.beginning(options.text, options.bos)
-        if isinstance(options, HealingRecovery):
-            return _written(options.samples, options.tokens)
-        samples = samples_asked(options) or 1
-        return _written(samples, options.tokens) + _bounded(subject, options, samples)
+    if is_written(options.text) and (isinstance(options, HealingRecovery) or options.format == "text"):
+        samples = options.samples if isinstance(options, HealingRecovery) else samples_asked(options)
+        asked = Wanted("training", samples, options.tokens, options.bos)
+        seen = _written(subject, options.text, asked)
+        return seen if isinstance(options, HealingRecovery) else seen + _bounded(subject, options, samples or 1)
     job = _job(subject)
-    if isinstance(options, LoraRecovery):
-        data, info = training_data(job, options)
-        return f"{len(data)} samples of {info.description}" + _bounded(subject, options, len(data))
     if isinstance(options, HealingRecovery):
         ids, info = given_tokens(job, options)
         return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}"
-    ids, info = training_tokens(job, options, mapped=True)
-    return f"{len(ids)} × {ids.shape[1]} tokens of {info.description}" + _bounded(subject, options, len(ids))
+    data, info = training_data(job, options)
+    return f"{len(data)} × {options.tokens} tokens of {info.description}" + _bounded(subject, options, len(data))
 
 
 def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
@@ -94,9 +90,21 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
     return f"{seen}; the original's predictions on {samples:,} samples take {size(needed)} of disk"
 
 
-def _written(samples: int, tokens: int) -> str:
-    """How much text the model has to write, in words."""
-    return f"{samples:,} × {tokens:,} tokens that the model writes"
+def _written(subject: Subject, text: AnyText, wanted: Wanted) -> str:
+    """How much text the model has to write, in words.
+
+    Raises:
+        InvalidInput: the model does not hold so much, or the prompts that it is to answer cannot be used.
+        Unavailable: the hub does not answer.
+    """
+    check_positions(subject.texts.config, wanted.tokens)
+    subject.texts.beginning(text, wanted.bos)
+    samples = wanted.samples or 1
+    seen = f"{samples:,} × {wanted.tokens:,} tokens that the model writes"
+    if not isinstance(text, AnswersText):
+        return seen
+    prompts = prompts_to_answer(subject.texts, text, wanted, samples)
+    return f"{seen}, in answer to {len(prompts.ids):,} {prompts.description}"
 
 
 @told_at(of_text("/benchmark/perplexity"))
@@ -111,9 +119,10 @@ def measuring(subject: Subject) -> str | None:
     options = benchmark.perplexity or PerplexityBenchmark()
     check_positions(subject.texts.config, options.tokens)
     for index, text in enumerate(options.texts):
-        if isinstance(text, SelfText):
-            subject.texts.beginning(text, options.bos)
-            seen.append(_written(options.windows, options.tokens))
+        if is_written(text):
+            asked = Wanted("measuring", options.windows, options.tokens, options.bos)
+            with told_at(of_text("/benchmark/perplexity", f"/benchmark/perplexity/texts/{index}")):
+                seen.append(_written(subject, text, asked))
             continue
         windows = text_windows(subject.context, subject.texts, options, index)
         seen.append(f"{len(windows.ids)} windows of {windows.text.description}")

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method
 from secateur.contract.options.papers import SHORTENED_LLAMA
-from secateur.contract.options.texts import BOS, Bos, SelfText, Text
+from secateur.contract.options.texts import BOS, Bos, SelfText, Text, is_written
 
 
 class PerplexityBenchmark(Method):
@@ -40,7 +40,7 @@ class PerplexityBenchmark(Method):
                 "`stride` ({stride}) must be below `tokens` ({tokens})",
                 {"stride": self.stride, "tokens": self.tokens, "expected": f"at most {self.tokens - 1}, or none"},
             )
-        if any(isinstance(text, SelfText) for text in self.texts):
+        if any(is_written(text) for text in self.texts):
             raise PydanticCustomError(
                 "stride_of_samples",
                 "`stride` needs a text that goes on from window to window; generated samples do not",

@@ -27,14 +27,6 @@ class LoraRecovery(TrainedRecovery):
     dora: bool = Field(
         default=False, description="Train magnitudes apart from directions (Liu et al. 2024, DoRA, arXiv 2402.09353)."
     )
-    format: Literal["text", "alpaca", "chat"] = Field(
-        default="text",
-        description="What the training text holds: plain text, or one JSON object a line with `instruction`, `input` "
-        "and `output`, or with `messages` of `role` and `content`. A hub data set has these as columns.",
-    )
-    mask_prompt: bool = Field(
-        default=False, description="Take no loss on instructions and on what others than the assistant say."
-    )
     packing: bool = Field(
         default=True,
         description="Put several examples into one sample, each with positions of its own and blind to the others; "

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method
 from secateur.contract.options.recovery.steps import most_steps, never_ends, warmup_expected
-from secateur.contract.options.texts import BOS, Bos, SelfText, Text
+from secateur.contract.options.texts import BOS, Bos, SelfText, Text, is_written
 
 
 class TrainedRecovery(Method):
@@ -40,6 +40,16 @@ class TrainedRecovery(Method):
     )
     text: Text = Field(default_factory=SelfText, description="Where the training text comes from.")
     bos: Bos = BOS
+    format: Literal["text", "alpaca", "chat"] = Field(
+        default="text",
+        description="What the training text holds: plain text, or one JSON object a line with `instruction`, `input` "
+        "and `output`, or with `messages` of `role` and `content`. A hub data set has these as columns.",
+    )
+    mask_prompt: bool | None = Field(
+        default=None,
+        description="Take no loss on instructions, on prompts and on what others than the assistant say; null takes "
+        "none on prompts that the original answers (`answers`).",
+    )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
         description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "
@@ -103,7 +113,7 @@ class TrainedRecovery(Method):
             samples=self.samples,
             tokens=self.tokens,
             validation=self.validation,
-            generated=isinstance(self.text, SelfText),
+            generated=is_written(self.text),
         )
         if self.warmup_steps is not None and most is not None and self.warmup_steps >= most:
             raise PydanticCustomError(

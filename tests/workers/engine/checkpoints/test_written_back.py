@@ -188,10 +188,7 @@ def test_whole_recoveries(
         "distill-lora": DistillRecovery(train="lora", dropout=0, **common),
         "lora": LoraRecovery(dropout=0, **common),
     }
-    if kind == "lora":
-        monkeypatch.setattr(module, "training_data", lambda job, options: (Sequences(ids), text))
-    else:
-        monkeypatch.setattr(module, "training_tokens", lambda job, options, **more: (ids, text))
+    monkeypatch.setattr(module, "training_data", lambda job, options: (Sequences(ids), text))
     logits: list[Tensor] = []
     run = module.run_training
 

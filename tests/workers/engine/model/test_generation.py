@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import StageFailed
 from workers.engine.model import generation
-from workers.engine.model.generation import derive_seed, kv_bytes_per_token, sample_text
+from workers.engine.model.generation import Asked, derive_seed, kv_bytes_per_token, sample_answers, sample_text
 from workers.engine.model.loading import next_logits
 
 
@@ -87,3 +87,46 @@ def test_streams_of_seeds_differ() -> None:
     seeds = {derive_seed(seed, purpose, n) for seed in (0, 1) for purpose in ("training", "measuring") for n in (0, 1)}
     assert len(seeds) == 8
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("rows_at_once", [2, 128])
+def test_prompts_are_answered_one_after_the_other_and_no_row_is_padded(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    """Each token that is not given is the one that the model, which is asked for its likeliest here, has next."""
+    model = make_model()
+    monkeypatch.setattr(generation, "MAX_BATCH", rows_at_once)
+    prompts = [[10 + number, 3, 4] for number in range(7)]
+    asked = Asked(prompts, ends=range(40, 80), after=[5, 6])
+    ids, answers = sample_answers(model, asked, samples=5, tokens=40, temperature=1e-4)
+    assert ids.shape == answers.shape == (5, 40)
+    with torch.no_grad():
+        likeliest = model(ids).logits.argmax(-1)
+    assert torch.equal(ids[:, 1:][answers[:, 1:]], likeliest[:, :-1][answers[:, 1:]])
+    turns = 0
+    for row in range(5):
+        at, number = 0, row
+        while at < 40:  # a prompt, what the model wrote up to an end, and what stands between
+            given = prompts[number % 7][: 40 - at]
+            assert ids[row, at : at + 3].tolist() == given
+            assert not answers[row, at : at + 3].any()
+            at += 3
+            while at < 40 and int(ids[row, at]) not in asked.ends:
+                assert answers[row, at]
+                at += 1
+            assert answers[row, at : at + 1].all()
+            assert ids[row, at + 1 : at + 3].tolist() == [5, 6][: max(0, 39 - at)]
+            assert not answers[row, at + 1 : at + 3].any()
+            at, number, turns = at + 3, number + 5, turns + 1
+    assert turns > 10  # or the rule for a second turn was not seen
+
+
+def test_answers_are_drawn_as_the_model_has_them_and_the_same_again(make_model: Callable[..., PreTrainedModel]) -> None:
+    model, asked = make_model(), Asked([[1, 9]])
+    ids, _ = sample_answers(model, asked, samples=4000, tokens=3, temperature=0.7, seed=1)
+    again, _ = sample_answers(model, asked, samples=4000, tokens=3, temperature=0.7, seed=1)
+    assert torch.equal(ids, again)
+    with torch.no_grad():
+        expected = (model(torch.tensor([[1, 9]])).logits[0, -1] / 0.7).softmax(-1)
+    observed = torch.bincount(ids[:, 2], minlength=len(expected)) / 4000
+    assert (observed - expected).abs().max() < 5 * (expected * (1 - expected) / 4000).sqrt().max()

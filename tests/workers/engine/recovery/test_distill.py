@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,9 +18,11 @@ from secateur.contract.options.recovery.none import NoRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill
-from workers.engine.recovery.distill import state_distance, trainee
+from workers.engine.recovery.distill import DistillationLoss, state_distance, trainee, with_predictions
 from workers.engine.recovery.job import RecoveryJob, trainable_parameters
+from workers.engine.recovery.objective import IGNORED, predicted_tokens
 from workers.engine.recovery.ranks import ALONE, Ranks
+from workers.engine.recovery.sequences import LABELS, Sequences
 from workers.engine.recovery.teacher import kl_to_predictions, top_predictions
 from workers.engine.runtime import Machine
 
@@ -143,3 +146,72 @@ def test_a_form_that_takes_no_trained_weights_gets_adapters_unless_all_was_asked
     assert "could not be written back" in notes[0]
     with pytest.raises(UnsupportedModel, match="could not be written back"):
         trainee(job_on(path, tmp_path / "all"), DistillRecovery(train="all"), Checkpoint.open(path))
+
+
+def test_where_prompts_are_masked_the_loss_is_the_mean_over_the_answers_predictions(
+    make_model: Callable[..., PreTrainedModel],
+    make_ids: Callable[..., Tensor],
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """However a step is divided into micro-batches; the state's distance counts as it does beside a mean."""
+    teacher, student, ids = make_model(), make_model(seed=1), make_ids(4, 9)
+    source = save_model(teacher)
+    vocabulary = int(teacher.config.vocab_size)
+    options = DistillRecovery(top_k=vocabulary, hidden_weight=0.5)
+    job = RecoveryJob(
+        pruned=source,
+        original=Checkpoint.open(source),
+        kept=tuple(range(teacher.config.num_hidden_layers)),
+        out=tmp_path / "out",
+        scratch=tmp_path / "scratch",
+        options=options,
+        machine=Machine(torch.device("cpu"), torch.float32, 1, 0),
+        texts=SimpleNamespace(fingerprint="0" * 64, config=teacher.config),  # type: ignore[arg-type]  # all that is read
+    )
+    answers = torch.zeros(4, 9, dtype=torch.bool)
+    answers[0, 4:], answers[1, 2], answers[2, 0] = True, True, True  # of the last two nothing is predicted
+    data = Sequences(ids, {LABELS: ids.where(answers, IGNORED)})
+    data = with_predictions(job, options, data, identity="0" * 32)
+    loss = DistillationLoss(job, options, masked=True)
+    with torch.no_grad():
+        batches = [data.batch([0]), data.batch([1, 2, 3])]
+        counts = [predicted_tokens(batch) for batch in batches]
+        parts = [loss(student, batch) for batch in batches]
+        theirs, ours = teacher(ids, output_hidden_states=True), student(ids, output_hidden_states=True)
+        p, q = theirs.logits.log_softmax(-1), ours.logits.log_softmax(-1)
+        each = (p.exp() * (p - q)).sum(-1)[:, :-1]
+        distances = []
+        for rows in ([0], [1, 2, 3]):
+            ours_of, theirs_of = (tuple(state[rows] for state in out.hidden_states) for out in (ours, theirs))
+            distances.append(state_distance(ours_of, theirs_of, job.kept))
+    assert counts == [5, 1]
+    expected = each[answers[:, 1:]].sum() / 6 + 0.5 * (distances[0] * 5 + distances[1]) / 6
+    assert (torch.stack(parts).sum() / 6).item() == pytest.approx(
+        expected.item(), rel=2e-3
+    )  # probabilities are stored in a byte
+
+
+def test_where_minutes_are_bounded_labels_stay_with_their_samples(
+    make_model: Callable[..., PreTrainedModel],
+    make_ids: Callable[..., Tensor],
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """The samples are taken in random order then."""
+    model = make_model()
+    options = DistillRecovery(max_minutes=100)
+    job = RecoveryJob(
+        pruned=tmp_path,
+        original=Checkpoint.open(save_model(model)),
+        kept=(0,),
+        out=tmp_path / "out",
+        scratch=tmp_path / "scratch",
+        options=options,
+        machine=Machine(torch.device("cpu"), torch.float32, 1, 0),
+        texts=SimpleNamespace(fingerprint="0" * 64, config=model.config),  # type: ignore[arg-type]  # all that is read
+    )
+    ids = make_ids(12, 8)
+    data = with_predictions(job, options, Sequences(ids, {LABELS: ids + 1000}), identity="0" * 32)
+    assert not torch.equal(data.ids, ids)
+    assert torch.equal(data.columns[LABELS], data.ids + 1000)

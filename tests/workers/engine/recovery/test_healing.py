@@ -32,7 +32,8 @@ from workers.engine.recovery import healing
 from workers.engine.recovery.healing import Start, given_tokens, healed_start, with_own_text
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 FAMILIES = (

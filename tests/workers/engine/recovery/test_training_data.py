@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.options.recovery.continued import ContinuedRecovery
+from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import LocalText
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.model.loading import load_model
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 ROWS = 259  # of the tiny model's embedding
@@ -58,7 +64,14 @@ def source(checkpoint: Path, text_file: Path, tmp_path: Path) -> TextSource:
 def train(source: TextSource, text_file: Path, tmp_path: Path) -> Training:
     """train(rows, format="chat"): what LoRA would train on, of a local file with these rows."""
 
-    def data(rows: list[Any] | str, *, name: str = "rows.jsonl", start: float = 0.0, **options: Any) -> tuple[Any, Any]:
+    def data(
+        rows: list[Any] | str,
+        *,
+        name: str = "rows.jsonl",
+        start: float = 0.0,
+        recovery: type[TrainedRecovery] = LoraRecovery,
+        **options: Any,
+    ) -> tuple[Any, Any]:
         content = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
         (text_file.parent / name).write_text(content)
         job = RecoveryJob(
@@ -72,7 +85,7 @@ def train(source: TextSource, text_file: Path, tmp_path: Path) -> Training:
             texts=source,
         )
         text = LocalText(source="local", path=name, start=start)
-        return training_data(job, LoraRecovery(text=text, **{"tokens": 256, "mask_prompt": True, **options}))
+        return training_data(job, recovery(text=text, **{"tokens": 256, "mask_prompt": True, **options}))
 
     return data
 
@@ -198,3 +211,56 @@ def test_a_beginning_of_text_token_where_the_tokenizer_adds_one(
         data, _ = train(rows, format="alpaca", bos=bos, packing=False)
         assert (data.ids[:, 0] == 1).all() == has
         assert (data.ids[:, 1] != 1).all()
+
+
+def test_distillation_takes_examples_one_after_the_other(train: Training, source: TextSource) -> None:
+    """As they stand in a text, so that the original is shown what the student sees; answers alone are learnt."""
+    rows = [
+        {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": f"so {n}"}]}
+        for n in range(40)
+    ]
+    masked, info = train(rows, recovery=DistillRecovery, format="chat", tokens=64)
+    text = "".join(f"(user) {n}?\n(assistant) [thought]\nso {n}\n" for n in range(40))
+    assert str(source.tokenizer.decode(masked.ids.flatten())) == text[: masked.ids.numel()]
+    assert len(masked) == len(text) // 64
+    assert info.description == "rows.jsonl, 0 to 1, 40 examples"
+    learned = "".join(learnt(source, masked, row) for row in range(len(masked)))
+    assert learned.startswith("[thought]\nso 0\n[thought]\nso 1\n")
+    whole, _ = train(rows, recovery=DistillRecovery, format="chat", tokens=64, mask_prompt=False)
+    assert torch.equal(whole.ids, masked.ids)
+    assert whole.columns == {}
+    assert (
+        train(rows, recovery=DistillRecovery, format="chat", tokens=64, max_steps=1, batch_size=4)[0].ids.shape[0] < 9
+    )
+    field = refused(train, rows[:1], recovery=DistillRecovery, format="chat", tokens=64)
+    assert (field.pointer, field.expected) == ("batch", "more rows, or shorter samples")
+
+
+@pytest.mark.parametrize("kind", [DistillRecovery, ContinuedRecovery, LoraRecovery])
+def test_of_prompts_and_answers_the_answers_are_learnt_unless_all_is_to_be(
+    source: TextSource, tmp_path: Path, kind: Any
+) -> None:
+    job = RecoveryJob(
+        pruned=source.checkpoint,
+        original=Checkpoint.open(source.checkpoint),
+        kept=(0,),
+        out=tmp_path / "out",
+        scratch=tmp_path / "scratch",
+        options=NoRecovery(kind="none"),
+        machine=CPU,
+        texts=replace(
+            source, load=lambda: load_model(Checkpoint.open(source.checkpoint), device=CPU.device, dtype=CPU.dtype)
+        ),
+    )
+    text = {"source": "answers"}
+    common = {"kind": kind.model_fields["kind"].annotation.__args__[0], "tokens": 200, "samples": 4, "text": text}
+    data, info = training_data(job, kind(**common))
+    for row in range(4):
+        whole, said = str(source.tokenizer.decode(data.ids[row])), learnt(source, data, row)
+        assert whole.startswith("(user) ")
+        assert whole.endswith(said) or "(user)" not in said
+        assert 0 < len(said) < len(whole)
+    assert info.samples == 4
+    everything, _ = training_data(job, kind(**common, mask_prompt=False))
+    assert everything.columns == {}
+    assert torch.equal(everything.ids, data.ids)

@@ -25,11 +25,11 @@ from secateur.contract.protocol import UploadedFile
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, settings_of
-from workers.engine.recovery.training_text import TEXT_SHARE, most_samples, samples_asked, training_tokens
+from workers.engine.recovery.training_text import TEXT_SHARE, most_samples, samples_asked, training_samples
 from workers.engine.runtime import Machine
 from workers.engine.text import text_ids
-from workers.engine.text.calibration import TextSource
 from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.text_source import TextSource
 
 FILE = LocalText(source="local", path="news.txt")
 
@@ -150,7 +150,7 @@ def test_a_long_text_takes_its_share_of_the_minutes_whatever_it_is(
             tuned = LoraRecovery(text=text, tokens=64, max_minutes=1, format="alpaca")
             return training_data(job(tuned, scratch, file), tuned)
         options = ContinuedRecovery(kind="continued", text=text, tokens=64, max_minutes=1)
-        return training_tokens(job(options, scratch, file), options)
+        return training_samples(job(options, scratch, file), options)[:2]
 
     _, first = read("check")
     share = TEXT_SHARE * 60

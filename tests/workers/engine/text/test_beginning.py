@@ -13,12 +13,13 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.texts import LocalText, SelfText
+from secateur.contract.options.texts import AnswersText, LocalText, SelfText
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import count_windows, cut, cut_all
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 
 BOS = 1
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
@@ -167,11 +168,11 @@ def test_text_that_the_model_writes_begins_as_it_was_sampled(make_source: Callab
 def test_a_model_without_such_a_token(make_source: Callable[..., TextSource]) -> None:
     source = make_source(bos=False, bos_token_id=None)
     source.tokenizer.bos_token = None
-    for text in (WORDS, SelfText()):
+    for text in (WORDS, SelfText(), AnswersText(source="answers")):
         with pytest.raises(InvalidInput, match="no beginning-of-text token") as caught:
-            batch(source, "each", text=text, tokens=12)
+            batch(source, "each", text=text, tokens=64)
         assert (caught.value.errors[0].pointer, caught.value.errors[0].value) == ("bos", "each")
-        batch(source, "auto", text=text, tokens=12)
+        batch(source, "auto", text=text, tokens=64)
 
 
 def test_one_that_the_embedding_has_no_row_for(make_source: Callable[..., TextSource]) -> None:

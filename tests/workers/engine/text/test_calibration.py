@@ -15,7 +15,8 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.runtime import Machine
 from workers.engine.text import text_ids
-from workers.engine.text.calibration import TextSource, check_positions, choose_windows, token_batch
+from workers.engine.text.calibration import check_positions, choose_windows, token_batch
+from workers.engine.text.text_source import TextSource
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 

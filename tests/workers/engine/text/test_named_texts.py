@@ -21,8 +21,9 @@ from secateur.contract.named_texts import NAMED_TEXTS, split_of
 from secateur.contract.options.texts import HubText, NamedText
 from tests.fixtures.hub_server import serving
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
 from workers.engine.text.named_texts import NamedSource
+from workers.engine.text.text_source import TextSource
 from workers.stages.benchmark_notes import overlap
 
 LATEST = "d" * 40  # of the default branch

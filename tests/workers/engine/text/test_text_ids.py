@@ -22,11 +22,13 @@ from workers.engine.recovery import instruction_data, training_text
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.sequences import Sequences
-from workers.engine.recovery.training_text import training_tokens
+from workers.engine.recovery.training_text import training_samples
 from workers.engine.runtime import Machine
 from workers.engine.text import calibration, text_ids
+from workers.engine.text import rows as data_rows
 from workers.engine.text import sources as texts
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 WORDS = LocalText(source="local", path="words.txt")
@@ -89,7 +91,7 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     found = Hub()
-    for module in (text_ids, training_text, instruction_data):
+    for module in (text_ids, training_text, data_rows):
         monkeypatch.setattr(module, "hub_revision", found.revision)
     monkeypatch.setattr(text_ids, "read_hub", found.rows)
     monkeypatch.setattr(text_ids, "CHUNK_BYTES", 16 * 1000)
@@ -209,7 +211,7 @@ def test_examples_are_tokenised_and_packed_once(
 
 def test_a_stream_is_read_as_far_as_the_training_can_go(source: TextSource, tmp_path: Path, hub: Hub) -> None:
     options = ContinuedRecovery(kind="continued", text=STREAM, tokens=64, batch_size=4, max_tokens=64 * 4 * 50)
-    ids, info = training_tokens(recovery_job(source, tmp_path), options, mapped=True)
+    ids, info, _ = training_samples(recovery_job(source, tmp_path), options)
     assert len(ids) == 50 * 4
     needed = len(ids) * 64 * calibration.READ_AHEAD / len("row 000000 of aaaa\n\n")
     assert hub.read < needed * 1.1 + 200
@@ -224,7 +226,7 @@ def test_many_tokens_are_not_read_several_times_over(
     options = ContinuedRecovery(
         kind="continued", text=STREAM, tokens=64, batch_size=8, micro_batch_size=4, max_steps=200, validation=0.2
     )
-    ids, _ = training_tokens(recovery_job(source, tmp_path), options, mapped=True)
+    ids, _, _ = training_samples(recovery_job(source, tmp_path), options)
     assert len(ids) == 200 * 8 / 0.8 + 1
     assert hub.read < len(ids) * 64 / len("row 000000 of aaaa\n\n") * 1.1 + 200
     assert ids.dtype is torch.int32
@@ -232,17 +234,17 @@ def test_many_tokens_are_not_read_several_times_over(
 
 def test_an_attempt_that_goes_on_reads_the_same_tokens(source: TextSource, tmp_path: Path, hub: Hub) -> None:
     options = ContinuedRecovery(kind="continued", text=STREAM, tokens=64, batch_size=4, max_steps=5)
-    first, info = training_tokens(recovery_job(source, tmp_path), options)
+    first, info, _ = training_samples(recovery_job(source, tmp_path), options)
     hub.commit, hub.read = "b" * 40, 0
-    again, info_again = training_tokens(recovery_job(source, tmp_path), options)
+    again, info_again, _ = training_samples(recovery_job(source, tmp_path), options)
     assert torch.equal(first, again)
     assert info == info_again
     assert (hub.asked, hub.read) == (1, 0)
     elsewhere = replace(source, cache=tmp_path / "another-host")
-    moved, info_moved = training_tokens(recovery_job(elsewhere, tmp_path), options)
+    moved, info_moved, _ = training_samples(recovery_job(elsewhere, tmp_path), options)
     assert torch.equal(moved, first)
     assert info_moved == info
-    other, info_other = training_tokens(recovery_job(source, tmp_path, "another-job"), options)
+    other, info_other, _ = training_samples(recovery_job(source, tmp_path, "another-job"), options)
     assert info_other.revision == "b" * 40
     assert not torch.equal(other, first)
 
@@ -279,7 +281,7 @@ def test_a_long_text_is_not_tokenised_whole_for_a_short_training(
     options = ContinuedRecovery(
         kind="continued", text=WORDS, tokens=64, batch_size=4, micro_batch_size=4, max_steps=6, epochs=1
     )
-    ids, info = training_tokens(recovery_job(source, tmp_path), options)
+    ids, info, _ = training_samples(recovery_job(source, tmp_path), options)
     assert len(ids) == 6 * 4
     read = sum(map(len, tokenised))
     assert read <= len(ids) * 64 * calibration.READ_AHEAD * text_ids.TOKEN_BYTES + 64 * 30
@@ -289,9 +291,9 @@ def test_a_long_text_is_not_tokenised_whole_for_a_short_training(
     assert all(piece.startswith("line ") and piece.endswith("\n") for piece in tokenised)
     assert info.samples == 24
     capped = options.model_copy(update={"max_steps": None, "max_tokens": 64 * 4 * 6})
-    assert len(training_tokens(recovery_job(source, tmp_path), capped)[0]) == 24
+    assert len(training_samples(recovery_job(source, tmp_path), capped)[0]) == 24
     generous = options.model_copy(update={"samples": 1000})
-    assert len(training_tokens(recovery_job(source, tmp_path), generous)[0]) == 24
+    assert len(training_samples(recovery_job(source, tmp_path), generous)[0]) == 24
 
 
 @pytest.mark.parametrize("samples", [None, 20], ids=["whole", "a part"])
@@ -344,7 +346,7 @@ def test_examples_are_read_as_far_as_the_training_can_go(
             read.append(number)
             yield number, row
 
-    monkeypatch.setattr("workers.engine.recovery.instruction_data.local_rows", counted)
+    monkeypatch.setattr("workers.engine.text.rows.local_rows", counted)
     rows = "".join(json.dumps({"instruction": f"Say {n}.", "output": "ok"}) + "\n" for n in range(5000))
     (text_file.parent / "a.jsonl").write_text(rows)
     text = LocalText(source="local", path="a.jsonl")

@@ -27,7 +27,8 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import TextSource, token_batch
+from workers.engine.text.calibration import token_batch
+from workers.engine.text.text_source import TextSource
 from workers.engine.text.uploads import find_upload, upload_documents, upload_pieces, upload_rows
 
 ID = uuid4()
