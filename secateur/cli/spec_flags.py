@@ -4,6 +4,7 @@ Every plain field of a job's spec becomes one option. Fields of scoring, pruning
 names (`--blocks`, `--latency-runs`, `--min-speedup`), those of recovery by `--recovery-…`. A text is written in short:
 
     self                                  text that the model writes itself
+    answers, answers:prompts.txt          what it answers to built-in prompts, or to those of another text
     news.txt, news.txt@0:0.7              a file under the data roots, or a part of it
     hub:Salesforce/wikitext,config=wikitext-2-raw-v1,split=test,column=text,revision=main
     upload:ID, upload:ID@0:0.7            an uploaded data set, or a part of it

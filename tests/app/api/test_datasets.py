@@ -263,8 +263,11 @@ def test_the_kind_must_suit_the_place(
     assert response.status_code == 422
     (error,) = response.json()["errors"]
     assert (error["pointer"], error["expected"]) == (pointer, expected)
-    place["recovery"] = {**place["recovery"], "kind": "lora", "format": "alpaca"}
-    assert client.post("/jobs", json={**spec, **place}).status_code == 202
+    for kind in ("lora", "distill", "continued"):
+        good = {"kind": kind, "text": place["recovery"]["text"], "format": "alpaca"}
+        assert client.post("/jobs", json={**spec, "recovery": good}).status_code == 202
+    prompts = {"source": "answers", "prompts": place["recovery"]["text"]}
+    assert client.post("/jobs", json={**spec, "recovery": {"text": prompts}}).status_code == 202
 
 
 def test_it_stays_while_a_job_uses_it(

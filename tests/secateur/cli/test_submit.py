@@ -156,7 +156,7 @@ def test_every_plain_option_of_every_method_has_a_flag() -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "self", "news.txt", "a@b.txt@0.25:", "news.txt@:0.5", "hub:org/name",
+    "self", "answers", "answers:prompts.txt@0:0.5", "news.txt", "a@b.txt@0.25:", "news.txt@:0.5", "hub:org/name",
     "hub:org/name,config=c,split=test,column=text,revision=main",
 ])  # fmt: skip
 def test_the_short_forms_of_a_text_are_valid(text: str) -> None:

@@ -122,6 +122,30 @@ def test_what_the_model_has_to_write_and_to_train_is_told_before(check: Check) -
     assert "9 × 32 tokens that the model writes" in {row.seen for row in healing}
 
 
+def test_prompts_that_the_model_is_to_answer_are_read_before(check: Check, text_file: Path) -> None:
+    (text_file.parent / "prompts.txt").write_text("Who?\nWhy?\n")
+    text = {"source": "answers", "prompts": {"source": "local", "path": "prompts.txt"}}
+    asked = {"kind": "distill", "text": text, "tokens": 32, "batch_size": 8, "max_steps": 6, "epochs": 1}
+    seen = {row.name: row.seen for row in check(recovery=asked).checks}
+    assert seen["training text"].startswith(
+        "48 × 32 tokens that the model writes, in answer to 2 prompts of prompts.txt, 0 to 1; 6 steps of 256 tokens"
+    )
+    (text_file.parent / "prompts.jsonl").write_text('{"words": "Who?"}\n')
+    text["prompts"] = {"source": "local", "path": "prompts.jsonl"}
+    calibration = {"text": text, "samples": 2, "tokens": 32}
+    assert pointers(
+        check,
+        recovery=asked,
+        scoring={"criterion": "perplexity", "calibration": calibration},
+        benchmark={"perplexity": {"texts": [TEXT, text], "tokens": 32, "windows": 2}, "latency": None},
+    ) == [
+        "/scoring/calibration/text/prompts",
+        "/recovery/text/prompts",
+        "/benchmark/perplexity/texts/1/prompts",
+    ]
+    assert pointers(check, recovery={**asked, "text": {"source": "answers"}, "tokens": 8}) == ["/recovery/tokens"]
+
+
 def test_what_distillation_stores_is_told_and_refused_without_room(
     check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "distill all": {"kind": "distill", **TRAINING, "temperature": 2.0, "top_k": 8},
     "distill adapters and states": {"kind": "distill", "train": "lora", **TRAINING, "hidden_weight": 0.5, "heal": True},
     "distill after the cut": {"kind": "distill", "train": "after_cut", **TRAINING, "hidden_weight": 0.5},
+    "distill on answers": {"kind": "distill", **TRAINING, "text": {"source": "answers"}, "tokens": 128},
     "continued": {"kind": "continued", **TRAINING, "validation": 0.1},
     "continued at the end": {"kind": "continued", **TRAINING, "train": "last_blocks", "last_blocks": 2},
     "examples": {

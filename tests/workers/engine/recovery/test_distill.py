@@ -187,9 +187,7 @@ def test_where_prompts_are_masked_the_loss_is_the_mean_over_the_answers_predicti
             distances.append(state_distance(ours_of, theirs_of, job.kept))
     assert counts == [5, 1]
     expected = each[answers[:, 1:]].sum() / 6 + 0.5 * (distances[0] * 5 + distances[1]) / 6
-    assert (torch.stack(parts).sum() / 6).item() == pytest.approx(
-        expected.item(), rel=2e-3
-    )  # probabilities are stored in a byte
+    assert (torch.stack(parts).sum() / 6).item() == pytest.approx(expected.item(), rel=2e-3)
 
 
 def test_where_minutes_are_bounded_labels_stay_with_their_samples(
