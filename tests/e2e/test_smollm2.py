@@ -47,7 +47,7 @@ def demo() -> Iterator[Demo]:
         done = subprocess.run(
             ["make", "--no-print-directory", "demo", f"DEMO_ARGS=--quick --folder {folder}"],
             cwd=ROOT,
-            env=secateur_environment(),
+            env=secateur_environment(SECATEUR_THREADS="1"),  # two would wait for each other while other files compute
             capture_output=True,
             text=True,
             check=False,
