@@ -9,17 +9,15 @@ from functools import lru_cache, partial, wraps
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from anyio import CapacityLimiter, to_thread
-from anyio.lowlevel import RunVar
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
-from starlette.concurrency import run_in_threadpool
 
 from app.blobs.store import ArtifactStore, open_store
 from app.broker.sender import Sender
 from app.db.origin import Origin
 from app.db.session import SessionFactory, session_factory, unit_of_work
+from app.db.threads import POOL_SIZE, in_turn
 from app.http.hosts import SESSION_COOKIE
 from app.services.dashboard_sessions import key_of_session
 from app.services.work import Work
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-POOL_SIZE = 10  # database connections of one API process; as many requests work at a time, the rest wait
 ANONYMOUS = "local"  # the caller where no keys are set
 
 # What does not wait is `async`: for a plain function the framework would change threads, which costs more than it does.
@@ -93,7 +90,7 @@ async def get_caller(request: Request, credentials: HTTPAuthorizationCredentials
     settings: Settings = request.app.state.settings
     cookie = request.cookies.get(SESSION_COOKIE) if settings.api_keys else None
     if credentials is None and cookie is not None:  # which the database is asked about
-        caller = await run_in_threadpool(caller_of_session, settings, cookie)
+        caller = await in_turn(partial(caller_of_session, settings, cookie))
         if caller is not None:
             return caller
     return caller_of(settings, credentials.credentials if credentials else None)
@@ -160,12 +157,12 @@ def transaction(operation: Callable[P, Result]) -> Callable[P, Coroutine[Any, An
     """An operation with an argument `work: WorkDep` as one transaction, in a thread of its own.
 
     It is committed before the response is sent, and rolled back if the operation raises. No more of them run at a time
-    than there are connections: those that wait hold neither a thread nor a place in the pool.
+    than there are connections, and those that wait too long for their turn are told to come back (`in_turn`).
     """
 
     @wraps(operation)
     async def run(*arguments: P.args, **named: P.kwargs) -> Result:
-        return await to_thread.run_sync(partial(_committed, operation, arguments, named), limiter=_database_threads())
+        return await in_turn(partial(_committed, operation, arguments, named))
 
     return run
 
@@ -173,18 +170,6 @@ def transaction(operation: Callable[P, Result]) -> Callable[P, Coroutine[Any, An
 def _committed(operation: Callable[..., Result], arguments: tuple[object, ...], named: dict[str, Any]) -> Result:
     with cast(Work, named["work"]):
         return operation(*arguments, **named)
-
-
-_limiters: RunVar[CapacityLimiter] = RunVar("database_threads")
-
-
-def _database_threads() -> CapacityLimiter:
-    """One for each event loop, and a process has one."""
-    limiter = _limiters.get(None)
-    if limiter is None:
-        limiter = CapacityLimiter(POOL_SIZE)
-        _limiters.set(limiter)
-    return limiter
 
 
 @lru_cache(maxsize=4)

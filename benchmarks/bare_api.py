@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from psycopg.types.json import Jsonb
 from uuid6 import uuid7
 
-from app.deps import POOL_SIZE
+from app.db.threads import POOL_SIZE
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS bare_jobs (

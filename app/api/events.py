@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from starlette.concurrency import run_in_threadpool
 
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, Tag, problems
 from app.db.tables import Event as EventRow
+from app.db.threads import in_turn
 from app.deps import Caller, FactoryDep
 from app.http.negotiation import preferred
 from app.services import events as service
@@ -69,14 +70,14 @@ async def list_events(
     behind the event that ended the job."""
     start = after if last_event_id is None else last_event_id
     if preferred(accept, ["application/json", EVENT_STREAM]) == EVENT_STREAM:
-        await run_in_threadpool(service.read, factory, job_id, after=start, limit=1)  # no such job: 404 before a stream
+        await in_turn(partial(service.read, factory, job_id, after=start, limit=1))  # no such job: 404 before a stream
         hub = cast(EventHub, request.app.state.event_hub)
         stream = service.stream(
             factory, hub, job_id, after=start, types=type, ping_seconds=request.app.state.ping_seconds
         )
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(_encode(stream), media_type=EVENT_STREAM, headers=headers)
-    batch = await run_in_threadpool(service.read, factory, job_id, after=start, limit=limit, types=type)
+    batch = await in_turn(partial(service.read, factory, job_id, after=start, limit=limit, types=type))
     page = EventPage(
         data=[Event.model_validate(event) for event in batch.events],
         has_more=batch.has_more,

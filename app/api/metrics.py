@@ -18,7 +18,8 @@ from app.api.health import TAG
 from app.api.responses import UNAUTHORIZED, problems
 from app.db import jobs, stages
 from app.db.session import session_factory, unit_of_work, what_broke
-from app.deps import POOL_SIZE, Caller, celery_for
+from app.db.threads import POOL_SIZE
+from app.deps import Caller, celery_for
 from app.settings import Settings
 from secateur.about import VERSION
 from secateur.contract.errors import ServiceError

@@ -29,4 +29,22 @@ class AnsweredConnection(psycopg.Connection[Any]):
             return super().wait(gen, interval, ANSWER_SECONDS)
         except _WaitTimeout:
             self.close()
-            raise psycopg.OperationalError(f"no answer from the server within {ANSWER_SECONDS:.0f} s") from None
+            raise _no_answer() from None
+
+
+class AnsweredAsyncConnection(psycopg.AsyncConnection[Any]):
+    """The same on an event loop."""
+
+    async def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """As in the base class; what has a bound of its own keeps it."""
+        if timeout is not None:
+            return await super().wait(gen, interval, timeout)
+        try:
+            return await super().wait(gen, interval, ANSWER_SECONDS)
+        except _WaitTimeout:
+            await self.close()
+            raise _no_answer() from None
+
+
+def _no_answer() -> psycopg.OperationalError:
+    return psycopg.OperationalError(f"no answer from the server within {ANSWER_SECONDS:.0f} s")

@@ -9,9 +9,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, pool
 
-from app.db.session import sqlalchemy_url
+from app.db.session import make_poolless_engine, sqlalchemy_url
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 
@@ -34,8 +33,7 @@ def upgrade(database_url: str) -> None:
 
 def is_current(database_url: str) -> bool:
     """Whether the database has every migration of this version."""
-    engine = create_engine(sqlalchemy_url(database_url), poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
-    with engine.connect() as connection:
+    with make_poolless_engine(database_url).connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() == _head()
 
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from app.db.answers import STATEMENT_SECONDS, AnsweredConnection
 from app.settings import Settings, get_settings
@@ -53,12 +53,22 @@ def sqlalchemy_url(database_url: str) -> URL:
 
 def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10) -> Engine:
     """An engine whose connections are checked before use and give up rather than hang."""
+    engine = _bounded_engine(
+        database_url, pool_size=pool_size, max_overflow=max_overflow, pool_timeout=POOL_SECONDS, pool_recycle=1800
+    )
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_check, engine))
+    return engine
+
+
+def make_poolless_engine(database_url: str) -> Engine:
+    """The same without a pool: for a question now and then, that what keeps requests waiting must not delay."""
+    return _bounded_engine(database_url, poolclass=NullPool)
+
+
+def _bounded_engine(database_url: str, **pool: Any) -> Engine:
     engine = create_engine(
         sqlalchemy_url(database_url),
-        pool_size=pool_size,
-        max_overflow=max_overflow,
-        pool_timeout=POOL_SECONDS,
-        pool_recycle=1800,
         connect_args={
             "connect_timeout": 5,
             "application_name": "secateur",
@@ -72,10 +82,9 @@ def make_engine(database_url: str, *, pool_size: int = 5, max_overflow: int = 10
                 " -c timezone=UTC"
             ),
         },
+        **pool,
     )
     event.listen(engine, "do_connect", _connect)
-    event.listen(engine, "checkin", _note_use)
-    event.listen(engine, "checkout", partial(_check, engine))
     return engine
 
 

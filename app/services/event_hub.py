@@ -19,6 +19,7 @@ from uuid import UUID
 
 import psycopg
 
+from app.db.answers import AnsweredAsyncConnection
 from app.db.events import CHANNEL
 from app.db.session import sqlalchemy_url
 
@@ -117,7 +118,7 @@ class EventHub:
 
     async def _listen_once(self, dsn: str) -> None:
         """Until the connection breaks, which is a psycopg.Error."""
-        connection = await psycopg.AsyncConnection.connect(
+        connection = await AnsweredAsyncConnection.connect(
             dsn, autocommit=True, connect_timeout=5, application_name="secateur events"
         )
         async with connection:

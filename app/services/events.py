@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
-
-from starlette.concurrency import run_in_threadpool
 
 from app.db import events, jobs
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Event
+from app.db.threads import in_turn
 from app.services.event_hub import EventHub
 
 BATCH = 500  # events read at once by a stream
@@ -56,7 +56,7 @@ async def stream(
     with hub.subscribe(job_id) as subscription:
         while True:
             subscription.clear()  # before reading: what is committed after this point wakes us again
-            batch = await run_in_threadpool(read, factory, job_id, after=after, limit=BATCH, types=types)
+            batch = await in_turn(partial(read, factory, job_id, after=after, limit=BATCH, types=types))
             for event in batch.events:
                 yield event
                 after = event.seq

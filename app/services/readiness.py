@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import text
 
 from app.blobs.store import ArtifactStore
-from app.db.session import sqlalchemy_url
+from app.db.session import make_poolless_engine
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,10 +83,7 @@ class Prober:
 def _database(settings: Settings) -> Check:
     if settings.database_url is None:
         return Check(ok=False, detail="no database is configured")
-    engine = create_engine(
-        sqlalchemy_url(settings.database_url), poolclass=NullPool, connect_args={"connect_timeout": 5}
-    )
-    with engine.connect() as connection:
+    with make_poolless_engine(settings.database_url).connect() as connection:
         connection.execute(text("SELECT 1"))
     return Check(ok=True, detail="answers")
 

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from app.deps import POOL_SIZE, WorkDep, dispose_pool, transaction
+from app.db.threads import POOL_SIZE
+from app.deps import WorkDep, dispose_pool, transaction
 from app.settings import Settings
 from secateur.contract.errors import Conflict
 
