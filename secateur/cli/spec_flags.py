@@ -74,7 +74,7 @@ def spec_flags() -> list[Flag]:
                 if known is not None and known.path[0] != section:  # `--plus` is scoring's, so `--pruning-plus`
                     flag = replace(flag, name=f"{section}_{flag.name}")
                 found.setdefault(flag.name, flag)
-    ways = f"One of {', '.join(QUANTISATIONS)}, with a group size or a type behind a colon: int4:64, gguf:Q4_0."
+    ways = f"One of {', '.join(QUANTISATIONS)}, with a group size or a type behind a colon: int4:64, gguf:Q4_K_M."
     found.setdefault(
         "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
     )
@@ -259,7 +259,7 @@ def _sliced(text: str, source: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def parse_quantisation(text: str) -> dict[str, Any]:
-    """The short form of a way to quantise, such as `int8`, `int4:64` or `gguf:Q4_0`, as the spec's object."""
+    """The short form of a way to quantise, such as `int8`, `int4:64` or `gguf:Q4_K_M`, as the spec's object."""
     kind, _, option = text.partition(":")
     if not option:
         return {"kind": kind}  # of a quantisation with its defaults

@@ -99,7 +99,7 @@ def gguf(making: Making[GgufQuantisation]) -> Made:
     return export_gguf(
         making.source,
         making.target,
-        type_name=making.options.type,
+        kind=making.options.type,
         tokenizer_from=source_gguf(making.context),
         progress=making.context.progress,
     ), None

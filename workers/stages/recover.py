@@ -43,7 +43,7 @@ def _recovered(context: StageContext) -> Recovered:
         job, outcome = _recover(context, Ranks(count=processes.count, others=others))
     training = outcome.training
     before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
-    file, said = write_as_it_came(context, context.out / "checkpoint")
+    file, said = write_as_it_came(context, context.out / "checkpoint", kept=context.read(PRUNE).kept)
     recovered = Recovered(
         kind=options.kind,
         options=options.model_dump(mode="json"),

@@ -120,6 +120,17 @@ def test_a_recovered_model_goes_as_it_came(root: Path) -> None:
     results, folders = run_job(root, {**SPEC, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
     recovered = results["recover"]
     assert recovered.gguf is not None, recovered.notes
+    pruned = gguf.GGUFReader(folders["prune"] / results["prune"].gguf.path)
+    types = {tensor.name: (tensor.tensor_type, tensor.data.tobytes()) for tensor in pruned.tensors}
+    now = {
+        tensor.name: (tensor.tensor_type, tensor.data.tobytes())
+        for tensor in gguf.GGUFReader(folders["recover"] / recovered.gguf.path).tensors
+    }
+    assert {name: kind for name, (kind, _) in now.items()} == {name: kind for name, (kind, _) in types.items()}
+    other = {name for name in types if now[name] != types[name]}
+    assert other  # what healing changed, and nothing else
+    assert all(name.endswith(("attn_output.weight", "ffn_down.weight")) for name in other), other
+    assert any("to the byte" in note for note in recovered.notes)
     target = folders["recover"] / recovered.gguf.path
     assert recovered.gguf.path == "gguf/tiny.Q8_0-recovered.gguf"
     assert recovered.gguf.bytes_before == (root / "tiny.Q8_0.gguf").stat().st_size
@@ -141,10 +152,11 @@ def test_a_recovered_model_goes_as_it_came(root: Path) -> None:
     assert "recover/gguf/tiny" in page
 
 
-def test_a_type_that_is_not_written_is_told(root: Path) -> None:
+def test_a_file_that_was_not_quantised_is_not_quantised_afterwards(root: Path) -> None:
     model = tiny_llama(vocab_size=288, hidden_size=64, intermediate_size=96)
     write_tiny_gguf(root / "whole.gguf", model)
     recovery = {"kind": "healing", "samples": 8, "tokens": 16}
     spec = {**SPEC, "model": {"source": "local", "path": "whole.gguf"}}
-    results, _ = run_job(root, {**spec, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
-    assert any("came in F32" in note and "is F16" in note for note in results["recover"].notes)
+    results, folders = run_job(root, {**spec, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
+    reader = gguf.GGUFReader(folders["recover"] / results["recover"].gguf.path)
+    assert {tensor.tensor_type.name for tensor in reader.tensors} == {"F32"}

@@ -101,18 +101,19 @@ def _rope_reason(config: Any) -> str | None:
     return None
 
 
-def config_keys(config: Any, name: str, file_type: int) -> Iterator[bytes]:
+def config_keys(config: Any, name: str, file_type: int | None) -> Iterator[bytes]:
     """Keys of the model itself.
 
     Args:
         config: as `supported` gives it.
         name: the model's.
-        file_type: llama.cpp's number of the type in which most tensors are.
+        file_type: llama.cpp's number of the kind of file, which says how its types are mixed; None if it has none.
     """
     name_in_file = architecture(config)
     yield encode_value("general.architecture", STRING, name_in_file)
     yield encode_value("general.name", STRING, name)
-    yield encode_value("general.file_type", UINT32, file_type)
+    if file_type is not None:
+        yield encode_value("general.file_type", UINT32, file_type)
     yield encode_value("general.quantization_version", UINT32, gguf.GGML_QUANT_VERSION)
     size = head_size(config)
     numbers: dict[str, int | None] = {

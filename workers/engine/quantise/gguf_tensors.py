@@ -1,4 +1,4 @@
-"""Which tensors a GGUF file has, and how each is made of a checkpoint's.
+"""Which tensors a GGUF file has, and how each is made of a checkpoint's. In what type each is written, others say.
 
 The names are llama.cpp's, which the `gguf` package lists by family, and so is the order of rotary dimensions: it pairs
 neighbours where transformers pairs the two halves of a head, so the rows of Llama's queries and keys are interleaved.
@@ -7,7 +7,6 @@ The experts of a block, which checkpoints store one by one, are one tensor in th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +18,9 @@ from torch import Tensor
 
 from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.gguf_file import BLOCK_SIZES, GgufTensor
 from workers.engine.quantise.gguf_config import ARCHITECTURES, architecture, rope_divisors
+from workers.engine.quantise.gguf_types import Place
 
-Kind: Any = gguf.GGMLQuantizationType  # an enum whose members are numbers
-_FINE = frozenset({"token_embd.weight", "output.weight"})
-_COARSE_TYPES = frozenset({"Q4_0", "Q4_1", "Q5_0", "Q5_1"})
 # One expert's matrix: Mixtral's names, and those of the others.
 _EXPERT = re.compile(r"\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")
 _EXPERT_PARTS = {
@@ -34,43 +30,46 @@ _EXPERT_PARTS = {
 
 
 @dataclass(frozen=True)
-class Planned:
+class Weight:
     """A tensor of the new file."""
 
-    tensor: GgufTensor  # name, shape (columns first) and type
-    make: Callable[[], Tensor]  # its values
+    place: Place
+    make: Callable[[], Tensor]  # its values, in float32
+
+    @property
+    def name(self) -> str:
+        return self.place.name
 
 
-def plan_tensors(checkpoint: Checkpoint, config: Any, type_name: str) -> list[Planned]:
+def weights_of(checkpoint: Checkpoint, config: Any) -> list[Weight]:
     """What the file holds, in the order of the checkpoint.
 
     Args:
         config: as `gguf_config.supported` gives it.
-        type_name: of the matrices.
 
     Raises:
         UnsupportedModel: llama.cpp has no name for a tensor, or a block lacks some of its experts.
     """
-    plan: list[Planned] = []
+    found: list[tuple[str, tuple[int, ...], Callable[[], Tensor]]] = []
     experts: dict[str, dict[int, str]] = {}  # name in the file → number → name in the checkpoint
     for name, new in _names(checkpoint, config).items():
         shape = checkpoint.shape(name)
-        if found := _EXPERT.search(name):
-            experts.setdefault(new, {})[int(found[2])] = name
+        if expert := _EXPERT.search(name):
+            experts.setdefault(new, {})[int(expert[2])] = name
         else:
-            plan.append(_planned(new, _shape(new, shape), type_name, _reader(checkpoint, config, name, new)))
+            found.append((new, _shape(new, shape), _reader(checkpoint, config, name, new)))
     for new, parts in experts.items():
         missing = sorted({*range(_expert_count(config))} ^ {*parts})
         if missing or len({checkpoint.shape(name) for name in parts.values()}) != 1:
             reason = f"The checkpoint has not {_expert_count(config)} experts of one size for {new}."
             raise UnsupportedModel.field("kind", reason, expected="a plain model of its type")
         stored = [parts[number] for number in range(len(parts))]
-        shape = (len(stored), *checkpoint.shape(stored[0]))
-        plan.append(_planned(new, shape, type_name, _stack(checkpoint, stored)))
+        found.append((new, (len(stored), *checkpoint.shape(stored[0])), _stack(checkpoint, stored)))
     divisors = rope_divisors(config)
     if divisors is not None:
-        plan.append(_planned("rope_freqs.weight", tuple(divisors.shape), type_name, lambda: divisors))
-    return plan
+        found.append(("rope_freqs.weight", tuple(divisors.shape), lambda: divisors))
+    tied = all(name != "output.weight" for name, _, _ in found)
+    return [Weight(_place(name, shape, config, tied), make) for name, shape, make in found]
 
 
 def _names(checkpoint: Checkpoint, config: Any) -> dict[str, str]:
@@ -101,18 +100,15 @@ def _shape(new: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if new.endswith("ffn_gate_inp_shexp.weight") else shape
 
 
-def _planned(name: str, shape: tuple[int, ...], type_name: str, make: Callable[[], Tensor]) -> Planned:
-    kind = _kind(name, shape, type_name)
-    elements, block = BLOCK_SIZES[int(kind)]
-    columns_first = tuple(reversed(shape))
-    return Planned(GgufTensor(name, columns_first, int(kind), 0, math.prod(shape) // elements * block), make)
-
-
-def _kind(name: str, shape: tuple[int, ...], type_name: str) -> Any:
-    if len(shape) == 1 or name.endswith("ffn_gate_inp.weight"):  # routers are small, and choose
-        return Kind.F32
-    kind = Kind.Q8_0 if name in _FINE and type_name in _COARSE_TYPES else Kind[type_name]
-    return kind if shape[-1] % BLOCK_SIZES[int(kind)][0] == 0 else Kind.F16  # rows that blocks do not fill
+def _place(name: str, shape: tuple[int, ...], config: Any, tied: bool) -> Place:
+    return Place(
+        name=name,
+        shape=shape,
+        blocks=config.num_hidden_layers,
+        shares=config.num_attention_heads // config.num_key_value_heads,
+        experts=_expert_count(config),
+        tied=tied,
+    )
 
 
 def _reader(checkpoint: Checkpoint, config: Any, name: str, new: str) -> Callable[[], Tensor]:
@@ -134,7 +130,7 @@ def _stack(checkpoint: Checkpoint, names: list[str]) -> Callable[[], Tensor]:
 
 
 def _expert_count(config: Any) -> int:
-    return int(getattr(config, "num_local_experts", None) or config.num_experts)
+    return int(getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None) or 0)
 
 
 def interleave(weight: Tensor, heads: int) -> Tensor:

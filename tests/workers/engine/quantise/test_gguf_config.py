@@ -67,7 +67,7 @@ def make(name: str, folder: Path) -> PreTrainedModel:
 def test_the_file_means_the_same_model(name: str, tmp_path: Path) -> None:
     model: Any = make(name, tmp_path / "model")
     refuse_unsupported(Checkpoint.open(tmp_path / "model"), tokenizer_from=None)
-    export_gguf(Checkpoint.open(tmp_path / "model"), tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(tmp_path / "model"), tmp_path / "out" / "model.gguf", kind="F16")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
     back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_models_that_would_be_read_as_others_are_refused(
         settings = {**settings, "rope_parameters": {"rope_theta": 10000.0, **settings["rope_parameters"]}}
     (source / "config.json").write_text(json.dumps({**config, "model_type": model_type, **settings}))
     with pytest.raises(UnsupportedModel, match=reason) as caught:
-        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     assert caught.value.errors[0].pointer == "kind"
     assert not (tmp_path / "out").exists()
 

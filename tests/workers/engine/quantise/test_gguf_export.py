@@ -27,8 +27,13 @@ from workers.engine.quantise.gguf_export import export_gguf, refuse_unsupported
 from workers.engine.quantise.gguf_tensors import interleave
 
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 300}
+K_SIZES: dict[str, Any] = {**SIZES, "hidden_size": 256, "intermediate_size": 512}  # rows that super-blocks fill
 TEXTS = ("hello there", "hell 123 he", " two  spaces", "ünïcode → ok", "line\nbreak")
-ERRORS = {"F16": 1e-3, "BF16": 5e-3, "Q8_0": 0.01, "Q5_1": 0.06, "Q5_0": 0.06, "Q4_1": 0.12, "Q4_0": 0.12}
+ERRORS = {
+    **{"F16": 1e-3, "BF16": 5e-3, "Q8_0": 0.01, "Q5_1": 0.06, "Q5_0": 0.06, "Q4_1": 0.12, "Q4_0": 0.12},
+    **{"Q6_K": 0.02, "Q5_K_M": 0.04, "Q5_K_S": 0.04, "Q4_K_M": 0.08, "Q4_K_S": 0.08},
+    **{"Q3_K_M": 0.15, "Q3_K_S": 0.15, "Q2_K": 0.3},
+}
 
 
 QWEN2_CUT = pre_tokenizers.Sequence(
@@ -68,13 +73,13 @@ def checkpoint(
     return make
 
 
-@pytest.mark.parametrize("type_name", sorted(ERRORS))
+@pytest.mark.parametrize("kind", sorted(ERRORS))
 def test_the_file_is_read_back_as_the_same_model(
-    type_name: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+    kind: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
 ) -> None:
-    model, source = checkpoint()
-    file = tmp_path / "out" / f"model-{type_name}.gguf"
-    outcome = export_gguf(Checkpoint.open(source), file, type_name=type_name)
+    model, source = checkpoint(**(K_SIZES if "K" in kind else SIZES))
+    file = tmp_path / "out" / f"model-{kind}.gguf"
+    outcome = export_gguf(Checkpoint.open(source), file, kind=kind)
     import_gguf(file, tmp_path / "back")
     back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     total = error = 0.0
@@ -86,12 +91,12 @@ def test_the_file_is_read_back_as_the_same_model(
         else:
             total, error = total + float(before.square().sum()), error + float((after - before).square().sum())
     assert (error / total) ** 0.5 == pytest.approx(outcome.relative_error, rel=0.05)
-    assert 0 < outcome.relative_error < ERRORS[type_name]
+    assert 0 < outcome.relative_error < ERRORS[kind]
     ids = torch.randint(3, 259, (2, 12), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert float((back(ids).logits - model(ids).logits).std()) < 3 * ERRORS[type_name] * float(
-            model(ids).logits.std()
-        )
+        before, after = model(ids).logits, back(ids).logits
+    grown = 8 if "K" in kind else 3  # what the wider model makes of the same error of its weights
+    assert float((after - before).std()) < grown * ERRORS[kind] * float(before.std())
     assert outcome.quantised_parameters + outcome.other_parameters == sum(p.numel() for p in model.parameters())
     assert outcome.bytes == sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
 
@@ -119,7 +124,7 @@ def test_other_shapes_and_families_compute_the_same(
     # transformers reads the tokenizer of every qwen2 model as Qwen's, with its cut and no token that begins a text
     tokenizer = byte_level(cut=QWEN2_CUT, begins=False) if model_type == "qwen2" else None
     model, source = checkpoint(model_type, tokenizer=tokenizer, **settings)
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="F16")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
     back: Any = load_model(Checkpoint.open(tmp_path / "back"), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
@@ -130,7 +135,7 @@ def test_other_shapes_and_families_compute_the_same(
 def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     model, source = checkpoint(intermediate_size=112)  # rows of the down-projection fill no blocks
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(Checkpoint.open(source), file, type_name="Q4_0")
+    export_gguf(Checkpoint.open(source), file, kind="Q4_0")
     reader = gguf.GGUFReader(file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
     assert tensors["token_embd.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0  # finer than the others
@@ -153,13 +158,13 @@ def test_the_packages_own_reader_agrees(checkpoint: Callable[..., tuple[Any, Pat
     assert fields["tokenizer.ggml.token_type"][-1] == 5  # a row of the embedding that no token has
 
 
-@pytest.mark.parametrize("type_name", sorted(ERRORS))
+@pytest.mark.parametrize("kind", sorted(ERRORS))
 def test_the_packages_own_writer_makes_the_same_bytes(
-    type_name: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+    kind: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
 ) -> None:
     _, source = checkpoint(intermediate_size=112)
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(Checkpoint.open(source), file, type_name=type_name)
+    export_gguf(Checkpoint.open(source), file, kind=kind)
     reader: Any = gguf.GGUFReader(file)
     writer: Any = gguf.GGUFWriter(tmp_path / "theirs.gguf", "llama")
     for name, field in reader.fields.items():
@@ -176,7 +181,7 @@ def test_the_packages_own_writer_makes_the_same_bytes(
 
 def test_the_tokenizer_goes_with_it(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     _, source = checkpoint()
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     before: Any = AutoTokenizer.from_pretrained(source)
     after: Any = AutoTokenizer.from_pretrained(tmp_path / "out", gguf_file="model.gguf")
     for text in TEXTS:
@@ -203,7 +208,7 @@ def test_how_text_is_cut_has_a_name_or_is_refused(
         with pytest.raises(UnsupportedModel, match="cuts text by"):
             refuse_unsupported(Checkpoint.open(source), tokenizer_from=None)
         return
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     assert read_gguf_header(tmp_path / "out" / "model.gguf").values["tokenizer.ggml.pre"].value == name
 
 
@@ -212,7 +217,7 @@ def test_the_tokenizer_of_a_gguf_file_is_copied(
 ) -> None:
     model, source = checkpoint()
     original = write_gguf(tmp_path / "original.gguf", model)
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0", tokenizer_from=original)
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0", tokenizer_from=original)
     before, after = (gguf.GGUFReader(path).fields for path in (original, tmp_path / "out" / "model.gguf"))
     names = {name for name in before if name.startswith("tokenizer.")}
     assert names == {name for name in after if name.startswith("tokenizer.")}
@@ -223,7 +228,7 @@ def test_nothing_is_written_over(checkpoint: Callable[..., tuple[Any, Path]], tm
     _, source = checkpoint()
     (tmp_path / "out").mkdir()
     with pytest.raises(StageFailed, match="exists already"):
-        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+        export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
 
 
 @pytest.mark.parametrize("stored", ["a head of its own", "the head alone"])
@@ -238,7 +243,7 @@ def test_the_head_is_that_of_the_files_whatever_the_config_says_of_it(
     else:
         config = json.loads((source / "config.json").read_text())
         (source / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="F16")
     names = {tensor.name for tensor in read_gguf_header(tmp_path / "out" / "model.gguf").tensors}
     assert ("output.weight" in names) == (stored == "a head of its own")
     import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "back")
@@ -261,7 +266,7 @@ def test_blocks_without_attention_are_said_block_by_block(
     model, source = checkpoint(**{"intermediate_size": 256, **settings})
     pruned = without_attention(model, source, tmp_path / "pruned", [1, 3])
     refuse_unsupported(Checkpoint.open(tmp_path / "pruned"), tokenizer_from=None)
-    export_gguf(Checkpoint.open(tmp_path / "pruned"), tmp_path / "out" / "model.gguf", type_name="F16")
+    export_gguf(Checkpoint.open(tmp_path / "pruned"), tmp_path / "out" / "model.gguf", kind="F16")
     header = read_gguf_header(tmp_path / "out" / "model.gguf")
     heads, keys = model.config.num_attention_heads, model.config.num_key_value_heads
     assert header.architecture == "deci"

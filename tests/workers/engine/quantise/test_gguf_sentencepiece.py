@@ -146,7 +146,7 @@ def test_scores_cut_text_as_pairs_do(
 ) -> None:
     tokenizer = sentencepiece(normalizer=normalizer, cut=cut)
     _, source = checkpoint(tokenizer)
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     assert fields["tokenizer.ggml.add_space_prefix"] is begins
     lengths: set[int] = set()
@@ -168,7 +168,7 @@ def runs_mixed(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def test_runs_of_spaces_may_share_a_score(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     tokenizer = sentencepiece(change=runs_mixed)
     _, source = checkpoint(tokenizer)
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     scores = fields["tokenizer.ggml.scores"]
     two, four, three = (scores[fields["tokenizer.ggml.tokens"].index(run)] for run in RUNS)
@@ -186,7 +186,7 @@ def runs_cut_otherwise(merges: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def test_what_the_file_says(checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path) -> None:
     tokenizer = sentencepiece()
     _, source = checkpoint(tokenizer)
-    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", type_name="Q8_0")
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
     fields = fields_of(tmp_path / "out" / "model.gguf")
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     scores = fields["tokenizer.ggml.scores"]
@@ -214,7 +214,7 @@ def test_transformers_reads_the_same_model_and_tokens(
     tokenizer = sentencepiece()
     model, source = checkpoint(tokenizer, model_type, **({"sliding_window": None} if model_type == "mistral" else {}))
     file = tmp_path / "out" / "model.gguf"
-    export_gguf(Checkpoint.open(source), file, type_name="F16")
+    export_gguf(Checkpoint.open(source), file, kind="F16")
     read: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     for text in TEXTS + TRAINING:
         assert read(text)["input_ids"] == tokenizer(text)["input_ids"]

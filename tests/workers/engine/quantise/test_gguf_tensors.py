@@ -12,7 +12,8 @@ from secateur.contract.errors import UnsupportedModel
 from tests.fixtures.gguf_models import tensors_of, tiny_model
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_config import supported
-from workers.engine.quantise.gguf_tensors import Kind, interleave, plan_tensors
+from workers.engine.quantise.gguf_tensors import interleave, weights_of
+from workers.engine.quantise.gguf_types import FILE_KINDS
 
 
 def test_neighbours_take_turns() -> None:
@@ -26,17 +27,17 @@ def test_the_tensors_are_those_of_llama_cpps_converter(model_type: str, tmp_path
     model = tiny_model(model_type)
     model.save_pretrained(tmp_path)
     checkpoint = Checkpoint.open(tmp_path)
-    plan = plan_tensors(checkpoint, supported(checkpoint.config), "Q8_0")
+    plan = weights_of(checkpoint, supported(checkpoint.config))
     expected = tensors_of(model)
-    assert {planned.tensor.name for planned in plan} == set(expected)
-    for planned in plan:
-        values = planned.make()
-        assert planned.tensor.shape == tuple(reversed(values.shape))
-        assert torch.equal(values, torch.from_numpy(expected[planned.tensor.name])), planned.tensor.name
-    kinds = {planned.tensor.name: planned.tensor.kind for planned in plan}
+    assert {weight.name for weight in plan} == set(expected)
+    for weight in plan:
+        values = weight.make()
+        assert weight.place.shape == tuple(values.shape)
+        assert torch.equal(values, torch.from_numpy(expected[weight.name])), weight.name
+    types = {weight.name: FILE_KINDS["F16"].type_of(weight.place) for weight in plan}
     if model_type != "llama":
-        assert kinds["blk.0.ffn_gate_inp.weight"] == Kind.F32  # the router
-        assert kinds["blk.0.ffn_up_exps.weight"] == Kind.Q8_0
+        assert types["blk.0.ffn_gate_inp.weight"] == "F32"  # the router
+        assert types["blk.0.ffn_up_exps.weight"] == "F16"
 
 
 def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path: Path) -> None:
@@ -46,4 +47,4 @@ def test_a_mixture_that_lacks_an_expert_is_refused(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     checkpoint = Checkpoint.open(tmp_path)
     with pytest.raises(UnsupportedModel, match=r"not 4 experts of one size for blk\.1\.ffn_up_exps"):
-        plan_tensors(checkpoint, supported(checkpoint.config), "Q8_0")
+        weights_of(checkpoint, supported(checkpoint.config))
