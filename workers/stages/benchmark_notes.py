@@ -5,7 +5,7 @@ from __future__ import annotations
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
 from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
 from secateur.contract.options.recovery.none import NoRecovery
-from secateur.contract.options.texts import AnswersText, HubText, LocalText, NamedText, UploadText
+from secateur.contract.options.texts import AnswersText, BlendText, HubText, LocalText, NamedText, UploadText
 from secateur.contract.results import Quantised, TextInfo
 from secateur.contract.spec import CompressionSpec
 
@@ -45,6 +45,10 @@ def notes_on_quantised(quantised: Quantised, *, timed: bool) -> list[str]:
 
 def overlap(training: object, measuring: object) -> bool:
     """Whether two texts of the spec can have tokens in common."""
+    if isinstance(training, BlendText):
+        return any(overlap(part.text, measuring) for part in training.parts)
+    if isinstance(measuring, BlendText):
+        return any(overlap(training, part.text) for part in measuring.parts)
     if isinstance(training, AnswersText) and isinstance(measuring, AnswersText):
         return overlap(training.prompts, measuring.prompts)  # of the built-in ones some are kept for measuring
     if isinstance(training, LocalText) and isinstance(measuring, LocalText):

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
+from secateur.contract.options.texts import BlendText
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.task_definitions import find_folder
@@ -58,10 +59,12 @@ def text_windows(context: StageContext, source: TextSource, options: PerplexityB
             index=index,
             progress=context.progress,
         )
-        where = source.beginning(text, options.bos).where
+        whole = [part.text for part in text.parts] if isinstance(text, BlendText) else [text]
+        wheres = {source.beginning(part, options.bos).where for part in whole}
     if len(ids) < options.windows:
         context.log(f"{info.description}: {len(ids)} windows of the {options.windows} asked for.")
     overlap = 0 if options.stride is None else options.tokens - options.stride
+    where = wheres.pop() if len(wheres) == 1 else "some"
     if overlap == 1 and where == "each":  # what two windows share is the token before each
         overlap = 0
     return Windows(ids, info, protocol_of(tokens=options.tokens, bos=where, overlap=overlap), overlap)

@@ -102,6 +102,8 @@ def _identity(source: Mapping[str, Any], roots: Sequence[Path]) -> str | None:
     match source["source"]:
         case "self" | "answers":
             return "self"  # written by the model, which is in the key; prompts that are given are a source themselves
+        case "blend":
+            return "blend"  # its parts are sources themselves
         case "hub":
             revision = source.get("revision")
             return f"hub {source['id']} {revision}" if revision and _COMMIT.fullmatch(revision) else None

@@ -111,15 +111,35 @@ def _check_slice(start: float, stop: float) -> None:
         )
 
 
-Text = Annotated[SelfText | AnswersText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")]
+class BlendPart(Options):
+    """One text of a blend."""
+
+    text: Annotated[
+        SelfText | AnswersText | NamedText | HubText | LocalText | UploadText, Field(discriminator="source")
+    ] = Field(description="A text, which is no blend itself.")
+    weight: float = Field(default=1.0, gt=0, le=1e9, description="Its share of the samples, over the weights' sum.")
+
+
+class BlendText(Options):
+    """Samples of several texts, as many of each as its weight says."""
+
+    source: Literal["blend"]
+    parts: tuple[BlendPart, ...] = Field(min_length=2, max_length=16, description="The texts with their weights.")
+
+
+Text = Annotated[
+    SelfText | AnswersText | NamedText | HubText | LocalText | UploadText | BlendText, Field(discriminator="source")
+]
 
 
 def is_written(text: Options) -> bool:
-    """Whether the original writes the text, as long as it may be, and not a data set holds it.
+    """Whether the original writes the text, or a part of it, as long as it may be; otherwise data sets hold it.
 
     >>> is_written(SelfText()), is_written(LocalText(source="local", path="news.txt"))
     (True, False)
     """
+    if isinstance(text, BlendText):
+        return any(is_written(part.text) for part in text.parts)
     return isinstance(text, SelfText | AnswersText)
 
 

@@ -146,6 +146,31 @@ def test_prompts_that_the_model_is_to_answer_are_read_before(check: Check, text_
     assert pointers(check, recovery={**asked, "text": {"source": "answers"}, "tokens": 8}) == ["/recovery/tokens"]
 
 
+def test_of_a_blend_each_part_is_looked_at(check: Check) -> None:
+    def blend(*texts: dict[str, Any]) -> dict[str, Any]:
+        return {"source": "blend", "parts": [{"text": text} for text in texts]}
+
+    own, none = {"source": "self"}, {"source": "local", "path": "news.jsonl"}
+    recovery = {"kind": "distill", "tokens": 32, "batch_size": 8, "max_steps": 6, "epochs": 1}
+    seen = {row.name: row.seen for row in check(recovery={**recovery, "text": blend(own, TEXT)}).checks}
+    assert seen["training text"].startswith("24 × 32 tokens that the model writes; 24 × 32 tokens of words.txt")
+    assert "; 6 steps of 256 tokens" in seen["training text"]
+    measured = {"texts": [blend(TEXT, TEXT)], "tokens": 32, "windows": 4}
+    seen = {row.name: row.seen for row in check(benchmark={"perplexity": measured, "latency": None}).checks}
+    assert seen["measuring text"] == "4 windows of 2 of words.txt, 0 to 1; 2 of words.txt, 0 to 1"
+    for text in (blend(own, none), blend(TEXT, none)):
+        assert pointers(
+            check,
+            recovery={**recovery, "text": text},
+            scoring={"criterion": "perplexity", "calibration": {"text": text, "samples": 4, "tokens": 32}},
+            benchmark={"perplexity": {"texts": [text], "tokens": 32, "windows": 2}, "latency": None},
+        ) == [
+            "/scoring/calibration/text/parts/1/text/path",
+            "/recovery/text/parts/1/text/path",
+            "/benchmark/perplexity/texts/0/parts/1/text/path",
+        ]
+
+
 def test_what_distillation_stores_is_told_and_refused_without_room(
     check: Check, monkeypatch: pytest.MonkeyPatch
 ) -> None:

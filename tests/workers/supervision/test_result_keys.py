@@ -121,8 +121,20 @@ def test_a_changed_file_is_another_model(root: Path) -> None:
     assert key(root) not in {None, before}
 
 
-def test_a_changed_text_is_another_text(root: Path) -> None:
-    scoring = {"criterion": "perplexity", "calibration": {"text": {"source": "local", "path": "news.txt"}}}
+NEWS = {"source": "local", "path": "news.txt"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NEWS,
+        {"source": "answers", "prompts": NEWS},
+        {"source": "blend", "parts": [{"text": {"source": "answers"}}, {"text": NEWS}]},
+    ],
+    ids=lambda text: str(text["source"]),
+)
+def test_a_changed_text_is_another_text(root: Path, text: dict[str, Any]) -> None:
+    scoring = {"criterion": "perplexity", "calibration": {"text": text}}
     before = key(root, scoring=scoring)
     assert before not in {None, key(root)}
     (root / "news.txt").write_text("other text")

@@ -23,7 +23,7 @@ from workers.engine.model.batches import batches
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 
-_BOS = {"each": "each", "first": "the first", "none": "none"}
+_BOS = {"each": "each", "first": "the first", "none": "none", "some": "some"}
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def _exp(value: float | None) -> float | None:
     return None if value is None else exp(min(value, 709.0))
 
 
-def protocol_of(*, tokens: int, bos: Literal["each", "first", "none"], overlap: int = 0) -> str:
+def protocol_of(*, tokens: int, bos: Literal["each", "first", "none", "some"], overlap: int = 0) -> str:
     """The protocol in words; `bos` says which windows begin with a beginning-of-text token."""
     if overlap:
         how = f"stride {tokens - overlap}, each token predicted once"

@@ -35,6 +35,7 @@ from workers.engine.model.streaming import empty_model
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
+from workers.engine.text.blend import spread
 from workers.engine.text.calibration import describe_batch, token_batch
 
 HEAL_SAMPLES = 256  # of a training text, where healing comes before the training,
@@ -90,8 +91,7 @@ def with_own_text(job: RecoveryJob, options: HealingRecovery, given: Tensor, inf
     if not share or count < 1:
         return given, info
     own, written = _tokens(job, options, SelfText(), count)
-    places = torch.cat([(torch.arange(len(part)) + 0.5) / len(part) for part in (given, own)])
-    ids = torch.cat([given, own])[places.argsort(stable=True)]
+    ids = torch.cat([given, own])[spread([len(given), len(own)])]
     description = f"{len(given)} samples of {info.description}; {count} {written.description}"
     found = describe_batch(
         ids, description=description, source=info.source, identity=info.identity, revision=info.revision

@@ -21,7 +21,6 @@ from secateur.contract.datasets import DatasetKind
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery.lora import LoraRecovery
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import HubText, LocalText, UploadText
 from secateur.contract.results import TextInfo
 from workers.engine.progress import Progress
 from workers.engine.recovery.chats import Chats
@@ -33,7 +32,7 @@ from workers.engine.recovery.training_text import in_time, most_samples, pinned,
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
 from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
-from workers.engine.text.rows import Rows, rows_of
+from workers.engine.text.rows import Rows, RowsText, rows_of
 from workers.engine.text.token_cache import kept_tensors
 
 COUNT = "examples"  # the name under which their number is kept beside the samples
@@ -63,14 +62,15 @@ def training_data(job: RecoveryJob, options: TrainedRecovery) -> tuple[Sequences
         if answers is None or options.mask_prompt is False:
             return Sequences(ids), info
         return Sequences(ids, {LABELS: ids.where(answers, IGNORED)}), info
-    if not isinstance(options.text, LocalText | HubText | UploadText):
+    text = options.text
+    if not isinstance(text, RowsText):
         raise InvalidInput.field(
             "format",
-            f'Text that the model generates is plain text, not "{options.format}".',
+            f'Text whose source is "{options.text.source}" is plain text, not "{options.format}".',
             value=options.format,
             expected='"text", or a file or a data set of examples',
         )
-    source = rows_of(pinned(job, options.text), job.texts)
+    source = rows_of(pinned(job, text), job.texts)
     bound = most_samples(options)
 
     def read(most: int | None, progress: Progress) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ def training_data(job: RecoveryJob, options: TrainedRecovery) -> tuple[Sequences
             "examples": [options.format, most, options.tokens, bool(options.mask_prompt), bound],
             "arranged": _arrangement(options),
         }
-        return kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, source, most, progress))
+        return kept_tensors(job.texts.cache, key, lambda: _arranged(job, options, text, source, most, progress))
 
     found = in_time(job, read, options.samples, sample={"examples": 1})
     count = int(found.pop(COUNT))
@@ -97,7 +97,7 @@ def training_data(job: RecoveryJob, options: TrainedRecovery) -> tuple[Sequences
 
 
 def _arranged(
-    job: RecoveryJob, options: TrainedRecovery, source: Rows, most: int | None, progress: Progress
+    job: RecoveryJob, options: TrainedRecovery, text: RowsText, source: Rows, most: int | None, progress: Progress
 ) -> dict[str, Tensor]:
     """The samples as tensors, and how many examples are in them: `most`, or all that the training can take."""
     tokenizer, arrangement = job.texts.tokenizer, _arrangement(options)
@@ -106,7 +106,7 @@ def _arranged(
     wanted = most_samples(options.model_copy(update={"samples": None}))
     tokens = read = 0
     with ExitStack() as stack:
-        encode = _encoder(job, options, stack)
+        encode = _encoder(job, options, text, stack)
         for number, row in source.read():
             read += len(str(row))
             example = _encoded(encode, row, number)
@@ -149,8 +149,8 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     return next((token for token in ids if isinstance(token, int) and 0 <= token < rows), 0)
 
 
-def _encoder(job: RecoveryJob, options: TrainedRecovery, stack: ExitStack) -> Callable[[Any], Example]:
-    start = job.texts.beginning(options.text, options.bos)
+def _encoder(job: RecoveryJob, options: TrainedRecovery, text: RowsText, stack: ExitStack) -> Callable[[Any], Example]:
+    start = job.texts.beginning(text, options.bos)
     encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer))
     if options.format == "alpaca":
         return partial(alpaca, encoder, first=start.token if start.where != "none" else None)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from secateur.contract.options.method import Options
 from secateur.contract.options.recovery.steps import GENERATED_SAMPLES
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import AnswersText, HubText, is_written
+from secateur.contract.options.texts import AnswersText, BlendText, HubText, is_written
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob
@@ -76,16 +76,23 @@ def in_time(
         return read(fewer, job.progress)
 
 
-def pinned(job: RecoveryJob, text: T) -> T:
+def pinned(job: RecoveryJob, text: T, *, part: str = "") -> T:
     """`text`, at the commit at which the first attempt of this stage found it, if it is one on the hub.
 
     A branch that moves between two attempts would give them other tokens, and the training would begin anew.
+
+    Args:
+        part: which part of a blend it is.
     """
+    if isinstance(text, BlendText):
+        pins = [pinned(job, each.text, part=f"-{number}") for number, each in enumerate(text.parts)]
+        parts = [each.model_copy(update={"text": pin}) for each, pin in zip(text.parts, pins, strict=True)]
+        return text.model_copy(update={"parts": tuple(parts)})
     if isinstance(text, AnswersText) and text.prompts is not None:
-        return text.model_copy(update={"prompts": pinned(job, text.prompts)})
+        return text.model_copy(update={"prompts": pinned(job, text.prompts, part=part)})
     if not isinstance(text, HubText):
         return text
-    commit = job.remembered("text-commit.json", lambda: hub_revision(text))
+    commit = job.remembered(f"text-commit{part}.json", lambda: hub_revision(text))
     return text.model_copy(update={"revision": commit})
 
 

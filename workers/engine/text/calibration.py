@@ -12,6 +12,7 @@ stream of random numbers of its own for each purpose, so the three are disjoint 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -20,19 +21,21 @@ from transformers import PretrainedConfig
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.positions import positions_of
-from secateur.contract.options.texts import AnswersText, Bos, SelfText
+from secateur.contract.options.texts import AnswersText, BlendPart, BlendText, Bos, SelfText
 from secateur.contract.results import TextInfo
 from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
 from workers.engine.text.beginning import count_windows, cut, cut_all, with_first
+from workers.engine.text.blend import counts_by_weight, most_by_weight, spread
 from workers.engine.text.encoding import refuse_ids_without_row
 from workers.engine.text.generated import written
 from workers.engine.text.text_ids import GivenText, TextIds, text_ids
-from workers.engine.text.text_source import AnyText, Purpose, TextSource, Wanted
+from workers.engine.text.text_source import AnyText, Purpose, TextSource, Wanted, within_text
 from workers.engine.text.token_cache import TokenIds, kept_ids
 
 READ_AHEAD = 8  # a text is read until there are so many times the windows to draw from,
 READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake
+DRAWS = 100  # texts of one purpose that have draws of their own, and as many parts of each that is a blend
 HASHED_TOKENS = 1 << 22  # at a time
 
 
@@ -90,6 +93,8 @@ def token_batch(
 def samples_of(source: TextSource, text: AnyText, wanted: Wanted, progress: Progress = no_progress) -> Samples:
     """As `token_batch`, with which tokens are answers where the text is prompts and answers."""
     check_positions(source.config, wanted.tokens)
+    if isinstance(text, BlendText):
+        return _blended(source, text, wanted, progress)
     if isinstance(text, SelfText | AnswersText):
         if wanted.samples is None:
             raise InvalidInput.field("samples", "Generated text needs a number of samples.")
@@ -103,6 +108,67 @@ def samples_of(source: TextSource, text: AnyText, wanted: Wanted, progress: Prog
         )
         return Samples(made.ids, info, made.answers)
     return Samples(*_given(source, text, wanted, progress))
+
+
+def _blended(source: TextSource, text: BlendText, wanted: Wanted, progress: Progress) -> Samples:
+    """Samples of all parts, spread evenly; where one has fewer than its share, there are fewer of all."""
+    parts: list[tuple[BlendPart, Samples]] = []
+    short = wanted.samples is None
+    for number, part, asked in parts_of(text, wanted):
+        before = sum(len(found.ids) for _, found in parts)
+        with within_text(f"parts/{number}/text"):
+            found = samples_of(source, part.text, asked, _of_whole(progress, before, asked, wanted))
+        short |= len(found.ids) != asked.samples
+        parts.append((part, found))
+    counts = [len(found.ids) for _, found in parts]
+    if short:
+        counts = most_by_weight([part.weight for part, _ in parts], counts)
+    chosen = [_some(source, found, count, wanted) for (_, found), count in zip(parts, counts, strict=True)]
+    order = spread(counts)
+    ids = torch.cat([part.ids for part in chosen])[order]
+    answers = None
+    if any(part.answers is not None for part in chosen):  # of the other texts, all is learnt
+        known = [part.ids >= 0 if part.answers is None else part.answers for part in chosen]
+        answers = torch.cat(known)[order]
+    info = describe_batch(
+        ids,
+        description="; ".join(
+            f"{count:,} of {part.info.description}" for part, count in zip(chosen, counts, strict=True)
+        ),
+        source=text.source,
+        identity=", ".join(dict.fromkeys(part.info.identity for part in chosen)),
+    )
+    return Samples(ids, info, answers)
+
+
+def parts_of(text: BlendText, wanted: Wanted) -> list[tuple[int, BlendPart, Wanted]]:
+    """Of a blend the parts that any samples are taken of, with their numbers, and which samples are wanted of each."""
+    counts: list[int | None] = [None] * len(text.parts)
+    if wanted.samples is not None:
+        counts = [*counts_by_weight([part.weight for part in text.parts], wanted.samples)]
+    return [
+        (number, part, replace(wanted, samples=count, index=DRAWS * (wanted.index + 1) + number))
+        for number, (part, count) in enumerate(zip(text.parts, counts, strict=True))
+        if count != 0
+    ]
+
+
+def _of_whole(progress: Progress, before: int, asked: Wanted, wanted: Wanted) -> Progress:
+    """The progress of a part of a blend as that of the whole, whose samples before it are done."""
+    if asked.samples is None or wanted.samples is None:
+        return progress
+    own, whole = asked.samples * wanted.tokens, wanted.samples * wanted.tokens
+    return lambda done, total, unit: progress(before * wanted.tokens + own * done // max(total, 1), whole, "tokens")
+
+
+def _some(source: TextSource, found: Samples, count: int, wanted: Wanted) -> Samples:
+    """So many of the samples, drawn as windows of a text are."""
+    if count == len(found.ids):
+        return found
+    draw = wanted.purpose != "measuring"
+    seed = derive_seed(source.seed, wanted.purpose, "blend", wanted.index) if draw else None
+    rows = choose_windows(len(found.ids), count, seed=seed)
+    return Samples(found.ids[rows], found.info, None if found.answers is None else found.answers[rows])
 
 
 def _given(source: TextSource, text: GivenText, asked: Wanted, progress: Progress) -> tuple[Tensor, TextInfo]:

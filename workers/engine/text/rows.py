@@ -27,6 +27,8 @@ from workers.engine.text.text_ids import CHUNK_BYTES
 from workers.engine.text.text_source import TextSource
 from workers.engine.text.uploads import describe_upload, find_upload, rows_size, upload_pieces, upload_rows
 
+RowsText = LocalText | HubText | UploadText
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -41,7 +43,7 @@ class Rows:
     verify: Callable[[], None] = lambda: None  # whether what was read is what the key says
 
 
-def rows_of(text: LocalText | HubText | UploadText, source: TextSource, *, lines: bool = False) -> Rows:
+def rows_of(text: RowsText, source: TextSource, *, lines: bool = False) -> Rows:
     """The rows of the data set that `text` names.
 
     Args:

@@ -13,7 +13,7 @@ from uuid import UUID
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.texts import AnswersText, Bos, SelfText
+from secateur.contract.options.texts import AnswersText, BlendText, Bos, SelfText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import Beginning, beginning_of
@@ -23,7 +23,7 @@ from workers.engine.text.token_cache import tokenizer_fingerprint
 from workers.engine.text.tokenizer_loading import load_tokenizer
 
 Purpose = Literal["calibration", "training", "measuring"]
-AnyText = SelfText | AnswersText | GivenText
+AnyText = SelfText | AnswersText | GivenText | BlendText
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TextSource:
         found = self.config.bos_token_id if found is None else found
         return found if isinstance(found, int) and 0 <= found < int(self.config.vocab_size) else None
 
-    def beginning(self, text: AnyText, asked: Bos) -> Beginning:
+    def beginning(self, text: SelfText | AnswersText | GivenText, asked: Bos) -> Beginning:
         """Where a beginning-of-text token stands in samples of `text`; the model begins what it writes with its own.
 
         Of prompts and answers it is where each prompt has it, unless `asked` says otherwise.

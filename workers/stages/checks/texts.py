@@ -15,7 +15,7 @@ from secateur.contract.options.recovery.distill import DistillRecovery
 from secateur.contract.options.recovery.healing import HealingRecovery
 from secateur.contract.options.recovery.steps import held_out, total_steps
 from secateur.contract.options.recovery.trained import TrainedRecovery
-from secateur.contract.options.texts import AnswersText, Calibration, is_written
+from secateur.contract.options.texts import AnswersText, BlendText, Calibration, SelfText, is_written
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
 from workers.engine.checkpoints.computable import why_not_computable
@@ -25,9 +25,9 @@ from workers.engine.recovery.job import RecoveryJob, settings_of
 from workers.engine.recovery.packed_predictions import PackedForm
 from workers.engine.recovery.teacher import prediction_bytes, refuse_without_room
 from workers.engine.recovery.training_text import samples_asked
-from workers.engine.text.calibration import check_positions
+from workers.engine.text.calibration import check_positions, parts_of, samples_of
 from workers.engine.text.prompts_to_answer import prompts_to_answer
-from workers.engine.text.text_source import AnyText, Wanted
+from workers.engine.text.text_source import AnyText, Wanted, within_text
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import of_text, told_at
@@ -91,20 +91,29 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
 
 
 def _written(subject: Subject, text: AnyText, wanted: Wanted) -> str:
-    """How much text the model has to write, in words.
+    """How much text the model has to write, in words; of a blend what else it is made of too.
 
     Raises:
         InvalidInput: the model does not hold so much, or the prompts that it is to answer cannot be used.
         Unavailable: the hub does not answer.
     """
     check_positions(subject.texts.config, wanted.tokens)
+    if isinstance(text, BlendText):
+        seen = []
+        for number, part, asked in parts_of(text, wanted):
+            with within_text(f"parts/{number}/text"):
+                seen.append(_written(subject, part.text, asked))
+        return "; ".join(seen)
+    if not isinstance(text, SelfText | AnswersText):
+        ids, info, _ = samples_of(subject.texts, text, wanted, subject.context.progress)
+        return f"{len(ids)} × {wanted.tokens} tokens of {info.description}"
     subject.texts.beginning(text, wanted.bos)
     samples = wanted.samples or 1
-    seen = f"{samples:,} × {wanted.tokens:,} tokens that the model writes"
+    told = f"{samples:,} × {wanted.tokens:,} tokens that the model writes"
     if not isinstance(text, AnswersText):
-        return seen
+        return told
     prompts = prompts_to_answer(subject.texts, text, wanted, samples)
-    return f"{seen}, in answer to {len(prompts.ids):,} {prompts.description}"
+    return f"{told}, in answer to {len(prompts.ids):,} {prompts.description}"
 
 
 @told_at(of_text("/benchmark/perplexity"))

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method
 from secateur.contract.options.papers import SHORTENED_LLAMA
-from secateur.contract.options.texts import BOS, Bos, SelfText, Text, is_written
+from secateur.contract.options.texts import BOS, BlendText, Bos, SelfText, Text, is_written
 
 
 class PerplexityBenchmark(Method):
@@ -40,10 +40,10 @@ class PerplexityBenchmark(Method):
                 "`stride` ({stride}) must be below `tokens` ({tokens})",
                 {"stride": self.stride, "tokens": self.tokens, "expected": f"at most {self.tokens - 1}, or none"},
             )
-        if any(is_written(text) for text in self.texts):
+        if any(is_written(text) or isinstance(text, BlendText) for text in self.texts):
             raise PydanticCustomError(
                 "stride_of_samples",
-                "`stride` needs a text that goes on from window to window; generated samples do not",
+                "`stride` needs a text that goes on from window to window; neither generated samples nor blends do",
                 {"expected": "no `stride`, or texts from the hub or from files"},
             )
         return self
