@@ -9,7 +9,7 @@ import time
 
 from _inputs import load, parser, show
 
-from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring import GreedyScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import greedy
 from workers.engine.scoring.task import ScoringTask

@@ -13,7 +13,7 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from secateur.contract.options.benchmarks.tasks import TasksBenchmark
-from secateur.contract.options.methods import Recovery, Scoring
+from secateur.contract.options.benchmark import TasksBenchmark
+from secateur.contract.options.recovery import Recovery
+from secateur.contract.options.scoring import Scoring
 from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import LossPoint, TaskScore
 from workers.engine.architectures.config import as_config
@@ -39,12 +40,10 @@ from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.pruning.depth import prune_depth
-from workers.engine.pruning.plan import choose, protected_by_plus
-from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
-from workers.engine.recovery.registry import RECOVERIES
+from workers.engine.pruning.plan import choose_blocks, protected_by_plus
+from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, run_recovery
 from workers.engine.runtime import Machine, prepare
-from workers.engine.scoring.registry import score
-from workers.engine.scoring.task import ScoringTask
+from workers.engine.scoring.task import ScoringTask, score_blocks
 from workers.engine.text.calibration import token_batch
 from workers.engine.text.text_source import TextSource
 
@@ -236,8 +235,8 @@ class Bench:
             options = TypeAdapter(Scoring).validate_python({"criterion": criterion})
             count = self.settings.blocks if options.searches else None
             task = ScoringTask(view, ids, options, count=count, protected=protected, seed=self.machine.seed)
-            scores = score(task)
-            drop = sorted(choose(scores, count=self.settings.blocks, protected=protected))
+            scores = score_blocks(task)
+            drop = sorted(choose_blocks(scores, count=self.settings.blocks, protected=protected))
             file.write_text(json.dumps(drop))
         found: list[int] = json.loads(file.read_text())
         return found
@@ -281,8 +280,7 @@ class Bench:
             texts=self.source,
             on_point=_print_point,
         )
-        recover: Callable[[RecoveryJob, Any], RecoveryOutcome] = RECOVERIES[options.kind]
-        return recover(job, options)
+        return run_recovery(job)
 
     @torch.no_grad()
     def measure(self, checkpoint: Path) -> dict[str, Any]:

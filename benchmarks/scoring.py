@@ -21,9 +21,9 @@ from _inputs import load, parser, show
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
+from secateur.contract.options.scoring import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.pruning.plan import choose, protected_by_plus
+from workers.engine.pruning.plan import choose_blocks, protected_by_plus
 from workers.engine.scoring import perplexity
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.task import ScoringTask
@@ -89,7 +89,7 @@ def _row(
     count: int,
     protected: frozenset[int],
 ) -> dict[str, Any]:
-    first, expected = (choose(found, count=count, protected=protected) for found in (scores, reference))
+    first, expected = (choose_blocks(found, count=count, protected=protected) for found in (scores, reference))
     return {
         "method": name,
         "seconds": seconds,

@@ -23,12 +23,11 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from secateur.contract.options.methods import Scoring
+from secateur.contract.options.scoring import Scoring
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
-from workers.engine.scoring.registry import score
-from workers.engine.scoring.task import ScoringTask
+from workers.engine.scoring.task import ScoringTask, score_blocks
 
 WIDTH, INNER, HEADS, VOCABULARY = 2048, 5632, 16, 32_000
 
@@ -64,7 +63,7 @@ def _score(folder: Path, settings: argparse.Namespace) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, VOCABULARY, (settings.samples, settings.tokens), generator=generator)
     start = time.perf_counter()
-    score(ScoringTask(view, ids, TypeAdapter(Scoring).validate_python({"criterion": settings.one})))
+    score_blocks(ScoringTask(view, ids, TypeAdapter(Scoring).validate_python({"criterion": settings.one})))
     on_disk = json.loads((folder / "model.safetensors.index.json").read_text())["metadata"]["total_size"]
     return {
         "criterion": settings.one,

@@ -26,8 +26,7 @@ import torch
 from _inputs import show
 from torch import Tensor, nn
 
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model

@@ -23,11 +23,11 @@ from secateur.contract.models.family_limits import check_family
 from secateur.contract.models.mixtures import check_mixture
 from secateur.contract.models.positions import positions_of, too_long
 from secateur.contract.models.quantised import check_quantised, check_quantiser
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.texts import LocalText, UploadText
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec, LocalModel
+from secateur.contract.sub_blocks import check_units
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
 

@@ -25,8 +25,8 @@ from pydantic_core import PydanticUndefined
 
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.named_texts import NAMED_TEXTS
+from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
-from secateur.contract.options.methods import Benchmark
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 

@@ -1,7 +1,8 @@
 """What the service offers: one row per criterion, pruner, recovery, quantisation and benchmark.
 
-The CLI's help, `GET /catalog`, the reports and the docs page read these rows. They are taken from the table of methods
-(`options/methods.py`) and from what each method's class says of itself; nothing is written down here a second time.
+The CLI's help, `GET /catalog`, the reports and the docs page read these rows. They are taken from the tables in the
+files of the spec's sections (`options/`) and from what each method's class says of itself; nothing is written down here
+a second time.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.method import Method
-from secateur.contract.options.methods import Pruning, Quantisation, Recovery, Scoring, benchmarks, methods_of
+from secateur.contract.options.pruning import Pruning
+from secateur.contract.options.quantise import Quantisation
+from secateur.contract.options.recovery import Recovery
+from secateur.contract.options.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,27 @@ def _rows(methods: Mapping[str, type[Method]]) -> Mapping[str, Row]:
     return {name: Row(name, method.title, method.summary, method.paper, method) for name, method in methods.items()}
 
 
-CRITERIA = _rows(methods_of(Scoring, "criterion"))
-PRUNERS = _rows(methods_of(Pruning, "kind"))
-RECOVERIES = _rows(methods_of(Recovery, "kind"))
-QUANTISATIONS = _rows(methods_of(Quantisation, "kind"))
-BENCHMARKS = _rows(benchmarks())
+def _methods_of(section: Any, tag: str) -> Mapping[str, type[Method]]:
+    """The methods of one of the unions, by the name that stands in the field `tag` of a spec."""
+    members: tuple[type[Method], ...] = get_args(get_args(section)[0])
+    return {get_args(member.model_fields[tag].annotation)[0]: member for member in members}
+
+
+def _parts_of(benchmark: type[Benchmark]) -> Mapping[str, type[Method]]:
+    """The benchmarks, by the field that has their options."""
+    found = {}
+    for name, field in benchmark.model_fields.items():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, Method):
+                found[name] = part
+    return found
+
+
+CRITERIA = _rows(_methods_of(Scoring, "criterion"))
+PRUNERS = _rows(_methods_of(Pruning, "kind"))
+RECOVERIES = _rows(_methods_of(Recovery, "kind"))
+QUANTISATIONS = _rows(_methods_of(Quantisation, "kind"))
+BENCHMARKS = _rows(_parts_of(Benchmark))
 
 TABLES: Mapping[str, Mapping[str, Row]] = {
     "criteria": CRITERIA,

@@ -7,7 +7,7 @@ blocks stay, since a model without them hardly recovers.
 from __future__ import annotations
 
 from secateur.contract.errors import FieldError, InvalidInput
-from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning import DepthPruning
 
 PLUS_FIRST = 4
 PLUS_LAST = 2

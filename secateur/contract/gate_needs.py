@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from math import ceil, floor, log
 
 from secateur.contract.errors import FieldError
-from secateur.contract.options.benchmarks.generation import GenerationBenchmark
-from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
-from secateur.contract.options.benchmarks.samples import GRAM, SamplesBenchmark
-from secateur.contract.options.benchmarks.tasks import TasksBenchmark
+from secateur.contract.options.benchmark import (
+    GRAM,
+    Benchmark,
+    GenerationBenchmark,
+    PerplexityBenchmark,
+    SamplesBenchmark,
+    TasksBenchmark,
+)
 from secateur.contract.options.gates import GATES
-from secateur.contract.options.methods import Benchmark
 from secateur.contract.spec import CompressionSpec
 
 _TAIL = 0.025  # of an interval of 95 %, on each side

@@ -14,21 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
 from secateur.contract.options.method import Method, Options
-from secateur.contract.options.methods import (
-    USUAL_RECOVERY,
-    USUAL_SCORING,
-    Benchmark,
-    Pruning,
-    Quantisation,
-    Recovery,
-    Scoring,
-)
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.healing import HealingRecovery
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.pruning import DepthPruning, Pruning
+from secateur.contract.options.quantise import Quantisation
+from secateur.contract.options.recovery import USUAL_RECOVERY, DistillRecovery, HealingRecovery, Recovery
+from secateur.contract.options.scoring import USUAL_SCORING, Scoring
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.presets import PRESETS, fill_in
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.results import Benchmarks, Checked, Pruned, Quantised, Recovered, Report, Result, Scored
 from secateur.contract.spec import CompressionSpec
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from secateur.contract import numbers as n
 from secateur.contract.metric_row import CHANGE
-from secateur.contract.options.pruning.sub_block import HALVES
 from secateur.contract.readings import text_amount
 from secateur.contract.results import (
     HealedCut,
@@ -18,6 +17,7 @@ from secateur.contract.results import (
     Report,
     Schedule,
 )
+from secateur.contract.sub_blocks import HALVES
 from secateur.report.text import block_list, one_line, plural
 
 _HALF_WORDS = {"attention": "attention", "mlp": "MLP"}

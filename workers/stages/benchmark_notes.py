@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
-from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.options.recovery import NoRecovery
 from secateur.contract.options.texts import AnswersText, BlendText, HubText, LocalText, NamedText, UploadText
 from secateur.contract.results import Quantised, TextInfo
 from secateur.contract.spec import CompressionSpec

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
+from secateur.contract.options.benchmark import PerplexityBenchmark
 from secateur.contract.options.texts import BlendText
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses

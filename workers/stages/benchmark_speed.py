@@ -9,7 +9,7 @@ from dataclasses import replace
 from transformers import PreTrainedModel
 
 from secateur.contract.models.positions import fitting_latency
-from secateur.contract.options.benchmarks.latency import LatencyBenchmark
+from secateur.contract.options.benchmark import LatencyBenchmark
 from secateur.contract.results import LatencyCell
 from workers.engine.benchmarks.compiling import Mode, NotCompiled
 from workers.engine.benchmarks.largest_batch import largest_batch

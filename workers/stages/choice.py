@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from secateur.contract.depth import blocks_to_remove
-from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.results import Scored
 from secateur.contract.spec import CompressionSpec
-from workers.engine.pruning.plan import choose, count_from_ratio, protected_by_plus
+from workers.engine.pruning.plan import choose_blocks, count_from_ratio, protected_by_plus
 from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 
@@ -35,4 +35,4 @@ def chosen(spec: CompressionSpec, scored: Scored) -> tuple[list[int], list[int]]
     """
     count, protected = wanted(spec, len(scored.blocks))
     scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
-    return sorted(choose(scores, count=count, protected=protected)), sorted(protected)
+    return sorted(choose_blocks(scores, count=count, protected=protected)), sorted(protected)

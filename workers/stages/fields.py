@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from secateur.contract.errors import FieldError, InvalidInput
-from secateur.contract.options.method import Method
-from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery import DistillRecovery, Recovery
 
 Fields = Mapping[str, str]  # an argument's name → the JSON pointer of the spec's field that it came from
 
@@ -47,7 +46,7 @@ def of_text(place: str, text: str | None = None) -> dict[str, str]:
     return {**whole, "tokenizer": MODEL["tokenizer"], **beneath(place, "bos", "samples", "tokens")}
 
 
-def of_recovery(options: Method) -> dict[str, str]:
+def of_recovery(options: Recovery) -> dict[str, str]:
     """Arguments of a recovery; what it trains is asked for by another field in each kind."""
     trained = "train" if isinstance(options, DistillRecovery) else "kind"
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import quantised_by
-from secateur.contract.options.methods import Benchmark
+from secateur.contract.options.benchmark import Benchmark
 from workers.engine.checkpoints.computable import why_not_computable
 
 SIZES_ALONE = "Only sizes were taken, from the files: the job asks for no other measurement."

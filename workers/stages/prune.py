@@ -12,10 +12,8 @@ from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.method import Method
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.pruning.experts import ExpertPruning
-from secateur.contract.options.pruning.sub_block import SubBlockPruning
-from secateur.contract.options.pruning.width import WidthPruning
+from secateur.contract.options.pruning import DepthPruning, ExpertPruning, SubBlockPruning
+from secateur.contract.options.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.architectures.registry import architecture_of

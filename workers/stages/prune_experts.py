@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from secateur.contract.options.pruning.experts import ExpertPruning
+from secateur.contract.options.pruning import ExpertPruning
 from secateur.contract.results import KeptExperts, MixtureExperts, Pruned
 from workers.engine.pruning.experts import plan_experts, prune_experts
 from workers.stages.context import StageContext, part

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 
-from secateur.contract.options.pruning.sub_block import SubBlockPruning, check_units, protected_units, units_to_remove
+from secateur.contract.options.pruning import SubBlockPruning
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
+from secateur.contract.sub_blocks import check_units, protected_units, units_to_remove
 from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.runtime import environment
-from workers.engine.scoring import sub_block
+from workers.engine.scoring.sub_block import score_units
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
 from workers.stages.fields import CALIBRATED_PRUNING, told_at
@@ -76,7 +77,7 @@ def _search(context: StageContext, original: Original, options: SubBlockPruning)
     machine = prepare_machine(context)
     protected = protected_units(options, original.info.blocks)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
-    found = sub_block.score(
+    found = score_units(
         block_model(original.checkpoint, machine, original.info.parameters),
         ids,
         count=units_to_remove(options, original.info.blocks),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from secateur.contract.options.pruning.width import WidthPruning
+from secateur.contract.options.width import WidthPruning
 from secateur.contract.results import BlockWidth, Pruned
 from workers.engine.pruning.width import plan_width, prune_width
 from workers.stages.context import StageContext, part

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from secateur.contract.options.quantise.gguf import GgufQuantisation
-from secateur.contract.options.quantise.gptq import GptqQuantisation
-from secateur.contract.options.quantise.int4 import Int4Quantisation
-from secateur.contract.options.quantise.int8 import Int8Quantisation
-from secateur.contract.options.quantise.variants import IntegerOptions, VariantOptions
+from secateur.contract.options.quantise import (
+    GgufQuantisation,
+    GptqQuantisation,
+    Int4Quantisation,
+    Int8Quantisation,
+    IntegerOptions,
+    VariantOptions,
+)
 from secateur.contract.results import Quantised, QuantisedVariant, TextInfo
 from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
 from secateur.whole_files import write_whole

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import LossPoint, Recovered
 from secateur.contract.stage_kinds import PRUNE, SCORE
-from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer
+from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer, run_recovery
 from workers.engine.recovery.ranks import Ranks
-from workers.engine.recovery.registry import RECOVERIES
 from workers.engine.runtime import environment
 from workers.reporting import model_card
 from workers.stages.block_model import must_stream
@@ -93,4 +92,4 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         on_point=on_point,
         log=context.log,
     )
-    return job, RECOVERIES[type(options)](job, options)
+    return job, run_recovery(job)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 
 from secateur.contract.models.quantised import check_quantised
-from secateur.contract.options.scoring.blocks import TextScoring
+from secateur.contract.options.scoring import TextScoring
 from secateur.contract.results import BlockScore, Scored
 from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.runtime import environment
-from workers.engine.scoring.registry import score
-from workers.engine.scoring.task import ScoringTask
+from workers.engine.scoring.task import ScoringTask, score_blocks
 from workers.stages.block_model import block_model
 from workers.stages.choice import NO_SCORING, wanted
 from workers.stages.context import StageContext
@@ -46,7 +45,7 @@ def run(context: StageContext) -> Scored:
         calibration = spec.scoring.calibration
         ids, text = calibration_tokens(context, original, machine, calibration, pointer="/scoring/calibration")
     with context.part("score the blocks"):
-        scores = score(
+        scores = score_blocks(
             ScoringTask(
                 block_model(original.checkpoint, machine, original.info.parameters),
                 ids,

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.protocol import ErrorEvent
 from workers.engine.recovery.rank_processes import RankProcesses
 from workers.engine.recovery.ranks import RankDone, Ranks, most_ranks

@@ -21,7 +21,7 @@ from secateur.contract.models.families import model_types
 from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.options.method import Options
-from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.shown import shortened
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.experts import check_experts
 from secateur.contract.models.families import family_of
-from secateur.contract.options.pruning.experts import ExpertPruning, check_experts
+from secateur.contract.options.pruning import ExpertPruning
 from secateur.contract.spec import CompressionSpec
 
 # What families call the number of experts of a mixture, those that all tokens share aside.

@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from secateur.contract.errors import FieldError
-from secateur.contract.options.benchmarks.latency import LatencyBenchmark
-from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
-from secateur.contract.options.benchmarks.samples import SamplesBenchmark
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.pruning.sub_block import SubBlockPruning
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.benchmark import LatencyBenchmark, PerplexityBenchmark, SamplesBenchmark
+from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
+from secateur.contract.options.recovery import NoRecovery
 from secateur.contract.options.texts import Calibration
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import SCORE

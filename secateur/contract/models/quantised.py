@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.pruning.sub_block import SubBlockPruning
+from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.shown import shortened
 from secateur.contract.spec import CompressionSpec
 

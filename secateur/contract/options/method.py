@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Options(BaseModel):
@@ -17,9 +18,20 @@ class Method(Options):
     """One method that a job may name, by the fields of its object in the spec and their defaults.
 
     The class has all that is known of a method without computing: what `GET /catalog` shows of it stands here and
-    nowhere else. `methods.py` has the table of all.
+    nowhere else. The file of each section of a spec has its methods, and at its end their table: the union of types
+    that the section is.
     """
 
     title: ClassVar[str]
     summary: ClassVar[str]  # one or two sentences: what it does and when to choose it
     paper: ClassVar[str]  # where the formula comes from
+
+
+def usually(usual: type[Method], tag: str) -> BeforeValidator:
+    """For a section of a spec: names the usual method in an object that names none."""
+    name = usual.model_fields[tag].default
+
+    def named(given: Any) -> Any:
+        return {tag: name, **given} if isinstance(given, Mapping) else given
+
+    return BeforeValidator(named)

@@ -6,7 +6,7 @@ import pytest
 
 from secateur.contract.depth import blocks_to_remove, check_depth, not_gguf, plus_protected
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.depth import DepthPruning
+from secateur.contract.options.pruning import DepthPruning
 
 
 def test_the_plus_rule_keeps_the_first_four_and_the_last_two() -> None:

@@ -8,13 +8,11 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.cli.spec_flags import merge
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.steps import total_steps, warmup_of
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
-from secateur.contract.options.scoring.taylor import TaylorScoring
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from secateur.contract.options.scoring import PerplexityScoring, TaylorScoring
 from secateur.contract.presets import PRESETS, Preset, fill_in
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.training_steps import total_steps, warmup_of
 
 MODEL = {"source": "hub", "id": "some/model"}
 SPEC: dict[str, Any] = {"model": MODEL, "pruning": {"kind": "depth", "blocks": 2}}

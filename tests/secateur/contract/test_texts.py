@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import Calibration, LocalText, NamedText, SelfText, UploadText
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
+from secateur.contract.options.scoring import PerplexityScoring
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.validation_errors import explain
 

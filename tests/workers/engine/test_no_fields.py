@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import workers.engine
-from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery import DistillRecovery
 from workers.stages.fields import BENCHMARK, MODEL, PRUNING, of_recovery
 
 ENGINE = Path(next(iter(workers.engine.__path__)))

@@ -10,15 +10,11 @@ import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.options.scoring.blocks import TextScoring
-from secateur.contract.options.scoring.greedy import GreedyScoring
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
-from secateur.contract.options.scoring.taylor import TaylorScoring
+from secateur.contract.options.scoring import GreedyScoring, PerplexityScoring, TaylorScoring, TextScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter
 from workers.engine.scoring import greedy
-from workers.engine.scoring.registry import score
-from workers.engine.scoring.task import ScoringTask
+from workers.engine.scoring.task import ScoringTask, score_blocks
 
 Told = list[tuple[int, int, str]]
 
@@ -61,7 +57,7 @@ def test_the_head_has_its_part_of_a_walk(
         return pieces(self, *args, **more)
 
     monkeypatch.setattr(BlockModel, "head_pieces", watched)
-    score(ScoringTask(heavy_head, make_ids(4, 12), options, progress=lambda *at: told.append(at)))
+    score_blocks(ScoringTask(heavy_head, make_ids(4, 12), options, progress=lambda *at: told.append(at)))
     assert before_head[0] < 0.25  # once all blocks have been walked
     assert told[-1][0] == told[-1][1]
 

@@ -1,21 +1,20 @@
 """Every method of the catalogue runs in its stage: what the contract offers, the worker has, and nothing else.
 
-Criteria are run by `tests/workers/engine/scoring/test_registry.py`.
+Criteria are run by `tests/workers/engine/scoring/test_task.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from secateur.contract.catalog import PRUNERS, QUANTISATIONS, RECOVERIES
+from secateur.contract.options.width import WidthMethod
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import SHORT_SPEC, Job
-from workers.engine.pruning.width import METHODS
-from workers.engine.recovery import registry
 from workers.stages import prune, quantise
 from workers.stages.prune_width import prune_units
 
@@ -68,6 +67,5 @@ def test_every_way_to_quantise(root: Path) -> None:
 
 def test_the_tables_are_those_of_the_contract() -> None:
     width = {row.options for row in PRUNERS.values() if prune.pruner_of(row.options).prune is prune_units}
-    assert width == set(METHODS)
-    assert set(registry.RECOVERIES) == {row.options for name, row in RECOVERIES.items() if name != "none"}
+    assert width == set(get_args(WidthMethod))
     assert set(quantise.QUANTISATIONS) == {row.options for row in QUANTISATIONS.values()}

@@ -10,8 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
-from secateur.contract.options.quantise.int4 import Int4Quantisation
-from secateur.contract.options.quantise.int8 import Int8Quantisation
+from secateur.contract.options.quantise import Int4Quantisation, Int8Quantisation
 from secateur.contract.results import Benchmarks, Quantised, Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of

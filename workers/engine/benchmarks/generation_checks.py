@@ -17,7 +17,7 @@ import torch
 from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no annotations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from secateur.contract.options.benchmarks.generation import GenerationCheck
+from secateur.contract.options.benchmark import GenerationCheck
 from secateur.contract.results import GenerationScore
 from workers.engine.benchmarks.continuations import continuations, unended
 from workers.engine.benchmarks.generation_items import Item

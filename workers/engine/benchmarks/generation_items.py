@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from secateur.contract.options.benchmarks.generation import GenerationCheck
+from secateur.contract.options.benchmark import GenerationCheck
 from workers.engine.model.generation import derive_seed
 from workers.engine.text.chat_templates import Message
 from workers.engine.text.prompts import Prompt

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from secateur.contract.options.benchmarks.samples import GRAM
+from secateur.contract.options.benchmark import GRAM
 from secateur.contract.results import Sample, SampleFigures
 from workers.engine.benchmarks.continuations import continuations, likeliest
 from workers.engine.benchmarks.statistics import mean_interval

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from secateur.contract.catalog import near_name
 from secateur.contract.errors import InvalidInput, ServiceError, Unavailable
-from secateur.contract.options.benchmarks.tasks import TasksBenchmark
+from secateur.contract.options.benchmark import TasksBenchmark
 from workers.engine.benchmarks.sandbox import use_sandbox
 from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.contract.options.pruning.experts import ExpertPruning, check_experts, experts_to_remove
+from secateur.contract.experts import check_experts, experts_to_remove
+from secateur.contract.options.pruning import ExpertPruning
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.json_file import write_json
 from workers.engine.checkpoints.new_folder import new_folder

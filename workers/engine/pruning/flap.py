@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from secateur.contract.options.pruning.flap import FlapPruning
+from secateur.contract.options.width import FlapPruning
 from workers.engine.pruning.moments import sweep
 from workers.engine.pruning.wanda_sp import output_weight
 from workers.engine.pruning.width_plan import strongest, threshold_counts, uniform_counts

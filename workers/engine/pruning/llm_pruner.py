@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
+from secateur.contract.options.width import LlmPrunerPruning
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.pruning.channels import Kept, Layout

@@ -43,7 +43,7 @@ def count_from_ratio(n_blocks: int, ratio: float) -> int:
     return count
 
 
-def choose(scores: BlockScores, *, count: int, protected: Collection[int]) -> list[int]:
+def choose_blocks(scores: BlockScores, *, count: int, protected: Collection[int]) -> list[int]:
     """The first `count` blocks of the order that are not protected, in the order of removal.
 
     Raises:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.sub_block import unit_names
+from secateur.contract.sub_blocks import unit_names
 from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.checkpoints.decilm import is_decilm

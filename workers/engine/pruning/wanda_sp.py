@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
+from secateur.contract.options.width import WandaSpPruning
 from workers.engine.model.block_model import Block
 from workers.engine.pruning.channels import Cut, Kept, Layout
 from workers.engine.pruning.moments import BlockMoments, sweep

@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.models.architecture import Architecture
-from secateur.contract.options.pruning.flap import FlapPruning
-from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
-from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
-from secateur.contract.options.pruning.width import WidthPruning
+from secateur.contract.options.width import WidthPruning
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
@@ -33,27 +30,13 @@ from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.side_files import copy_side_files
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
-from workers.engine.pruning import flap, llm_pruner, wanda_sp
 from workers.engine.pruning.channels import Kept, Layout, layout_of
 from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.width_config import Biases, WidthConfig
 from workers.engine.pruning.width_plan import Budget
 from workers.engine.pruning.width_rewrite import Rewrite, added_shapes
-from workers.engine.pruning.width_task import Choice, Method, Options, WidthTask
+from workers.engine.pruning.width_task import Choice, WidthTask, choose_units
 
-
-def _row(options: type[Options], choose: Method[Options]) -> tuple[type[WidthPruning], Method[Any]]:
-    """A row of the table; a type checker sees that the function takes these options."""
-    return options, choose
-
-
-METHODS: Mapping[type[WidthPruning], Method[Any]] = dict(
-    (
-        _row(WandaSpPruning, wanda_sp.choose),
-        _row(FlapPruning, flap.choose),
-        _row(LlmPrunerPruning, llm_pruner.choose),
-    )
-)
 NO_BIASES = Biases((), (), ())
 
 
@@ -122,7 +105,7 @@ def prune_width(
         options=options,
         progress=progress,
     )
-    choice = METHODS[type(options)](task)
+    choice = choose_units(task)
     same = len({(len(kept.groups), len(kept.neurons)) for kept in choice.kept}) == 1
     needs_loader = not same or bool(plan.biases.homeless)
     config = (

@@ -1,14 +1,19 @@
-"""What a width method is given, and what it answers: the plug point of the methods."""
+"""What a width method is given, what it answers, and how it is found: the plug point of the methods.
+
+Their table is the contract's (`secateur/contract/options/width.py`). What one keeps is chosen by `choose` in the file
+of its name here, which takes a task of its options; a test holds every row against that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-from secateur.contract.options.pruning.width import WidthPruning
+from secateur.contract.options.width import WidthPruning
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Kept, Layout
@@ -40,3 +45,13 @@ class Choice:
 
 
 Method = Callable[[WidthTask[Options]], Choice]
+
+
+def choose_units(task: WidthTask[Any]) -> Choice:
+    """What each block keeps by the method whose options the task has.
+
+    Raises:
+        InvalidInput: options do not fit the model.
+    """
+    method: Method[Any] = import_module(f"workers.engine.pruning.{task.options.kind}").choose
+    return method(task)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from secateur.contract.options.recovery.continued import ContinuedRecovery
+from secateur.contract.options.recovery import ContinuedRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.healing import healed_start
 from workers.engine.recovery.instruction_data import training_data

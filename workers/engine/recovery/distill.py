@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import size
-from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery import DistillRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory
 from workers.engine.recovery.healing import healed_start

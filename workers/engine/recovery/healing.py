@@ -17,9 +17,9 @@ from torch import Tensor
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import plain, significant
-from secateur.contract.options.recovery.healing import HealingRecovery
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.recovery import HealingRecovery
 from secateur.contract.options.texts import SelfText, Text, is_written
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks, TextInfo
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.registry import architecture_of

@@ -19,8 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import TextInfo
 from workers.engine.progress import Progress
 from workers.engine.recovery.chats import Chats

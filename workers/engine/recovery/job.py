@@ -1,4 +1,8 @@
-"""What every recovery is given, what it hands back, and the steps that those that train have in common."""
+"""What every recovery is given and hands back, how it is found, and the steps that those that train have in common.
+
+The table of recoveries is the contract's (`secateur/contract/options/recovery.py`). How one works is `recover` in the
+file of its name here, which takes its options; a test holds every row against that.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,10 @@ from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.numbers import plain
-from secateur.contract.options.method import Method
-from secateur.contract.options.recovery.steps import held_out, total_steps, warmup_of
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.recovery import Recovery
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
+from secateur.contract.training_steps import held_out, total_steps, warmup_of
 from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
@@ -44,7 +49,7 @@ class RecoveryJob:
     kept: tuple[int, ...]  # blocks of the original that the pruned model has
     out: Path  # `checkpoint/` and, of an adapter method, `adapter/` are written here
     scratch: Path  # snapshots; the next attempt finds them
-    options: Method  # the recovery's own
+    options: Recovery  # the recovery's own
     machine: Machine
     texts: TextSource
     ranks: Ranks = ALONE  # the processes that train it together
@@ -124,6 +129,19 @@ class RecoveryOutcome:
     notes: list[str] = field(default_factory=list)
     healed: Healed = field(default_factory=Healed)
     schedule: Schedule | None = None  # of the learning rate, where something was trained
+
+
+def run_recovery(job: RecoveryJob) -> RecoveryOutcome:
+    """Recover the pruned model by the recovery whose options the job has.
+
+    Raises:
+        InvalidInput: the text is too short or cannot be read.
+        UnsupportedModel: the recovery does not hold for the model.
+        StageFailed: a loss is not finite.
+    """
+    recover: Callable[[RecoveryJob, Any], RecoveryOutcome]
+    recover = import_module(f"workers.engine.recovery.{job.options.kind}").recover
+    return recover(job, job.options)
 
 
 def check_optimizer(options: TrainedRecovery) -> None:

@@ -21,8 +21,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from secateur.whole_files import whole_folder
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from secateur.contract.options.recovery.steps import held_out
+from secateur.contract.training_steps import held_out
 
 LABELS = "labels"  # column: what is to be predicted, or that nothing is
 REAL_TOKENS = "real_tokens"  # column: tokens of a sample that are no padding

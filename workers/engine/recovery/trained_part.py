@@ -16,8 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.healing.cuts import cut_ends
 from workers.engine.recovery.weights import train_all

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.options.recovery.steps import total_steps
 from secateur.contract.results import LossPoint
+from secateur.contract.training_steps import total_steps
 from workers.engine.progress import Progress, no_progress
 from workers.engine.recovery import snapshots
 from workers.engine.recovery.batches import Deal, MicroBatch

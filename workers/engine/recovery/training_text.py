@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from secateur.contract.options.method import Options
-from secateur.contract.options.recovery.steps import GENERATED_SAMPLES
-from secateur.contract.options.recovery.trained import TrainedRecovery
 from secateur.contract.options.texts import AnswersText, BlendText, HubText, is_written
+from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.training_steps import GENERATED_SAMPLES
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob

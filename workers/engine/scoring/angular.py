@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.scoring.angular import AngularScoring
+from secateur.contract.options.scoring import AngularScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.scoring.intact_states import stream

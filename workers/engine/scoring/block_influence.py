@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from secateur.contract.options.scoring.block_influence import BlockInfluenceScoring
+from secateur.contract.options.scoring import BlockInfluenceScoring
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.similarity import block_similarity
 from workers.engine.scoring.task import ScoringTask

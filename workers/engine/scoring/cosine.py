@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from secateur.contract.options.scoring.cosine import CosineScoring
+from secateur.contract.options.scoring import CosineScoring
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.similarity import block_similarity
 from workers.engine.scoring.task import ScoringTask

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
+from secateur.contract.options.scoring import EvolutionaryScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.divergence import kl_from
 from workers.engine.scoring.result import BlockScores, check_numbers

@@ -8,7 +8,7 @@ others is in `rounds.py`.
 
 from __future__ import annotations
 
-from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring import GreedyScoring
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.rounds import search
 from workers.engine.scoring.subsets import BLOCKS

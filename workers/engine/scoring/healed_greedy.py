@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from secateur.contract.options.scoring.healed_greedy import HealedGreedyScoring
+from secateur.contract.options.scoring import HealedGreedyScoring
 from workers.engine.healing.cuts import cut_ends
 from workers.engine.healing.fit import Aim, fit_projection, through
 from workers.engine.healing.judge import hold_out

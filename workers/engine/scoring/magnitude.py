@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from secateur.contract.options.scoring.magnitude import MagnitudeScoring
+from secateur.contract.options.scoring import MagnitudeScoring
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.task import ScoringTask
 

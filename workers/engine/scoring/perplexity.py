@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.contract.options.scoring.perplexity import PerplexityScoring
+from secateur.contract.options.scoring import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.scoring.result import BlockScores, check_numbers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from secateur.contract.options.scoring.random import RandomScoring
+from secateur.contract.options.scoring import RandomScoring
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.task import ScoringTask
 

@@ -2,7 +2,7 @@
 
 BlockPruner (Zhong et al. 2024, arXiv 2406.10594): a block is two residual units, its attention and its MLP, and they
 need not go together; attention is often the more dispensable. The search is that of `greedy.py` over 2n units, none
-protected unless asked. A unit is removed by letting the residual stream pass it (`halves.py`).
+protected unless asked. A unit is removed by letting the residual stream pass it (`reduced_blocks.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.sub_block import unit_names
+from secateur.contract.sub_blocks import unit_names
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 from workers.engine.scoring.rounds import search
@@ -32,7 +32,7 @@ class UnitScores:
     details: dict[str, Any]
 
 
-def score(
+def score_units(
     model: BlockModel, ids: Tensor, *, count: int, protected: Collection[str] = (), progress: Progress = no_progress
 ) -> UnitScores:
     """Search for `count` units to remove; nothing is random.

@@ -1,15 +1,20 @@
-"""What a criterion is given: the plug point of scoring."""
+"""What a criterion is given, and how it is found: the plug point of scoring.
+
+The table of criteria is the contract's (`secateur/contract/options/scoring.py`). What one computes is `score` in the
+file of its name here, which takes a task of its options; a test holds every row against that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from importlib import import_module
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.scoring.blocks import BlockScoring
+from secateur.contract.options.scoring import BlockScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress, no_progress
 from workers.engine.scoring.count import check_count
@@ -64,3 +69,13 @@ class ScoringTask(Generic[Options]):
 
 
 Criterion = Callable[[ScoringTask[Options]], BlockScores]
+
+
+def score_blocks(task: ScoringTask[Any]) -> BlockScores:
+    """Score all blocks by the criterion whose options the task has.
+
+    Raises:
+        InvalidInput: tokens or options do not fit the model.
+    """
+    criterion: Criterion[Any] = import_module(f"workers.engine.scoring.{task.options.criterion}").score
+    return criterion(task)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from secateur.contract.options.scoring.taylor import TaylorScoring
+from secateur.contract.options.scoring import TaylorScoring
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter
 from workers.engine.scoring.intact_states import rows_at_once, stream

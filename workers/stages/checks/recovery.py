@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import quantised_by
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery
+from secateur.contract.options.training import TrainedRecovery
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.trained_part import OWN_WEIGHTS, check_last_blocks

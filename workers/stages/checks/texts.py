@@ -8,16 +8,14 @@ on a CPU it is a large part of a job's time, as the steps of a training are.
 from __future__ import annotations
 
 from secateur.contract.numbers import size
-from secateur.contract.options.benchmarks.perplexity import PerplexityBenchmark
-from secateur.contract.options.pruning.depth import DepthPruning
-from secateur.contract.options.pruning.sub_block import SubBlockPruning
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.healing import HealingRecovery
-from secateur.contract.options.recovery.steps import held_out, total_steps
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.benchmark import PerplexityBenchmark
+from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
+from secateur.contract.options.recovery import DistillRecovery, HealingRecovery
 from secateur.contract.options.texts import AnswersText, BlendText, Calibration, SelfText, is_written
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.texts import texts_of
+from secateur.contract.training_steps import held_out, total_steps
 from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.recovery.healing import given_tokens
 from workers.engine.recovery.instruction_data import training_data

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from secateur.contract.models.positions import fitting_latency, fitting_samples, positions_of, too_long
-from secateur.contract.options.benchmarks.latency import LatencyBenchmark
-from secateur.contract.options.benchmarks.samples import SamplesBenchmark
+from secateur.contract.options.benchmark import LatencyBenchmark, SamplesBenchmark
 from secateur.contract.spec import CompressionSpec
 
 SHORT: dict[str, Any] = {  # all of it within 64 tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from secateur.contract.options.benchmarks.latency import LatencyBenchmark
+from secateur.contract.options.benchmark import LatencyBenchmark
 
 
 def test_compiling_needs_shapes_that_stay() -> None:

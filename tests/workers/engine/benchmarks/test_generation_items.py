@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from secateur.contract.options.benchmarks.generation import GenerationBenchmark, GenerationCheck
+from secateur.contract.options.benchmark import GenerationBenchmark, GenerationCheck
 from workers.engine.benchmarks.generation_items import ASKS, Item, Question, items_of
 
 CHECKS: tuple[GenerationCheck, ...] = get_args(GenerationCheck)

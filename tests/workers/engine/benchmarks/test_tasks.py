@@ -18,7 +18,7 @@ from lm_eval.api.registry import get_metric  # type: ignore[import-untyped]  # s
 from transformers import AutoTokenizer
 
 from secateur.contract.errors import InvalidInput, Unavailable
-from secateur.contract.options.benchmarks.tasks import TasksBenchmark
+from secateur.contract.options.benchmark import TasksBenchmark
 from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
 from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
 from workers.engine.checkpoints.checkpoint import Checkpoint

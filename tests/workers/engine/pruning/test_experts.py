@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
-from secateur.contract.options.pruning.experts import ExpertPruning
+from secateur.contract.options.pruning import ExpertPruning
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model

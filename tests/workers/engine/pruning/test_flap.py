@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.contract.options.pruning.flap import FlapPruning
+from secateur.contract.options.width import FlapPruning
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.flap import compensation, fluctuation, standardised
 from workers.engine.pruning.width import prune_width

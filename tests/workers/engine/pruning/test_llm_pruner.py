@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
+from secateur.contract.options.width import LlmPrunerPruning
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import no_progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from secateur.contract.errors import InvalidInput
-from workers.engine.pruning.plan import choose, count_from_ratio, protected_by_plus
+from workers.engine.pruning.plan import choose_blocks, count_from_ratio, protected_by_plus
 from workers.engine.scoring.result import BlockScores, ascending
 
 
@@ -17,8 +17,8 @@ def test_the_plus_rule_keeps_the_first_four_and_the_last_two() -> None:
 def test_choose_passes_over_protected_blocks_and_keeps_the_order() -> None:
     scores = BlockScores.lowest_first([1.0, 9.0, 3.0, 2.0, 0.5, 7.0])
     assert scores.order == [4, 0, 3, 2, 5, 1]
-    assert choose(scores, count=3, protected={0, 4}) == [3, 2, 5]
-    assert choose(scores, count=2, protected=()) == [4, 0]
+    assert choose_blocks(scores, count=3, protected={0, 4}) == [3, 2, 5]
+    assert choose_blocks(scores, count=2, protected=()) == [4, 0]
 
 
 def test_equal_and_missing_values_have_a_fixed_order() -> None:
@@ -29,16 +29,16 @@ def test_equal_and_missing_values_have_a_fixed_order() -> None:
 def test_too_many_or_none_are_refused(count: int, protected: tuple[int, ...]) -> None:
     scores = BlockScores.lowest_first([1.0, 9.0, 3.0, 2.0, 0.5, 7.0])
     with pytest.raises(InvalidInput) as caught:
-        choose(scores, count=count, protected=protected)
+        choose_blocks(scores, count=count, protected=protected)
     assert caught.value.errors[0].pointer == "blocks"
     assert caught.value.errors[0].value == count
 
 
 def test_an_order_of_a_search_gives_no_more_than_it_ranked() -> None:
     scores = BlockScores([None] * 8, None, [3, 4], {})
-    assert choose(scores, count=2, protected={0}) == [3, 4]
+    assert choose_blocks(scores, count=2, protected={0}) == [3, 4]
     with pytest.raises(InvalidInput, match="ranked 2"):
-        choose(scores, count=3, protected={0})
+        choose_blocks(scores, count=3, protected={0})
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.2, 6), (0.01, 1), (0.5, 15), (0.95, 28)])

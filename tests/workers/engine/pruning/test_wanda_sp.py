@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
+from secateur.contract.options.width import WandaSpPruning
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.pruning.wanda_sp import channel_importance
 from workers.engine.pruning.width import prune_width

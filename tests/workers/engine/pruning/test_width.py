@@ -16,12 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from secateur.contract.catalog import PRUNERS
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
-from secateur.contract.options.pruning.flap import FlapPruning
-from secateur.contract.options.pruning.llm_pruner import LlmPrunerPruning
-from secateur.contract.options.pruning.wanda_sp import WandaSpPruning
-from secateur.contract.options.pruning.width import WidthPruning
+from secateur.contract.options.width import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.own_loader import LOADER_FILE
@@ -29,7 +25,7 @@ from workers.engine.checkpoints.patch import patch_checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.channels import Kept
 from workers.engine.pruning.moments import Moments
-from workers.engine.pruning.width import METHODS, WidthPruned, prune_width
+from workers.engine.pruning.width import WidthPruned, prune_width
 from workers.engine.pruning.width_plan import TOLERANCE
 
 Make = Callable[..., PreTrainedModel]
@@ -127,10 +123,6 @@ def _inputs(module: nn.Module) -> int:
 
 def _groups(model: PreTrainedModel) -> int:
     return int(getattr(model.config, "num_key_value_heads", None) or model.config.num_attention_heads)
-
-
-def test_every_width_method_of_the_catalogue_is_there() -> None:
-    assert set(METHODS) == {row.options for row in PRUNERS.values() if issubclass(row.options, WidthPruning)}
 
 
 @pytest.mark.parametrize("method", ["wanda_sp", "flap", "flap, uneven", "llm_pruner, uneven"])

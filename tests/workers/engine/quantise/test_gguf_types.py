@@ -7,7 +7,7 @@ from typing import Any, get_args
 import gguf
 import pytest
 
-from secateur.contract.options.quantise.gguf import GGUF_TYPES
+from secateur.contract.options.quantise import GGUF_TYPES
 from workers.engine.quantise.gguf_types import FILE_KINDS, TENSOR_TYPES, Place, bits, fitting, substitute
 
 

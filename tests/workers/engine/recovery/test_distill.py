@@ -13,8 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery import DistillRecovery, NoRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.recovery import distill

@@ -15,9 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import significant
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.healing import HealingRecovery
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, NoRecovery
 from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks
 from workers.engine.checkpoints.checkpoint import Checkpoint

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import LoraRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.recovery.lora import add_adapters, projections, save_adapter, write_merged

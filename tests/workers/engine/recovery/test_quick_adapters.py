@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import LoraRecovery
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.quick_adapters import dropped, quick_adapters
 

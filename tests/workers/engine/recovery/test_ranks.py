@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import LoraRecovery
 from workers.engine.recovery import ranks as ranks_module
 from workers.engine.recovery.lora import add_adapters
 from workers.engine.recovery.objective import Objective

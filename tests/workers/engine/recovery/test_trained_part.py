@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model

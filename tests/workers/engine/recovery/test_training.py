@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.options.recovery.lora import LoraRecovery
+from secateur.contract.options.recovery import LoraRecovery
 from secateur.contract.results import LossPoint
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import add_adapters

@@ -13,12 +13,9 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.none import NoRecovery
-from secateur.contract.options.recovery.trained import TrainedRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery, NoRecovery
 from secateur.contract.options.texts import LocalText
+from secateur.contract.options.training import TrainedRecovery
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.recovery.instruction_data import training_data

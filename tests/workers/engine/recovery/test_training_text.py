@@ -16,12 +16,10 @@ from pyarrow import parquet
 from transformers import AutoConfig
 
 from secateur.contract.datasets import DatasetFormat, DatasetKind
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.steps import GENERATED_SAMPLES, held_out, total_steps
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.protocol import UploadedFile
+from secateur.contract.training_steps import GENERATED_SAMPLES, held_out, total_steps
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob, settings_of

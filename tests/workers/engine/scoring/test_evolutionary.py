@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.options.scoring.evolutionary import EvolutionaryScoring
+from secateur.contract.options.scoring import EvolutionaryScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import evolutionary
 from workers.engine.scoring.task import ScoringTask

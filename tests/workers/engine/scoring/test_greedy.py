@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.scoring.greedy import GreedyScoring
+from secateur.contract.options.scoring import GreedyScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import greedy, rounds
 from workers.engine.scoring.task import ScoringTask

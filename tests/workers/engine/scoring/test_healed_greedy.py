@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from secateur.contract.options.scoring.healed_greedy import HealedGreedyScoring
+from secateur.contract.options.scoring import HealedGreedyScoring
 from workers.engine.healing.walk import HealingSettings, fit_healing
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import healed_greedy

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from secateur.contract.options.scoring.magnitude import MagnitudeScoring
+from secateur.contract.options.scoring import MagnitudeScoring
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import magnitude

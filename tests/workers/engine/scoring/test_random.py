@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from transformers import PreTrainedModel
 
-from secateur.contract.options.scoring.random import RandomScoring
+from secateur.contract.options.scoring import RandomScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import random
 from workers.engine.scoring.task import ScoringTask

@@ -13,9 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.scoring.angular import AngularScoring
-from secateur.contract.options.scoring.block_influence import BlockInfluenceScoring
-from secateur.contract.options.scoring.cosine import CosineScoring
+from secateur.contract.options.scoring import AngularScoring, BlockInfluenceScoring, CosineScoring
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import angular, block_influence, cosine, similarity
 from workers.engine.scoring.task import ScoringTask

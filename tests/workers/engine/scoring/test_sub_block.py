@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.sub_block import unit_names
+from secateur.contract.sub_blocks import unit_names
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
-from workers.engine.scoring import sub_block
+from workers.engine.scoring.sub_block import score_units
 
 
 def _silenced(model: PreTrainedModel, units: Collection[str]) -> PreTrainedModel:
@@ -56,7 +56,7 @@ def test_equals_plain_rounds(
         if streamed
         else BlockModel.from_model(model)
     )
-    scores = sub_block.score(view, ids, count=4)
+    scores = score_units(view, ids, count=4)
     assert scores.order[:4] == removed
     assert sorted(scores.order) == sorted(names)
     values = dict(zip(scores.units, scores.values, strict=True))
@@ -68,7 +68,7 @@ def test_equals_plain_rounds(
 def test_protected_units_stay(make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]) -> None:
     view = BlockModel.from_model(make_model())
     protected = ["0.attention", "0.mlp", "3.mlp"]
-    scores = sub_block.score(view, make_ids(), count=2, protected=protected)
+    scores = score_units(view, make_ids(), count=2, protected=protected)
     assert not set(scores.order) & set(protected)
 
 
@@ -88,5 +88,5 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     view = BlockModel.from_model(make_model())
     with pytest.raises(InvalidInput) as caught:
-        sub_block.score(view, make_ids(), **options)
+        score_units(view, make_ids(), **options)
     assert caught.value.errors[0].pointer == pointer

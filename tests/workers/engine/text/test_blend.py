@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery import NoRecovery
 from secateur.contract.options.texts import BlendText, HubText, Text, is_written
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model

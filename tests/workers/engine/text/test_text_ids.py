@@ -13,9 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput, StageFailed, Unavailable
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, LoraRecovery, NoRecovery
 from secateur.contract.options.texts import HubText, LocalText
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery import instruction_data, training_text

@@ -19,8 +19,7 @@ from transformers import AutoConfig
 from app.services.dataset_files import look_through
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.none import NoRecovery
+from secateur.contract.options.recovery import LoraRecovery, NoRecovery
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.checkpoints.checkpoint import Checkpoint

@@ -13,12 +13,11 @@ from transformers import PreTrainedModel
 
 from secateur.contract import catalog
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.scoring.blocks import BlockScoring, TextScoring
+from secateur.contract.options.scoring import BlockScoring, TextScoring
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
-from workers.engine.pruning.plan import choose
-from workers.engine.scoring.registry import CRITERIA, score
-from workers.engine.scoring.task import ScoringTask
+from workers.engine.pruning.plan import choose_blocks
+from workers.engine.scoring.task import ScoringTask, score_blocks
 
 FEW = {"evaluations": 20, "initial": 8, "offspring": 4}  # for a search that has a budget
 OPTIONS: dict[str, BlockScoring] = {
@@ -51,11 +50,11 @@ def test_streamed_equals_in_memory_and_every_run_the_last(
     ]
     told: list[tuple[int, int]] = []
     more: dict[str, Any] = {"progress": lambda done, total, _: told.append((done, total)), "seed": 3}
-    runs = [score(_task(criterion, view, ids, {0, 1, 5}, **more)) for view in views]
+    runs = [score_blocks(_task(criterion, view, ids, {0, 1, 5}, **more)) for view in views]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0].values) == 6
     assert len(set(runs[0].order)) == len(runs[0].order)
-    chosen = choose(runs[0], count=2, protected={0, 1, 5})
+    chosen = choose_blocks(runs[0], count=2, protected={0, 1, 5})
     assert len(chosen) == 2
     assert told[-1][0] == told[-1][1]  # it ends at the whole
     assert all(0 <= done <= total for done, total in told)
@@ -67,7 +66,7 @@ def test_streamed_equals_in_memory_and_every_run_the_last(
 def test_text_is_asked_for(criterion: str, make_model: Callable[..., PreTrainedModel]) -> None:
     view = BlockModel.from_model(make_model())
     with pytest.raises(InvalidInput) as caught:
-        score(_task(criterion, view, None, set()))
+        score_blocks(_task(criterion, view, None, set()))
     assert caught.value.errors[0].pointer == "calibration"
 
 
@@ -76,8 +75,8 @@ def test_every_criterion_scores_a_mixture_of_experts(
     criterion: str, make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
 ) -> None:
     view = BlockModel.from_model(make_model("qwen3_moe"))
-    scores = score(_task(criterion, view, make_ids(2, 12), {0, 3}))
-    assert len(choose(scores, count=2, protected=[0, 3])) == 2
+    scores = score_blocks(_task(criterion, view, make_ids(2, 12), {0, 3}))
+    assert len(choose_blocks(scores, count=2, protected=[0, 3])) == 2
 
 
 @pytest.mark.parametrize("criterion", [name for name, row in OPTIONS.items() if row.searches])
@@ -86,9 +85,5 @@ def test_a_search_needs_to_know_how_many_go(
 ) -> None:
     task = ScoringTask(BlockModel.from_model(make_model()), make_ids(), OPTIONS[criterion])
     with pytest.raises(InvalidInput) as caught:
-        score(task)
+        score_blocks(task)
     assert caught.value.errors[0].pointer == "blocks"
-
-
-def test_the_engine_has_what_the_contract_offers_and_no_more() -> None:
-    assert list(CRITERIA) == [row.options for row in catalog.CRITERIA.values()]

@@ -6,15 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.pruning.sub_block import (
-    SubBlockPruning,
-    check_units,
-    protected_units,
-    unit_names,
-    units_to_remove,
-)
+from secateur.contract.options.pruning import SubBlockPruning
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
+from secateur.contract.sub_blocks import check_units, protected_units, unit_names, units_to_remove
 from secateur.contract.validation_errors import explain
 
 MODEL = {"source": "local", "path": "model"}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.experts import check_experts, experts_to_remove
 from secateur.contract.models.mixtures import expert_count
-from secateur.contract.options.pruning.experts import ExpertPruning, check_experts, experts_to_remove
+from secateur.contract.options.pruning import ExpertPruning
 
 
 def pruning(**fields: Any) -> ExpertPruning:

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method
-from secateur.contract.options.recovery.steps import most_steps, never_ends, warmup_expected
 from secateur.contract.options.texts import BOS, Bos, SelfText, Text, is_written
+from secateur.contract.training_steps import most_steps, never_ends, warmup_expected
 
 
 class TrainedRecovery(Method):

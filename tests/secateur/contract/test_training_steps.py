@@ -9,11 +9,9 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery.continued import ContinuedRecovery
-from secateur.contract.options.recovery.distill import DistillRecovery
-from secateur.contract.options.recovery.lora import LoraRecovery
-from secateur.contract.options.recovery.steps import held_out, most_steps, total_steps, warmup_of
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.training_steps import held_out, most_steps, total_steps, warmup_of
 from secateur.contract.validation_errors import explain
 
 JOB: dict[str, Any] = {"model": {"source": "hub", "id": "some/model"}, "pruning": {"kind": "depth", "blocks": 2}}

@@ -1,0 +1,202 @@
+"""The section `scoring` of a spec: the criteria by which blocks are judged, with their options, and the table of them.
+
+A criterion is a class here and a line in `Scoring`, at the end. What it computes is `score` in the file of its name in
+`workers/engine/scoring/`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from secateur.contract.options.method import Method, usually
+from secateur.contract.options.papers import SHORTENED_LLAMA
+from secateur.contract.options.texts import Calibration
+
+
+class BlockScoring(Method):
+    """What all criteria have in common."""
+
+    criterion: str
+    plus: bool = Field(
+        default=True,
+        description='The "+" rule: the first four and the last two blocks are never removed.',
+    )
+
+    @property
+    def searches(self) -> bool:
+        """Whether it looks for a set of blocks, so that its scores depend on how many go and on which may not."""
+        return False
+
+
+class TextScoring(BlockScoring):
+    """What criteria have in common that judge on a text."""
+
+    calibration: Calibration = Field(default_factory=Calibration)
+
+
+class PerplexityScoring(TextScoring):
+    title = "Perplexity"
+    summary = (
+        "Perplexity of the model with one block removed, on the calibration text; the lowest go first. "
+        "The paper's best criterion, and the default."
+    )
+    paper = SHORTENED_LLAMA
+
+    criterion: Literal["perplexity"] = "perplexity"
+    racing: bool = Field(
+        default=False,
+        description="Spend no more samples on blocks that can no longer be among the lowest: faster, and the scores of "
+        "those blocks are from fewer samples.",
+    )
+
+    @property
+    def searches(self) -> bool:
+        return self.racing
+
+
+class TaylorScoring(TextScoring):
+    title = "Taylor"
+    summary = (
+        "Sum of |weight x gradient| over the block's linear and norm weights: the first-order estimate of the "
+        "loss's change. Needs gradients, one block at a time."
+    )
+    paper = SHORTENED_LLAMA
+
+    criterion: Literal["taylor"]
+
+
+class MagnitudeScoring(BlockScoring):
+    title = "Magnitude"
+    summary = (
+        "Sum of |weight| over the block's linear and norm weights. Needs no calibration text; the weakest of the "
+        "paper's three."
+    )
+    paper = SHORTENED_LLAMA
+
+    criterion: Literal["magnitude"]
+
+
+class BlockInfluenceScoring(TextScoring):
+    title = "Block influence"
+    summary = (
+        "How far a block turns the hidden state: the sum over tokens of 1 - cos(input, output). One forward pass, so "
+        "the cheapest criterion that looks at text."
+    )
+    paper = "Men et al. 2024, ShortGPT, arXiv 2403.03853"
+
+    criterion: Literal["block_influence"]
+
+
+class AngularScoring(TextScoring):
+    title = "Angular distance"
+    summary = (
+        "Removes the consecutive blocks across which the last token's state turns least. For removing many deep blocks "
+        "before a training."
+    )
+    paper = "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887"
+
+    criterion: Literal["angular"]
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+
+class CosineScoring(TextScoring):
+    title = "Cosine"
+    summary = (
+        "1 - mean cos(input, output) of a block, averaged by batch: Minitron's depth importance. Close to block "
+        "influence."
+    )
+    paper = "Muralidharan et al. 2024, Minitron, arXiv 2407.14679"
+
+    criterion: Literal["cosine"]
+    batch_size: int = Field(default=1, ge=1, description="Samples whose cosines are averaged before they are added up.")
+
+
+class GreedyScoring(TextScoring):
+    title = "Greedy search"
+    summary = (
+        "Removes the block whose loss hurts least, looks again, and removes the next. Sees how removals interact, at "
+        "the cost of a round per block; the first and the last block always stay."
+    )
+    paper = "Song et al. 2024, SLEB, arXiv 2402.09025"
+
+    criterion: Literal["greedy"]
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+
+def _more_text() -> Calibration:
+    """Healing is fitted on it too."""
+    return Calibration(samples=64)
+
+
+class HealedGreedyScoring(TextScoring):
+    title = "Greedy search after healing"
+    summary = (
+        "Judges sets of blocks by how far the model predicts from the original once their cuts are healed: every run "
+        "of so many blocks in a row, and sets found one block at a time. The best of both go."
+    )
+    paper = "after Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819, and Song et al. 2024, SLEB, arXiv 2402.09025"
+
+    criterion: Literal["healed_greedy"]
+    calibration: Calibration = Field(
+        default_factory=_more_text, description="Four fifths of it are fitted on; sets are judged on the last fifth."
+    )
+    sets: Literal["runs", "scattered", "both"] = Field(
+        default="both", description="Blocks in a row, blocks found one at a time wherever they stand, or both."
+    )
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+
+class EvolutionaryScoring(TextScoring):
+    title = "Evolutionary search"
+    summary = (
+        "Searches for the set of blocks whose removal changes the predictions least, by mutation and selection within "
+        "a budget of evaluations. The most thorough, and the slowest."
+    )
+    paper = "Sieberling et al. 2024, EvoPress, arXiv 2410.14649"
+
+    criterion: Literal["evolutionary"]
+    evaluations: int = Field(default=704, ge=1, le=1_000_000, description="The budget: sets of blocks to try in all.")
+    initial: int = Field(default=64, ge=1, le=100_000, description="Random sets in the first generation.")
+    offspring: int = Field(default=32, ge=1, le=100_000, description="Mutations tried in each later generation.")
+
+    @property
+    def searches(self) -> bool:
+        return True
+
+
+class RandomScoring(BlockScoring):
+    title = "Random"
+    summary = "A random order, by the job's seed: the baseline that every criterion must beat."
+    paper = SHORTENED_LLAMA
+
+    criterion: Literal["random"]
+
+
+USUAL_SCORING = PerplexityScoring  # meant where a spec names none
+
+# The table of criteria: a type checker knows by it what stands behind `spec.scoring`, and all the rest is read from it.
+Scoring = Annotated[
+    PerplexityScoring
+    | TaylorScoring
+    | MagnitudeScoring
+    | BlockInfluenceScoring
+    | AngularScoring
+    | CosineScoring
+    | GreedyScoring
+    | HealedGreedyScoring
+    | EvolutionaryScoring
+    | RandomScoring,
+    Field(discriminator="criterion"),
+    usually(USUAL_SCORING, "criterion"),
+]
