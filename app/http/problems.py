@@ -37,7 +37,7 @@ from secateur.contract.errors import (
     UnsupportedMediaType,
 )
 from secateur.contract.expectations import UNKNOWN, expected_at
-from secateur.contract.json_text import EXPECTED, LongNumber, load_json
+from secateur.contract.json_text import EXPECTED, LongNumber, fault_of, load_json
 from secateur.contract.shown import shown
 from secateur.contract.validation_errors import explain
 
@@ -110,7 +110,7 @@ def _http_exception(request: Request, exc: Exception) -> Response:
 
 
 def _unreadable(request: Request) -> ServiceError:
-    """Why a body that is no faulty JSON could not be read as JSON: FastAPI tells of that nothing."""
+    """Why a body could not be read as JSON: FastAPI tells of that little, or nothing."""
     body: bytes = getattr(request, "_body", b"")  # Starlette keeps what it has read
     try:
         load_json(body)
@@ -118,10 +118,8 @@ def _unreadable(request: Request) -> ServiceError:
         return InvalidInput.field(error.pointer, f"the body {error.detail}", value=error.value, expected=EXPECTED)
     except RecursionError:
         return BadRequest("the body is nested too deeply to be read as JSON")
-    except UnicodeDecodeError as error:
-        return BadRequest(f"the body is not UTF-8: byte {error.start} begins no character")
-    except ValueError:
-        pass
+    except ValueError as error:
+        return BadRequest(f"the body is not JSON: {fault_of(error)}")
     return BadRequest("the body cannot be read as JSON")
 
 
@@ -139,8 +137,7 @@ def _validation_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     errors = exc.errors()
     if any(error["type"] == "json_invalid" for error in errors):
-        reason, at = errors[0]["ctx"]["error"], errors[0]["loc"][-1]
-        return error_response(request.scope, BadRequest(f"the body is not JSON: {reason}, at character {at}"))
+        return error_response(request.scope, _unreadable(request))
     if isinstance(exc.body, bytes) and exc.body:
         given = request.headers.get("content-type") or "none"
         detail = f"the body's Content-Type is {given}; it must be application/json"

@@ -18,7 +18,7 @@ from typer.core import TyperCommand
 
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.watch import follow
-from secateur.contract.json_text import load_json
+from secateur.contract.json_text import fault_of, load_json
 
 if TYPE_CHECKING:
     from secateur.cli.spec_flags import Flag
@@ -98,7 +98,7 @@ def _read(spec: str | None) -> dict[str, Any]:
     try:
         found = load_json(text)
     except ValueError as error:
-        raise ValueError(f"{spec} is no JSON: {error}") from None
+        raise ValueError(f"{spec} is no JSON: {fault_of(error)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{spec} holds no JSON object")
     return found

@@ -1,4 +1,4 @@
-"""JSON that anyone may have written, read so that a number too long to be read is told by its place.
+"""JSON that anyone may have written: what is wrong with it is told in words of our own, with its place.
 
 Python refuses to turn more than some thousand digits into a number, since that takes quadratic time, and says so in
 words about itself. Where it does, the text is read once more with such numbers marked, and the first of them is named.
@@ -15,6 +15,21 @@ from secateur.contract.shown import shortened
 
 MAX_DIGITS = sys.int_info.default_max_str_digits
 EXPECTED = f"a number of at most {MAX_DIGITS:,} digits"
+
+
+# What is wrong, by how Python's parser begins to tell it.
+_FAULTS = {
+    "Expecting value": "a value is missing, or is none of JSON's",
+    "Expecting property name": 'a key in double quotes (") is missing',
+    "Illegal trailing comma": "a comma stands before a closing bracket",
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "the colon after a key is missing",
+    "Unterminated string": "a text begins that has no end",
+    "Invalid control character": "a text has a line break or another control character in it",
+    "Invalid \\": "a text has a backslash before what JSON does not escape",
+    "Extra data": "more follows after its end",
+    "Unexpected UTF-8 BOM": "a byte order mark stands before it",
+}
 
 
 class LongNumber(ValueError):
@@ -46,6 +61,21 @@ def load_json(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any
         if found is None:
             raise
         raise found from None
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a text that `load_json` did not take, and where: to stand after "is not JSON: "."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start:,} begins no character of UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeEncodeError):
+        return "a text has half of a surrogate pair"
+    if not isinstance(error, json.JSONDecodeError):
+        return "it cannot be read"
+    what = next((words for begins, words in _FAULTS.items() if error.msg.startswith(begins)), "it breaks off")
+    where = f"line {error.lineno:,}, column {error.colno:,}" if error.lineno > 1 else f"character {error.colno:,}"
+    return f"{what}, at {where}"
 
 
 def _whole(digits: str) -> int | _Long:

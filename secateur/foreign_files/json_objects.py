@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint
-from secateur.contract.json_text import LongNumber, load_json
+from secateur.contract.json_text import LongNumber, fault_of, load_json
 from secateur.contract.shown import NAME_CHARACTERS, printable, shortened
 
 MAX_CONFIG_BYTES = 1_000_000  # a large config.json has some tens of kilobytes
@@ -40,7 +40,7 @@ def load_json_object(raw: bytes, what: str) -> dict[str, Any]:
         where = shortened(printable(error.pointer), 3 * NAME_CHARACTERS)
         raise BadCheckpoint(f"{what} {error.detail}, at {where}.") from error
     except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(f"{what} is not valid JSON.") from error
+        raise BadCheckpoint(f"{what} is not valid JSON: {fault_of(error)}.") from error
     if not isinstance(value, dict):
         raise BadCheckpoint(f"{what} is not a JSON object.")
     if _deeper_than(value, MAX_DEPTH):

@@ -7,14 +7,13 @@ nest as deep as an interpreter's stack ends in the error of whoever looks at it 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from secateur.contract.datasets import MAX_LINE_BYTES
-from secateur.contract.json_text import EXPECTED, LongNumber, load_json
+from secateur.contract.json_text import EXPECTED, LongNumber, fault_of, load_json
 
 MAX_DEPTH = 64  # of lists and objects within a row; a chat has three
 _CHUNK = 1 << 16
@@ -166,8 +165,7 @@ def _parsed(raw: bytes, number: int, unit: str) -> Any:
     except RecursionError as error:
         raise _too_deep(number, unit, raw) from error
     except ValueError as error:
-        reason = f"{error.msg}, at character {error.pos}" if isinstance(error, json.JSONDecodeError) else error
-        raise BadRow(number, f"is not JSON: {reason}", _start_of(raw.strip()), expected, unit=unit) from error
+        raise BadRow(number, f"is not JSON: {fault_of(error)}", _start_of(raw.strip()), expected, unit=unit) from error
     if _depth_exceeds(value):
         raise _too_deep(number, unit, raw)
     return value

@@ -149,7 +149,7 @@ def test_a_number_of_a_hundred_thousand_digits(client: TestClient, body: str, po
     ("body", "detail"),
     [
         (b"[" * 100_000, "the body is nested too deeply to be read as JSON"),
-        (b'{"model": "\xff"}', "the body is not UTF-8: byte 11 begins no character"),
+        (b'{"model": "\xff"}', "the body is not JSON: byte 11 begins no character of UTF-8"),
     ],
 )
 def test_a_body_that_cannot_be_read(client: TestClient, body: bytes, detail: str) -> None:

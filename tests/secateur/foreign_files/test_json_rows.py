@@ -64,7 +64,7 @@ def test_lines_keep_their_numbers_in_the_file_whatever_the_slice() -> None:
     (b'{"a": 1}\n{"a": "' + b"x" * MAX_LINE_BYTES, 2, "longer than"),
     ('{"a": 1}\n'.encode("utf-16"), 1, "it looks like UTF-16"),
     (b'{"a": ' + b"1" * 5000 + b"}", 1, "has a number of 5,000 digits"),
-    (b'{"a": 1}\r{"a": 2}', 1, "is not JSON: Extra data"),
+    (b'{"a": 1}\r{"a": 2}', 1, "is not JSON: more follows after its end, at character 10"),
 ])  # fmt: skip
 def test_the_first_row_that_cannot_be_read(content: bytes, number: int, says: str) -> None:
     with pytest.raises(BadRow) as caught:

@@ -204,9 +204,18 @@ def _largest(value: Any) -> float:
 
 
 def _loaded(model_type: str, entries: Mapping[str, Any]) -> PretrainedConfig:
-    loaded: PretrainedConfig = AutoConfig.for_model(model_type, **copy.deepcopy(dict(entries)))
+    loaded: PretrainedConfig = AutoConfig.for_model(model_type, **_with_tagged_floats(entries))
     loaded.to_dict()  # not every entry is looked at before it is written again
     return loaded
+
+
+def _with_tagged_floats(value: Any) -> Any:
+    """A copy in which what JSON has no number for is one: transformers writes infinity as {"__float__": "Infinity"}."""
+    if isinstance(value, Mapping):
+        if list(value) == ["__float__"] and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])
+        return {key: _with_tagged_floats(held) for key, held in value.items()}
+    return [_with_tagged_floats(held) for held in value] if isinstance(value, list) else copy.copy(value)
 
 
 def one_line(error: Exception | str) -> str:

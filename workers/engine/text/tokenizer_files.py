@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.json_text import LongNumber, load_json
+from secateur.contract.json_text import LongNumber, fault_of, load_json
 from secateur.contract.shown import shortened, shown
 from workers.engine.blame import is_over_input, words_of
 from workers.engine.text.tokenizer_entries import bad_entry
@@ -123,7 +123,7 @@ def _json(file: Path) -> tuple[Any, str | None]:
     except RecursionError:
         return None, "is nested too deeply"
     except ValueError as error:
-        return None, f"is not JSON, or is cut off: {error}"
+        return None, f"is not JSON, or is cut off: {fault_of(error)}"
 
 
 def _unknown_to_the_library(file: Path) -> str | None:
