@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api import openapi
 from app.api.metrics import Metrics
-from app.api.resources import ROUTERS
+from app.api.resources import routers
 from app.deps import celery_for, dispose_pool, sender_for, store_at
 from app.http import problems
 from app.http.hosts import Hosts
@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, most_streams: int = MOST_STR
         observe=app.state.metrics.observe_request,
     )
     problems.register(app)
-    for router in ROUTERS:
+    for router in routers():
         app.include_router(router)
     docs.mount(app)
     dashboard.mount(app)

@@ -21,7 +21,7 @@ from app.services import events as service
 from app.services.event_hub import EventHub
 from secateur.schemas.events import Event, EventPage, EventType
 
-TAG = Tag("events", "What happens to a job, as it happens.")
+TAG = Tag("events", "What happens to a job, as it happens.", place=2)
 router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 EVENT_STREAM = "text/event-stream"

@@ -33,7 +33,7 @@ from secateur.contract.spec import CompressionSpec
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page, page_of
 
-TAG = Tag("jobs", "Submit, watch over, cancel, retry and delete compression jobs.")
+TAG = Tag("jobs", "Submit, watch over, cancel, retry and delete compression jobs.", place=1)
 router = APIRouter(prefix="/jobs", tags=[TAG.name])
 
 NO_NUL = r"^[^\x00]*$"

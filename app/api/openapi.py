@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from app.api.resources import TAGS
+from app.api.resources import tags
 from secateur.about import VERSION
 from secateur.contract.results import Report, Scores
 from secateur.schemas.problem import Problem
@@ -40,7 +39,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         summary="Structured pruning of large language models as a job service",
         description=DESCRIPTION,
         routes=app.routes,
-        tags=[asdict(tag) for tag in TAGS],
+        tags=[{"name": tag.name, "description": tag.description} for tag in tags()],
         license_info=None,
     )
     _, extra = models_json_schema(

@@ -31,6 +31,7 @@ class Tag:
 
     name: str
     description: str
+    place: int  # among the others
 
 
 _REQUEST_ID = "0f3c1d8c5f7a4b0e9a6f2d1c3b5a7e90"

@@ -12,7 +12,7 @@ from app.deps import Caller, WorkDep, transaction
 from app.services import results
 from secateur.contract.results import Scores
 
-TAG = Tag("results", "Scores, report and files of a job.")
+TAG = Tag("results", "Scores, report and files of a job.", place=3)
 router = APIRouter(prefix="/jobs/{job_id}", tags=[TAG.name])
 
 

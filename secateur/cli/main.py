@@ -7,12 +7,14 @@ from other distributions, by the entry point group `secateur.commands`: each is 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from importlib.metadata import entry_points
+from pkgutil import iter_modules
 from typing import Annotated
 
 import typer
 
-from secateur.cli import datasets, jobs, results, submit, watch, without_server
+from secateur.cli import groups, jobs, results, submit, watch, without_server
 from secateur.masking import mask_errors
 
 WORK = "Jobs"
@@ -62,7 +64,9 @@ app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
 app.command(rich_help_panel=WORK)(jobs.cancel)
 app.command(rich_help_panel=WORK)(jobs.retry)
 app.command(rich_help_panel=WORK)(jobs.catalog)
-app.add_typer(datasets.commands, name="datasets", rich_help_panel=WORK)
+for _file in iter_modules(groups.__path__, f"{groups.__name__}."):
+    _group: typer.Typer = import_module(_file.name).commands
+    app.add_typer(_group, name=_file.name.rpartition(".")[2].replace("_", "-"), rich_help_panel=WORK)
 app.command(rich_help_panel=RESULTS)(results.report)
 app.command(rich_help_panel=RESULTS)(results.gate)
 app.command(rich_help_panel=RESULTS)(results.artifacts)

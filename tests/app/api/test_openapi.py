@@ -51,6 +51,13 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_tags_stand_in_the_order_of_their_places(document: dict[str, Any]) -> None:
+    tags = [tag["name"] for tag in document["tags"]]
+    assert tags[:3] == ["jobs", "events", "results"]  # what most who open the page look for
+    shown = [operation["tags"][0] for _, operation in operations(document)]
+    assert list(dict.fromkeys(shown)) == tags  # those of one tag stand together
+
+
 def test_operation_ids_stay_what_they_are(document: dict[str, Any]) -> None:
     """Generated clients have methods of these names: adding is fine, renaming is not."""
     assert {operation["operationId"] for _, operation in operations(document)} >= {

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from secateur.cli import datasets, jobs, results, session, submit, watch
+from secateur.cli import jobs, results, session, submit, watch
+from secateur.cli.groups import datasets
 from secateur.cli.main import app as command
 from secateur.client import http_client
 from secateur.client.connection import BlockingConnection
