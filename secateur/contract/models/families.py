@@ -50,12 +50,14 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         Architecture("gemma", ("gemma",)),
         LlamaLike(tied=True, kv_heads=16, head_dim=256, qkv_bias="attention_bias", output_bias="attention_bias"),
+        gguf="gemma",
     ),
     Family(
         Architecture("gemma2", ("gemma2",), per_layer_lists=("layer_types",), quirks=frozenset({"norm_after"})),
         LlamaLike(
             tied=True, kv_heads=4, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"
         ),
+        gguf="gemma2",
     ),
     Family(
         Architecture(
@@ -74,6 +76,7 @@ FAMILIES: tuple[Family, ...] = (
             output_bias="attention_bias",
             qk_norm="head",
         ),
+        gguf="gemma3",
     ),
     Family(
         Architecture("qwen2", ("qwen2",), per_layer_lists=("layer_types",), pattern_keys=("max_window_layers",)),

@@ -23,6 +23,8 @@ from secateur.contract.models.families import family_of, model_types
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
 from workers.engine.checkpoints.own_loader import family_config, lost_halves, needs_loader
+from workers.engine.quantise.gguf_gemma import FAMILIES as GEMMAS
+from workers.engine.quantise.gguf_gemma import gemma_keys, gemma_reason
 from workers.engine.quantise.gguf_tokenizer import INT32, UINT32
 
 FLOAT32 = 6  # value type
@@ -30,7 +32,8 @@ DECI = "deci"  # a Llama whose blocks have each their own number of heads, 0 amo
 # model type → llama.cpp's
 ARCHITECTURES = {name: row.gguf for name in model_types(written_as_gguf=True) if (row := family_of(name)) and row.gguf}
 _HEADS = ("attention.head_count", "attention.head_count_kv")
-_SCALED = {"llama": ("linear", "yarn", "llama3")}  # by architecture; the others have the first two
+# Scalings of the rotary embedding by architecture; the others have the first two.
+_SCALED = {"llama": ("linear", "yarn", "llama3"), **dict.fromkeys(GEMMAS, ("linear",))}
 # Whether the weights of the chosen experts are made to sum to 1, which llama.cpp knows of a type and no key says.
 _SHARES = {"qwen2_moe": False, "qwen3_moe": True}
 
@@ -68,8 +71,12 @@ def supported(written: Mapping[str, Any]) -> PretrainedConfig:
         raise refuse(f'Models of the type "{config.model_type}" are not written as GGUF here.')
     if reason := _rope_reason(config):
         raise refuse(reason)
+    family = ARCHITECTURES[config.model_type]
+    if family in GEMMAS and (reason := gemma_reason(config, family)):
+        raise refuse(reason)
     window = getattr(config, "sliding_window", None)
-    if window and window < config.max_position_embeddings and getattr(config, "use_sliding_window", True):
+    has_window = window and window < config.max_position_embeddings and getattr(config, "use_sliding_window", True)
+    if has_window and family not in GEMMAS:
         raise refuse("The attention has a sliding window, which llama.cpp would not keep for this type.")
     if config.model_type not in ("llama", "qwen2", "qwen2_moe") and getattr(config, "attention_bias", False):
         raise refuse("The projections have biases that this type has not in a GGUF file.")
@@ -77,8 +84,10 @@ def supported(written: Mapping[str, Any]) -> PretrainedConfig:
         raise refuse("Some blocks are no mixture of experts, which a GGUF file cannot say.")
     if config.model_type in _SHARES and config.norm_topk_prob is not _SHARES[config.model_type]:
         raise refuse(f"norm_topk_prob is {config.norm_topk_prob}, and this type has the other in a GGUF file.")
-    if config.hidden_act != "silu":
-        raise refuse(f'The activation is "{config.hidden_act}", and this type has silu in a GGUF file.')
+    activation = getattr(config, "hidden_activation", None) or config.hidden_act
+    wanted = "gelu_pytorch_tanh" if family in GEMMAS else "silu"
+    if activation != wanted:
+        raise refuse(f'The activation is "{activation}", and this type has {wanted} in a GGUF file.')
     config.without_attention = frozenset(without)
     return config  # type: ignore[no-any-return]  # Any, for its family's fields
 
@@ -88,9 +97,15 @@ def architecture(config: Any) -> str:
     return DECI if config.without_attention else ARCHITECTURES[config.model_type]
 
 
+def _rope(config: Any) -> Mapping[str, Any]:
+    """The rotary embedding; of the blocks that see everything, where those with a window have another."""
+    rope: Mapping[str, Any] = config.rope_parameters or {}
+    return rope.get("full_attention", rope)  # type: ignore[no-any-return]
+
+
 def _rope_reason(config: Any) -> str | None:
     """Why the rotary embedding cannot be written; None if it can."""
-    rope = config.rope_parameters or {}
+    rope = _rope(config)
     kind = rope.get("rope_type", "default")
     if kind not in ("default", *_SCALED.get(ARCHITECTURES[config.model_type], ("linear", "yarn"))):
         return f'The rotary embedding is scaled ("{kind}"), which is not written as GGUF for this type.'
@@ -139,9 +154,12 @@ def config_keys(config: Any, name: str, file_type: int | None) -> Iterator[bytes
         elif number is not None:
             yield encode_value(f"{name_in_file}.{key}", UINT32, int(number))
     yield encode_value(f"{name_in_file}.attention.layer_norm_rms_epsilon", FLOAT32, float(config.rms_norm_eps))
-    for key, value in _rope_keys(config.rope_parameters or {}, config.max_position_embeddings).items():
+    keys = {f"rope.{key}": value for key, value in _rope_keys(_rope(config), config.max_position_embeddings).items()}
+    if name_in_file in GEMMAS:
+        keys |= gemma_keys(config, name_in_file)
+    for key, value in keys.items():
         kind = {str: STRING, int: UINT32, float: FLOAT32}[type(value)]
-        yield encode_value(f"{name_in_file}.rope.{key}", kind, value)
+        yield encode_value(f"{name_in_file}.{key}", kind, value)
 
 
 def head_size(config: Any) -> int:
@@ -183,7 +201,7 @@ def _magnitude(factor: float, scale: float) -> float:
 
 def rope_divisors(config: Any) -> Tensor | None:
     """What Llama 3.1's rule divides each frequency by, (head / 2); None for other rotary embeddings."""
-    rope = config.rope_parameters or {}
+    rope = _rope(config)
     if rope.get("rope_type") != "llama3":
         return None
     size = head_size(config)

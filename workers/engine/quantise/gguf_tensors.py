@@ -2,6 +2,7 @@
 
 The names are llama.cpp's, which the `gguf` package lists by family, and so is the order of rotary dimensions: it pairs
 neighbours where transformers pairs the two halves of a head, so the rows of Llama's queries and keys are interleaved.
+Gemma's norms are stored with the 1 that the model adds to them.
 The experts of a block, which checkpoints store one by one, are one tensor in the file.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_config import ARCHITECTURES, architecture, rope_divisors
+from workers.engine.quantise.gguf_gemma import FAMILIES as GEMMAS
 from workers.engine.quantise.gguf_types import Place
 
 # One expert's matrix: Mixtral's names, and those of the others.
@@ -115,11 +117,14 @@ def _reader(checkpoint: Checkpoint, config: Any, name: str, new: str) -> Callabl
     rotated = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     part = new.split(".")[2] if new.startswith("blk.") else ""
     heads = rotated.get(part) if ARCHITECTURES[config.model_type] == "llama" else None
+    one_more = architecture(config) in GEMMAS and new.endswith("norm.weight")
 
     def read() -> Tensor:
         tensor = checkpoint.read(name).float()
         if heads is not None:
             tensor = interleave(tensor, heads)
+        if one_more:
+            tensor = tensor + 1
         return tensor.reshape(_shape(new, tuple(tensor.shape)))
 
     return read

@@ -30,6 +30,8 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+TIED = {"tie_word_embeddings": True}
+FULL, WINDOW = ["full_attention"], ["sliding_attention"]
 # Name → type and settings of a model; `llama.cpp` is asked of the same ones in `test_gguf_against_llama_cpp.py`.
 SAID: dict[str, tuple[str, dict[str, Any]]] = {
     "biases of attention": ("llama", {"attention_bias": True}),
@@ -48,6 +50,17 @@ SAID: dict[str, tuple[str, dict[str, Any]]] = {
     "experts, scaled": ("mixtral", {"rope_parameters": YARN, "head_dim": 8}),
     "experts beside a shared one": ("qwen2_moe", {}),
     "experts of qwen3": ("qwen3_moe", {}),
+    "gemma": ("gemma", TIED),
+    "gemma, linear": ("gemma", {**TIED, "rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
+    "gemma2": ("gemma2", {**TIED, "num_hidden_layers": 4}),
+    "gemma2 with other caps": ("gemma2", {**TIED, "attn_logit_softcapping": 20.0, "final_logit_softcapping": 10.0}),
+    "gemma3": ("gemma3_text", TIED),
+    "gemma3 with a period of 3": (
+        "gemma3_text",
+        {**TIED, "layer_types": (WINDOW * 2 + FULL) * 2, "num_hidden_layers": 6},
+    ),
+    "gemma3, all windows": ("gemma3_text", {**TIED, "layer_types": WINDOW * 4, "num_hidden_layers": 4}),
+    "gemma3, no windows": ("gemma3_text", {**TIED, "layer_types": FULL * 3, "num_hidden_layers": 3}),
 }
 
 
@@ -80,7 +93,13 @@ def test_the_file_means_the_same_model(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "settings", "reason"),
     [
-        ("gemma2", {}, "not written as GGUF"),
+        ("phi3", {}, "not written as GGUF"),
+        ("gemma2", {"query_pre_attn_scalar": 64}, "scaled by 64, and llama.cpp scales it by 16"),
+        ("gemma3_text", {"layer_types": [*FULL, *WINDOW * 2, *FULL, *WINDOW * 3]}, "no period"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attention are capped"),
+        ("gemma2", {"layer_types": FULL * 3}, "No block has a sliding window"),
+        ("gemma2", {"final_logit_softcapping": None}, "no caps"),
+        ("gemma", {"use_bidirectional_attention": True}, "sees what follows"),
         ("mistral", {"sliding_window": 5}, "sliding window"),
         ("qwen3", {"attention_bias": True}, "biases"),
         ("llama", {"hidden_act": "gelu"}, "activation"),
@@ -96,7 +115,8 @@ def test_models_that_would_be_read_as_others_are_refused(
     model_type: str, settings: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "model"
-    tiny_model("llama").save_pretrained(source)
+    gemma = model_type.startswith("gemma")
+    tiny_model(model_type if gemma else "llama", **(TIED if gemma else {})).save_pretrained(source)
     config = json.loads((source / "config.json").read_text())
     if "rope_parameters" in settings:
         settings = {**settings, "rope_parameters": {"rope_theta": 10000.0, **settings["rope_parameters"]}}
