@@ -11,6 +11,7 @@ from uuid import UUID
 
 from app.db import jobs
 from app.db.session import Database
+from app.db.warm_starts import is_warm, warm_start_of
 from app.services.check_spec import check_spec, check_uploads
 from app.services.work import Work
 from secateur.contract.errors import FieldError, InvalidInput
@@ -54,8 +55,9 @@ def submit(
         InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
-    uploads = texts_of(spec, UploadText)
-    database = work.session if uploads else work.one_statement()  # data sets are held until the job is there
+    uploads, warm = texts_of(spec, UploadText), is_warm(spec)
+    # data sets are held until the job is there
+    database = work.session if uploads or warm else work.one_statement()
     digest = fingerprint(spec) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(database, caller, idempotency_key, digest)):
         return Submitted(earlier.id, earlier.text, replayed=True)
@@ -64,6 +66,8 @@ def submit(
     check_spec(spec, work.settings)
     if uploads:
         check_uploads(work.session, spec, uploads)
+    if warm and (start := warm_start_of(work.session, spec)):
+        start.refuse_spec(spec)
     job = jobs.insert(
         database,
         spec=spec,

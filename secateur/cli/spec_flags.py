@@ -18,6 +18,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -134,7 +135,7 @@ def _kind(annotation: Any, metadata: Any = ()) -> Kind | None:
     plain = options[0]
     if get_origin(plain) is Literal:
         return "str"
-    kinds: dict[Any, Kind] = {bool: "bool", int: "int", float: "float", str: "str"}
+    kinds: dict[Any, Kind] = {UUID: "str", bool: "bool", int: "int", float: "float", str: "str"}
     return kinds.get(plain)
 
 

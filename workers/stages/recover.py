@@ -7,7 +7,7 @@ import time
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import LossPoint, Recovered
-from secateur.contract.stage_kinds import PRUNE, SCORE
+from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer, run_recovery
 from workers.engine.recovery.ranks import Ranks
 from workers.engine.runtime import environment
@@ -41,6 +41,8 @@ def _recovered(context: StageContext) -> Recovered:
     with processes.started(context, _recover) as others:
         job, outcome = _recover(context, Ranks(count=processes.count, others=others))
     training = outcome.training
+    warm = options.warm_start if isinstance(options, TrainedRecovery) else None
+    begun = [f"The training began with the model that job {warm} recovered."] if warm is not None else []
     before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
     file, said = write_as_it_came(context, context.out / "checkpoint", kept=context.read(PRUNE).kept)
     recovered = Recovered(
@@ -57,7 +59,7 @@ def _recovered(context: StageContext) -> Recovered:
         seconds=time.monotonic() - began + before,
         environment=environment(job.machine),
         gguf=file,
-        notes=[*outcome.notes, *processes.notes, *said],
+        notes=[*begun, *outcome.notes, *processes.notes, *said],
     )
     pruned = context.read(PRUNE)
     scores = context.read(SCORE) if context.has(SCORE) else None
@@ -77,7 +79,8 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         context.metrics(**point.model_dump(exclude_none=True))
 
     job = RecoveryJob(
-        pruned=context.input(PRUNE) / "checkpoint",
+        # of an earlier job there is what that has left (`warm_start`)
+        pruned=context.input(RECOVER if context.has(RECOVER) else PRUNE) / "checkpoint",
         original=original.checkpoint,
         kept=tuple(pruned.kept),
         out=context.out,

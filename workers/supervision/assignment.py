@@ -18,6 +18,7 @@ from app.db.claims import Claim
 from app.db.stage_ends import Ended
 from app.db.tables import Dataset
 from app.db.twins import SharedResult
+from app.db.warm_starts import warm_start_of
 from app.settings import Settings
 from app.stored_file import StoredFile
 from secateur.contract.errors import InvalidInput, NotFound, StageFailed
@@ -25,13 +26,14 @@ from secateur.contract.jobs import State
 from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import Runtime, StageInput, StageSpec, UploadedFile, WorkingDevice
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.contract.stage_kinds import PRUNE, RECOVER, STAGE_KINDS
 from secateur.contract.texts import texts_of
 from workers.machine.memory import stage_limit
 from workers.supervision.event_relay import StageResult
 from workers.supervision.result_keys import dedupe_key, sources
 
 _ON_HUB = {"hub", "named"}
+WARM_START = "warm_start"  # the key of what an earlier job has left
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class Assignment:
 def load(session: Session, claim: Claim) -> Assignment | None:
     """The claim's assignment; None if the job was deleted.
 
-    Raises InvalidInput if the stage needs a data set that was deleted, as one can be while a failed job waits for a
-    retry.
+    Raises InvalidInput if the stage needs a data set or the recovered model of a job that was deleted, as one can be
+    while a failed job waits for a retry; or if that model does not fit.
     """
     try:
         job = jobs.get(session, claim.job_id)
@@ -129,6 +131,11 @@ def load(session: Session, claim: Claim) -> Assignment | None:
             inputs[stage.key] = Input(stage.kind, stage.output, files)
             fingerprint = fingerprint or _fingerprint(stage.result)
     asked = CompressionSpec.model_validate(job.spec)
+    start = warm_start_of(session, asked) if claim.kind == RECOVER.name else None
+    if start is not None:
+        start.refuse_pruned(next(stage.result or {} for stage in job.stages if stage.kind == PRUNE.name))
+        files = artifacts.files_of_stage(session, start.job_id, start.key)
+        inputs[WARM_START] = Input(RECOVER.name, start.output, files)
     return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.kind))
 
 

@@ -71,7 +71,7 @@ export class SchemaForm {
       if (schema.minimum !== undefined) input.min = schema.minimum;
       if (schema.maximum !== undefined) input.max = schema.maximum;
     }
-    if (schema.format === "uuid") input.setAttribute("list", "datasets"); // the ids that a job may name
+    if (schema.format === "uuid" && name === "id") input.setAttribute("list", "datasets"); // the ids that a job may name
     input.placeholder = schema.default ?? (schema.examples ? `such as ${schema.examples[0]}` : "");
     const node = this.line(input, schema, path, { name, required });
     return {

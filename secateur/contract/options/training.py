@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
+from uuid import UUID
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -50,6 +51,12 @@ class TrainedRecovery(Method):
         description="Take no loss on instructions, on prompts and on what others than the assistant say; null takes "
         "none on prompts that the original answers (`answers`).",
     )
+    warm_start: UUID | None = Field(
+        default=None,
+        description="The id of an earlier job of the same model without the same blocks: the training begins with the "
+        "checkpoint that it recovered in place of the pruned one.",
+        examples=["019ab8e2-3f40-7d21-8a55-6c1de0b7f913"],
+    )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
         default="adamw",
         description="AdamW, or AdamW with its two moments in 8 bits (Dettmers et al. 2021, arXiv 2110.02861), a "
@@ -89,6 +96,12 @@ class TrainedRecovery(Method):
                     "micro": self.micro_batch_size,
                     "expected": f"a multiple of {self.micro_batch_size}",
                 },
+            )
+        if self.warm_start is not None and self.heal:
+            raise PydanticCustomError(
+                "heal_of_recovered",
+                "healing is for a pruned model, and `warm_start` begins with a recovered one",
+                {"field": "heal", "expected": "null or false, or no `warm_start`"},
             )
         if self.shard and self.optimizer == "adamw_8bit":
             raise PydanticCustomError(

@@ -123,7 +123,8 @@ def healed_start(job: RecoveryJob, options: TrainedRecovery, ids: Tensor) -> Sta
     Raises:
         UnsupportedModel: healing was asked for, and there is nothing to heal.
     """
-    if options.heal is False or (options.heal is None and not job.whole_blocks):
+    warm = options.warm_start is not None  # recovered, and not pruned
+    if options.heal is False or warm or (options.heal is None and not job.whole_blocks):
         return Start(job.pruned, Healed(), [])
     try:
         if job.recall(NO_TIME) is None:

@@ -44,7 +44,7 @@ from workers.engine.text.text_source import TextSource
 class RecoveryJob:
     """A pruned model to recover, and what there is to do it with."""
 
-    pruned: Path  # the pruned checkpoint
+    pruned: Path  # the pruned checkpoint, or what an earlier job has made of it
     original: Checkpoint  # that it was made of
     kept: tuple[int, ...]  # blocks of the original that the pruned model has
     out: Path  # `checkpoint/` and, of an adapter method, `adapter/` are written here
