@@ -80,8 +80,8 @@ def up(
     with _reported(), running(stopped) as service:
         if service is None:
             return
-        more = f"[dim](try it at {service.url}/docs; Ctrl-C stops it)[/]"
-        err.print(f"[bold green]Secateur is up:[/] {service.url}  {more}", soft_wrap=True)
+        more = f"[dim](dashboard; the API's page is {service.url}/docs; Ctrl-C stops it)[/]"
+        err.print(f"[bold green]Secateur is up:[/] {service.url}/ui  {more}", soft_wrap=True)
         try:
             service.watch(stopped)
         finally:

@@ -58,7 +58,7 @@ class Up:
             env=environment(stage_preload=""),  # no stage runs here, and torch takes long to import
         )
         self.lines: list[str] = []
-        self.url = self.wait_for(r"Secateur is up: (\S+)")
+        self.url = self.wait_for(r"Secateur is up: (\S+)/ui ")  # the dashboard
 
     def wait_for(self, pattern: str) -> str:
         """Read until a line has the pattern; its first group."""
