@@ -61,12 +61,19 @@ SPEC: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     **SPEC,
     "scoring": {"criterion": "perplexity", "calibration": {"text": TRAINING, "samples": 2, "tokens": 16}},
-    "recovery": {**SPEC["recovery"], "tokens": 32, "batch_size": 4, "max_steps": 3, "checkpoint_steps": 1},
+    "recovery": {
+        **SPEC["recovery"],
+        "tokens": 32,
+        "batch_size": 4,
+        "max_steps": 2,
+        "warmup_steps": 1,
+        "checkpoint_steps": 1,
+    },
     "benchmark": {
-        "latency": {"output_tokens": [4], "warmup": 1, "runs": 3},
+        "latency": {"output_tokens": [2], "warmup": 1, "runs": 3},
         "perplexity": {"texts": [MEASURING], "windows": 3, "tokens": 32},
-        "samples": {"max_new_tokens": 4},
-        "generation": {"prompts": 1, "max_new_tokens": 4},
+        "samples": {"max_new_tokens": 2},
+        "generation": {"prompts": 1, "max_new_tokens": 2},
     },
     "gates": {"max_bytes": 500_000_000},
 }

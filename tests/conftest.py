@@ -24,6 +24,8 @@ _LONG_FIRST = (
     "tests/app/local/test_commands.py",
     "tests/workers/engine/benchmarks/test_tasks.py",
     "tests/workers/engine/recovery/test_ranks.py",
+    "tests/workers/engine/benchmarks/test_speed.py",
+    "tests/workers/engine/checkpoints/gguf/test_families.py",
     "tests/workers/test_",
     "tests/e2e/",
     "tests/workers/supervision/",
