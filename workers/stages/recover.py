@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from uuid import UUID
 
+from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import LossPoint, Recovered
@@ -41,7 +43,7 @@ def _recovered(context: StageContext) -> Recovered:
     with processes.started(context, _recover) as others:
         job, outcome = _recover(context, Ranks(count=processes.count, others=others))
     training = outcome.training
-    warm = options.warm_start if isinstance(options, TrainedRecovery) else None
+    warm = _warm_start(options)
     begun = [f"The training began with the model that job {warm} recovered."] if warm is not None else []
     before = max(0.0, training.seconds - (time.monotonic() - began)) if training else 0.0  # of killed attempts
     file, said = write_as_it_came(context, context.out / "checkpoint", kept=context.read(PRUNE).kept)
@@ -67,6 +69,11 @@ def _recovered(context: StageContext) -> Recovered:
     return recovered
 
 
+def _warm_start(options: Method) -> UUID | None:
+    """The earlier job whose recovered model is given to this stage, to begin with."""
+    return options.warm_start if isinstance(options, TrainedRecovery) else None
+
+
 @part("recover")
 def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, RecoveryOutcome]:
     """The recovery itself, in each of the processes that train it together."""
@@ -79,8 +86,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         context.metrics(**point.model_dump(exclude_none=True))
 
     job = RecoveryJob(
-        # of an earlier job there is what that has left (`warm_start`)
-        pruned=context.input(RECOVER if context.has(RECOVER) else PRUNE) / "checkpoint",
+        pruned=context.input(PRUNE if _warm_start(options) is None else RECOVER) / "checkpoint",
         original=original.checkpoint,
         kept=tuple(pruned.kept),
         out=context.out,
