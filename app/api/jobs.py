@@ -37,6 +37,7 @@ TAG = Tag("jobs", "Submit, watch over, cancel, retry and delete compression jobs
 router = APIRouter(prefix="/jobs", tags=[TAG.name])
 
 NO_NUL = r"^[^\x00]*$"
+PART_OF_ID = r"^(-?[0-9a-fA-F]){4,32}$"
 
 
 @router.post(
@@ -122,6 +123,15 @@ def list_jobs(
         list[str] | None,
         Query(max_length=32, description="Only jobs with this label, as name=value; all of them, if repeated."),
     ] = None,
+    id: Annotated[
+        str | None,
+        Query(
+            min_length=4,
+            max_length=36,
+            pattern=PART_OF_ID,
+            description="Only jobs whose id begins or ends so. Ids begin with the time, so the ends tell jobs apart.",
+        ),
+    ] = None,
 ) -> Response:
     """A page of jobs. It stays right while jobs arrive: no job comes twice, and none is missed."""
     page = service.list_jobs(
@@ -132,11 +142,12 @@ def list_jobs(
         verdict=verdict,
         model=model,
         labels=_labels(label or []),
+        part=id,
     )
     next_cursor = cursors.encode(page.last) if page.has_more and page.last else None
     headers = {}
     if next_cursor is not None:
-        kept = {"limit": limit, "status": status, "verdict": verdict, "model": model}
+        kept = {"limit": limit, "status": status, "verdict": verdict, "model": model, "id": id}
         query = [(name, value) for name, value in kept.items() if value is not None]
         query += [("label", item) for item in label or []] + [("cursor", next_cursor)]
         headers["Link"] = f'</jobs?{urlencode(query)}>; rel="next"'

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Annotated
-from uuid import UUID
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secateur.cli.job_ids import JobId, find
 from secateur.cli.render import catalog_tables, jobs_table, styled
 from secateur.cli.session import connect, err, out, usage
 
-JobId = Annotated[UUID, typer.Argument(help="The job's id.")]
+if TYPE_CHECKING:
+    from secateur.schemas.jobs import Job
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the job as JSON.")]
 
 
 def jobs(
@@ -25,7 +29,10 @@ def jobs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, the newest first, each with the end of its id, which other commands take.
+
+    `--json` has the whole ids.
+    """
     labels = dict(pair.partition("=")[::2] for pair in label or [])
     if "" in labels or any("=" not in pair for pair in label or []):
         raise usage("a label is written NAME=VALUE")
@@ -36,20 +43,25 @@ def jobs(
         for job in found:
             print(json.dumps(job.model_dump(mode="json")))
         return
-    out.print(jobs_table(found) if found else "no jobs")
+    out.print(jobs_table(found, now=datetime.now(UTC), width=out.width) if found else "no jobs")
 
 
-def cancel(job_id: JobId) -> None:
+def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """Cancel a job; a stage that runs is stopped within seconds."""
     with connect() as client:
-        job = client.cancel(job_id)
-    err.print(f"job {job.id} is {styled(job.state.value)}")
+        _tell(client.cancel(find(client, job_id)), as_json=as_json)
 
 
-def retry(job_id: JobId) -> None:
+def retry(job_id: JobId, as_json: AsJson = False) -> None:
     """Try a failed or cancelled job again, from its last checkpoint."""
     with connect() as client:
-        job = client.retry(job_id)
+        _tell(client.retry(find(client, job_id)), as_json=as_json)
+
+
+def _tell(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(job.model_dump(mode="json")))
+        return
     err.print(f"job {job.id} is {styled(job.state.value)}")
 
 

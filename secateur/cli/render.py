@@ -9,13 +9,18 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from secateur.contract.numbers import moment, size
+from secateur.cli.job_ids import short
+from secateur.contract.numbers import age, size
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from secateur.contract.results import Report
     from secateur.schemas.artifacts import Artifact
     from secateur.schemas.catalog import Catalog
     from secateur.schemas.jobs import JobSummary, Stage
+
+_WITH_STAGE = 100  # columns of a terminal from which on a list of jobs names stages
 
 _STYLES = {
     "succeeded": "green",
@@ -46,16 +51,18 @@ def gates_table(report: Report) -> Table:
     return table
 
 
-def jobs_table(jobs: Iterable[JobSummary]) -> Table:
-    """Jobs, one a line."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("Job", "Created", "State", "Verdict", "Stage", "Model"):
-        table.add_column(name, no_wrap=name != "Model", overflow="fold")
+def jobs_table(jobs: Iterable[JobSummary], *, now: datetime, width: int) -> Table:
+    """Jobs, one a line where they fit in; what stage they are at only where a line has room for it."""
+    wide = width >= _WITH_STAGE
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("Job", "Model", "State", "Verdict", "Age", *(["Stage"] if wide else [])):
+        table.add_column(name, no_wrap=name not in ("Model", "Stage"), overflow="fold")
     for job in jobs:
         current = ", ".join(_standing(stage) for stage in job.stages if stage.state in ("running", "failed"))
-        created = moment(job.created_at)
         verdict = styled(job.verdict.value) if job.verdict != "none" else ""
-        table.add_row(str(job.id), created, styled(job.state.value), verdict, current, escape(job.model))
+        since = age((now - job.created_at).total_seconds())
+        row = (short(job.id), escape(job.model), styled(job.state.value), verdict, since)
+        table.add_row(*row, *([current] if wide else []))
     return table
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from secateur.cli.job_ids import JobId, find
 from secateur.cli.render import artifact_table, gates_table
 from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 SUMMARY_LIMIT = 1024 * 1024  # bytes of a GitHub step summary
 ANNOTATIONS = 10  # that GitHub shows of one step
-
-JobId = Annotated[UUID, typer.Argument(help="The job's id.")]
-
 
 TABLE = "table"
 
@@ -47,10 +45,10 @@ def report(
         if format == TABLE:
             from secateur.cli.render_report import report_lines  # the whole contract, which takes long to load
 
-            for part in report_lines(client.report(job_id), width=out.width):
+            for part in report_lines(client.report(find(client, job_id)), width=out.width):
                 out.print(part)
             return
-        text = client.report_text(job_id, format)
+        text = client.report_text(find(client, job_id), format)
     if output is None:
         print(text)
         return
@@ -58,10 +56,18 @@ def report(
     err.print(f"[dim]written to[/] {output}")
 
 
-def artifacts(job_id: JobId) -> None:
+def artifacts(
+    job_id: JobId,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with whole checksums.")] = False,
+) -> None:
     """List the files that a job has published."""
     with connect() as client:
-        out.print(artifact_table(client.artifacts(job_id)))
+        found = client.artifacts(find(client, job_id))
+    if as_json:
+        for artifact in found:
+            print(json.dumps(artifact.model_dump(mode="json")))
+        return
+    out.print(artifact_table(found))
 
 
 def download(
@@ -84,7 +90,7 @@ def download(
                 tasks[artifact.path] = progress.add_task(artifact.path, total=artifact.size)
             progress.update(tasks[artifact.path], completed=done)  # type: ignore[arg-type]  # TaskID is an int
 
-        paths = client.download(job_id, destination, prefix=prefix, progress=advance)
+        paths = client.download(find(client, job_id), destination, prefix=prefix, progress=advance)
     if not paths:
         raise usage(f"job {job_id} has published nothing under {prefix!r}" if prefix else "nothing is published yet")
     for path in paths:
@@ -115,16 +121,16 @@ def gate(
     if summary and not step_summary:
         raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
     with connect() as client:
-        job = show(client, job_id, timeout=seconds)
+        job = show(client, find(client, job_id), timeout=seconds)
         if job.state != "succeeded":
             detail = job.problem.detail if job.problem else job.state.value
             annotate("error", f"compression job {job.state.value}", f"{job.id}: {detail}")
         end_unless_succeeded(job)
-        found = client.report(job_id)
+        found = client.report(job.id)
         if summary and step_summary:
-            append_summary(Path(step_summary), client.report_text(job_id, MARKDOWN.name))
+            append_summary(Path(step_summary), client.report_text(job.id, MARKDOWN.name))
         if junit is not None:
-            write_whole(junit, client.report_text(job_id, JUNIT.name))
+            write_whole(junit, client.report_text(job.id, JUNIT.name))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found))

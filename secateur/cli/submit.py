@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from secateur.cli.job_ids import short
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.watch import follow
 from secateur.contract.json_text import fault_of, load_json
@@ -86,7 +87,7 @@ def _submit(
         job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         print(job.id)
         if not watch:
-            err.print(f"[dim]Follow it with[/] secateur watch {job.id}")
+            err.print(f"[dim]Follow it with[/] secateur watch {short(job.id)}")
             return
         follow(client, job.id)
 

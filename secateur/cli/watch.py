@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from secateur.cli.job_ids import JobId, find, short
 from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
 from secateur.contract.numbers import count, duration
 
@@ -161,7 +162,7 @@ def end_unless_succeeded(job: Job) -> None:
 
 
 def watch(
-    job_id: Annotated[UUID, typer.Argument(help="The job's id.")],
+    job_id: JobId,
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Stop watching after 90s, 15m or 2h; the job goes on.")
     ] = None,
@@ -176,5 +177,5 @@ def watch(
     except ValueError as error:
         raise usage(f"--timeout {timeout}: {error}") from None
     with connect() as client:
-        job = follow(client, job_id, timeout=seconds)
-    err.print(f"[green]succeeded[/]; the report: secateur report {job.id}")
+        job = follow(client, find(client, job_id), timeout=seconds)
+    err.print(f"[green]succeeded[/]; the report: secateur report {short(job.id)}")

@@ -101,10 +101,15 @@ class AsyncClient:
         verdict: Verdict | str | None = None,
         model: str | None = None,
         labels: Mapping[str, str] | None = None,
+        part_of_id: str | None = None,
         page_size: int = 50,
     ) -> AsyncGenerator[JobSummary]:
-        """Jobs, the newest first; pages are fetched as they are needed."""
+        """Jobs, the newest first; pages are fetched as they are needed.
+
+        `part_of_id` is how an id begins or ends, four characters at least.
+        """
         params: dict[str, Any] = {"limit": page_size, "status": state, "verdict": verdict, "model": model}
+        params["id"] = part_of_id
         params = {name: str(value) for name, value in params.items() if value is not None}
         params |= {"label": [f"{name}={value}" for name, value in labels.items()]} if labels else {}
         return self._requests.pages(Page[JobSummary], "/jobs", params)

@@ -83,10 +83,23 @@ class Client:
         verdict: Verdict | str | None = None,
         model: str | None = None,
         labels: Mapping[str, str] | None = None,
+        part_of_id: str | None = None,
         page_size: int = 50,
     ) -> Iterator[JobSummary]:
-        """Jobs, the newest first; pages are fetched as they are needed."""
-        return each(self._calls.jobs(state=state, verdict=verdict, model=model, labels=labels, page_size=page_size))
+        """Jobs, the newest first; pages are fetched as they are needed.
+
+        `part_of_id` is how an id begins or ends, four characters at least.
+        """
+        return each(
+            self._calls.jobs(
+                state=state,
+                verdict=verdict,
+                model=model,
+                labels=labels,
+                part_of_id=part_of_id,
+                page_size=page_size,
+            )
+        )
 
     def cancel(self, job_id: UUID | str) -> Job:
         """Ask for a cancel; asking again does no harm."""

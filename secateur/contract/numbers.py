@@ -88,6 +88,14 @@ def duration(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def age(value: float) -> str:
+    """How long ago, in one unit: "42 s", "3 min", "5 h", "12 days"."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if value >= length * (2 if unit == "days" else 1):
+            return f"{int(value // length)} {unit}"
+    return f"{max(0, int(value))} s"
+
+
 def moment(time: datetime, *, exact: bool = False) -> str:
     """A time of day: "2026-11-24 18:00 UTC", to the second where it is to be `exact`."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M{':%S' if exact else ''}} UTC"

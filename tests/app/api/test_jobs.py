@@ -167,6 +167,8 @@ def test_lists_are_filtered(client: TestClient, submit: Submit, worker: PlayedWo
     assert ids("label=team=a") == [waiting, done]
     assert ids("label=team=a&label=branch=main") == [done]
     assert ids("label=team=b") == []
+    assert ids(f"id={done}") == ids(f"id={done[-8:]}") == [done]
+    assert ids(f"id={done[:8]}&status=queued") == ids(f"id={waiting[:8]}&status=queued") == [waiting]
     assert ids("status=queued&verdict=passed") == []
 
 
@@ -190,6 +192,10 @@ def test_the_next_page_keeps_its_filters(client: TestClient, submit: Submit) -> 
         ("label=bare", "query label"),
         ("label=a%00b=c", "query label"),
         ("model=%00", "query model"),
+        ("id=abc", "query id"),
+        ("id=abcx", "query id"),
+        ("id=abcd--ef", "query id"),
+        (f"id={'0' * 33}", "query id"),
     ],
 )
 def test_bad_queries_are_named(client: TestClient, query: str, parameter: str) -> None:

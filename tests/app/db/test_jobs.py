@@ -90,6 +90,11 @@ def test_pages_are_newest_first_and_filtered(session: Session) -> None:
 
     assert listed(labels={"n": "3", "all": "x"}) == [made[3]]
     assert listed(model="org/other") == []
+    assert listed(part=made[2].hex[-10:]) == [made[2]]
+    assert listed(part=str(made[2])[-14:].upper()) == [made[2]]  # a dash within
+    assert listed(part=str(made[2])[:13] + made[2].hex[12:20]) == [made[2]]
+    assert listed(part=str(made[2])[:8], labels={"n": "2"}) == [made[2]]
+    assert listed(part=made[2].hex[4:12]) == []  # neither the beginning nor the end
     jobs.request_cancel(session, made[0])
     assert listed(state=State.CANCELLED) == [made[0]]
     assert len(listed(verdict=Verdict.NONE)) == 5

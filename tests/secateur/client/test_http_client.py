@@ -111,9 +111,10 @@ def test_jobs_follows_the_pages() -> None:
         {"data": [job("failed")], "has_more": False, "next_cursor": None},
     ]
     fake = Fake(get_jobs=[httpx.Response(200, json=page) for page in pages])
-    found = list(fake.client().jobs(state="failed", labels={"commit": "abc"}))
+    found = list(fake.client().jobs(state="failed", labels={"commit": "abc"}, part_of_id="0c9d4e11"))
     assert [j.state.value for j in found] == ["running", "failed"]
     assert fake.requests[0].url.params["label"] == "commit=abc"
+    assert fake.requests[0].url.params["id"] == "0c9d4e11"
     assert "cursor" not in fake.requests[0].url.params
     assert fake.requests[1].url.params["cursor"] == "c1"
 
