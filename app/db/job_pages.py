@@ -12,7 +12,7 @@ from sqlalchemy import TextClause, bindparam, text
 
 from app.db.job_json import job_json
 from app.db.session import Database
-from app.db.tables import Job
+from app.db.tables import ID_FROM_ITS_END, Job
 from secateur.contract.jobs import State, Verdict
 
 
@@ -42,9 +42,10 @@ _CONDITIONS = {
     "verdict": "verdict = :verdict",
     "model": "model_id = :model",
     "labels": "labels @> :labels",
-    # Alone with the ids, which the primary key's index holds: no row is read to find out.
+    # Two ranges, each of an index: from the digits with 0 after them to those with f, and the same from the end.
     "part": "id = ANY(ARRAY(SELECT id FROM jobs WHERE id BETWEEN CAST(rpad(:part, 32, '0') AS uuid) AND "
-    "CAST(rpad(:part, 32, 'f') AS uuid) OR right(replace(CAST(id AS text), '-', ''), length(:part)) = :part))",
+    "CAST(rpad(:part, 32, 'f') AS uuid) UNION SELECT id FROM jobs WHERE "
+    f"{ID_FROM_ITS_END} BETWEEN reverse(:part) AND rpad(reverse(:part), 32, 'f')))",
 }
 
 

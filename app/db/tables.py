@@ -78,6 +78,9 @@ def _enum(kind: type[StrEnum], name: str) -> Enum:
     )
 
 
+ID_FROM_ITS_END = "reverse(replace(id::text, '-', ''))"  # people name jobs by how their ids end
+
+
 class Job(Base):
     """One compression job."""
 
@@ -99,6 +102,7 @@ class Job(Base):
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
         ),
+        Index("ix_jobs_id_from_its_end", text(ID_FROM_ITS_END)),
         Index("ix_jobs_unfinished", "id", postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
     )
 

@@ -56,7 +56,7 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "a label of one job": listed(labels={"commit": "77"}),
     "a label of all jobs": listed(labels={"branch": "main"}),
     "no such label": listed(labels={"commit": "none"}),
-    "how an id begins or ends": listed(part=JOB.hex[-8:]),
+    "how an id begins or ends": listed(part=JOB.hex[:12]),
     "all filters": listed(
         state=State.SUCCEEDED, verdict=Verdict.PASSED, model="org/model-7", labels={"branch": "main"}
     ),

@@ -23,11 +23,11 @@ OTHER = JOB[:-4] + "0000"
 
 
 def page(*ids: str) -> dict[str, Any]:
-    jobs = [{**examples.JOB_PAGE["data"][0], "id": id} for id in ids]
+    jobs = [{**examples.JOB_CANCELLING, "id": id} for id in ids]
     return {"data": jobs, "has_more": False, "next_cursor": None}
 
 
-COMMANDS = [
+COMMANDS: list[tuple[str, dict[str, Any]]] = [
     ("cancel", {"POST /cancel": examples.JOB_CANCELLING}),
     ("retry", {"POST /retry": examples.JOB_QUEUED}),
     ("artifacts", {"GET /artifacts": {"data": []}}),
