@@ -151,6 +151,8 @@ REPORT = StageKind(
     concludes=True,
 )
 
+CARDS = "cards"  # the report's folder of model cards, each at the path of the one that it takes the place of
+
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
     kind.name: kind for kind in (CHECK, SCORE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)

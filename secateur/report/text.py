@@ -28,6 +28,12 @@ def one_line(text: str, *, limit: int = 200) -> str:
     return f"{line[:half]}…{line[-half:]}"
 
 
+def parted(words: str) -> list[tuple[str, bool]]:
+    """A sentence in parts, each with whether it is code: what stands `between backticks`. A lone backtick is none."""
+    parts = re.split(r"`([^`\n]+)`", words)
+    return [(part, bool(place % 2)) for place, part in enumerate(parts) if part]
+
+
 def listed(items: list[str]) -> str:
     """Words in a sentence: "a", "a and b", "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"

@@ -27,7 +27,8 @@ from secateur.report.gates import (
     value_in_words,
     verdict_in_words,
 )
-from secateur.report.text import one_line, printable
+from secateur.report.loading import ways_to_load
+from secateur.report.text import one_line, parted, printable
 from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, title_of, work_in_words
 from workers.reporting.picture import LegendEntry, Picture
@@ -49,6 +50,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
         groups=groups(report),
         pictures=[_picture(picture) for picture in pictures(report)],
         samples=_samples(report),
+        ways=ways_to_load(report.job_id, report.pruned, report.recovered),
         work=work_in_words(report),
         texts=_texts(report),
         machines=_machines(report),
@@ -169,3 +171,4 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     finalize=lambda value: printable(value) if type(value) is str else value,
 )
+_ENVIRONMENT.filters["parted"] = parted

@@ -21,7 +21,7 @@ from secateur.report.gates import (
     value_in_words,
     verdict_in_words,
 )
-from secateur.report.text import block_list, one_line
+from secateur.report.text import block_list, one_line, parted, plural
 from secateur.report.words import (
     change_in_words,
     experts_in_words,
@@ -48,15 +48,26 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     if report.gates:
         parts.append(_gates(report.gates))
     if report.notes:
-        parts.append("**Mind when reading**\n\n" + "\n".join(f"- {escape(note)}" for note in report.notes))
+        parts.append("**Mind when reading**\n\n" + "\n".join(f"- {prose(note)}" for note in report.notes))
     parts += [_details(report), _footer(report, public_url)]
     return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:
     """Foreign text as plain words on one line."""
-    words = _SPECIAL.sub(r"\\\1", one_line(text, limit=2000))
+    return _escaped(one_line(text, limit=2000))
+
+
+def _escaped(text: str) -> str:
+    """The same of a part of a line, whose spaces at both ends stay."""
+    words = _SPECIAL.sub(r"\\\1", text)
     return _LINKED.sub(lambda match: match[0] + _ZERO_WIDTH, words)
+
+
+def prose(text: str) -> str:
+    """Foreign text in which what stands between backticks is code."""
+    parts = parted(one_line(text, limit=2000))
+    return "".join(code(part) if is_code else _escaped(part) for part, is_code in parts)
 
 
 def code(text: str) -> str:
@@ -125,7 +136,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Quantised as {escape(variant.name)}: {escape(quantised_in_words(variant))}")
     lines.append(
         f"- Measured on {escape(machine.device_name)} ({escape(machine.device)}), {escape(machine.dtype)}, "
-        f"{machine.threads} threads, {escape(machine.platform)}, Python {escape(machine.python)}, {escape(versions)}"
+        f"{plural(machine.threads, 'thread')}, {escape(machine.platform)}, "
+        f"Python {escape(machine.python)}, {escape(versions)}"
     )
     for group in groups(report):
         lines.append(f"- {escape(group.heading)}: {escape(group.how)}")

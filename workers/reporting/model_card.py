@@ -24,7 +24,7 @@ from secateur.report.words import (
     widths_in_words,
 )
 from secateur.whole_files import write_whole
-from workers.reporting.markdown import code, escape, figures_table
+from workers.reporting.markdown import code, escape, figures_table, prose
 
 FILE = "README.md"
 LOADER = "modeling_secateur.py"
@@ -68,7 +68,7 @@ def render(
     parts.append(f"## Use\n\n{_use(pruned)}")
     notes = report.notes if report else [*pruned.notes, *(recovered.notes if recovered else [])]
     if notes:
-        parts.append("## Mind\n\n" + "\n".join(f"- {escape(note)}" for note in dict.fromkeys(notes)))
+        parts.append("## Mind\n\n" + "\n".join(f"- {prose(note)}" for note in dict.fromkeys(notes)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -75,23 +75,23 @@ def _shared_text(report: Report) -> Iterator[str]:
     for before, after in paired_perplexity(original, recovered):
         if after.value < before.value:
             yield (
-                f"On {one_line(after.text.description)} the recovered model's perplexity ({significant(after.value)}) "
-                f"is below the original's ({significant(before.value)}). It has adapted to the text; the KL "
-                "divergence says how far it is from the original."
+                f"On the text {one_line(after.text.description)}, the recovered model's perplexity "
+                f"({significant(after.value)}) is below the original's ({significant(before.value)}). "
+                "It has adapted to the text; the KL divergence says how far it is from the original."
             )
     perplexities = {after.text.sha256: (before, after) for before, after in paired_perplexity(pruned, recovered)}
     for before_kl, after_kl in _paired_fidelity(pruned, recovered):
         pair = perplexities.get(after_kl.text.sha256)
         if after_kl.kl > before_kl.kl and pair and pair[1].value < pair[0].value:
             yield (
-                f"On {one_line(after_kl.text.description)} recovery lowered the perplexity and raised the KL "
+                f"On the text {one_line(after_kl.text.description)}, recovery lowered the perplexity and raised the KL "
                 f"divergence from the original, {significant(before_kl.kl)} → {significant(after_kl.kl)} nats: the "
                 "model has learned the text and forgotten the original."
             )
         elif after_kl.kl > before_kl.kl:
             yield (
-                f"On {one_line(after_kl.text.description)} recovery did not help: the KL divergence from the original "
-                f"rose from {significant(before_kl.kl)} to {significant(after_kl.kl)} nats."
+                f"On the text {one_line(after_kl.text.description)}, recovery did not help: the KL divergence from the "
+                f"original rose from {significant(before_kl.kl)} to {significant(after_kl.kl)} nats."
             )
 
 
@@ -153,7 +153,7 @@ def _little_text(report: Report) -> Iterator[str]:
     little = [text for text in _measured_texts(report) if text.samples * text.tokens < FEW_TOKENS]
     for text in little:
         yield (
-            f"{one_line(text.description)} is a small sample ({text.samples * text.tokens:,} tokens): "
+            f"The text {one_line(text.description)} is a small sample ({text.samples * text.tokens:,} tokens): "
             "read the figures on it with their intervals."
         )
 

@@ -1,16 +1,19 @@
 """The report stage: the results of the others → the report, in every form that people and pipelines read.
 
 It needs no torch: it reads the other stages' JSON, judges the gates, and writes report.html, report.md,
-report.junit.xml and model_card.md beside report.json. The card is that of the checkpoint which the job hands out, with
-what was measured; the one inside the checkpoint's folder was written before anything was.
+report.junit.xml and model_card.md beside report.json. Under `cards/` are the model cards of all checkpoints, with what
+was measured, each at the path that it has among the job's files: those inside the checkpoints' folders were written
+before anything was measured and never change, and the service hands these out in their place. model_card.md is that of
+the checkpoint which the job hands out.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from secateur.contract.results import Report, with_choice
-from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CARDS, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
 from workers.reporting import model_card
@@ -42,8 +45,24 @@ def run(context: StageContext) -> Report:
     url = stage.runtime.public_url
     renderers = {form.file: import_module(form.renderer) for form in FORMS.values() if form.renderer}
     forms = {file: renderer.render(report, public_url=url) for file, renderer in renderers.items()}
-    forms["model_card.md"] = model_card.render(pruned=pruned, scores=scores, recovered=recovered, report=report)
+    cards = _cards(report)
+    forms["model_card.md"] = cards[f"{(RECOVER if recovered else PRUNE).name}/checkpoint/{model_card.FILE}"]
+    forms |= {f"{CARDS}/{path}": card for path, card in cards.items()}
     for done, (name, text) in enumerate(forms.items(), start=1):
+        (context.out / name).parent.mkdir(parents=True, exist_ok=True)
         write_whole(context.out / name, text.encode())
         context.progress(done, len(forms), "files")
     return report
+
+
+def _cards(report: Report) -> dict[str, str]:
+    """The card of every checkpoint that the job leaves, by its path among the job's files."""
+    about: dict[str, Any] = {"pruned": report.pruned, "scores": report.scores, "report": report}
+    cards = {f"{PRUNE.name}/checkpoint": model_card.render(**about)}
+    if report.recovered:
+        about["recovered"] = report.recovered
+        cards[f"{RECOVER.name}/checkpoint"] = model_card.render(**about)
+    for variant in report.quantised.variants if report.quantised else []:
+        if not variant.path.endswith(".gguf"):  # a file, which has no card beside it
+            cards[f"{QUANTISE.name}/{variant.path}"] = model_card.render(**about, quantised=variant)
+    return {f"{folder}/{model_card.FILE}": card for folder, card in cards.items()}

@@ -7,12 +7,15 @@ import hashlib
 import resource
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.db import artifacts
+from app.db.session import SessionFactory, unit_of_work
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 
@@ -57,6 +60,27 @@ def test_a_file_comes_whole_with_its_checksum(client: TestClient, job_id: str) -
     assert response.headers["accept-ranges"] == "bytes"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in response.headers["content-security-policy"]
+
+
+def test_a_measured_models_card_is_the_one_with_its_figures(
+    client: TestClient, submit: Submit, worker: PlayedWorker, sessions: SessionFactory
+) -> None:
+    """And what the stage published stays as it is, for jobs that share it."""
+    job = submit()["id"]
+    path = "prune/checkpoint/README.md"
+    early, final = b"not measured", b"# measured"
+    worker.succeed(worker.reach(job, "prune"), {"checkpoint/README.md": early})
+    assert client.get(f"/jobs/{job}/artifacts/{path}").content == early
+    worker.finish(job, {"report": {f"cards/{path}": final, "cards/recover/checkpoint/README.md": b"of no file"}})
+    assert client.get(f"/jobs/{job}/artifacts/{path}").content == final
+    listed = {file["path"]: file for file in client.get(f"/jobs/{job}/artifacts").json()["data"]}
+    assert list(listed) == [path]
+    assert listed[path]["stage"] == "prune"
+    assert listed[path]["sha256"] == hashlib.sha256(final).hexdigest()
+    assert client.get(f"/jobs/{job}/artifacts/recover/checkpoint/README.md").status_code == 404
+    with unit_of_work(sessions) as session:
+        kept = artifacts.files_of_stage(session, UUID(job), "prune")
+    assert [file.sha256 for file in kept] == [hashlib.sha256(early).hexdigest()]
 
 
 def test_ranges(client: TestClient, job_id: str) -> None:

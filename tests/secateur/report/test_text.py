@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.report.text import block_list, listed, one_line, plural, printable
+from secateur.report.text import block_list, listed, one_line, parted, plural, printable
 
 
 def test_controls_surrogates_and_overrides_are_replaced() -> None:
@@ -19,6 +19,12 @@ def test_block_lists_draw_runs_together() -> None:
     assert block_list([9, 3, 4, 5]) == "3–5, 9"
     assert block_list([1, 2]) == "1, 2"
     assert block_list([]) == "none"
+
+
+def test_what_stands_between_backticks_is_code() -> None:
+    assert parted("gate `max_kl` of `a b`") == [("gate ", False), ("max_kl", True), (" of ", False), ("a b", True)]
+    assert parted("a lone ` stays") == [("a lone ` stays", False)]
+    assert parted("") == []
 
 
 def test_words() -> None:

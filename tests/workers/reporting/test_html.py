@@ -110,6 +110,12 @@ def test_structure(report: Report) -> None:
     assert "sha256 of the token ids" in page.text
 
 
+def test_names_in_notes_are_code_and_the_checkpoint_is_loaded_by_its_path(report: Report) -> None:
+    text = html.render(report.model_copy(update={"notes": ["Gate `max_kl<` was near"]}))
+    assert "<li>Gate <code>max_kl&lt;</code> was near</li>" in text
+    assert "vllm serve result/recover/checkpoint" in text
+
+
 def test_nothing_is_loaded_from_elsewhere(report: Report) -> None:
     page = Page(html.render(report))
     assert page.count("script") == page.count("link") == page.count("img") == 0

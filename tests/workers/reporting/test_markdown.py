@@ -23,6 +23,11 @@ def tables(text: str) -> list[list[str]]:
     return [table for table in found if table]
 
 
+def test_names_in_notes_are_code(report: Report) -> None:
+    text = markdown.render(report.model_copy(update={"notes": ["Gate `max_kl` of @all was near, `<b>` too: <b>"]}))
+    assert "- Gate `max_kl` of @\u200ball was near, `<b>` too: \\<b\\>\n" in text
+
+
 def test_verdict_table_gates_links(report: Report) -> None:
     text = markdown.render(report, public_url="https://prune.example")
     assert text.startswith("## ❌ 1 of 4 gates failed\n")

@@ -74,7 +74,8 @@ def test_every_form_is_written(stage: StageSpec, tmp_path: Path) -> None:
     with events.open("wb") as pipe:
         assert stage_process.main(spec, pipe.fileno()) == 0
     out = stage.work / "out"
-    assert sorted(file.name for file in out.iterdir()) == [
+    assert sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()) == [
+        "cards/prune/checkpoint/README.md",
         "model_card.md",
         "report.html",
         "report.json",
@@ -83,6 +84,9 @@ def test_every_form_is_written(stage: StageSpec, tmp_path: Path) -> None:
     ]
     report = Report.model_validate_json((out / "report.json").read_text())
     assert report.verdict == "passed"
+    card = (out / "cards/prune/checkpoint/README.md").read_text()
+    assert "| Parameters |" in card
+    assert "had not been measured" not in card
     last = json.loads(events.read_text().splitlines()[-1])
     assert last["type"] == "result"
     assert Report.model_validate(last["data"]) == report

@@ -1,0 +1,71 @@
+"""How the model that a job hands out is fetched and loaded: commands with its own paths, for the page and the report.
+
+Only what can load the checkpoint is named. Of a checkpoint whose shapes its config cannot say, that is its own loader.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from uuid import UUID
+
+from secateur.contract.results import Pruned, Recovered
+from secateur.contract.stage_kinds import PRUNE, RECOVER
+from secateur.report.text import one_line
+
+FOLDER = "result"  # into which the commands download
+LOADER = "modeling_secateur"  # the module that lies beside weights which only it can load
+
+
+@dataclass(frozen=True)
+class Way:
+    """One thing to run; each is copied by itself."""
+
+    key: str
+    title: str
+    code: str
+    note: str = ""
+
+
+def ways_to_load(job_id: UUID, pruned: Pruned, recovered: Recovered | None) -> list[Way]:
+    """The download first, then everything that loads what was downloaded."""
+    stage, gguf = (RECOVER.name, recovered.gguf) if recovered else (PRUNE.name, pruned.gguf)
+    checkpoint = f"{FOLDER}/{stage}/checkpoint"
+    ways = [Way("download", "Download, in a shell", f"secateur download {job_id} {FOLDER} --prefix {stage}/\n")]
+    ways.append(_transformers(checkpoint, pruned))
+    if pruned.decilm or not pruned.needs_loader:
+        ways.append(Way("vllm", "vLLM, in a shell", f"vllm serve {checkpoint}\n", "This job did not run it."))
+    if gguf:
+        path = one_line(f"{FOLDER}/{stage}/{gguf.path}")
+        command = f"llama-cli -m {shlex.quote(path)}\n"  # a stranger may have named the file
+        ways.append(Way("llama", "llama.cpp, in a shell", command, "This job did not run it."))
+    elif not pruned.needs_loader:
+        convert = f"python convert_hf_to_gguf.py {checkpoint} --outfile {FOLDER}/model.gguf\n"
+        note = "In a clone of llama.cpp; for the families that it knows. This job did not run it."
+        ways.append(Way("llama", "llama.cpp, in a shell", f"{convert}llama-cli -m {FOLDER}/model.gguf\n", note))
+    return ways
+
+
+def _transformers(checkpoint: str, pruned: Pruned) -> Way:
+    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}")\n'
+    if pruned.decilm:
+        note = "The config is DeciLM's, whose code lies beside the weights; it runs only when told to."
+        code = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            f'model = AutoModelForCausalLM.from_pretrained("{checkpoint}", dtype="auto", trust_remote_code=True)\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}", trust_remote_code=True)\n'
+        )
+        return Way("transformers", "transformers, in Python", code, note)
+    if pruned.needs_loader:
+        code = (
+            "import sys\n\nfrom transformers import AutoTokenizer\n\n"
+            f'sys.path.insert(0, "{checkpoint}")\n'
+            f'from {LOADER} import load\n\nmodel = load("{checkpoint}")\n{tokenizer}'
+        )
+        note = "Plain transformers cannot load this checkpoint; the loader beside its weights can."
+        return Way("transformers", "transformers, in Python", code, note)
+    code = (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{checkpoint}", dtype="auto")\n{tokenizer}'
+    )
+    return Way("transformers", "transformers, in Python", code)
