@@ -24,7 +24,7 @@ from workers.stages.context import StageContext
 TEXT = {"source": "local", "path": "words.txt"}
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny"},
-    "pruning": {"kind": "depth", "drop": [4]},
+    "pruning": {"kind": "depth", "drop": [1]},
     "recovery": {"kind": "none"},
     "benchmark": {
         "latency": {"warmup": 0, "runs": 3},
@@ -44,7 +44,7 @@ STAGES: dict[str, ModuleType] = {
 @pytest.fixture
 def run(tmp_path: Path, tiny_checkpoint: Callable[..., Path], text_file: Path) -> Callable[..., Any]:
     """run(*stages, **benchmark) → the last one's result, on a model that holds 40 tokens."""
-    tiny_checkpoint(max_position_embeddings=40)
+    tiny_checkpoint(num_hidden_layers=3, max_position_embeddings=40)
 
     def stages(*names: str, **changes: Any) -> Any:
         inputs: dict[str, StageInput] = {}

@@ -25,7 +25,7 @@ from workers.stages.known_figures import KnownFigures
 
 SPEC: dict[str, Any] = {
     "model": {"source": "local", "path": "tiny"},
-    "pruning": {"kind": "depth", "drop": [4]},
+    "pruning": {"kind": "depth", "drop": [1]},
     "recovery": {"kind": "none"},
     "benchmark": {
         "latency": {"input_tokens": 4, "output_tokens": [4], "warmup": 0, "runs": 3},
@@ -42,9 +42,9 @@ def measure(
 ) -> Callable[..., tuple[Benchmarks, list[int]]]:
     """measure(job number, changes of `benchmark`, …) → the result, and the blocks of each model run for quality.
 
-    The numbers of blocks tell the models apart: 8 for the original, 7 for the pruned one.
+    The numbers of blocks tell the models apart: 3 for the original, 2 for the pruned one.
     """
-    tiny_checkpoint()
+    tiny_checkpoint(num_hidden_layers=3)
     asked: list[int] = []
 
     def counted_losses(model: BlockModel, *rest: Any, **more: Any) -> Any:
@@ -92,10 +92,10 @@ def measure(
 
 def test_a_second_job_measures_the_variants_alone(measure: Callable[..., tuple[Benchmarks, list[int]]]) -> None:
     first, asked = measure(1)
-    assert asked == [8, 8, 7, 7]  # perplexity and samples of each
+    assert asked == [3, 3, 2, 2]  # perplexity and samples of each
     assert first.variants[0].reused == []
     second, asked = measure(2)
-    assert asked == [7, 7]
+    assert asked == [2, 2]
     before, after = first.variants[0], second.variants[0]
     assert after.perplexity == before.perplexity
     assert after.samples == before.samples
@@ -115,28 +115,28 @@ def test_a_second_job_measures_the_variants_alone(measure: Callable[..., tuple[B
 
 
 def test_it_can_be_turned_off(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:
-    assert measure(1, {"reuse_original": False})[1] == [8, 8, 7, 7]
+    assert measure(1, {"reuse_original": False})[1] == [3, 3, 2, 2]
     assert not (tmp_path / "cache" / "figures").exists()
     measure(2)
     found, asked = measure(3, {"reuse_original": False})
-    assert asked == [8, 8, 7, 7]
+    assert asked == [3, 3, 2, 2]
     assert not any("reused" in note for note in found.notes)
 
 
 def test_other_settings_are_other_figures(measure: Callable[..., tuple[Benchmarks, list[int]]]) -> None:
     measure(1)
     windows = {"perplexity": {**SPEC["benchmark"]["perplexity"], "windows": 5}}
-    assert measure(2, windows)[1] == [8, 7, 7]  # the samples are the same
-    assert measure(3, {"samples": {"prompts": ["The river"], "max_new_tokens": 4}})[1] == [8, 7, 7]
-    assert measure(4, dtype="bfloat16")[1] == [8, 8, 7, 7]
+    assert measure(2, windows)[1] == [3, 2, 2]  # the samples are the same
+    assert measure(3, {"samples": {"prompts": ["The river"], "max_new_tokens": 4}})[1] == [3, 2, 2]
+    assert measure(4, dtype="bfloat16")[1] == [3, 3, 2, 2]
 
 
 def test_another_model_is_another_original(
     measure: Callable[..., tuple[Benchmarks, list[int]]], tiny_checkpoint: Callable[..., Path]
 ) -> None:
     measure(1)
-    tiny_checkpoint(seed=1)
-    assert measure(2)[1] == [8, 8, 7, 7]
+    tiny_checkpoint(num_hidden_layers=3, seed=1)
+    assert measure(2)[1] == [3, 3, 2, 2]
 
 
 def test_a_broken_entry_is_measured_anew(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_a_broken_entry_is_measured_anew(measure: Callable[..., tuple[Benchmarks
     for entry in entries[1:]:
         entry.write_text(json.dumps({**json.loads(entry.read_text()), "figures": {"what": "else"}}))
     second, asked = measure(2)
-    assert asked == [8, 8, 7, 7]
+    assert asked == [3, 3, 2, 2]
     assert second.variants[0].perplexity == first.variants[0].perplexity
     assert second.variants[0].generation == first.variants[0].generation
-    assert measure(3)[1] == [7, 7]
+    assert measure(3)[1] == [2, 2]
 
 
 def test_figures_that_turn_out_not_to_fit_are_replaced(tmp_path: Path) -> None:
