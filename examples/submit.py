@@ -5,6 +5,7 @@ python examples/submit.py MODEL.gguf BLOCKS [FOLDER]
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -42,11 +43,16 @@ def main(model: str, blocks: int, folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Submit a job, follow it, judge it and download its checkpoint.")
+    parser.add_argument("model", help="a .gguf file or a folder under the service's model roots")
+    parser.add_argument("blocks", type=int, help="how many blocks to remove")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("result"), help="where the checkpoint goes")
+    given = parser.parse_args()
     try:
-        sys.exit(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3] if len(sys.argv) > 3 else "result")))
+        sys.exit(main(given.model, given.blocks, given.folder))
     except InvalidRequest as error:
         for field in error.problem.errors or []:
-            print(field.pointer, field.detail, field.expected or "")
+            print(f"{field.pointer}: {field.detail}; expected: {field.expected}", file=sys.stderr)
         sys.exit(error.problem.detail)
     except ClientError as error:
         sys.exit(str(error))

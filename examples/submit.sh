@@ -12,8 +12,8 @@ if [ -n "${SECATEUR_API_KEY:-}" ]; then
     set -- --header "Authorization: Bearer $SECATEUR_API_KEY"
 fi
 
-# -w prints the Location, which is /jobs/ID. The key makes a repeated request give the same job.
-location=$(curl --silent --show-error --fail-with-body --output /dev/null --write-out '%header{location}' "$@" \
+# The Location, which is /jobs/ID, is printed behind the answer. The key makes a repeated request give the same job.
+answer=$(curl --silent --show-error --fail-with-body --write-out '\n%header{location}' "$@" \
     --header 'Content-Type: application/json' \
     --header "Idempotency-Key: ${IDEMPOTENCY_KEY:-$(date +%s)-$$}" \
     --data "{
@@ -22,7 +22,11 @@ location=$(curl --silent --show-error --fail-with-body --output /dev/null --writ
         \"pruning\": {\"kind\": \"depth\", \"blocks\": $blocks},
         \"recovery\": {\"kind\": \"none\"}
     }" \
-    "$url/jobs")
+    "$url/jobs") || {
+    echo "$answer" >&2 # a refusal says which field is wrong, and what is expected
+    exit 1
+}
+location=$(echo "$answer" | tail -n 1)
 echo "job: $url$location"
 
 # The stream ends with the job; -N prints each event as it comes.

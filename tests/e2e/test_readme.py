@@ -244,6 +244,25 @@ def test_the_examples_submit_real_jobs(service: str) -> None:
         assert len(listed_jobs(service)) == before + 1
 
 
+def test_the_examples_show_why_a_job_is_refused(service: str) -> None:
+    programs = [[sys.executable, "examples/submit.py"]]
+    if shutil.which("curl"):
+        programs.append(["sh", "examples/submit.sh"])
+    environment = secateur_environment(SECATEUR_URL=service)
+    for program in programs:
+        for arguments in (("missing.gguf", "2"), (MODEL.name, "0")):
+            done = subprocess.run(
+                [*program, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 1
+            assert ("/model/path" if arguments[1] == "2" else "/pruning/blocks") in done.stderr
+            assert "Traceback" not in done.stderr
+    no_number = [*programs[0], MODEL.name, "six"]
+    done = subprocess.run(no_number, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "invalid int value: 'six'" in done.stderr
+
+
 def listed_jobs(url: str) -> list[str]:
     """What `secateur jobs` prints, a line for each."""
     listed = subprocess.run(
