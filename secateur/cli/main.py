@@ -6,7 +6,6 @@ from other distributions, by the entry point group `secateur.commands`: each is 
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -15,6 +14,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli import groups, jobs, results, submit, watch, without_server
+from secateur.cli.session import Url, asks_service, name_service
 from secateur.masking import mask_errors
 
 WORK = "Jobs"
@@ -40,9 +40,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def common(
-    url: Annotated[
-        str | None, typer.Option(help="The service (default: SECATEUR_URL, or http://127.0.0.1:8000).")
-    ] = None,
+    url: Url = None,
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -51,26 +49,25 @@ def common(
 
     A key goes into SECATEUR_API_KEY: on the command line everybody on the machine could read it.
     """
-    if url is not None:
-        os.environ["SECATEUR_URL"] = url
+    name_service(url)
 
 
 _servers = [found.load() for found in entry_points(group="secateur.commands")]
 for _add_to in _servers or [without_server.add_to]:
     _add_to(app)
 app.command(cls=submit.SubmitCommand, rich_help_panel=WORK)(submit.submit)
-app.command(rich_help_panel=WORK)(watch.watch)
-app.command("jobs", rich_help_panel=WORK)(jobs.jobs)
-app.command(rich_help_panel=WORK)(jobs.cancel)
-app.command(rich_help_panel=WORK)(jobs.retry)
-app.command(rich_help_panel=WORK)(jobs.catalog)
+app.command(rich_help_panel=WORK)(asks_service(watch.watch))
+app.command("jobs", rich_help_panel=WORK)(asks_service(jobs.jobs))
+app.command(rich_help_panel=WORK)(asks_service(jobs.cancel))
+app.command(rich_help_panel=WORK)(asks_service(jobs.retry))
+app.command(rich_help_panel=WORK)(asks_service(jobs.catalog))
 for _file in iter_modules(groups.__path__, f"{groups.__name__}."):
     _group: typer.Typer = import_module(_file.name).commands
     app.add_typer(_group, name=_file.name.rpartition(".")[2].replace("_", "-"), rich_help_panel=WORK)
-app.command(rich_help_panel=RESULTS)(results.report)
-app.command(rich_help_panel=RESULTS)(results.gate)
-app.command(rich_help_panel=RESULTS)(results.artifacts)
-app.command(rich_help_panel=RESULTS)(results.download)
+app.command(rich_help_panel=RESULTS)(asks_service(results.report))
+app.command(rich_help_panel=RESULTS)(asks_service(results.gate))
+app.command(rich_help_panel=RESULTS)(asks_service(results.artifacts))
+app.command(rich_help_panel=RESULTS)(asks_service(results.download))
 
 
 def main() -> None:

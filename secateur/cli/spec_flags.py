@@ -17,6 +17,7 @@ import json
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from uuid import UUID
 
@@ -51,6 +52,7 @@ class Flag:
     kind: Kind
     help: str
     panel: str  # the heading under which `--help` lists it
+    default: str | None = None  # as `--help` shows it
 
     @property
     def option(self) -> str:
@@ -59,11 +61,12 @@ class Flag:
 
 
 def spec_flags() -> list[Flag]:
-    """All flags; the first method that has a field of some name gives it its help.
+    """All flags; the first method that has a field of some name gives it its help, with every method's own default.
 
     A name that another section has already is written with its own: `--pruning-calibration-samples`.
     """
     found: dict[str, Flag] = {}
+    defaults: dict[str, dict[str, str | None]] = {}  # flag → method that has it → its default
     for section, tag, rows, prefix in _METHODS:
         names = ", ".join(rows)
         first = next(iter(rows))
@@ -75,19 +78,22 @@ def spec_flags() -> list[Flag]:
                 if known is not None and known.path[0] != section:  # `--plus` is scoring's, so `--pruning-plus`
                     flag = replace(flag, name=f"{section}_{flag.name}")
                 found.setdefault(flag.name, flag)
+                defaults.setdefault(flag.name, {})[row.name] = flag.default
+        for name, of in defaults.items():
+            if found[name].path[0] == section:
+                found[name] = replace(found[name], help=_of_methods(found[name].help, of, len(rows)))
     ways = f"One of {', '.join(QUANTISATIONS)}, with a group size or a type behind a colon: int4:64, gguf:Q4_K_M."
     found.setdefault(
         "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
     )
-    for flag in _walk(Benchmark, ("benchmark",), "", "Benchmark"):
-        found.setdefault(flag.name, flag)
-    for flag in _walk(Gates, ("gates",), "", "Gates"):
-        found.setdefault(flag.name, flag)
+    for flag in (*_walk(Benchmark, ("benchmark",), "", "Benchmark"), *_walk(Gates, ("gates",), "", "Gates")):
+        found.setdefault(flag.name, replace(flag, help=_with_note(flag.help, _default_note(flag.default))))
     for name in _TOP_LEVEL:
         field = CompressionSpec.model_fields[name]
         kind = _kind(field.annotation)
         assert kind is not None, f"{name} is a plain field"
-        found.setdefault(name, Flag(name, (name,), kind, _help(field), "Job"))
+        text = _with_note(field.description or "", _default_note(_default(field)))
+        found.setdefault(name, Flag(name, (name,), kind, text, "Job"))
     return list(found.values())
 
 
@@ -110,7 +116,7 @@ def _walk(
         flag_name = "_".join(part for part in (prefix, name) if part)
         kind = _kind(field.annotation, field.metadata)
         if kind is not None:
-            yield Flag(flag_name, (*path, name), kind, _help(field), panel)
+            yield Flag(flag_name, (*path, name), kind, field.description or "", panel, _default(field))
             continue
         inner, optional = _model_of(field.annotation)
         if inner is None:
@@ -163,13 +169,33 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _help(field: FieldInfo) -> str:
-    default = field.default
-    text = field.description or ""
-    if default is PydanticUndefined or default is None:
-        return text
-    shown = ",".join(str(item) for item in default) if isinstance(default, tuple) else str(default)
-    return f"{text.rstrip('.')} (default: {shown}).".strip() if len(shown) < 40 else text
+def _default(field: FieldInfo) -> str | None:
+    """A default that is worth a word; None where the field has none, or one that the help has no room for."""
+    value = field.default
+    if value is PydanticUndefined or value is None or value == ():
+        return None
+    shown = ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    return shown if len(shown) < 40 else None
+
+
+def _of_methods(text: str, defaults: Mapping[str, str | None], methods: int) -> str:
+    """A help with the default of each method, and with the methods that have the option where not all of them do."""
+    owners: dict[str | None, list[str]] = {}
+    for method, default in defaults.items():
+        owners.setdefault(default, []).append(method)
+    if len(owners) > 1:
+        each = [f"{default or 'not set'} for {', '.join(names)}" for default, names in owners.items()]
+        return _with_note(text, f"default: {'; '.join(each)}")
+    scope = f"of {', '.join(defaults)}" if len(defaults) < methods else ""
+    return _with_note(text, "; ".join(part for part in (scope, _default_note(next(iter(owners)))) if part))
+
+
+def _default_note(default: str | None) -> str:
+    return f"default: {default}" if default is not None else ""
+
+
+def _with_note(text: str, note: str) -> str:
+    return f"{text.rstrip('.')} ({note})." if note else text
 
 
 # --- values → spec -------------------------------------------------------------------------------------------
@@ -268,10 +294,12 @@ def parse_quantisation(text: str) -> dict[str, Any]:
 
 
 def parse_model(model: str, *, source: str | None, revision: str | None) -> dict[str, Any]:
-    """A hub id, or a path (it ends in .gguf, begins with / or ., or `source` says so), as the spec's object."""
-    looks_local = model.endswith(".gguf") or model.startswith(("/", "."))
-    if source == "local" or (source is None and looks_local):
+    """A hub id, or a path, as the spec's object: what is told by `source`, what looks like a path, or exists here."""
+    if source not in (None, "hub", "local"):
+        raise ValueError(f"--source {source}: choose hub or local")
+    looks_local = model.endswith(".gguf") or model.startswith(("/", ".", "~"))
+    if source == "local" or (source is None and (looks_local or Path(model).exists())):
         if revision is not None:
             raise ValueError("--revision is for models of the hub")
-        return {"source": "local", "path": model}
+        return {"source": "local", "path": str(Path(model).expanduser()) if model.startswith("~") else model}
     return {"source": "hub", "id": model, **({"revision": revision} if revision else {})}

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from secateur.cli.job_ids import short
-from secateur.cli.session import connect, err, out, usage
+from secateur.cli.session import Exit, asks_service, connect, err, out, show_problem, usage
 from secateur.cli.watch import follow
 from secateur.contract.json_text import fault_of, load_json
 
@@ -55,7 +56,12 @@ def _submit(
     cancel_after: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Cancel the job if it is not over by then: 90s, 2h.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the spec and submit nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the spec, if its fields are right, and submit nothing; `--spec -` takes it."
+        ),
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it is over.")] = False,
     **values: Any,
 ) -> None:
@@ -71,6 +77,8 @@ def _submit(
         body = merge(_read(spec), values)
         if model is not None:
             body["model"] = parse_model(model, source=source, revision=revision)
+            if source is None:
+                err.print(f"[dim]{_taken_for(body['model'])}[/]", soft_wrap=True)
         for pair in label or []:
             name, equals, value = pair.partition("=")
             if not equals:
@@ -81,6 +89,7 @@ def _submit(
     except (ValueError, OSError) as error:
         raise usage(str(error)) from None
     if dry_run:
+        _check(body)
         out.print_json(data=body)
         return
     with connect() as client:
@@ -90,6 +99,31 @@ def _submit(
             err.print(f"[dim]Follow it with[/] secateur watch {short(job.id)}")
             return
         follow(client, job.id)
+
+
+def _taken_for(model: Mapping[str, Any]) -> str:
+    """What the model's name was read as, in a sentence."""
+    if model["source"] == "local":
+        return f"{escape(model['path'])} is read as a local path, under the service's model roots (else: --source hub)"
+    return f"{escape(model['id'])} is read as a model of the hub (else: --source local)"
+
+
+def _check(body: dict[str, Any]) -> None:
+    """End the command, as the service's refusal would, where the spec's fields are wrong."""
+    from pydantic import ValidationError
+
+    from secateur.contract.errors import InvalidInput
+    from secateur.contract.spec import CompressionSpec
+    from secateur.contract.validation_errors import explain
+    from secateur.schemas.problem import Problem
+
+    try:
+        CompressionSpec.model_validate(body)
+    except ValidationError as error:
+        fields = explain(CompressionSpec, error.errors())
+        detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
+        show_problem(Problem.model_validate(InvalidInput(detail, errors=fields).to_problem()))
+        raise typer.Exit(Exit.USAGE) from None
 
 
 def _read(spec: str | None) -> dict[str, Any]:
@@ -139,7 +173,7 @@ class SubmitCommand(TyperCommand):
     @cached_property
     def _whole(self) -> Any:  # typer's own copy of click is no public name
         alone = typer.Typer(add_completion=False, rich_markup_mode=self.rich_markup_mode)
-        alone.command(self.name)(_with_flags())
+        alone.command(self.name)(asks_service(_with_flags()))
         return typer.main.get_command(alone)
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:

@@ -14,7 +14,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from secateur.cli.session import connect, err, out
+from secateur.cli.session import asks_service, connect, err, out
 from secateur.contract.numbers import count, moment, size
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ commands = typer.Typer(
 
 
 @commands.command()
+@asks_service
 def add(
     file: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON lines, plain text or Parquet.")
@@ -46,6 +47,7 @@ def add(
 
 
 @commands.command("list")
+@asks_service
 def list_(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
     as_json: AsJson = False,
@@ -61,6 +63,7 @@ def list_(
 
 
 @commands.command()
+@asks_service
 def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
     """Show one data set."""
     with connect() as client:
@@ -73,6 +76,7 @@ def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
 
 
 @commands.command()
+@asks_service
 def delete(dataset_id: DatasetId) -> None:
     """Delete a data set that no job which is not over uses."""
     with connect() as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from secateur.about import SERVER as DISTRIBUTION
 from secateur.cli.main import app
+from secateur.client.http_client import Client
 
 # what the server brings and the client does not
 SERVER = (
@@ -72,6 +74,29 @@ def test_a_clients_installation_says_what_running_a_service_needs() -> None:
         assert f"`secateur {arguments[0]}` runs the service, which needs {DISTRIBUTION}" in " ".join(
             done.stderr.split()
         )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("jobs",),
+        ("datasets", "list"),
+        ("submit", "m.gguf", "--blocks", "2"),
+        *((command, "@last") for command in ("watch", "gate", "report", "download", "artifacts", "cancel", "retry")),
+    ],
+)
+def test_the_service_is_named_before_the_command_and_after_it(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Client, "__init__", _tell_service)
+    for typed in (("--url", "http://x:1", *arguments), (*arguments, "--url", "http://x:1")):
+        monkeypatch.setenv("SECATEUR_URL", "http://y:1")
+        result = CliRunner().invoke(app, typed)
+        assert str(result.exception) == "asked http://x:1", result.output
+
+
+def _tell_service(*_: object) -> None:
+    raise LookupError(f"asked {os.environ['SECATEUR_URL']}")
 
 
 def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:

@@ -176,6 +176,53 @@ def test_the_model_is_hub_or_local_by_its_looks() -> None:
     assert parse_model("x.gguf", source="hub", revision=None)["source"] == "hub"
 
 
+def test_a_folder_that_exists_is_local(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_model("org/name", source=None, revision=None) == {"source": "local", "path": "org/name"}
+    assert parse_model("org/name", source="hub", revision=None)["source"] == "hub"
+    assert parse_model("~/org", source=None, revision=None) == {"source": "local", "path": str(tmp_path / "org")}
+    with pytest.raises(ValueError, match="hub or local"):
+        parse_model("org/name", source="loca", revision=None)
+
+
+def test_what_the_model_is_taken_for_is_told(run: Run) -> None:
+    assert "org/name is read as a model of the hub" in run("submit", "org/name", "--blocks", "2", "--dry-run").stderr
+    assert "./m is read as a local path" in run("submit", "./m", "--blocks", "2", "--dry-run").stderr
+    told = run("submit", "m", "--source", "hub", "--blocks", "2", "--dry-run")
+    assert (told.exit_code, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pointer"),
+    [
+        ((), "/pruning"),
+        (("--blocks", "2", "--ratio", "0.5"), "/pruning"),
+        (("--blocks", "2", "--criterion", "magnitdue"), "/scoring/criterion"),
+        (("--blocks", "2", "--recovery", "none", "--recovery-rank", "8"), "/recovery/rank"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_service_would(run: Run, arguments: tuple[str, ...], pointer: str) -> None:
+    result = run("submit", "m.gguf", *arguments, "--dry-run")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert pointer in result.stderr
+
+
+def test_help_has_the_default_of_each_method() -> None:
+    helps = {flag.name: flag.help for flag in spec_flags()}
+    rows = {name: row.options.model_fields["batch_size"].default for name, row in RECOVERIES.items()
+            if "batch_size" in row.options.model_fields}  # fmt: skip
+    assert len(set(rows.values())) > 1
+    note = helps["recovery_batch_size"].rpartition("(default: ")[2].rstrip(").")
+    told = {method: part.partition(" for ")[0] for part in note.split("; ")
+            for method in part.partition(" for ")[2].split(", ")}  # fmt: skip
+    assert told == {name: str(default) for name, default in rows.items()}
+    assert helps["recovery_alpha"].endswith("(of lora, distill; default: 16).")
+    assert not any("default: )" in text or "for none" in text for text in helps.values())
+
+
 def test_merge_leaves_its_input_alone() -> None:
     spec: dict[str, Any] = {"recovery": {"kind": "none"}}
     assert merge(spec, {"recovery": "lora", "blocks": 2})["recovery"] == {"kind": "lora"}
