@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lm_eval.api.registry import get_metric  # type: ignore[import-untyped]  # ships no annotations
@@ -19,7 +18,7 @@ from transformers import AutoTokenizer
 
 from secateur.contract.errors import InvalidInput, Unavailable
 from secateur.contract.options.benchmark import TasksBenchmark
-from workers.engine.benchmarks.task_scores import TaskRun, mcnemar, scores_of
+from workers.engine.benchmarks.task_scores import scores_of
 from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
@@ -119,25 +118,6 @@ def test_accuracies_are_those_of_the_harness_itself(
     assert (score.metric, score.items, score.few_shot, score.version) == ("acc_norm", 20, 0, "2.0")
     assert score.value == theirs["acc_norm,none"]
     assert score.standard_error == pytest.approx(theirs["acc_norm_stderr,none"], rel=1e-9)
-
-
-def test_a_drop_is_judged_on_the_items_and_not_by_two_errors() -> None:
-    generator = np.random.default_rng(0)
-    right = (generator.random(400) < 0.6).astype(float)
-    worse = right.copy()
-    worse[np.flatnonzero(right)[:20]] = 0  # 20 items lost, none gained
-    before, after = (
-        TaskRun("t", "acc", {str(index): value for index, value in enumerate(values)}, 0, "1")
-        for values in (right, worse)
-    )
-    (score,) = scores_of([after], [before])
-    assert score.drop == pytest.approx(0.05)
-    assert score.p_value == pytest.approx(2 * 0.5**20)
-    assert score.drop_low is not None
-    assert score.standard_error is not None
-    assert 0 < score.drop_low < 0.05
-    assert score.drop_low > 0.05 - 1.96 * 2**0.5 * score.standard_error  # two separate errors would not tell them apart
-    assert mcnemar(right, right) == 1.0
 
 
 def test_a_task_that_does_not_exist_is_refused_with_the_nearest(
