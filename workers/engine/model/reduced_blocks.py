@@ -8,7 +8,7 @@ beside the sweep in which it happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -31,14 +31,11 @@ def without_halves(block: Block, halves: Iterable[Half]) -> Iterator[None]:
     """
     width = block.model.hidden_size
 
-    def zeros(state: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return state.new_zeros(*state.shape[:-1], width)
-
     silenced: list[tuple[Any, Any]] = []  # and the forward of their own that they had, such as that of packed weights
     for half in halves:
         module: Any = _last_step(block.module, block.model.architecture, half)
         silenced.append((module, vars(module).get("forward")))
-        module.forward = zeros
+        module.forward = _zeros(module, width)
     try:
         yield
     finally:
@@ -46,6 +43,23 @@ def without_halves(block: Block, halves: Iterable[Half]) -> Iterator[None]:
             del module.forward
             if before is not None:
                 module.forward = before
+
+
+def _zeros(module: Any, width: int) -> Callable[..., Any]:
+    """A forward that returns zeros in the form of the module's own: some mixtures give their routing beside the state.
+
+    What stands beside it is that of a single token, which costs nothing; blocks do not look at it.
+    """
+    own = module.forward
+
+    def zeros(state: Tensor, *args: Any, **kwargs: Any) -> Any:
+        silent = state.new_zeros(*state.shape[:-1], width)
+        if isinstance(module, nn.Linear):
+            return silent
+        returned = own(state[:1, :1], *args, **kwargs)
+        return (silent, *returned[1:]) if isinstance(returned, tuple) else silent
+
+    return zeros
 
 
 def _last_step(module: nn.Module, architecture: Architecture, half: Half) -> nn.Module:

@@ -23,7 +23,10 @@ from transformers.pytorch_utils import Conv1D
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from secateur.whole_files import whole_folder
+from workers.engine.architectures.config import as_config
+from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
+from workers.engine.blame import blamed_on
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.names_on_disk import names_on_disk
 from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
@@ -43,6 +46,7 @@ from workers.engine.recovery.quick_adapters import quick_adapters
 from workers.engine.runtime import seed_everything
 
 ADAPTER_FILE = "adapter_model.safetensors"
+WITHOUT_ADAPTERS = "a recovery that trains the weights themselves, such as continued, or healing alone"
 
 
 def projections(model: PreTrainedModel) -> list[str]:
@@ -77,7 +81,11 @@ def notes_on(model: PreTrainedModel) -> list[str]:
 
 
 def add_adapters(model: PreTrainedModel, options: LoraRecovery | DistillRecovery, *, seed: int) -> PeftModel:
-    """Put a fresh adapter on every projection; only the adapters require a gradient from then on."""
+    """Put a fresh adapter on every projection; only the adapters require a gradient from then on.
+
+    Raises:
+        UnsupportedModel: it has no projections, or peft takes none on a model of its kind.
+    """
     targets = projections(model)
     seed_everything(seed)  # the adapters' random half is drawn here
     config = LoraConfig(
@@ -91,8 +99,15 @@ def add_adapters(model: PreTrainedModel, options: LoraRecovery | DistillRecovery
         bias="none",
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
+    what = f"No adapters can be put on a {model.config.model_type} model"
+    with blamed_on("model", what, value=model.config.model_type, expected=WITHOUT_ADAPTERS, kind=UnsupportedModel):
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     return cast(PeftModel, adapted)
+
+
+def check_adapters(config: dict[str, Any], options: LoraRecovery) -> None:
+    """Put the adapters on the model without weights. Raises as `add_adapters`."""
+    add_adapters(skeleton(as_config(config)), options, seed=0)
 
 
 def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.pruning import DepthPruning
-from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from secateur.contract.options.training import TrainedRecovery
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.job import check_optimizer
+from workers.engine.recovery.lora import check_adapters
 from workers.engine.recovery.trained_part import OWN_WEIGHTS, check_last_blocks
 from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
@@ -26,6 +27,8 @@ def look(subject: Subject) -> str | None:
         refuse_shard(options, options.batch_size if processes == "auto" else processes)  # GPUs are counted later
     if quantised_by(subject.config) is not None:  # which the check of the pruning has refused
         return options.kind
+    if isinstance(options, LoraRecovery):
+        check_adapters(subject.config, options)
     if isinstance(options, DistillRecovery | ContinuedRecovery) and options.train in OWN_WEIGHTS:
         refuse_unwritable(subject.checkpoint, blocks=None if options.train == "all" else _one_of_them(subject))
         if options.train == "last_blocks":
