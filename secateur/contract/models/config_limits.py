@@ -19,18 +19,22 @@ MAX_COUNT = 16_384  # layers, heads, experts, labels; real models stay under 1,0
 MAX_NUMBER = 2**40  # any whole number: sizes, positions, ids
 
 # "num_hidden_layers", "n_layer", "num_local_experts", "mtp_num_layers", "decoder_layers", but not "block_size"
+_DROPOUT = re.compile(r"(dropout|pdrop|layerdrop)$")
 _COUNT = re.compile(
     r"(^|_)(n|num|number)(_of)?_(\w+_)?(layers?|blocks?|experts?|heads?|groups?|labels?)$|^((en|de)coder_)?layers$|^depth$"
 )
 
 
 def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -> None:
-    """Refuse a config that claims more of something than any model has, or holds a NaN.
+    """Refuse a config that claims more of something than any model has, or holds a NaN, or a dropout beyond 0 to 1.
 
     Raises:
         BadCheckpoint: names the entry, its value and the limit; `pointer` is where the config came from.
     """
     for path, key, value in _numbers(config, ""):
+        if _DROPOUT.search(key) and (value < 0 or value > 1):  # the training alone would look at it
+            detail = f"config.json: {_printable(path)} is no probability."
+            raise BadCheckpoint.field(pointer, detail, value=value, expected="a number from 0 to 1")
         if isinstance(value, float):
             if math.isnan(value):
                 raise BadCheckpoint.field(

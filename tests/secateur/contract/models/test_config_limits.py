@@ -91,3 +91,13 @@ def test_an_entry_with_a_strange_name_is_told_in_one_line() -> None:
         check_config_limits({"\x1f\n" + "x" * 10_000: 2**41})
     assert found.value.detail.isprintable()
     assert len(found.value.detail) < 200
+
+
+@pytest.mark.parametrize("key", ["attention_dropout", "resid_pdrop", "hidden_dropout"])
+def test_a_dropout_is_a_probability(key: str) -> None:
+    for value in (-0.1, 1.5, 9):
+        with pytest.raises(BadCheckpoint, match=f"{key} is no probability") as caught:
+            check_config_limits({"model_type": "llama", key: value})
+        assert (caught.value.errors[0].value, caught.value.errors[0].expected) == (value, "a number from 0 to 1")
+    for value in (0, 0.1, 1):
+        check_config_limits({"model_type": "llama", key: value})
