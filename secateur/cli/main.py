@@ -13,7 +13,8 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import groups, jobs, results, submit, watch, without_server
+from secateur.cli import groups, jobs, logs, results, submit, watch, without_server
+from secateur.cli.overview import Overview
 from secateur.cli.session import Url, asks_service, name_service
 from secateur.masking import mask_errors
 
@@ -23,6 +24,7 @@ RESULTS = "Results"
 app = typer.Typer(
     name="secateur",
     help="Structured pruning of large language models as a job service.",
+    cls=Overview,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,  # a local may hold a key
@@ -57,6 +59,7 @@ for _add_to in _servers or [without_server.add_to]:
     _add_to(app)
 app.command(cls=submit.SubmitCommand, rich_help_panel=WORK)(submit.submit)
 app.command(rich_help_panel=WORK)(asks_service(watch.watch))
+app.command(rich_help_panel=WORK)(asks_service(logs.logs))
 app.command("jobs", rich_help_panel=WORK)(asks_service(jobs.jobs))
 app.command(rich_help_panel=WORK)(asks_service(jobs.cancel))
 app.command(rich_help_panel=WORK)(asks_service(jobs.retry))

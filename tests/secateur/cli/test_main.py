@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -53,7 +54,10 @@ def client_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
         ("--help",),
         ("--version",),
         ("submit", "m.gguf", "--blocks", "2", "--dry-run"),
-        *((command, "--help") for command in ("submit", "watch", "gate", "report", "download", "jobs", "catalog")),
+        *(
+            (command, "--help")
+            for command in ("submit", "watch", "logs", "gate", "report", "download", "jobs", "catalog")
+        ),
     ],
 )
 def test_a_clients_installation_has_every_command(arguments: tuple[str, ...]) -> None:
@@ -82,7 +86,10 @@ def test_a_clients_installation_says_what_running_a_service_needs() -> None:
         ("jobs",),
         ("datasets", "list"),
         ("submit", "m.gguf", "--blocks", "2"),
-        *((command, "@last") for command in ("watch", "gate", "report", "download", "artifacts", "cancel", "retry")),
+        *(
+            (command, "@last")
+            for command in ("watch", "logs", "gate", "report", "download", "artifacts", "cancel", "retry")
+        ),
     ],
 )
 def test_the_service_is_named_before_the_command_and_after_it(
@@ -100,7 +107,8 @@ def _tell_service(*_: object) -> None:
 
 
 def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:
-    late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *SERVER[3:])
+    drawn = ("typer.rich_utils", "rich.markdown", "rich.traceback", "markdown_it", "pygments")
+    late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *drawn, *SERVER[3:])
     code = (
         "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
@@ -108,6 +116,18 @@ def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_overview_has_every_command_under_its_heading() -> None:
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    headings = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options", "Service", "Jobs", "Results"]
+    jobs = text.partition("\nJobs:\n")[2].partition("\nResults:\n")[0]
+    assert re.findall(r"^  (\S+)", jobs, re.MULTILINE) == [
+        *("submit", "watch", "logs", "jobs", "cancel", "retry", "catalog", "datasets")
+    ]
+    assert "..." not in text.partition("Service:")[2]
+    assert "Wait for a job and judge it by its gates, for a pipeline." in " ".join(text.split())
 
 
 def test_every_command_and_option_has_help() -> None:
