@@ -23,11 +23,56 @@ class Preset:
     summary: str
     paper: str
     spec: Mapping[str, Any]
+    depth_alone: bool = False  # whether its settings hold for the pruning of whole blocks alone
 
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
+        Preset(
+            "quick",
+            "Quick",
+            "Trains nothing: blocks by perplexity, then healing by least squares on text that the original writes.",
+            "Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819",
+            {
+                "scoring": {"criterion": "perplexity", "plus": True},
+                "recovery": {"kind": "healing"},
+            },
+            depth_alone=True,
+        ),
+        Preset(
+            "balanced",
+            "Balanced",
+            "What a job does that names nothing: blocks by perplexity, healing, then all weights distilled from the "
+            "original on 512 samples of 256 tokens that it writes itself.",
+            "Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
+            {
+                "scoring": {"criterion": "perplexity", "plus": True},
+                "recovery": {"kind": "distill"},
+            },
+        ),
+        Preset(
+            "best",
+            "Best",
+            "For hours: the blocks that are best once healed, healing, then what follows the cut distilled from the "
+            "original in small steps, on four times the text and with more of its predictions.",
+            "Muralidharan et al. 2024, Minitron, arXiv 2407.14679",
+            {
+                "scoring": {"criterion": "healed_greedy", "plus": True},
+                "recovery": {
+                    "kind": "distill",
+                    "heal": True,
+                    "train": "after_cut",
+                    "top_k": 1024,
+                    "learning_rate": 2e-4,
+                    "batch_size": 4,
+                    "micro_batch_size": 4,
+                    "samples": 2048,
+                    "epochs": 1,
+                },
+            },
+            depth_alone=True,
+        ),
         Preset(
             "shortened_llama",
             "Shortened LLaMA",

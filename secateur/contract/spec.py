@@ -96,6 +96,23 @@ class CompressionSpec(Options):
         return spec
 
     @model_validator(mode="after")
+    def _preset_is_for_this_pruning(self) -> CompressionSpec:
+        """What a preset fills in is no slip of the user's; it comes before what would blame a field for it."""
+        if self.preset and PRESETS[self.preset].depth_alone and not isinstance(self.pruning, DepthPruning):
+            alike = [name for name, preset in PRESETS.items() if not preset.depth_alone]
+            raise PydanticCustomError(
+                "preset_without_depth",
+                "the preset `{preset}` is for pruning of whole blocks, and `{kind}` removes something else",
+                {
+                    "preset": self.preset,
+                    "kind": self.pruning.kind,
+                    "field": "preset",
+                    "expected": f"one of {', '.join(alike)}, or pruning of the kind `depth`",
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
     def _scoring_is_for_blocks(self) -> CompressionSpec:
         """Other methods judge what they remove by themselves; a criterion would be passed over."""
         if not isinstance(self.pruning, DepthPruning) and self.scoring != USUAL_SCORING():

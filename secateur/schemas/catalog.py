@@ -27,6 +27,7 @@ class Preset(Body):
     summary: str
     paper: str
     spec: dict[str, Any] = Field(description="The part of a spec that it fills in.")
+    depth_alone: bool = Field(description="Whether it is for the pruning of whole blocks alone.")
 
 
 class Catalog(Body):

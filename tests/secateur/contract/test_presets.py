@@ -53,6 +53,25 @@ def test_another_method_takes_nothing_of_the_presets() -> None:
     assert spec.scoring == TaylorScoring(criterion="taylor")
 
 
+def test_the_balanced_job_is_the_one_that_names_nothing() -> None:
+    balanced = CompressionSpec.model_validate({**SPEC, "preset": "balanced"})
+    assert balanced.model_dump(exclude={"preset"}) == CompressionSpec.model_validate(SPEC).model_dump(
+        exclude={"preset"}
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.depth_alone])
+def test_a_preset_for_blocks_is_refused_by_its_name_where_something_else_goes(name: str) -> None:
+    with pytest.raises(ValidationError, match="is for pruning of whole blocks") as refused:
+        CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "flap", "ratio": 0.2}, "preset": name})
+    assert refused.value.errors()[0]["ctx"]["field"] == "preset"
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if not preset.depth_alone])
+def test_the_other_presets_are_for_every_pruning(name: str) -> None:
+    CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "flap", "ratio": 0.2}, "preset": name})
+
+
 def test_a_stored_spec_is_read_back_as_it_is() -> None:
     spec = CompressionSpec.model_validate({**PAPER, "recovery": {"kind": "lora", "rank": 16}})
     assert CompressionSpec.model_validate_json(spec.model_dump_json()) == spec
