@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.api.example_specs import JOB_ID
+from app.api.example_specs import JOB_ID, OTHER_JOB_ID
 from secateur.contract.errors import (
     BadCheckpoint,
     Conflict,
@@ -21,6 +21,9 @@ NOT_ACCEPTABLE = NotAcceptable("none of image/png is offered here; there is appl
 NO_ARTIFACT = NotFound(f"job {JOB_ID} has no artifact prune/checkpoint/model.safetensors")
 BAD_RANGE = RangeNotSatisfiable("the file has 742 bytes; bytes=1000- is not among them")
 NO_REPORT = NotFound(f"job {JOB_ID} is running; it has no report yet")
+NOT_COMPARABLE = Conflict(f"job {OTHER_JOB_ID} is running; only jobs that have succeeded can be compared")
+_SAME = f"job {JOB_ID} is the same as itself"
+SAME_JOB = InvalidInput(_SAME, errors=[FieldError("", _SAME, JOB_ID, "the id of another job", "path other_id")])
 NO_SCORES = NotFound(f"job {JOB_ID} is running; it has no scores yet")
 
 NO_FORMULA = UnsupportedModel(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
+from app.api.example_specs import JOB_ID, OTHER_JOB_ID, QUICK_LOOK_FILLED
 from secateur.about import VERSION
+from secateur.contract.comparison import compare_reports
+from secateur.contract.results import Report
 
 _MODEL = {
     "id": "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -171,3 +173,22 @@ REPORT: dict[str, Any] = {
         "`max_accuracy_drop`, `max_exact_match_drop`, `min_same_text`, `max_repetition` and `min_sample_length`."
     ],
 }
+
+_OTHER_REPORT = {
+    **REPORT,
+    "job_id": OTHER_JOB_ID,
+    "created_at": "2026-11-25T09:12:00.310000Z",
+    "spec": {**QUICK_LOOK_FILLED, "pruning": {**QUICK_LOOK_FILLED["pruning"], "blocks": 2}},
+    "pruned": {**REPORT["pruned"], "dropped": [1, 2], "kept": [0, 3], "parameters_after": 2626048},
+    "benchmarks": {
+        **REPORT["benchmarks"],
+        "variants": [
+            REPORT["benchmarks"]["variants"][0],
+            _measured("pruned", 2626048, 2, 0.12, {"median": 1.67, "low": 1.62, "high": 1.71}),
+        ],
+    },
+}
+
+COMPARISON: dict[str, Any] = compare_reports(
+    Report.model_validate(REPORT), Report.model_validate(_OTHER_REPORT)
+).model_dump(mode="json")

@@ -8,6 +8,7 @@ from secateur.contract.spec import CompressionSpec
 
 JOB_ID = "019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"
 JOB_PATH = f"/jobs/{JOB_ID}"
+OTHER_JOB_ID = "019ab8f2-91b0-7d3a-8a44-5e1c7d20b6f3"
 
 LOCAL_GGUF: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},

@@ -26,7 +26,8 @@ _CANDIDATES = 10  # that are listed where several jobs fit
 _PART = re.compile(rf"(-?[0-9a-fA-F]){{{_LEAST_DIGITS},32}}")
 
 
-def _known_form(text: str) -> str:
+def known_form(text: str) -> str:
+    """`text`, if a job can be meant by it."""
     if text != LAST and not _PART.fullmatch(text):
         raise typer.BadParameter(
             f"{text!r} is no job: write its id, {_LEAST_DIGITS} or more characters that it begins or ends with, "
@@ -39,7 +40,7 @@ JobId = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        callback=_known_form,
+        callback=known_form,
         help=f"The job's id, how it begins or ends ({_LEAST_DIGITS} characters or more), or {LAST}: the newest job.",
     ),
 ]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import groups, jobs, logs, results, submit, watch, without_server
+from secateur.cli import compare, groups, jobs, logs, results, submit, watch, without_server
 from secateur.cli.overview import Overview
 from secateur.cli.session import Url, asks_service, name_service
 from secateur.masking import mask_errors
@@ -69,6 +69,7 @@ for _file in iter_modules(groups.__path__, f"{groups.__name__}."):
     app.add_typer(_group, name=_file.name.rpartition(".")[2].replace("_", "-"), rich_help_panel=WORK)
 app.command(rich_help_panel=RESULTS)(asks_service(results.report))
 app.command(rich_help_panel=RESULTS)(asks_service(results.gate))
+app.command(rich_help_panel=RESULTS)(asks_service(compare.compare))
 app.command(rich_help_panel=RESULTS)(asks_service(results.artifacts))
 app.command(rich_help_panel=RESULTS)(asks_service(results.download))
 

@@ -30,6 +30,7 @@ from secateur.client.download import Progress, download_file, safe_destination, 
 from secateur.client.errors import refused
 from secateur.client.following import follow
 from secateur.client.requests import Requests
+from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.results import Report
 from secateur.contract.spec import CompressionSpec
@@ -171,6 +172,10 @@ class AsyncClient:
         """The report in one of its forms: `json`, `html`, `md`, `junit`."""
         headers = {"accept": FORMS[format].media_type}
         return (await self._requests.send("GET", f"/jobs/{job_id}/report", headers=headers)).text
+
+    async def compare(self, job_id: UUID | str, other_id: UUID | str) -> JobComparison:
+        """What differs between two jobs that have succeeded, in their specs and in every figure that both have."""
+        return await self._requests.model(JobComparison, "GET", f"/jobs/{job_id}/compare/{other_id}")
 
     async def artifacts(self, job_id: UUID | str) -> list[Artifact]:
         """The files that the job has published."""

@@ -21,6 +21,7 @@ from uuid import UUID
 from secateur.client.async_client import AsyncClient
 from secateur.client.connection import Address, BlockingConnection, Connection, each, finish
 from secateur.client.download import Progress
+from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.results import Report
 from secateur.contract.spec import CompressionSpec
@@ -146,6 +147,10 @@ class Client:
     def report_text(self, job_id: UUID | str, format: str = "md") -> str:
         """The report in one of its forms: `json`, `html`, `md`, `junit`."""
         return finish(self._calls.report_text(job_id, format))
+
+    def compare(self, job_id: UUID | str, other_id: UUID | str) -> JobComparison:
+        """What differs between two jobs that have succeeded, in their specs and in every figure that both have."""
+        return finish(self._calls.compare(job_id, other_id))
 
     def artifacts(self, job_id: UUID | str) -> list[Artifact]:
         """The files that the job has published."""

@@ -23,6 +23,7 @@ class Section:
     title: str
     how: str = ""  # how all of them were measured
     quality: bool = False  # whether they say how good the variant's text or answers are
+    of_machine: bool = False  # whether they depend on where they were measured as much as on the model
 
 
 @dataclass(frozen=True)

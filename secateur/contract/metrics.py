@@ -25,8 +25,8 @@ from secateur.contract.readings import (
 )
 
 SIZE = Section("Size", "counted in the checkpoint's files; 1 MB is 10⁶ bytes")
-SPEED = Section("Speed")
-MEMORY = Section("Memory")
+SPEED = Section("Speed", of_machine=True)
+MEMORY = Section("Memory", of_machine=True)
 QUALITY = Section("Quality", quality=True)
 GENERATION = Section(
     "Generation",

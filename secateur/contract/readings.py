@@ -2,7 +2,8 @@
 
 A variant may have a figure several times: for each cell of the latency grid, each text, each task. So a reader gives
 readings, each with its subject. Readings of two variants may be compared where their subjects' keys are equal, and
-never otherwise: perplexities of different windows are different things.
+never otherwise: perplexities of different windows are different things. Between two jobs their protocols must be equal
+too, such as the number of a task's items.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Subject:
     label: str = ""  # in the place of the metric's title: a task
     how: str = ""  # beyond what the metric says of itself: a perplexity's protocol
     phrase: str = ""  # within a sentence: " on news.txt"
+    protocol: tuple[str, ...] = ()  # how it was measured, in words: within a job the same, between two it may differ
 
 
 WHOLE = Subject()  # the model, of which there is one
@@ -125,7 +127,9 @@ def in_memory(read: Callable[[Memory], int | None]) -> Reader:
         value = read(memory) if memory is not None else None
         if memory is None or value is None:
             return []
-        return [Reading(value, subject=Subject(measured=f"peak: {memory.measured_as}"))]
+        grid = [cell_name(cell) for cell in variant.measured.latency]
+        subject = Subject(measured=f"peak: {memory.measured_as}", protocol=(memory.measured_as, *grid))
+        return [Reading(value, subject=subject)]
 
     return readings
 
@@ -158,7 +162,8 @@ def _cell(cell: LatencyCell) -> Subject:
     how += "; compiled by torch.compile after the first token" if cell.compiled else ""
     how += "; static cache, allocated before the timing" if cell.static_cache else ""
     key = (cell.batch_size, cell.input_tokens, cell.output_tokens)
-    return Subject(key, place=name, measured=how, phrase=f" ({name})")
+    made = ("compiled" if cell.compiled else "not compiled", f"{'static' if cell.static_cache else 'growing'} cache")
+    return Subject(key, place=name, measured=how, phrase=f" ({name})", protocol=made)
 
 
 # --- of each text -----------------------------------------------------------------------------------------------------
@@ -231,12 +236,15 @@ def same_answers(variant: Variant) -> list[Reading]:
 
 
 def _check(score: GenerationScore, short: str) -> Subject:
+    form = "by the chat template" if score.chat else "as plain text"
+    prompts = f"{score.prompts:,} prompt{'' if score.prompts == 1 else 's'}"
     return Subject(
         (score.check,),
-        measured="by the chat template" if score.chat else "as plain text",
+        measured=form,
         label="" if score.headline else f"{short}, {score.check}",
-        how=f"{score.prompts:,} prompt{'' if score.prompts == 1 else 's'}",
-        phrase=f" ({score.prompts:,} prompt{'' if score.prompts == 1 else 's'})" if score.headline else "",
+        how=prompts,
+        phrase=f" ({prompts})" if score.headline else "",
+        protocol=(prompts, form),
     )
 
 
@@ -250,7 +258,8 @@ def in_samples(read: Callable[[SampleFigures], tuple[float | None, float | None,
             return []
         form = "by the chat template" if found.chat else "as plain text"
         count = f"{found.samples:,} sample{'' if found.samples == 1 else 's'}"
-        return [Reading(value, low, high, subject=Subject(measured=f"{count}, {form}, with 95 % intervals"))]
+        subject = Subject(measured=f"{count}, {form}, with 95 % intervals", protocol=(count, form))
+        return [Reading(value, low, high, subject=subject)]
 
     return readings
 
@@ -266,11 +275,13 @@ def accuracies(variant: Variant) -> list[Reading]:
 def _accuracy(score: TaskScore) -> Reading:
     drop = None if score.drop is None else Estimate(score.drop, score.drop_low, score.drop_high)
     shots = "zero-shot" if score.few_shot == 0 else f"{score.few_shot}-shot"
+    protocol = (f"{score.items:,} item{'' if score.items == 1 else 's'}", shots, f"version {score.version}")
     subject = Subject(
         (score.task, score.metric, score.filter),
         label=score.task if score.filter == "none" else f"{score.task}, {score.filter}",
-        how=f"{score.metric}, {score.items:,} item{'' if score.items == 1 else 's'}, {shots}, version {score.version}",
+        how=", ".join((score.metric, *protocol)),
         phrase=f" on {score.task}",
+        protocol=protocol,
     )
     note = _error_and_p(score.standard_error, score.p_value)
     return Reading(score.value, compared=drop, subject=subject, note=note, counts=score.headline)

@@ -71,6 +71,7 @@ def test_operation_ids_stay_what_they_are(document: dict[str, Any]) -> None:
         "list_logs",
         "get_scores",
         "get_report",
+        "compare_jobs",
         "list_artifacts",
         "download_artifact",
         "get_catalog",

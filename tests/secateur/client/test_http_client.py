@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.api import example_results
+from app.api.example_specs import OTHER_JOB_ID
 from secateur.client.errors import (
     AccessDenied,
     Conflict,
@@ -155,3 +157,20 @@ def test_a_service_that_is_not_ready_says_so() -> None:
 def test_what_is_no_answer_of_this_service_is_said_to_be_none() -> None:
     with pytest.raises(UnexpectedAnswer, match="does not answer as a service of this version does: no Job"):
         Fake(get_job=[httpx.Response(200, json={"hello": "world"})]).client().job(JOB)
+
+
+def test_two_jobs_are_compared() -> None:
+    fake = Fake()
+    fake.routes[f"get_compare_{OTHER_JOB_ID}"] = [httpx.Response(200, json=example_results.COMPARISON)]
+    with fake.client() as client:
+        found = client.compare(JOB, OTHER_JOB_ID)
+    assert str(found.other.job_id) == OTHER_JOB_ID
+    assert found.figures[0].metric == "parameters"
+    assert fake.requests[0].url.path == f"/jobs/{JOB}/compare/{OTHER_JOB_ID}"
+
+
+def test_what_cannot_be_compared_is_a_conflict() -> None:
+    fake = Fake()
+    fake.routes[f"get_compare_{OTHER_JOB_ID}"] = [problem(409, "only jobs that have succeeded can be compared")]
+    with fake.client() as client, pytest.raises(Conflict, match="succeeded"):
+        client.compare(JOB, OTHER_JOB_ID)

@@ -58,7 +58,10 @@ def test_memory_where_it_was_measured() -> None:
     peak, batch = r.in_memory(lambda memory: memory.peak), r.in_memory(lambda memory: memory.largest_batch)
     assert peak(variant()) == []
     memory = Memory(weights=1, peak=0, kv_bytes_per_token=3, measured_as="resident set size")
-    assert peak(variant(memory=memory)) == [Reading(0, subject=Subject(measured="peak: resident set size"))]
+    subject = Subject(measured="peak: resident set size", protocol=("resident set size",))
+    assert peak(variant(memory=memory)) == [Reading(0, subject=subject)]
+    (beside,) = peak(variant(memory=memory, latency=[cell()]))
+    assert beside.subject.protocol == ("resident set size", "batch 4, 12 + 128 tokens")  # the peak is over all cells
     assert batch(variant(memory=memory)) == []
 
 
@@ -67,7 +70,8 @@ def test_each_cell_that_has_the_figure() -> None:
     cells = [cell(batch_size=8), cell(speedup=ONE, noise=0.0), cell(output_tokens=32, speedup=ONE)]
     measured = "median of 20 runs, the variants in turn, with 95 % bootstrap intervals"
     name = "batch 4, 12 + 128 tokens"
-    subject = Subject((4, 12, 128), place=name, measured=measured, phrase=f" ({name})")
+    protocol = ("not compiled", "growing cache")
+    subject = Subject((4, 12, 128), place=name, measured=measured, phrase=f" ({name})", protocol=protocol)
     assert r.cell_name(cells[1]) == name
     found = speedup(variant(latency=cells))
     assert found[0] == Reading(2, 1, 4, subject=subject)
@@ -86,6 +90,8 @@ def test_each_cell_that_has_the_figure() -> None:
 def test_how_a_cell_was_run_is_told(how: dict[str, bool], told: str) -> None:
     (reading,) = r.in_cells(lambda cell: cell.seconds)(variant(latency=[cell(**how)]))
     assert reading.subject.measured.partition(" intervals")[2] == told
+    (plain,) = r.in_cells(lambda cell: cell.seconds)(variant(latency=[cell()]))
+    assert (reading.subject.protocol == plain.subject.protocol) == (not how)
 
 
 def test_the_distance_on_each_text() -> None:
@@ -115,7 +121,8 @@ def test_a_task_with_its_drop() -> None:
     scores = [task(), task(drop=0.0, drop_low=-1, drop_high=0.5, standard_error=0.011, p_value=0.003, headline=False)]
     first, second = r.accuracies(variant(tasks=scores))
     how = "acc, 1,838 items, zero-shot, version 1.0"
-    subject = Subject(("piqa", "acc", "none"), label="piqa", how=how, phrase=" on piqa")
+    protocol = ("1,838 items", "zero-shot", "version 1.0")
+    subject = Subject(("piqa", "acc", "none"), label="piqa", how=how, phrase=" on piqa", protocol=protocol)
     assert first == Reading(0.5, subject=subject)
     assert second.compared == Estimate(0.0, -1, 0.5)
     assert (second.note, second.counts) == ("± 1.10 %, p 0.0030", False)
