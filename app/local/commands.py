@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.local import settings_list
+from app.local import doctor, settings_list
 from app.local.running import api_command, migrated, running, step, worker_command
 from app.local.settings_of import (
     check_folders,
@@ -43,7 +43,7 @@ DataRoots = Annotated[
 
 def add_to(commands: typer.Typer) -> None:
     """Give the `secateur` command what runs the service; it finds this function by the entry point of this package."""
-    for command in (up, api, worker, migrate, settings_list.settings):
+    for command in (up, api, worker, migrate, settings_list.settings, doctor.doctor):
         commands.command(rich_help_panel=_PANEL)(command)
 
 

@@ -86,7 +86,7 @@ def check_folders(settings: Settings) -> None:
         ("--data-root", "SECATEUR_DATA_ROOTS", settings.data_roots),
     ):
         for root in roots:
-            if (reason := _unusable(root)) is not None:
+            if (reason := unusable(root)) is not None:
                 wrong.append(f"{root}, which {option} or {name} names, {reason}")
     for line in wrong:
         fail(line)
@@ -104,7 +104,8 @@ def check_store(settings: Settings) -> None:
         raise usage(str(error)) from None
 
 
-def _unusable(folder: Path) -> str | None:
+def unusable(folder: Path) -> str | None:
+    """Why this account cannot read the folder, as the end of a sentence; None where it can."""
     try:
         if not folder.is_dir():
             return "is not a folder" if folder.exists() else "does not exist"

@@ -9,7 +9,7 @@ import typer
 from secateur.about import SERVER
 from secateur.cli.session import Exit, fail
 
-COMMANDS = ("up", "api", "worker", "migrate", "settings")
+COMMANDS = ("up", "api", "worker", "migrate", "settings", "doctor")
 
 
 def add_to(commands: typer.Typer) -> None:
