@@ -6,7 +6,6 @@ an API host has none, and a broken one may end the process that imports it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
@@ -108,6 +107,8 @@ def _of(library: str) -> str:
 
 
 def _services(settings: Settings) -> Iterator[Finding]:
+    import asyncio  # takes as long to load as the overview of commands
+
     from app.deps import celery_for, store_at
     from app.services.readiness import Prober
 

@@ -107,7 +107,7 @@ def _tell_service(*_: object) -> None:
 
 
 def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:
-    drawn = ("typer.rich_utils", "rich.markdown", "rich.traceback", "markdown_it", "pygments")
+    drawn = ("asyncio", "typer.rich_utils", "rich.markdown", "rich.traceback", "markdown_it", "pygments")
     late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *drawn, *SERVER[3:])
     code = (
         "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
