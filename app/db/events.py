@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
@@ -92,10 +92,18 @@ def _row(job_id: UUID, seq: int, event: NewEvent, now: datetime, request_id: str
     }
 
 
-def latest(session: Session, job_id: UUID, *, type: EventType, stage: str, since: int) -> Event | None:
-    """The newest event of this type and stage that is numbered above `since`."""
-    query = select(Event).where(Event.job_id == job_id, Event.type == type, Event.stage == stage, Event.seq > since)
-    return session.scalars(query.order_by(Event.seq.desc()).limit(1)).one_or_none()
+def metrics_of(session: Session, job_id: UUID, stage: str, *, about: int) -> list[dict[str, Any]]:
+    """What a stage has told of its figures, evenly thinned to `about` as many, the newest and all validations kept."""
+    place = func.row_number().over(order_by=Event.seq)
+    total = func.count().over()
+    told = (
+        select(Event.data, place.label("place"), total.label("total"))
+        .where(Event.job_id == job_id, Event.type == "metrics", Event.stage == stage)
+        .subquery()
+    )
+    every = func.greatest(1, told.c.total // about)
+    kept = or_((told.c.total - told.c.place) % every == 0, told.c.data.has_key("validation_loss"))
+    return list(session.scalars(select(told.c.data).where(kept).order_by(told.c.place)))
 
 
 def after(

@@ -6,6 +6,7 @@ Nothing is loaded from elsewhere.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -39,6 +40,9 @@ from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
+from secateur.report.plot_importance import importance
+from secateur.report.plot_style import STYLE
+from secateur.report.text import parted
 from secateur.report.words import figures_in_words
 from secateur.schemas.jobs import with_specs
 
@@ -49,6 +53,8 @@ POLICY = (
 )
 LOG_LINES = 300  # shown when the page opens; the whole log is a link away
 LOG_EVENTS = 3000  # among so many last events they are looked for
+LOSS_POINTS = 400  # of a running training; more cannot be told apart
+STEP_EVENTS = 400  # among so many last events is the progress by which the rest of a step is judged
 
 templates = Environment(
     loader=PackageLoader("app.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
@@ -62,12 +68,16 @@ templates.globals.update(
     elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,
+    status=views.status,
+    drawings=views.drawings,
+    glyph=views.glyph,
     kinds=STAGE_KINDS,
     states=[state.value for state in State],
     verdicts=[verdict.value for verdict in Verdict],
 )
 
 templates.filters["doing"] = doing
+templates.filters["parted"] = parted
 
 
 class _LoginNeeded(Exception):
@@ -92,6 +102,12 @@ def _page(name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         status_code=status,
         headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"},
     )
+
+
+@open_router.get("/static/plot.css")
+def plot_style() -> Response:
+    """The style that plots have in reports too."""
+    return Response(STYLE, media_type="text/css")
 
 
 # --- coming in ----------------------------------------------------------------------------------------------------
@@ -163,12 +179,12 @@ def jobs_page(
     verdict: Verdict | None = None,
     fragment: bool = False,
 ) -> HTMLResponse:
-    """Jobs, newest first; as a `fragment`, the rows alone, with which the page renews itself."""
+    """Jobs, newest first; as a `fragment`, the filters and rows alone, with which the page renews itself."""
     page = service.list_jobs(
         work.session, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={}, specs=True
     )
     return _page(
-        "_job_rows.html" if fragment else "jobs.html",
+        "_job_list.html" if fragment else "jobs.html",
         jobs=with_specs(page.jobs),
         older=cursors.encode(page.last) if page.has_more and page.last else None,
         counts={state.value: number for state, number in job_rows.count_by_state(work.session).items()},
@@ -214,7 +230,7 @@ def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
         job = job_rows.get(work.session, job_id)
     except NotFound:
         return _page("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=False)
-    return _page("_live.html", job=job, figures=_figures(work, job))
+    return _page("_live.html", job=job, **_moving(work, job))
 
 
 @router.get("/jobs/{job_id}")
@@ -240,7 +256,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     return _page(
         "job.html",
         job=job,
-        figures=_figures(work, job),
+        **_moving(work, job),
         files=files,
         bytes=sum(file.size for file in files),
         logs=logs,
@@ -250,21 +266,43 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
         forms=[form for form in FORMS.values() if parsed and (form.renderer is None or published(form) in paths)],
         page=HTML if published(HTML) in paths else None,
         scores=scores,
-        plot=views.importance(scores) if scores else None,
-        snippet=views.load_snippet(job, paths),
+        plot=importance(scores) if scores and scores.blocks else None,
+        ways=views.ways(job),
         locked=locked,
     )
 
 
-def _figures(work: WorkDep, job: Job) -> dict[str, str]:
-    """What a running stage last told of itself, such as its loss."""
-    since = job.last_event_seq - LOG_EVENTS
+@router.get("/jobs/{job_id}/report")
+@transaction
+def report_page(job_id: UUID, work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+    """The whole report, with the way back to its job above it."""
+    locked = bool(settings.api_keys)
+    try:
+        job = job_rows.get(work.session, job_id)
+        artifact_rows.get(work.session, job_id, f"{REPORT.name}/{HTML.file}")
+    except NotFound:
+        return _page("error.html", status=404, title="No report", detail=f"There is none of {job_id}.", locked=locked)
+    return _page("report.html", job=job, forms=[form for form in FORMS.values() if form is not HTML], locked=locked)
+
+
+def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
+    """What running stages tell: the newest loss in words, the loss so far, how long the step at hand still takes."""
     running = [stage.key for stage in job.stages if stage.state is State.RUNNING]
-    told = {name: event_rows.latest(work.session, job.id, type="metrics", stage=name, since=since) for name in running}
+    told = {key: event_rows.metrics_of(work.session, job.id, key, about=LOSS_POINTS) for key in running}
+    since, progress = max(0, job.last_event_seq - STEP_EVENTS), ["progress"]
+    steps = event_rows.after(work.session, job.id, since, limit=STEP_EVENTS, types=progress) if running else []
+    now = datetime.now(UTC)
     return {
-        name: figures_in_words({figure: value for figure, value in event.data.items() if figure.endswith("loss")})
-        for name, event in told.items()
-        if event is not None
+        "figures": {
+            key: figures_in_words({name: value for name, value in data[-1].items() if name.endswith("loss")})
+            for key, data in told.items()
+            if data
+        },
+        "left": {
+            key: views.time_left([(step.created_at, step.data) for step in steps if step.stage == key], now)
+            for key in running
+        },
+        "loss": views.running_loss([point for data in told.values() for point in data]),
     }
 
 

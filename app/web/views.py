@@ -2,68 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from app.db.tables import Job
+from markupsafe import Markup
+
+from app.db.tables import Job, Stage
 from secateur.contract.jobs import State
-from secateur.contract.numbers import PERCENT, duration, significant
-from secateur.contract.results import Scores
-from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.contract.numbers import PERCENT, duration
+from secateur.contract.results import LossPoint, Pruned, Recovered
+from secateur.contract.stage_kinds import PRUNE, RECOVER, STAGE_KINDS
+from secateur.report.loading import Way, ways_to_load
+from secateur.report.picture import LegendEntry, Picture
+from secateur.report.plot_loss import curve
 from secateur.report.text import block_list, plural
 from secateur.schemas.jobs import JobSummary
 
-LOADER = "modeling_secateur.py"  # lies beside weights that only it can load
+LEAST_SHOWN = 2.0  # seconds of a step before its rest is judged by them
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One block in the plot of importance; lengths are in the plot's own units."""
-
-    block: int
-    x: float
-    y: float
-    width: float
-    height: float
-    label: str
-    kind: str  # "kept", "dropped", "protected", "unscored"
+def drawings(picture: Picture) -> list[Markup]:
+    """Its drawings, fit for a page: svg.py escapes every text and attribute that it writes."""
+    return [Markup(drawing) for drawing in picture.drawings]
 
 
-@dataclass(frozen=True)
-class Plot:
-    """The importance of each block as bars."""
-
-    width: float
-    height: float
-    bars: list[Bar]
-    ticks: list[tuple[float, int]]  # x, block
-    top: str  # the greatest score, in words
-    bottom: str
+def glyph(entry: LegendEntry) -> Markup:
+    """The small drawing of a legend's mark."""
+    return Markup(entry.glyph)
 
 
-def importance(scores: Scores) -> Plot:
-    """Bars from the least score to the greatest: what matters is how blocks differ, and not how far zero is."""
-    width, height, base = 720.0, 150.0, 132.0
-    values = [score.value for score in scores.blocks if score.value is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    step = width / max(1, len(scores.blocks))
-    bars = []
-    for place, score in enumerate(scores.blocks):
-        share = 0.0 if score.value is None else 1.0 if high == low else (score.value - low) / (high - low)
-        tall = 4 + share * (base - 10) if score.value is not None else 2.0
-        kind = "kept"
-        if score.block in scores.drop:
-            kind = "dropped"
-        elif score.value is None:
-            kind = "unscored"
-        elif score.block in scores.protected:
-            kind = "protected"
-        label = f"block {score.block}: {'no score' if score.value is None else significant(score.value, 4)}, {kind}"
-        bars.append(Bar(score.block, place * step + step * 0.12, base - tall, step * 0.76, tall, label, kind))
-    every = max(1, len(bars) // 15)
-    ticks = [(bar.x + bar.width / 2, bar.block) for bar in bars[::every]]
-    return Plot(width, height, bars, ticks, significant(high, 4), significant(low, 4))
+def running_loss(told: Sequence[Mapping[str, Any]]) -> Picture | None:
+    """The loss so far, from what the stage told of each step; one that was done anew counts once."""
+    points = {p["step"]: LossPoint.model_validate(p) for p in told if {"step", "loss", "learning_rate"} <= p.keys()}
+    chosen = [points[step] for step in sorted(points)]
+    return curve(chosen, resumed=[], caption="Each point is the mean since the last one.")
+
+
+def status(stage: Stage, job: Job) -> str:
+    """What became of a stage, in words: one that never began was not run, for a reason, and was not cancelled."""
+    if stage.state is not State.CANCELLED or stage.started_at is not None:
+        return stage.state.value
+    failed = next((other for other in job.stages if other.state is State.FAILED), None)
+    if failed is not None:
+        return f"not run, since {STAGE_KINDS[failed.kind].title.lower()} failed"
+    return "not run, since the job was cancelled"
+
+
+def time_left(told: Sequence[tuple[datetime, Mapping[str, Any]]], now: datetime) -> str:
+    """How much longer the step at hand takes, from its progress so far: "about 3 min 05 s left in this step".
+
+    A stage has several steps, each with a total and a unit of its own, so only the newest run of events counts.
+    Empty where there is too little to judge by.
+    """
+    step: list[tuple[datetime, Mapping[str, Any]]] = []
+    for moment, data in reversed(told):
+        if step and (data["unit"], data["total"]) != (step[0][1]["unit"], step[0][1]["total"]):
+            break
+        if step and data["done"] > step[0][1]["done"]:  # the same step of another model
+            break
+        step.insert(0, (moment, data))
+    if len(step) < 2:
+        return ""
+    (begun, first), (last, newest) = step[0], step[-1]
+    done, taken = newest["done"] - first["done"], (last - begun).total_seconds()
+    rest = newest["total"] - newest["done"]
+    if done <= 0 or rest <= 0 or taken < LEAST_SHOWN:
+        return ""
+    left = rest * taken / done - (now - last).total_seconds()
+    return f"about {duration(max(1.0, round(left)))} left in this step"
+
+
+def ways(job: Job) -> list[Way]:
+    """How to fetch the model that the job hands out and load it; empty until the last stage that makes one is done."""
+    results = {stage.kind: stage.result for stage in job.stages if STAGE_KINDS[stage.kind].checkpoint}
+    if PRUNE.name not in results or any(result is None for result in results.values()):
+        return []
+    recovered = results.get(RECOVER.name)
+    return ways_to_load(
+        job.id,
+        Pruned.model_validate(results[PRUNE.name]),
+        Recovered.model_validate(recovered) if recovered else None,
+    )
 
 
 def elapsed(start: datetime | None, stop: datetime | None) -> str:
@@ -103,25 +123,3 @@ def what(spec: dict[str, Any]) -> str:
         words = f"{PERCENT.typed(pruning.get('ratio', 0))} by {pruning.get('kind')}"
     kind = recovery.get("kind")
     return words if kind in (None, "none") else f"{words}, then {kind}"
-
-
-def load_snippet(job: Job, paths: list[str]) -> str | None:
-    """How to fetch the result and load it; None before there is a checkpoint."""
-    for stage in [kind.name for kind in reversed([*STAGE_KINDS.values()]) if kind.checkpoint]:
-        if any(path.startswith(f"{stage}/checkpoint/") for path in paths):
-            if f"{stage}/checkpoint/{LOADER}" in paths:
-                return (
-                    f"secateur download {job.id} pruned --prefix {stage}/checkpoint/\n\n"
-                    f"# with pruned/{stage}/checkpoint, where {LOADER} lies, on the path\n"
-                    "from transformers import AutoTokenizer\n"
-                    f"from {LOADER.removesuffix('.py')} import load\n\n"
-                    f'model = load("pruned/{stage}/checkpoint")\n'
-                    f'tokenizer = AutoTokenizer.from_pretrained("pruned/{stage}/checkpoint")\n'
-                )
-            return (
-                f"secateur download {job.id} pruned --prefix {stage}/checkpoint/\n\n"
-                "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-                f'model = AutoModelForCausalLM.from_pretrained("pruned/{stage}/checkpoint")\n'
-                f'tokenizer = AutoTokenizer.from_pretrained("pruned/{stage}/checkpoint")\n'
-            )
-    return None

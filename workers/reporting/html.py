@@ -28,11 +28,12 @@ from secateur.report.gates import (
     verdict_in_words,
 )
 from secateur.report.loading import ways_to_load
+from secateur.report.picture import LegendEntry, Picture
+from secateur.report.plot_style import STYLE
+from secateur.report.plots import pictures
 from secateur.report.text import one_line, parted, printable
 from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, title_of, work_in_words
-from workers.reporting.picture import LegendEntry, Picture
-from workers.reporting.plots import pictures
 
 
 def render(report: Report, *, public_url: str | None = None) -> str:
@@ -41,6 +42,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     base = f"{public_url.rstrip('/')}/jobs/{report.job_id}/" if public_url else ""
     return page.render(
         report=report,
+        plot_style=Markup(STYLE),
         title=one_line(report.model.id),
         subtitle=_subtitle(report),
         verdict=verdict_in_words(report),

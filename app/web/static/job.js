@@ -1,5 +1,6 @@
 // One job as it happens: its event stream renews the part that the service writes anew, fills the log, and reloads the
 // page at the end. Every figure and every time comes from the service as text.
+import { become } from "./morph.js";
 import { say } from "./notice.js";
 
 const job = document.getElementById("job");
@@ -15,7 +16,7 @@ let again = false;
 
 async function renew() {
   const response = await fetch(`/ui/jobs/${job.dataset.id}/live`, { redirect: "error" });
-  if (response.ok) live.innerHTML = await response.text();
+  if (response.ok) become(live, await response.text());
 }
 
 // one renewal at a time; of the events that come meanwhile, one more shows them all

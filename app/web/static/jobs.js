@@ -1,5 +1,7 @@
-// The first page of jobs renews its rows while it is looked at.
-const table = document.querySelector("table[data-live]");
+// The first page of jobs renews its filters and its rows while it is looked at, in place.
+import { become } from "./morph.js";
+
+const list = document.querySelector("[data-live]");
 
 async function renew() {
   if (document.hidden) return;
@@ -7,10 +9,10 @@ async function renew() {
   url.searchParams.set("fragment", "true");
   try {
     const response = await fetch(url, { redirect: "error" });
-    if (response.ok) table.tBodies[0].innerHTML = await response.text();
+    if (response.ok) become(list, await response.text());
   } catch {
     // the service is away; the next turn tries again
   }
 }
 
-if (table) setInterval(renew, 3000);
+if (list) setInterval(renew, 3000);

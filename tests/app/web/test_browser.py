@@ -57,11 +57,16 @@ def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, A
     browser.until("return document.getElementById('log').innerText.includes('a line with <b>markup</b>')")
     assert browser.text("#job-state") == "running"
     worker.succeed(claim)
-    worker.finish(job, {"prune": {"checkpoint/config.json": b"{}"}})
+    files = {"prune": {"checkpoint/config.json": b"{}"}, "report": {"report.html": b"<!doctype html><p>report"}}
+    worker.finish(job, files)
     browser.until("return document.querySelector('.tiles') !== null")  # the page has renewed itself
     assert browser.text("#job-state") == "succeeded"
     assert "1.25×" in browser.text(".tiles")
-    assert browser.run("return document.querySelectorAll('svg.plot rect').length") == 4
+    assert browser.run("return document.querySelectorAll('svg.plot.wide circle').length") == 3
+    browser.click("a[href$='/report']")
+    browser.until("return location.pathname.endsWith('/report')")
+    browser.click("h1 a")
+    browser.until(f"return location.pathname === '/ui/jobs/{job}'")
 
 
 def test_a_stage_that_waits_names_the_job_and_one_that_is_added_appears(
@@ -108,6 +113,16 @@ def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]
     assert "No job yet" in browser.text("table")
     httpx.post(f"{url}/jobs", json=spec)
     browser.until("return document.querySelector('table').innerText.includes('some/model')")
+    browser.run("document.querySelector('.model a').focus(); getSelection().selectAllChildren(document.activeElement)")
+    other = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    browser.until(f"return document.querySelector('tr[data-key=\"{other}\"]') !== null")
+    assert browser.run("return document.activeElement.closest('tr').rowIndex") == 2
+    assert browser.run("return getSelection().toString()") == "some/model"
+    assert browser.text(".filters [data-key=queued]") == "queued 2"
+    httpx.post(f"{url}/jobs/{other}/cancel").raise_for_status()
+    httpx.delete(f"{url}/jobs/{other}").raise_for_status()
+    browser.until("return document.querySelectorAll('tr[data-key]').length === 1")
+    assert browser.run("return document.activeElement.closest('tr').rowIndex") == 1
 
 
 def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser: Browser, model_root: Path) -> None:

@@ -53,7 +53,8 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     assert f"/ui/jobs/{done}" in succeeded
     assert f"/ui/jobs/{busy}" not in succeeded
     rows = client.get("/ui?fragment=true").text
-    assert rows.count("<tr>") == 2
+    assert rows.count("<tr data-key=") == 2
+    assert "running <b>1</b>" in rows  # the filters' counts come with the rows
     assert "<html" not in rows
 
 
@@ -73,14 +74,20 @@ def test_a_finished_job_shows_all_that_came_of_it(client: TestClient, submit: Su
     page = client.get(f"/ui/jobs/{job}").text
     assert "1.25×" in page
     assert "speedup (batch 1, 12 + 16 tokens) is 1.25" in page  # the gate, in words
-    assert page.count("<rect ") == 4  # a bar for each block
-    assert page.count('class="dropped"') == 1
-    assert f"secateur download {job} pruned --prefix prune/checkpoint/" in page
-    assert "from_pretrained(&#34;pruned/prune/checkpoint&#34;)" in page
+    plot = page[page.index('class="plot wide"') : page.index('class="plot narrow"')]  # drawn for a phone too
+    assert plot.count("<circle ") == 3  # a mark for each block, the removed one's a cross
+    assert plot.count('class="removed stroke"') == 1
+    assert f"secateur download {job} result --prefix prune/" in page
+    assert "from_pretrained(&#34;result/prune/checkpoint&#34;" in page
+    assert "vllm serve result/prune/checkpoint" in page
     for form in ("html", "md", "junit.xml", "json"):
         assert client.get(f"/jobs/{job}/report.{form}").status_code == 200
         assert f'href="/jobs/{job}/report.{form}"' in page
-    assert f'src="/jobs/{job}/report.html"' in page
+    assert f'href="/ui/jobs/{job}/report"' in page
+    whole = client.get(f"/ui/jobs/{job}/report").text
+    assert f'src="/jobs/{job}/report.html#framed"' in whole
+    assert f'href="/ui/jobs/{job}"' in whole  # the way back
+    assert client.get(f"/ui/jobs/{submit()['id']}/report").status_code == 404
     links = re.findall(rf'href="(/jobs/{job}/artifacts/[^"]+)"', page)
     assert len(links) == 5
     assert all(client.get(link).status_code == 200 for link in links)
@@ -94,13 +101,18 @@ def test_what_moves_is_written_anew_by_the_service(client: TestClient, submit: S
     claim = worker.reach(job, "recover")
     data: dict[str, Any] = {"done": 1200, "total": 3000, "unit": "steps"}
     figures = {"step": 1200, "loss": 2.31234, "learning_rate": 1e-4}
-    told = [events.NewEvent("metrics", {**figures, "loss": 9.0}), events.NewEvent("metrics", figures)]
+    told = [events.NewEvent("metrics", {**figures, "step": 1100, "loss": 9.0}), events.NewEvent("metrics", figures)]
     told = [replace(event, stage=claim.key, attempt=claim.attempt) for event in told]
     worker.tell(claim, *told, **data)
     part = client.get(f"/ui/jobs/{job}/live").text
     assert "<html" not in part
     for words in ("1,200 of 3,000 steps", "loss 2.312<", "Recovery</span>", " UTC</time>", "state-running"):
         assert words in part
+    assert '<span class="now">recovering quality</span>' in part
+    assert "From 9.00 nats per token at step 1100 to 2.31 at step 1200." in part
+    page = client.get(f"/ui/jobs/{job}").text
+    assert "From 9.00 nats per token at step 1100" in page  # after a reload too
+    assert "Use it" not in page  # a pruned checkpoint is there, but it is not what the job hands out
     assert client.get("/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11/live").status_code == 404
 
 
@@ -115,6 +127,8 @@ def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: Playe
     }
     worker.fail(worker.reach(job, "score"), problem)
     page = client.get(f"/ui/jobs/{job}").text
+    assert page.count("not run, since scoring failed") == 3
+    assert '<span class="status">cancelled' not in page
     for words in ("Checkpoint cannot be used", "in score", "NaN in block 3", "finite weights", 'data-action="retry"'):
         assert words in page
 

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.api import example_results
 from app.web import views
-from secateur.contract.results import Scores
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (4.2, "4.2 s"), (185, "3 min 05 s"), (3720, "1 h 02 min")])
@@ -41,20 +39,46 @@ def test_what_a_job_does(spec: dict[str, Any], words: str) -> None:
     assert views.what(spec) == words
 
 
-def test_bars_are_as_high_as_their_scores_and_within_the_plot() -> None:
-    scores = Scores.model_validate(example_results.SCORES)
-    plot = views.importance(scores)
-    values = [score.value for score in scores.blocks]
-    by_height = sorted(range(4), key=lambda i: plot.bars[i].height)
-    assert by_height == sorted(range(4), key=lambda i: values[i] or 0)
-    assert [bar.kind for bar in plot.bars] == ["kept", "kept", "dropped", "kept"]
-    for bar in plot.bars:
-        assert 0 <= bar.x < bar.x + bar.width <= plot.width
-        assert 0 <= bar.y < bar.y + bar.height <= plot.height
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_equal_and_absent_scores_have_bars() -> None:
-    body = {**example_results.SCORES, "blocks": [{"block": 0, "value": 2.0}, {"block": 1, "value": 2.0}, {"block": 2}]}
-    plot = views.importance(Scores.model_validate(body))
-    assert plot.bars[0].height == plot.bars[1].height > plot.bars[2].height
-    assert plot.bars[2].label == "block 2: no score, dropped"
+def told(*steps: tuple[float, int, int, str]) -> list[tuple[datetime, dict[str, Any]]]:
+    """Progress at so many seconds after noon."""
+    return [
+        (NOON + timedelta(seconds=at), {"done": done, "total": total, "unit": unit}) for at, done, total, unit in steps
+    ]
+
+
+def test_the_rest_of_a_step_follows_from_its_progress() -> None:
+    steps = told((0, 10, 100, "steps"), (20, 30, 100, "steps"))
+    assert views.time_left(steps, NOON + timedelta(seconds=30)) == "about 1 min 00 s left in this step"
+    before = told((-500, 3, 75, "tensors"), (-400, 75, 75, "tensors"))
+    assert views.time_left([*before, *steps], NOON + timedelta(seconds=30)) == "about 1 min 00 s left in this step"
+    again = told((-20, 50, 100, "steps"), (-10, 100, 100, "steps"))  # the same of another model, before
+    assert views.time_left([*again, *steps], NOON + timedelta(seconds=30)) == "about 1 min 00 s left in this step"
+    late = views.time_left(steps, NOON + timedelta(seconds=500))
+    assert late == "about 1.0 s left in this step"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        told(),
+        told((0, 10, 100, "steps")),
+        told((0, 10, 100, "steps"), (1, 20, 100, "steps")),  # too short to judge by
+        told((0, 10, 100, "steps"), (9, 10, 100, "steps")),
+        told((0, 10, 100, "steps"), (9, 100, 100, "steps")),
+    ],
+)
+def test_too_little_progress_tells_nothing_of_the_rest(steps: list[tuple[datetime, dict[str, Any]]]) -> None:
+    assert views.time_left(steps, NOON) == ""
+
+
+def test_the_loss_so_far_counts_a_step_that_was_done_anew_once() -> None:
+    losses = ((1, 9.0), (2, 8.0), (2, 5.0), (3, 4.0))
+    points = [{"step": step, "loss": loss, "learning_rate": 0.1} for step, loss in losses]
+    plot = views.running_loss(points)
+    assert plot is not None
+    assert plot.drawings[0].count("<circle") == 3
+    assert "From 9.00 nats per token at step 1 to 4.00 at step 3." in plot.drawings[0]
+    assert views.running_loss([{"step": 1, "blocks": 2}]) is None

@@ -8,9 +8,9 @@ from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import SPEEDUP
 from secateur.contract.readings import cell_name
 from secateur.contract.results import Interval, Measurement
+from secateur.report.picture import LegendEntry, Picture, both, look
+from secateur.report.svg import Canvas, Scale, drawing, label, line, mark, padded, tag, tick
 from secateur.report.text import one_line
-from workers.reporting.picture import LegendEntry, Picture, both, look
-from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tag, tick
 
 ROW, PHONE_ROW = 28, 40  # pixels for each cell and variant; on a phone its name stands above its bar
 NAMES = 250  # pixels for the names beside the bars

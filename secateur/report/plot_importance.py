@@ -8,9 +8,9 @@ from secateur.contract.catalog import CRITERIA
 from secateur.contract.numbers import significant
 from secateur.contract.readings import text_amount
 from secateur.contract.results import BlockScore, Scores
+from secateur.report.picture import LegendEntry, Picture, both
+from secateur.report.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 from secateur.report.text import block_list, one_line
-from workers.reporting.picture import LegendEntry, Picture, both
-from workers.reporting.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 
 LOG_FROM = 20  # a ratio of greatest to least score from which a linear axis would hide the least ones
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from secateur.contract.results import Report
-from workers.reporting.picture import Picture
-from workers.reporting.plot_importance import importance
-from workers.reporting.plot_latency import latency
-from workers.reporting.plot_loss import loss
-from workers.reporting.plot_tasks import tasks
-from workers.reporting.plot_tradeoff import tradeoffs
-from workers.reporting.plot_units import units
+from secateur.report.picture import Picture
+from secateur.report.plot_importance import importance
+from secateur.report.plot_latency import latency
+from secateur.report.plot_loss import loss
+from secateur.report.plot_tasks import tasks
+from secateur.report.plot_tradeoff import tradeoffs
+from secateur.report.plot_units import units
 
 
 def pictures(report: Report) -> list[Picture]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from secateur.contract.numbers import count, significant
 from secateur.contract.readings import text_amount
-from secateur.contract.results import Recovered
+from secateur.contract.results import LossPoint, Recovered
+from secateur.report.picture import LegendEntry, Picture, both
+from secateur.report.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 from secateur.report.text import listed, one_line
-from workers.reporting.picture import LegendEntry, Picture, both
-from workers.reporting.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 
 
 def loss(recovered: Recovered) -> Picture | None:
     """The loss over the steps; None where the recovery had none (it was free of training)."""
-    training = [(p.step, p.loss) for p in recovered.curve if math.isfinite(p.loss)]
+    return curve(recovered.curve, resumed=recovered.resumed_from, caption=_caption(recovered))
+
+
+def curve(points: Sequence[LossPoint], *, resumed: list[int], caption: str) -> Picture | None:
+    """The same of points that may still become more; None before there is one."""
+    training = [(p.step, p.loss) for p in points if math.isfinite(p.loss)]
     validation = [
         (p.step, p.validation_loss)
-        for p in recovered.curve
+        for p in points
         if p.validation_loss is not None and math.isfinite(p.validation_loss)
     ]
     if not training:
@@ -29,14 +35,14 @@ def loss(recovered: Recovered) -> Picture | None:
     )
 
     def draw(canvas: Canvas) -> str:
-        body = _draw(canvas, training, validation, recovered.resumed_from)
+        body = _draw(canvas, training, validation, resumed)
         return drawing(canvas, body, key="loss", title=title, description=description)
 
     legend: tuple[LegendEntry, ...] = (LegendEntry("circle", "v2", "training"),)
     if validation:
         legend += (LegendEntry("diamond", "v1", "validation"),)
     drawings = both(draw, height=250)
-    return Picture("loss", title, _caption(recovered), drawings, legend)
+    return Picture("loss", title, caption, drawings, legend)
 
 
 def _draw(

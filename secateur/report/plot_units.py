@@ -7,10 +7,10 @@ import math
 from secateur.contract.numbers import significant
 from secateur.contract.readings import text_amount
 from secateur.contract.results import Pruned, UnitScore, UnitScores
+from secateur.report.picture import LegendEntry, Picture, both
+from secateur.report.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 from secateur.report.text import one_line, plural
 from secateur.report.words import units_in_words
-from workers.reporting.picture import LegendEntry, Picture, both
-from workers.reporting.svg import Canvas, Scale, axes, drawing, line, mark, padded, tag
 
 KEY = "units"
 TITLE = "Loss without each half of a block"

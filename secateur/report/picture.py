@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.reporting.svg import Canvas, mark, tag
+from secateur.report.svg import Canvas, mark, tag
 
 PAGE = 720  # CSS pixels; the page's column
 PHONE = 340

@@ -5,9 +5,9 @@ from __future__ import annotations
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import ACCURACY
 from secateur.contract.results import Measurement, TaskScore
+from secateur.report.picture import LegendEntry, Picture, both, look
+from secateur.report.svg import Canvas, Scale, drawing, label, line, mark, padded, tick
 from secateur.report.text import one_line
-from workers.reporting.picture import LegendEntry, Picture, both, look
-from workers.reporting.svg import Canvas, Scale, drawing, label, line, mark, padded, tick
 
 STEP, GAP = 15, 16  # pixels for each variant of a task, and between tasks
 PHONE_NAME = 16  # on a phone the task's name stands above its rows

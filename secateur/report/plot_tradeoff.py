@@ -10,9 +10,9 @@ from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import KL, PERPLEXITY, TOKENS_PER_SECOND
 from secateur.contract.readings import Reading, Variant, cell_name
 from secateur.contract.results import Interval, Measurement
+from secateur.report.picture import LegendEntry, Picture, look, one
+from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded
 from secateur.report.text import one_line
-from workers.reporting.picture import LegendEntry, Picture, look, one
-from workers.reporting.svg import Canvas, Scale, axes, drawing, label, line, mark, padded
 
 
 @dataclass(frozen=True)
