@@ -81,6 +81,8 @@ def test_a_figure_is_better_only_where_the_intervals_lie_apart(
     found = of(compare_reports(first, with_final(worse)), "kl", where="news.txt")
     assert (found.overlap, found.interval_of, found.better) == (overlap, "value", better)
     assert found.difference == pytest.approx(0.06)
+    turned = of(compare_reports(with_final(worse), first), "kl", where="news.txt")
+    assert (turned.overlap, turned.better) == (overlap, "other" if better else None)
 
 
 def test_what_was_measured_in_pairs_decides_where_the_original_is_the_same() -> None:
