@@ -31,10 +31,12 @@ from uuid import UUID
 from app.blobs.errors import Guarded, s3_filesystem
 from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound, StageFailed
+from secateur.whole_files import write_whole
 
 CHUNK = 1 << 20
 ROOT = "stages"
 DATASETS = "datasets"
+OWNER = "owner"  # the file that says to which database the store belongs
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
@@ -70,6 +72,12 @@ class ArtifactStore(Protocol):
     def staging(self) -> AbstractContextManager[Path]:
         """An empty folder for files that are on their way in; it is gone afterwards, with all that is in it."""
 
+    def owner(self) -> str | None:
+        """The id of the database to which the store belongs, None while none has taken it."""
+
+    def set_owner(self, owner: str) -> None:
+        """Mark the store as that of the database with this id."""
+
     def delete_folder(self, output: str) -> None:
         """Delete everything under `output`; nothing happens if there is nothing."""
 
@@ -88,6 +96,20 @@ def output_of(stage_id: UUID, token: int) -> str:
 def dataset_output(dataset_id: UUID, sha256: str) -> str:
     """The folder of an uploaded data set."""
     return f"{DATASETS}/{sha256}/{dataset_id}"
+
+
+def read_owner(folder: Path) -> str | None:
+    """What the mark in a folder says, None where there is no mark."""
+    try:
+        return (folder / OWNER).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def set_owner(folder: Path, owner: str) -> None:
+    """Put the mark into a folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / OWNER, f"{owner}\n", shared=True, durable=True)
 
 
 def open_store(url: str) -> ArtifactStore:
@@ -156,6 +178,12 @@ class LocalStore:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def owner(self) -> str | None:
+        return read_owner(self._root)
+
+    def set_owner(self, owner: str) -> None:
+        set_owner(self._root, owner)
 
     def delete_folder(self, output: str) -> None:
         path = self._path(output)
@@ -246,6 +274,14 @@ class RemoteStore:
     def staging(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="secateur-upload-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
+
+    def owner(self) -> str | None:
+        self._fs.invalidate_cache()
+        path = f"{self._root}/{OWNER}"
+        return self._fs.cat_file(path).decode(errors="replace").strip() if self._fs.exists(path) else None
+
+    def set_owner(self, owner: str) -> None:
+        self._fs.pipe_file(f"{self._root}/{OWNER}", f"{owner}\n".encode())
 
     def delete_folder(self, output: str) -> None:
         path = f"{self._root}/{output}"

@@ -95,6 +95,11 @@ def tokens_held(session: Session, stage_ids: Collection[UUID]) -> dict[UUID, int
     return {stage_id: token for stage_id, token in session.execute(held)}  # noqa: C416 - mypy does not know a Row as a pair
 
 
+def known(session: Session, stage_ids: Collection[UUID]) -> bool:
+    """Whether one of these stages exists."""
+    return session.scalar(select(Stage.id).where(among(Stage.id, stage_ids)).limit(1)) is not None
+
+
 def unfinished(session: Session, stage_ids: Collection[UUID]) -> set[UUID]:
     """Which of these stages exist and have not succeeded: their scratch may be needed."""
     query = select(Stage.id).where(among(Stage.id, stage_ids), Stage.state != State.SUCCEEDED)

@@ -32,6 +32,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    Uuid,
     func,
     text,
 )
@@ -147,6 +148,13 @@ class Job(Base):
         order_by="Stage.place", back_populates="job", lazy="selectin", passive_deletes=True
     )
 
+
+installation = Table(
+    "installation",
+    Base.metadata,
+    Column("id", Uuid(), nullable=False),
+    comment="One row: the id that marks the store and the scratch which belong to this database.",
+)
 
 # How many jobs stand in each state, as changes: a trigger on `jobs` adds a row for every job that comes, goes or moves.
 # Rows are only added, so transactions never wait for each other here as they would for a counter.

@@ -6,7 +6,8 @@
 - A stage that waits for the result of an identical one, which computes no longer, has its turn.
 - A job whose deadline has passed is cancelled.
 - Folders in the store that no stage has as its output are deleted: of attempts that lost their claim, of deleted jobs.
-  So are data sets that no row names: of uploads that broke off at the very end, of deletions that did.
+  So are data sets that no row names: of uploads that broke off at the very end, of deletions that did. Only in a store
+  that belongs to this database (`ownership.py`).
 
 Each step is safe against a second janitor and against workers; the lock only saves work. Scratch is swept by every
 worker on its own host.
@@ -19,19 +20,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.blobs.store import ArtifactStore
+from app.blobs.store import DATASETS, ArtifactStore, read_owner, set_owner
 from app.db import claims, datasets, jobs, stages, twins
 from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
+from app.db.tables import installation
 from app.settings import Settings
 from secateur.contract.errors import StageFailed
 from workers.supervision import scratch
+from workers.supervision.ownership import is_ours
 
 logger = logging.getLogger(__name__)
 
@@ -134,9 +138,57 @@ class Janitor(threading.Thread):
 
     def sweep(self) -> None:
         """Delete what nobody needs any more, from the store and from this host; whatever fails, the rest is done."""
-        for step in (self.sweep_attempts, self.sweep_datasets, self.sweep_half_made, self.sweep_scratch):
-            with self._guarded(step.__name__):
-                step()
+        places = (
+            (self.owns_store, (self.sweep_attempts, self.sweep_datasets, self.sweep_half_made)),
+            (self.owns_scratch, (self.sweep_scratch,)),
+        )
+        for owns, steps in places:
+            with self._guarded(owns.__name__):
+                if not owns():
+                    continue
+                for step in steps:
+                    with self._guarded(step.__name__):
+                        step()
+
+    def owns_store(self) -> bool:
+        """Whether the store is that of this worker's database."""
+
+        def known(outputs: list[str]) -> bool:
+            uploads = {UUID(output.rsplit("/", 1)[1]) for output in outputs if output.startswith(f"{DATASETS}/")}
+            with unit_of_work(self._sessions) as session:
+                return bool(stages.outputs_in_use(session, outputs) or datasets.known(session, uploads))
+
+        return is_ours(
+            "the store",
+            self._installation(),
+            read=self._store.owner,
+            mark=self._store.set_owner,
+            found=chain(
+                (output for _, _, output in self._store.attempts()), (output for _, output in self._store.datasets())
+            ),
+            known=known,
+        )
+
+    def owns_scratch(self) -> bool:
+        """Whether this host's scratch is that of this worker's database."""
+
+        def known(stage_ids: list[UUID]) -> bool:
+            with unit_of_work(self._sessions) as session:
+                return stages.known(session, stage_ids)
+
+        work_dir = self._settings.work_dir.resolve()
+        return is_ours(
+            str(work_dir),
+            self._installation(),
+            read=partial(read_owner, work_dir),
+            mark=partial(set_owner, work_dir),
+            found=scratch.stages_in(work_dir),
+            known=known,
+        )
+
+    def _installation(self) -> UUID:
+        with unit_of_work(self._sessions) as session:
+            return session.execute(select(installation.c.id)).scalar_one()
 
     def sweep_attempts(self) -> None:
         """Delete the folders of the store that no stage has as its output and no worker is filling."""

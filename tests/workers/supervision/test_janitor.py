@@ -10,12 +10,12 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from app.blobs.store import LocalStore, dataset_output, output_of
+from app.blobs.store import OWNER, LocalStore, dataset_output, memory_store, output_of, set_owner
 from app.db import claims, datasets, jobs, stages
 from app.db.session import SessionFactory, make_engine, make_session_factory, unit_of_work
-from app.db.tables import Job, new_id
+from app.db.tables import Job, installation, new_id
 from app.settings import Settings
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.jobs import State
@@ -34,6 +34,7 @@ class World:
         self.store = LocalStore(folder / "store")
         self.sent: list[UUID] = []
         self.depth: int | None = 0
+        self.janitor().sweep()  # the empty store and scratch become this database's
 
     def janitor(self) -> Janitor:
         return Janitor(self.settings, self.sessions, self.store, send=self.sent.append, depth=lambda: self.depth)
@@ -165,6 +166,58 @@ def test_the_store_is_swept_of_data_sets_that_nobody_names(world: World, tmp_pat
     assert {dataset_id for dataset_id, _ in world.store.datasets()} == {named, fresh, old}
 
 
+@pytest.mark.parametrize("kind", ["a folder", "a bucket"])
+def test_a_worker_with_another_database_deletes_nothing(
+    kind: str, world: World, sessions: SessionFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store and a scratch whose stages this database does not know: by a wrong address, or a database made anew."""
+    folder, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "x.json").write_text("{}")
+    store = LocalStore(elsewhere / "store") if kind == "a folder" else memory_store()
+    output = output_of(uuid4(), 1)
+    store.put_folder(folder, output, check=lambda: None)
+    settings = Settings(data_dir=elsewhere)
+    scratch = Scratch(settings.work_dir, uuid4())
+    scratch.work.mkdir(parents=True)
+    janitor = Janitor(settings, sessions, store, send=world.sent.append, depth=lambda: 0)
+
+    def left() -> bool:
+        janitor.sweep()
+        return [found for _, _, found in store.attempts()] == [output] and scratch.root.is_dir()
+
+    assert left()
+    assert caplog.text.count("knows none of them: nothing is deleted there") == 2
+    assert store.owner() is None, "not taken"
+    store.set_owner("b0e0bc6e-6a5b-4a5c-9d0e-2f43a5e0f7aa")
+    set_owner(settings.work_dir, "b0e0bc6e-6a5b-4a5c-9d0e-2f43a5e0f7aa")
+    assert left()
+    assert caplog.text.count("belongs to another database") == 2
+
+    with unit_of_work(sessions) as session:  # as the message says, where this database has taken the other's place
+        ours = str(session.execute(select(installation.c.id)).scalar_one())
+    store.set_owner(ours)
+    set_owner(settings.work_dir, ours)
+    assert not left()
+    assert not scratch.root.exists()
+
+
+def test_a_store_from_before_its_mark_is_taken_by_the_database_that_knows_it(world: World, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "x.json").write_text("{}")
+    done = world.claim(world.job())
+    kept = output_of(done.stage_id, done.token)
+    for output in (kept, output_of(uuid4(), 1)):
+        world.store.put_folder(folder, output, check=lambda: None)
+    with unit_of_work(world.sessions) as session:
+        claims.succeed(session, done, result={}, output=kept, files=[])
+    (tmp_path / "store" / OWNER).unlink()
+    world.janitor().sweep()
+    assert [output for _, _, output in world.store.attempts()] == [kept]
+    assert world.store.owner() is not None
+
+
 def test_scratch_is_kept_while_it_may_be_needed(world: World) -> None:
     work_dir = world.settings.work_dir
     waiting, done = world.job(), world.job()
@@ -175,7 +228,7 @@ def test_scratch_is_kept_while_it_may_be_needed(world: World) -> None:
         Scratch(work_dir, stage_id).work.mkdir(parents=True)
     (work_dir / "not-a-stage").mkdir()
     world.janitor().sweep()
-    assert {path.name for path in work_dir.iterdir()} == {str(waiting.stages[0].id), "not-a-stage"}
+    assert {path.name for path in work_dir.iterdir()} == {str(waiting.stages[0].id), "not-a-stage", OWNER}
     old = Janitor(
         world.settings.model_copy(update={"keep_days": 1e-9}),
         world.sessions,
@@ -237,6 +290,8 @@ def test_a_sweep_of_a_hundred_thousand_attempts(
     queued = {output for n, (_, _, output) in enumerate(first, 1) if n > CROWD - UNFINISHED and n % 3 == 0}
     orphans = [(uuid4(), 1, "stages/stuck"), (uuid4(), 1, "stages/orphan"), (stage_of(CROWD), 2, "stages/late")]
     store = Crowded(tmp_path / "crowded", [*orphans, *first])
+    with unit_of_work(crowd_sessions) as session:
+        store.set_owner(str(session.execute(select(installation.c.id)).scalar_one()))
     Janitor(world.settings, crowd_sessions, store, send=world.sent.append, depth=lambda: 0).sweep()
     assert set(store.deleted) == {"stages/orphan", "stages/late", *queued}
     assert len(store.deleted) == len(set(store.deleted))
