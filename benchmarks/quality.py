@@ -23,11 +23,12 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
+from secateur.contract.measurements import TaskScore
 from secateur.contract.options.benchmark import TasksBenchmark
 from secateur.contract.options.recovery import Recovery
 from secateur.contract.options.scoring import Scoring
 from secateur.contract.options.texts import LocalText, SelfText
-from secateur.contract.results import LossPoint, TaskScore
+from secateur.contract.results import LossPoint
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.fidelity import divergence, fidelity
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses

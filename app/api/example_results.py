@@ -10,7 +10,7 @@ from typing import Any
 from app.api.example_specs import JOB_ID, OTHER_JOB_ID, QUICK_LOOK_FILLED
 from secateur.about import VERSION
 from secateur.contract.comparison import compare_reports
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 
 _MODEL = {
     "id": "SmolLM2-135M-Instruct.Q4_1.gguf",

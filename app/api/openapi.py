@@ -10,7 +10,8 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.resources import tags
 from secateur.about import VERSION
-from secateur.contract.results import Report, Scores
+from secateur.contract.report import Report
+from secateur.contract.results import Scores
 from secateur.schemas.problem import Problem
 
 DESCRIPTION = (

@@ -18,7 +18,7 @@ from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, StoreDep
 from app.http.negotiation import preferred
 from app.services import results
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.contract.stage_kinds import REPORT
 from secateur.report.forms import FORMS, JSON, ReportForm
 

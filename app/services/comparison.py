@@ -11,7 +11,7 @@ from app.services import results
 from secateur.contract.comparison import JobComparison, compare_reports
 from secateur.contract.errors import Conflict, FieldError, InvalidInput
 from secateur.contract.jobs import State
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 
 
 def compare(session: Session, job_id: UUID, other_id: UUID) -> JobComparison:

@@ -10,7 +10,8 @@ from app.db import jobs, reports
 from app.db.tables import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
-from secateur.contract.results import Pruned, Report, Scored, Scores, with_choice
+from secateur.contract.report import Report
+from secateur.contract.results import Pruned, Scored, Scores, with_choice
 from secateur.contract.stage_kinds import PRUNE, SCORE
 
 

@@ -35,7 +35,7 @@ from secateur.about import VERSION
 from secateur.contract.errors import NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.numbers import clock, count, moment, size
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm

@@ -15,7 +15,7 @@ from secateur.contract.numbers import age, size
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from secateur.contract.results import Report
+    from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
     from secateur.schemas.catalog import Catalog
     from secateur.schemas.jobs import JobSummary, Stage

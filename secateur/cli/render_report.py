@@ -24,7 +24,7 @@ from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, work_in_words
 
 if TYPE_CHECKING:
-    from secateur.contract.results import Report
+    from secateur.contract.report import Report
 
 LABELS = 22  # characters for the names of the figures
 COLUMN = 19  # characters for a variant: "± 1.10 %, p 0.0030" and a space

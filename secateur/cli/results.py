@@ -18,7 +18,7 @@ from secateur.report.forms import FORMS, JUNIT, MARKDOWN
 from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from secateur.contract.results import Report
+    from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
 
 SUMMARY_LIMIT = 1024 * 1024  # bytes of a GitHub step summary

@@ -32,7 +32,7 @@ from secateur.client.following import follow
 from secateur.client.requests import Requests
 from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.report.forms import FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList

@@ -23,7 +23,7 @@ from secateur.client.connection import Address, BlockingConnection, Connection, 
 from secateur.client.download import Progress
 from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog

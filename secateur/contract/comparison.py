@@ -20,7 +20,8 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.metric_row import Metric
 from secateur.contract.metrics import METRICS
 from secateur.contract.readings import Estimate, Reading, variants_of
-from secateur.contract.results import Report, Result
+from secateur.contract.report import Report
+from secateur.contract.results import Result
 from secateur.contract.validation_errors import pointer_of
 
 Which = Literal["job", "other"]

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.metric_row import Judged, Metric
 from secateur.contract.options.gates import GATES, Gates, is_least
 from secateur.contract.readings import Variant
-from secateur.contract.results import Benchmarks, GateResult
+from secateur.contract.report import GateResult
 
 Judge = Literal["interval", "median"]
 

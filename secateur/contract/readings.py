@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from secateur.contract.numbers import PERCENT, significant
-from secateur.contract.results import (
+from secateur.contract.measurements import (
     Fidelity,
     GenerationScore,
     Interval,
@@ -20,11 +19,12 @@ from secateur.contract.results import (
     Measurement,
     Memory,
     Perplexity,
-    Report,
     SampleFigures,
     TaskScore,
-    TextInfo,
 )
+from secateur.contract.numbers import PERCENT, significant
+from secateur.contract.report import Report
+from secateur.contract.results import TextInfo
 
 
 @dataclass(frozen=True)

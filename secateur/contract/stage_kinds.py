@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.pruning import DepthPruning
-from secateur.contract.results import Benchmarks, Checked, Pruned, Quantised, Recovered, Report, Result, Scored
+from secateur.contract.report import Report
+from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)

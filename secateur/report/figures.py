@@ -13,7 +13,7 @@ from secateur.contract import numbers as n
 from secateur.contract.metric_row import Metric, Section
 from secateur.contract.metrics import METRICS
 from secateur.contract.readings import Reading, Subject, Variant, variants_of
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.report.text import one_line
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import NUMBER, Format
 from secateur.contract.options.gates import GATES, is_least
-from secateur.contract.results import GateResult, Report
+from secateur.contract.report import GateResult, Report
 from secateur.report.text import listed, plural
 
 

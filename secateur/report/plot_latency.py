@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secateur.contract.measurements import Interval, Measurement
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import SPEEDUP
 from secateur.contract.readings import cell_name
-from secateur.contract.results import Interval, Measurement
 from secateur.report.picture import LegendEntry, Picture, both, look
 from secateur.report.svg import Canvas, Scale, drawing, label, line, mark, padded, tag, tick
 from secateur.report.text import one_line

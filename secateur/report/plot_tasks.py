@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from secateur.contract.measurements import Measurement, TaskScore
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import ACCURACY
-from secateur.contract.results import Measurement, TaskScore
 from secateur.report.picture import LegendEntry, Picture, both, look
 from secateur.report.svg import Canvas, Scale, drawing, label, line, mark, padded, tick
 from secateur.report.text import one_line

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from secateur.contract.measurements import Interval, Measurement
 from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import KL, PERPLEXITY, TOKENS_PER_SECOND
 from secateur.contract.readings import Reading, Variant, cell_name
-from secateur.contract.results import Interval, Measurement
 from secateur.report.picture import LegendEntry, Picture, look, one
 from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded
 from secateur.report.text import one_line

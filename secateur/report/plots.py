@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from secateur.report.picture import Picture
 from secateur.report.plot_importance import importance
 from secateur.report.plot_latency import latency

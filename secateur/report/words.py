@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from secateur.contract import numbers as n
 from secateur.contract.metric_row import CHANGE
 from secateur.contract.readings import text_amount
+from secateur.contract.report import Report
 from secateur.contract.results import (
     HealedCut,
     KeptExperts,
@@ -14,7 +15,6 @@ from secateur.contract.results import (
     PrunedFile,
     QuantisedVariant,
     RefittedBlocks,
-    Report,
     Schedule,
 )
 from secateur.contract.sub_blocks import HALVES

@@ -7,7 +7,8 @@ from typing import Any
 
 from secateur.contract import numbers as n
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
-from secateur.contract.results import Environment, Pruned, Report
+from secateur.contract.report import Report
+from secateur.contract.results import Environment, Pruned
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     experts_in_words,

@@ -15,7 +15,9 @@ from rich.console import Console
 
 from app.web.dashboard import templates
 from secateur.cli.render_report import COLUMN, LABELS, report_lines
-from secateur.contract.results import Benchmarks, PrunedFile, Quantised, QuantisedVariant, Report, SourceFile
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.report import Report
+from secateur.contract.results import PrunedFile, Quantised, QuantisedVariant, SourceFile
 from secateur.report.figures import groups, headlines
 from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
 from tests.fixtures.reports import benchmarks, make_one, recovered

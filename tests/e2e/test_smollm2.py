@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from examples.demo import QUICK
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from tests.fixtures.processes import secateur_environment
 
 ROOT = Path(__file__).resolve().parents[2]

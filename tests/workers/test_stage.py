@@ -18,8 +18,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.protocol import stage_event
-from secateur.contract.results import Benchmarks, Pruned, Recovered, Scored
+from secateur.contract.results import Pruned, Recovered, Scored
 from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS
 from tests.fixtures.stage_runner import SPEC, TEXT, Runner
 from workers import stage as stage_program

@@ -20,7 +20,8 @@ from app.main import create_app
 from app.services.datasets import add
 from secateur.client.http_client import Client
 from secateur.contract.jobs import State
-from secateur.contract.results import Benchmarks, Recovered, Scored
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.results import Recovered, Scored
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.live import serving
 from tests.fixtures.service import Service

@@ -7,7 +7,9 @@ from uuid import UUID
 
 from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
-from secateur.contract.results import Benchmarks, Pruned, Quantised, Recovered, Report, Scores
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.report import Report
+from secateur.contract.results import Pruned, Quantised, Recovered, Scores
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
 

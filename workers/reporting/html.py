@@ -16,8 +16,9 @@ from markupsafe import Markup
 from secateur.contract.catalog import RECOVERIES
 from secateur.contract.numbers import moment
 from secateur.contract.readings import text_amount
+from secateur.contract.report import GateResult, Report
 from secateur.contract.results import Environment as Machine
-from secateur.contract.results import GateResult, Report, TextInfo
+from secateur.contract.results import TextInfo
 from secateur.report.figures import groups, headlines
 from secateur.report.forms import FORMS, HTML
 from secateur.report.gates import (

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC
 from xml.etree import ElementTree as ET
 
-from secateur.contract.results import GateResult, Report
+from secateur.contract.report import GateResult, Report
 from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
 from secateur.report.text import one_line, printable
 

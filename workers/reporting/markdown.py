@@ -11,7 +11,7 @@ import re
 from secateur.contract.jobs import Verdict
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.numbers import moment
-from secateur.contract.results import GateResult, Report
+from secateur.contract.report import GateResult, Report
 from secateur.report.figures import Cell, groups, headlines
 from secateur.report.forms import FORMS, HTML, MARKDOWN
 from secateur.report.gates import (

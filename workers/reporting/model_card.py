@@ -13,7 +13,8 @@ from pathlib import Path
 from secateur.contract import numbers as n
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.readings import text_amount
-from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Report, Scored
+from secateur.contract.report import Report
+from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Scored
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     counts_in_words,

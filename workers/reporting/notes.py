@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.measurements import Fidelity, Measurement, Perplexity
 from secateur.contract.numbers import RATIO, percent, ratio, significant
 from secateur.contract.options.gates import GATES
 from secateur.contract.readings import cell_name
-from secateur.contract.results import Fidelity, Measurement, Perplexity, Report, TextInfo
+from secateur.contract.report import Report
+from secateur.contract.results import TextInfo
 from secateur.report.gates import interval_in_words, quality_was_judged, typed_limit
 from secateur.report.text import block_list, listed, one_line, plural
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import time
 
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.models.positions import positions_of
-from secateur.contract.results import (
-    Benchmarks,
-)
 from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.measurements import GenerationScore, Sample
 from secateur.contract.models.positions import fitting_samples, positions_of
 from secateur.contract.options.benchmark import GenerationBenchmark, GenerationCheck
-from secateur.contract.results import GenerationScore, Sample
 from workers.engine.benchmarks.generation_checks import Answers, answer_prompts, generation_scores
 from workers.engine.benchmarks.generation_items import Item, items_of
 from workers.engine.benchmarks.samples import write_samples

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from transformers import PreTrainedModel
 
+from secateur.contract.measurements import LatencyCell
 from secateur.contract.models.positions import fitting_latency
 from secateur.contract.options.benchmark import LatencyBenchmark
-from secateur.contract.results import LatencyCell
 from workers.engine.benchmarks.compiling import Mode, NotCompiled
 from workers.engine.benchmarks.largest_batch import largest_batch
 from workers.engine.benchmarks.latency import Cell, cells_of, time_cell

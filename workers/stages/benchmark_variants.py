@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from secateur.contract.results import (
+from secateur.contract.measurements import (
     Fidelity,
     GenerationScore,
     LatencyCell,

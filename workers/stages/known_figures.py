@@ -22,7 +22,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from secateur.contract.results import Environment, ReusedFigure
+from secateur.contract.measurements import ReusedFigure
+from secateur.contract.results import Environment
 from secateur.whole_files import write_whole
 
 T = TypeVar("T")

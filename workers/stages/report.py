@@ -12,7 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from secateur.contract.results import Report, with_choice
+from secateur.contract.report import Report
+from secateur.contract.results import with_choice
 from secateur.contract.stage_kinds import BENCHMARK, CARDS, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole

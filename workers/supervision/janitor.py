@@ -188,7 +188,8 @@ class Janitor(threading.Thread):
 
     def _installation(self) -> UUID:
         with unit_of_work(self._sessions) as session:
-            return session.execute(select(installation.c.id)).scalar_one()
+            found: UUID = session.execute(select(installation.c.id)).scalar_one()
+        return found
 
     def sweep_attempts(self) -> None:
         """Delete the folders of the store that no stage has as its output and no worker is filling."""

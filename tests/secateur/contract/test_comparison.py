@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from secateur.contract.comparison import Compared, JobComparison, NotCompared, SpecDifference, compare_reports
-from secateur.contract.results import Measurement, Report
+from secateur.contract.measurements import Measurement
+from secateur.contract.report import Report
 from tests.fixtures.reports import make_one
 
 Change = Callable[[Measurement], dict[str, Any]]

@@ -8,12 +8,9 @@ import pytest
 
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
-from secateur.contract.options.gates import Gates
-from secateur.contract.results import (
+from secateur.contract.measurements import (
     Benchmarks,
-    Environment,
     Fidelity,
-    GateResult,
     GenerationScore,
     Interval,
     LatencyCell,
@@ -21,8 +18,10 @@ from secateur.contract.results import (
     Perplexity,
     SampleFigures,
     TaskScore,
-    TextInfo,
 )
+from secateur.contract.options.gates import Gates
+from secateur.contract.report import GateResult
+from secateur.contract.results import Environment, TextInfo
 
 MACHINE = Environment(device="cpu", device_name="", dtype="", threads=1, platform="", python="", versions={})
 ONE = Interval(median=1, low=1, high=1)

@@ -7,19 +7,9 @@ from typing import Any
 import pytest
 
 from secateur.contract import readings as r
+from secateur.contract.measurements import Fidelity, Interval, LatencyCell, Measurement, Memory, Perplexity, TaskScore
 from secateur.contract.readings import Estimate, Reading, Subject, Variant, VariantFile, variants_of
-from secateur.contract.results import (
-    Fidelity,
-    Interval,
-    LatencyCell,
-    Measurement,
-    Memory,
-    Perplexity,
-    PrunedFile,
-    SourceFile,
-    TaskScore,
-    TextInfo,
-)
+from secateur.contract.results import PrunedFile, SourceFile, TextInfo
 from tests.fixtures.reports import make_one, pruned, recovered
 
 TEXT = TextInfo(description="news.txt", source="local", identity="news", samples=1040, tokens=1128, sha256="5a")

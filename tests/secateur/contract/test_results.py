@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from secateur.contract.results import REPORT_SCHEMA_VERSION, LatencyCell, Pruned, Scored, TaskScore, with_choice
+from secateur.contract.measurements import LatencyCell, TaskScore
+from secateur.contract.report import REPORT_SCHEMA_VERSION
+from secateur.contract.results import Pruned, Scored, with_choice
 from tests.fixtures.reports import latency_cell, make_one, pruned, scores
 
 

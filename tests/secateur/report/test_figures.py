@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from app.api import example_results
+from secateur.contract.measurements import Measurement, TaskScore
 from secateur.contract.metrics import METRICS
-from secateur.contract.results import Measurement, PrunedFile, Report, SourceFile, TaskScore
+from secateur.contract.report import Report
+from secateur.contract.results import PrunedFile, SourceFile
 from secateur.report.figures import NOT_MEASURED, Row, groups, headlines
 from tests.fixtures.reports import MakeReport, benchmarks
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from secateur.contract.results import PrunedFile, Report
+from secateur.contract.report import Report
+from secateur.contract.results import PrunedFile
 from secateur.report.loading import Way, ways_to_load
 
 

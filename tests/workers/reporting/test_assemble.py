@@ -8,7 +8,7 @@ import pytest
 
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import Verdict
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 
 MakeReport = Callable[..., Report]
 

@@ -10,7 +10,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from secateur.contract.measurements import Sample
 from secateur.contract.numbers import duration
+from secateur.contract.report import Report
 from secateur.contract.results import (
     BlockWidth,
     Healed,
@@ -18,8 +20,6 @@ from secateur.contract.results import (
     KeptExperts,
     MixtureExperts,
     RefittedBlocks,
-    Report,
-    Sample,
     UnitScore,
     UnitScores,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from workers.reporting import junit
 
 MakeReport = Callable[..., Report]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from secateur.contract.results import Report
+from secateur.contract.report import Report
 from workers.reporting import markdown
 
 MakeReport = Callable[..., Report]

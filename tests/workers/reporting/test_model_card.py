@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from secateur.contract.results import BlockWidth, Report
+from secateur.contract.report import Report
+from secateur.contract.results import BlockWidth
 from workers.reporting import model_card
 
 MakeReport = Callable[..., Report]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secateur.contract.results import Interval, Measurement, Report, TextInfo
+from secateur.contract.measurements import Interval, Measurement
+from secateur.contract.report import Report
+from secateur.contract.results import TextInfo
 from secateur.contract.spec import CompressionSpec
 from workers.stages.benchmark_notes import notes_on_texts
 

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from secateur.cli.render import gates_table
 from secateur.cli.render_report import report_lines
+from secateur.contract.measurements import Interval
 from secateur.contract.options.gates import GATES
-from secateur.contract.results import Interval, Report
+from secateur.contract.report import Report
 from secateur.report.gates import quality_was_judged, result_in_words, verdict_in_words
 from workers.reporting import html, junit, markdown
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.protocol import ProgressEvent
-from secateur.contract.results import Benchmarks
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
 from workers.engine.benchmarks.samples import sample_figures

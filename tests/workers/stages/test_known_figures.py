@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from pydantic import TypeAdapter
 
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.protocol import Runtime, StageInput, StageSpec
-from secateur.contract.results import Benchmarks
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
 from workers.engine.benchmarks.perplexity import window_losses

@@ -10,7 +10,8 @@ import pytest
 from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
-from secateur.contract.results import Benchmarks, Pruned
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.results import Pruned
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import SHORT_SPEC, Job, run_job
 from workers.stages.original import calibration_tokens

@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
-from secateur.contract.results import Benchmarks, Pruned, Recovered
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.results import Pruned, Recovered
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama

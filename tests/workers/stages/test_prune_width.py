@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.results import Benchmarks, Pruned, Recovered
+from secateur.contract.measurements import Benchmarks
+from secateur.contract.results import Pruned, Recovered
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job, run_job, tiny_llama

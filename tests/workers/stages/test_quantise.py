@@ -10,8 +10,10 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.quantise import Int4Quantisation, Int8Quantisation
-from secateur.contract.results import Benchmarks, Quantised, Report
+from secateur.contract.report import Report
+from secateur.contract.results import Quantised
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import Job, run_job

@@ -15,8 +15,10 @@ from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, UnsupportedModel
 from secateur.contract.jobs import Verdict
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.models.quantised import METHODS
-from secateur.contract.results import Benchmarks, Pruned, Report
+from secateur.contract.report import Report
+from secateur.contract.results import Pruned
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job, run_job, tiny_llama
 from workers.engine.checkpoints.checkpoint import Checkpoint

@@ -10,8 +10,10 @@ from uuid import UUID
 import pytest
 
 from secateur.contract.errors import StageFailed
+from secateur.contract.measurements import Benchmarks, Measurement
 from secateur.contract.protocol import Runtime, StageEvent, StageInput, StageSpec
-from secateur.contract.results import Benchmarks, Environment, Measurement, ModelInfo, Pruned, Report
+from secateur.contract.report import Report
+from secateur.contract.results import Environment, ModelInfo, Pruned
 from secateur.contract.spec import CompressionSpec
 from workers import stage as stage_process
 from workers.stages import report as report_stage

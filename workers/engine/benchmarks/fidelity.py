@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.results import Fidelity
+from secateur.contract.measurements import Fidelity
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.benchmarks.windows import Windows, last_states, window_means
 from workers.engine.model.batches import batches

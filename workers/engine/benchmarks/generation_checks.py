@@ -17,8 +17,8 @@ import torch
 from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no annotations
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateur.contract.measurements import GenerationScore
 from secateur.contract.options.benchmark import GenerationCheck
-from secateur.contract.results import GenerationScore
 from workers.engine.benchmarks.continuations import continuations, unended
 from workers.engine.benchmarks.generation_items import Item
 from workers.engine.benchmarks.statistics import CONFIDENCE, drop_interval

@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from transformers import PreTrainedModel
 
-from secateur.contract.results import Interval, LatencyCell
+from secateur.contract.measurements import Interval, LatencyCell
 from workers.engine.benchmarks.clock import Timing, clock_for
 from workers.engine.benchmarks.compiling import PLAIN, Mode, NotCompiled, Runner, fresh_compiler, settle
 from workers.engine.benchmarks.decoding import decode, random_prompt

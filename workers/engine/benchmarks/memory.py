@@ -17,7 +17,7 @@ import psutil
 import torch
 from transformers import Cache, PreTrainedModel
 
-from secateur.contract.results import Memory
+from secateur.contract.measurements import Memory
 from workers.engine.benchmarks.clock import clock_for
 from workers.engine.benchmarks.decoding import decode, random_prompt
 from workers.engine.model.loading import free_memory

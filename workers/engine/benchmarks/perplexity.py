@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import StageFailed
-from secateur.contract.results import Perplexity
+from secateur.contract.measurements import Perplexity
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.benchmarks.windows import Windows, last_states, window_means
 from workers.engine.model.batches import batches

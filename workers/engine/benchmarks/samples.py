@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from secateur.contract.measurements import Sample, SampleFigures
 from secateur.contract.options.benchmark import GRAM
-from secateur.contract.results import Sample, SampleFigures
 from workers.engine.benchmarks.continuations import continuations, likeliest
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.model.generation import derive_seed

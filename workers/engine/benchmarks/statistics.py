@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped]  # ships no annotations
 
-from secateur.contract.results import Interval
+from secateur.contract.measurements import Interval
 
 RESAMPLES = 10_000
 SEED = 20240205

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no annotations
 
-from secateur.contract.results import TaskScore
+from secateur.contract.measurements import TaskScore
 from workers.engine.benchmarks.statistics import drop_interval
 
 

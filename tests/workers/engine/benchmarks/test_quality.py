@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from secateur.contract.errors import InvalidInput, StageFailed
-from secateur.contract.results import Sample, TextInfo
+from secateur.contract.measurements import Sample
+from secateur.contract.results import TextInfo
 from tests.workers.conftest import byte_tokenizer
 from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows

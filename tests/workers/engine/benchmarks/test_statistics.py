@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]  # ships no annotations
 
-from secateur.contract.results import Interval
+from secateur.contract.measurements import Interval
 from workers.engine.benchmarks import statistics
 from workers.engine.benchmarks.statistics import (
     drop_interval,

@@ -1,0 +1,163 @@
+"""What the benchmark stage measures: a Measurement of each variant of the model, each figure with its protocol.
+
+Times are seconds, sizes bytes, losses nats per token; a name that ends in `_estimate` was not measured.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from secateur.contract.results import Environment, Result, TextInfo
+
+VariantName = str  # "original", "pruned", "recovered", "recovered-int8" …
+
+
+class Interval(Result):
+    """A median with its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+
+class LatencyCell(Result):
+    """One variant at one batch size and output length."""
+
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    runs: int
+    seconds: Interval  # of one whole generation
+    tokens_per_second: Interval  # batch_size * output_tokens / seconds
+    time_to_first_token: Interval
+    time_per_output_token: Interval  # of the tokens after the first
+    speedup: Interval | None = None  # original's seconds over this variant's, paired runs; None for the original
+    noise: float | None = None  # half width of the interval of original against itself (A/A), as a ratio
+    compiled: bool = False  # by torch.compile, all variants alike
+    static_cache: bool = False
+
+
+class Memory(Result):
+    weights: int  # bytes of parameters and buffers in memory
+    peak: int  # greatest memory in use while generating: process RSS on a CPU, allocator's peak on a GPU
+    kv_bytes_per_token: int  # of one sequence
+    measured_as: str  # "resident set size" or "CUDA allocator"
+    largest_batch: int | None = None  # most sequences that were generated at a time without running out; GPUs only
+
+
+class Perplexity(Result):
+    text: TextInfo
+    protocol: str  # "windows of 128 tokens, no overlap, BOS on none"
+    value: float
+    low: float | None = None  # 95 % bootstrap interval over windows; None of a single one
+    high: float | None = None
+    ratio: float | None = None  # value over the original's, on the same windows; None for the original
+    ratio_low: float | None = None  # its 95 % bootstrap interval over windows, which are resampled in pairs
+    ratio_high: float | None = None
+
+
+class Fidelity(Result):
+    """Against the original on the same tokens."""
+
+    text: TextInfo
+    kl: float  # mean KL(original || variant), nats per token
+    kl_low: float | None  # 95 % bootstrap interval over windows; None of a single one
+    kl_high: float | None
+    top1_agreement: float  # fraction of positions where both rank the same token first
+    top1_agreement_low: float | None = None  # likewise
+    top1_agreement_high: float | None = None
+
+
+class Sample(Result):
+    prompt: str
+    text: str
+    tokens: int | None = None  # of the text; None of an older version
+    repetition: float | None = None  # share of its 4-grams of tokens that stood in it before; None of a text without
+    chat: bool = False  # whether the prompt was put as a chat, by the model's template
+
+
+class SampleFigures(Result):
+    """One variant's samples in figures: means over them, with 95 % bootstrap intervals; none of a single one."""
+
+    samples: int
+    chat: bool
+    tokens: float
+    tokens_low: float | None = None
+    tokens_high: float | None = None
+    repetition: float | None = None  # of those of four tokens and more
+    repetition_low: float | None = None
+    repetition_high: float | None = None
+
+
+class GenerationScore(Result):
+    """One variant on one of the built-in checks of generation, or on all together."""
+
+    check: str  # "arithmetic", "copying", "format"; "all" of them
+    headline: bool  # whether it is all of them together, which is the figure for gates
+    prompts: int
+    chat: bool  # whether they were put as chats, by the model's template
+    exact: float  # share of answers that are right to the letter
+    standard_error: float | None = None  # over prompts
+    drop: float | None = None  # the original's share less this one, on the same prompts; None for the original
+    drop_low: float | None = None  # its 95 % bootstrap interval over prompts
+    drop_high: float | None = None
+    p_value: float | None = None  # two-sided, exact McNemar on the prompts that only one of the two got right
+    agreement: float | None = None  # share of texts that are the original's to the letter; None for the original
+    agreement_low: float | None = None  # its exact 95 % interval (Clopper and Pearson)
+    agreement_high: float | None = None
+
+
+class TaskScore(Result):
+    """One variant on one task of lm-evaluation-harness."""
+
+    task: str
+    metric: str  # "acc", "acc_norm": the paper's choice for its tasks
+    filter: str = "none"  # how the answer is read off what the model wrote: "strict-match"; "none" where as it is
+    headline: bool = True  # whether this is the task's figure for gates: that of its first filter
+    value: float
+    standard_error: float | None = None  # over items
+    items: int
+    few_shot: int
+    version: str  # of the task's definition
+    drop: float | None = None  # the original's value less this one, on the same items; None for the original
+    drop_low: float | None = None  # its 95 % bootstrap interval over items
+    drop_high: float | None = None
+    p_value: float | None = None  # two-sided, exact McNemar on the items that only one of the two got right
+
+
+class ReusedFigure(Result):
+    """A figure of the original that an earlier job measured on the same weights, machine and settings."""
+
+    figure: str  # "perplexity", "samples", "generation", "tasks": which was reused
+    measured_at: datetime  # when the reused figure was
+    job_id: UUID  # of the job whose figure is reused
+
+
+class Measurement(Result):
+    """All that was measured on one variant."""
+
+    variant: VariantName
+    parameters: int
+    blocks: int
+    bytes_on_disk: int
+    latency: list[LatencyCell] = Field(default_factory=list)
+    memory: Memory | None = None
+    perplexity: list[Perplexity] = Field(default_factory=list)
+    fidelity: list[Fidelity] = Field(default_factory=list)
+    samples: list[Sample] = Field(default_factory=list)
+    sampled: SampleFigures | None = None
+    generation: list[GenerationScore] = Field(default_factory=list)
+    tasks: list[TaskScore] = Field(default_factory=list)
+    reused: list[ReusedFigure] = Field(default_factory=list)
+
+
+class Benchmarks(Result):
+    """The benchmark stage's result: the original first, then its variants."""
+
+    variants: list[Measurement]
+    environment: Environment
+    seconds: float
+    notes: list[str] = Field(default_factory=list)

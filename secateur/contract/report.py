@@ -1,0 +1,51 @@
+"""The report of a job: what its stages handed on, and how the gates judge it.
+
+Its schema is versioned: a field may be added in a minor version, and only a major one takes one away.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from secateur.contract.jobs import Verdict
+from secateur.contract.measurements import Benchmarks, VariantName
+from secateur.contract.results import ModelInfo, Pruned, Quantised, Recovered, Result, Scores
+
+REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
+
+
+class GateResult(Result):
+    """One gate, judged."""
+
+    gate: str  # "min_speedup"
+    metric: str  # "speedup, batch 1, 12 + 128 tokens"
+    threshold: float
+    value: float | None  # None where the metric was not measured: the gate has failed then
+    low: float | None = None  # interval of the value
+    high: float | None = None
+    judged: float | None = None  # what was held to the threshold: an end of the interval, or the value itself
+    passed: bool
+    message: str  # "speedup is 1.26 (1.18 to 1.34): its low end, 1.18, is below 1.25"
+
+
+class Report(Result):
+    """The whole result of a job."""
+
+    schema_version: Literal["1.0"] = REPORT_SCHEMA_VERSION
+    job_id: UUID
+    created_at: datetime
+    spec: dict[str, Any]  # the job's spec, defaults filled in
+    model: ModelInfo
+    scores: Scores | None = None  # None where the blocks were named in the spec
+    pruned: Pruned
+    recovered: Recovered | None = None
+    quantised: Quantised | None = None
+    benchmarks: Benchmarks
+    final_variant: VariantName  # the one that the gates judge and the job hands out
+    verdict: Verdict
+    gates: list[GateResult] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)  # in words: what to mind when reading the figures
