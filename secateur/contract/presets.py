@@ -32,11 +32,11 @@ PRESETS: Mapping[str, Preset] = {
         Preset(
             "quick",
             "Quick",
-            "Trains nothing: blocks by perplexity, then healing by least squares on text that the original writes.",
+            "Trains nothing: blocks by perplexity, then healing by least squares on 12,288 tokens that the original writes.",
             "Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819",
             {
                 "scoring": {"criterion": "perplexity", "plus": True},
-                "recovery": {"kind": "healing"},
+                "recovery": {"kind": "healing", "samples": 96, "tokens": 128},
             },
             depth_alone=True,
         ),
