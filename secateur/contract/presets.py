@@ -32,7 +32,8 @@ PRESETS: Mapping[str, Preset] = {
         Preset(
             "quick",
             "Quick",
-            "Trains nothing: blocks by perplexity, then healing by least squares on 12,288 tokens that the original writes.",
+            "Trains nothing: blocks by perplexity, then healing by least squares on 12,288 tokens that it "
+            "writes itself.",
             "Shopkhoev et al. 2025, ReplaceMe, arXiv 2505.02819",
             {
                 "scoring": {"criterion": "perplexity", "plus": True},
