@@ -47,25 +47,26 @@ def ways_to_load(job_id: UUID, pruned: Pruned, recovered: Recovered | None) -> l
 
 
 def _transformers(checkpoint: str, pruned: Pruned) -> Way:
-    tokenizer = f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}")\n'
     if pruned.decilm:
         note = "The config is DeciLM's, whose code lies beside the weights; it runs only when told to."
-        code = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'model = AutoModelForCausalLM.from_pretrained("{checkpoint}", dtype="auto", trust_remote_code=True)\n'
-            f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}", trust_remote_code=True)\n'
-        )
-        return Way("transformers", "transformers, in Python", code, note)
+        return Way("transformers", "transformers, in Python", transformers_code(checkpoint, remote_code=True), note)
     if pruned.needs_loader:
         code = (
             "import sys\n\nfrom transformers import AutoTokenizer\n\n"
             f'sys.path.insert(0, "{checkpoint}")\n'
-            f'from {LOADER} import load\n\nmodel = load("{checkpoint}")\n{tokenizer}'
+            f'from {LOADER} import load\n\nmodel = load("{checkpoint}")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}")\n'
         )
         note = "Plain transformers cannot load this checkpoint; the loader beside its weights can."
         return Way("transformers", "transformers, in Python", code, note)
-    code = (
+    return Way("transformers", "transformers, in Python", transformers_code(checkpoint))
+
+
+def transformers_code(checkpoint: str, *, remote_code: bool = False) -> str:
+    """What loads a checkpoint and its tokenizer with plain transformers, or with the code that lies beside them."""
+    trust = ", trust_remote_code=True" if remote_code else ""
+    return (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{checkpoint}", dtype="auto")\n{tokenizer}'
+        f'model = AutoModelForCausalLM.from_pretrained("{checkpoint}", dtype="auto"{trust})\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{checkpoint}"{trust})\n'
     )
-    return Way("transformers", "transformers, in Python", code)

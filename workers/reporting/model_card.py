@@ -15,6 +15,7 @@ from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERI
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Scored
+from secateur.report.loading import LOADER, transformers_code
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     counts_in_words,
@@ -28,7 +29,6 @@ from secateur.whole_files import write_whole
 from workers.reporting.markdown import code, escape, figures_table, prose
 
 FILE = "README.md"
-LOADER = "modeling_secateur.py"
 
 
 def write(
@@ -166,23 +166,19 @@ def _use(pruned: Pruned) -> str:
     if pruned.decilm:
         return (
             "Some blocks have lost a half, so the checkpoint has the config of DeciLM. "
-            f"transformers loads it by the file `{LOADER}` in this folder, which it runs only when told to:\n\n"
-            "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto", trust_remote_code=True)\n'
-            'tokenizer = AutoTokenizer.from_pretrained(".", trust_remote_code=True)\n```\n\n'
+            f"transformers loads it by the file `{LOADER}.py` in this folder, which it runs only when told to:\n\n"
+            f"```python\n{transformers_code('.', remote_code=True)}```\n\n"
             "vLLM has a model class of its own for that config."
         )
     if pruned.needs_loader:
         return (
             "Plain transformers cannot load this checkpoint, since its config cannot say what its blocks look like. "
-            f"The file `{LOADER}` in this folder can; it needs nothing but torch and transformers.\n\n"
-            f'```python\nfrom {LOADER.removesuffix(".py")} import load\n\nmodel = load(".")\n```'
+            f"The file `{LOADER}.py` in this folder can; it needs nothing but torch and transformers.\n\n"
+            f'```python\nfrom {LOADER} import load\n\nmodel = load(".")\n```'
         )
     return (
         "The checkpoint is of the original's architecture and loads as it is.\n\n"
-        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")\n'
-        'tokenizer = AutoTokenizer.from_pretrained(".")\n```'
+        f"```python\n{transformers_code('.')}```"
     )
 
 
