@@ -11,13 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.contract.numbers import significant
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, NoRecovery
 from secateur.contract.options.texts import LocalText, SelfText
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks
+from tests.fixtures.text_sources import text_source
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.healing import fit
 from workers.engine.healing.judge import hold_out
@@ -31,7 +32,6 @@ from workers.engine.recovery.healing import Start, given_tokens, healed_start, w
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
 from workers.engine.text.calibration import token_batch
-from workers.engine.text.text_source import TextSource
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 FAMILIES = (
@@ -181,16 +181,7 @@ def test_text_that_the_original_writes_is_mixed_into_the_one_that_is_given(
 ) -> None:
     """Evenly, so that what is held out has both; not for a streamed model, nor where the text is its own already."""
     source = tiny_checkpoint(num_hidden_layers=3)
-    texts = TextSource(
-        checkpoint=source,
-        config=AutoConfig.from_pretrained(source),
-        fingerprint="f" * 64,
-        load=lambda: load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype),
-        machine=CPU,
-        data_roots=[text_file.parent],
-        cache=tmp_path / "cache",
-        seed=0,
-    )
+    texts = text_source(source, roots=[text_file.parent], cache=tmp_path / "cache")
     job = replace(job_for(source, source, [0, 2], tmp_path), texts=texts)
     text = LocalText(source="local", path=text_file.name)
 

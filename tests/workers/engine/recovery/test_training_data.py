@@ -10,22 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery, NoRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from secateur.contract.options.texts import LocalText
 from secateur.contract.options.training import TrainedRecovery
+from tests.fixtures.text_sources import CPU, reading_job, text_source
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.recovery.instruction_data import training_data
-from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.objective import IGNORED
-from workers.engine.runtime import Machine
 from workers.engine.text.calibration import token_batch
 from workers.engine.text.text_source import TextSource
 
-CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 ROWS = 259  # of the tiny model's embedding
 TEMPLATE = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('no system messages here') }}{% endif %}"
@@ -45,16 +43,7 @@ def checkpoint(tiny_checkpoint: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def source(checkpoint: Path, text_file: Path, tmp_path: Path) -> TextSource:
-    return TextSource(
-        checkpoint=checkpoint,
-        config=AutoConfig.from_pretrained(checkpoint),
-        fingerprint="f" * 64,
-        load=lambda: pytest.fail("no model is needed"),
-        machine=CPU,
-        data_roots=[text_file.parent],
-        cache=tmp_path / "cache",
-        seed=0,
-    )
+    return text_source(checkpoint, roots=[text_file.parent], cache=tmp_path / "cache", loads=False)
 
 
 @pytest.fixture
@@ -71,16 +60,7 @@ def train(source: TextSource, text_file: Path, tmp_path: Path) -> Training:
     ) -> tuple[Any, Any]:
         content = rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)
         (text_file.parent / name).write_text(content)
-        job = RecoveryJob(
-            pruned=source.checkpoint,
-            original=Checkpoint.open(source.checkpoint),
-            kept=(0,),
-            out=tmp_path / "out",
-            scratch=tmp_path / "scratch",
-            options=NoRecovery(kind="none"),
-            machine=CPU,
-            texts=source,
-        )
+        job = reading_job(source, tmp_path)
         text = LocalText(source="local", path=name, start=start)
         return training_data(job, recovery(text=text, **{"tokens": 256, "mask_prompt": True, **options}))
 
@@ -237,17 +217,11 @@ def test_distillation_takes_examples_one_after_the_other(train: Training, source
 def test_of_prompts_and_answers_the_answers_are_learnt_unless_all_is_to_be(
     source: TextSource, tmp_path: Path, kind: Any
 ) -> None:
-    job = RecoveryJob(
-        pruned=source.checkpoint,
-        original=Checkpoint.open(source.checkpoint),
-        kept=(0,),
-        out=tmp_path / "out",
-        scratch=tmp_path / "scratch",
-        options=NoRecovery(kind="none"),
-        machine=CPU,
-        texts=replace(
+    job = reading_job(
+        replace(
             source, load=lambda: load_model(Checkpoint.open(source.checkpoint), device=CPU.device, dtype=CPU.dtype)
         ),
+        tmp_path,
     )
     text = {"source": "answers"}
     common = {"kind": kind.model_fields["kind"].annotation.__args__[0], "tokens": 200, "samples": 4, "text": text}

@@ -10,22 +10,16 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
-from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.options.recovery import NoRecovery
 from secateur.contract.options.texts import BlendText, HubText, Text, is_written
-from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.model.loading import load_model
+from tests.fixtures.text_sources import reading_job, text_source
 from workers.engine.recovery import training_text
-from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.training_text import pinned
-from workers.engine.runtime import Machine
 from workers.engine.text.blend import counts_by_weight, most_by_weight, spread
 from workers.engine.text.calibration import samples_of, token_batch
 from workers.engine.text.text_source import TextSource, Wanted
 
-CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 WORDS = {"source": "local", "path": "words.txt"}
 OTHER = {"source": "local", "path": "other.txt"}
 
@@ -34,16 +28,7 @@ OTHER = {"source": "local", "path": "other.txt"}
 def source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path) -> TextSource:
     path = tiny_checkpoint(num_hidden_layers=1)
     (text_file.parent / "other.txt").write_text("0123456789" * 40)
-    return TextSource(
-        checkpoint=path,
-        config=AutoConfig.from_pretrained(path),
-        fingerprint="f" * 64,
-        load=lambda: load_model(Checkpoint.open(path), device=CPU.device, dtype=CPU.dtype),
-        machine=CPU,
-        data_roots=[text_file.parent],
-        cache=tmp_path / "cache",
-        seed=0,
-    )
+    return text_source(path, roots=[text_file.parent], cache=tmp_path / "cache")
 
 
 def blend(*parts: tuple[dict[str, Any], float]) -> BlendText:
@@ -141,16 +126,7 @@ def test_each_part_of_the_hub_is_held_to_its_own_commit(
     source: TextSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_text, "hub_revision", lambda text: f"commit of {text.id}")
-    job = RecoveryJob(
-        pruned=source.checkpoint,
-        original=Checkpoint.open(source.checkpoint),
-        kept=(0,),
-        out=tmp_path / "out",
-        scratch=tmp_path / "scratch",
-        options=NoRecovery(kind="none"),
-        machine=CPU,
-        texts=source,
-    )
+    job = reading_job(source, tmp_path)
     hub = [{"source": "hub", "id": name} for name in ("one", "two")]
     text = blend((hub[0], 1), ({"source": "answers", "prompts": hub[1]}, 1))
     for _ in range(2):

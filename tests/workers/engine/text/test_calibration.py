@@ -11,29 +11,16 @@ from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.texts import HubText, LocalText, SelfText
-from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.model.loading import load_model
-from workers.engine.runtime import Machine
+from tests.fixtures.text_sources import text_source
 from workers.engine.text import text_ids
 from workers.engine.text.calibration import check_positions, choose_windows, token_batch
 from workers.engine.text.text_source import TextSource
-
-CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 
 
 @pytest.fixture
 def source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path) -> TextSource:
     path = tiny_checkpoint(num_hidden_layers=2)
-    return TextSource(
-        checkpoint=path,
-        config=AutoConfig.from_pretrained(path),
-        fingerprint="f" * 64,
-        load=lambda: load_model(Checkpoint.open(path), device=CPU.device, dtype=CPU.dtype),
-        machine=CPU,
-        data_roots=[text_file.parent],
-        cache=tmp_path / "cache",
-        seed=0,
-    )
+    return text_source(path, roots=[text_file.parent], cache=tmp_path / "cache")
 
 
 WORDS = LocalText(source="local", path="words.txt")

@@ -8,20 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.texts import AnswersText, LocalText
-from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.model.loading import load_model
-from workers.engine.runtime import Machine
+from tests.fixtures.text_sources import text_source
 from workers.engine.text.built_in_prompts import BUILT_IN_PROMPTS
 from workers.engine.text.calibration import token_batch
 from workers.engine.text.prompts_to_answer import PromptsToAnswer, prompts_to_answer
 from workers.engine.text.text_source import Purpose, TextSource, Wanted
 
-CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 TEMPLATE = (
     "{% for m in messages %}({{ m.role }}) {{ m.content }}{% if m.role == 'assistant' %}</s>|{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}(assistant) {% endif %}"
@@ -37,16 +32,7 @@ def make_source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path:
         path = tiny_checkpoint(num_hidden_layers=2, **settings)
         if template is not None:
             (path / "chat_template.jinja").write_text(template)
-        return TextSource(
-            checkpoint=path,
-            config=AutoConfig.from_pretrained(path),
-            fingerprint="f" * 64,
-            load=lambda: load_model(Checkpoint.open(path), device=CPU.device, dtype=CPU.dtype),
-            machine=CPU,
-            data_roots=[text_file.parent],
-            cache=tmp_path / "cache",
-            seed=0,
-        )
+        return text_source(path, roots=[text_file.parent], cache=tmp_path / "cache")
 
     return make
 

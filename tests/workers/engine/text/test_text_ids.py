@@ -10,25 +10,22 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig
 
 from secateur.contract.errors import InvalidInput, StageFailed, Unavailable
-from secateur.contract.options.recovery import ContinuedRecovery, LoraRecovery, NoRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, LoraRecovery
 from secateur.contract.options.texts import HubText, LocalText
-from workers.engine.checkpoints.checkpoint import Checkpoint
+from tests.fixtures.text_sources import reading_job, text_source
 from workers.engine.recovery import instruction_data, training_text
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.training_text import training_samples
-from workers.engine.runtime import Machine
 from workers.engine.text import calibration, text_ids
 from workers.engine.text import rows as data_rows
 from workers.engine.text import sources as texts
 from workers.engine.text.calibration import token_batch
 from workers.engine.text.text_source import TextSource
 
-CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 WORDS = LocalText(source="local", path="words.txt")
 STREAM = HubText(source="hub", id="some/set")
 
@@ -36,16 +33,7 @@ STREAM = HubText(source="hub", id="some/set")
 @pytest.fixture
 def source(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path) -> TextSource:
     path = tiny_checkpoint(num_hidden_layers=1)
-    return TextSource(
-        checkpoint=path,
-        config=AutoConfig.from_pretrained(path),
-        fingerprint="f" * 64,
-        load=lambda: pytest.fail("no model is needed"),
-        machine=CPU,
-        data_roots=[text_file.parent],
-        cache=tmp_path / "cache",
-        seed=0,
-    )
+    return text_source(path, roots=[text_file.parent], cache=tmp_path / "cache", loads=False)
 
 
 @pytest.fixture
@@ -156,16 +144,7 @@ def test_mapped_ids_are_those_of_a_batch_in_memory(source: TextSource) -> None:
 
 
 def recovery_job(source: TextSource, tmp_path: Path, scratch: str = "scratch") -> RecoveryJob:
-    return RecoveryJob(
-        pruned=source.checkpoint,
-        original=Checkpoint.open(source.checkpoint),
-        kept=(0,),
-        out=tmp_path / "out",
-        scratch=tmp_path / scratch,
-        options=NoRecovery(kind="none"),
-        machine=CPU,
-        texts=source,
-    )
+    return reading_job(source, tmp_path, scratch=scratch)
 
 
 def test_examples_are_tokenised_and_packed_once(
