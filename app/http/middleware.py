@@ -1,10 +1,12 @@
 """The edge of the application: request ids, the body's limit, defects, cross-site requests, timing.
 
-One plain ASGI middleware, outermost, so that nothing leaves without an id, and no defect without a problem+json.
+One plain ASGI middleware, outermost, so that nothing leaves without an id, and neither a defect nor a request that a
+stop cuts off without a problem+json.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -19,8 +21,8 @@ from structlog.contextvars import bound_contextvars
 
 from app import tracing
 from app.http.hosts import Hosts
-from app.http.problems import error_response
-from secateur.contract.errors import BadRequest, PayloadTooLarge, ServiceError
+from app.http.problems import RETRY_AFTER_SECONDS, error_response
+from secateur.contract.errors import BadRequest, PayloadTooLarge, ServiceError, Unavailable
 
 logger = logging.getLogger("app.http")
 
@@ -82,6 +84,14 @@ class EdgeMiddleware:
             if started:
                 raise
             await error_response(scope, error)(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server is told to stop, and its grace is over
+            if started:
+                raise
+            stopping = Unavailable(
+                "the service is being stopped before this was answered; whether it was done is not known",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+            await error_response(scope, stopping)(scope, receive, send_with_id)
         except Exception:
             logger.exception("unhandled error")
             if started:

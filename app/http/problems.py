@@ -44,7 +44,7 @@ from secateur.contract.validation_errors import explain
 logger = logging.getLogger("app.http")
 
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER_SECONDS = 5  # when Postgres does not answer: about what its restart takes
+RETRY_AFTER_SECONDS = 5  # when Postgres or this service is away: about what a restart takes
 
 _BY_STATUS: dict[int, type[ServiceError]] = {
     error.status: error for error in (BadRequest, NotFound, PayloadTooLarge, UnsupportedMediaType, Unavailable)
