@@ -35,6 +35,11 @@ HUB_WITH_GATES: dict[str, Any] = {
     "labels": {"commit": "abc123"},
 }
 
+TARGET: dict[str, Any] = {
+    "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "pruning": {"kind": "depth", "target": {"parameters": 0.8}},
+}
+
 EXPLICIT_DROP: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "pruning": {"kind": "depth", "drop": [21, 22, 23, 24, 25, 26]},
@@ -77,6 +82,12 @@ SUBMIT: Any = {
         "summary": "A hub model, a fifth of its blocks fewer, with gates",
         "description": "What a pipeline sends: the verdict is `failed` where a gate does not hold.",
         "value": HUB_WITH_GATES,
+    },
+    "target": {
+        "summary": "Four fifths of the parameters, however many blocks that takes",
+        "description": "The number of blocks is worked out from the model's config. A number of at least 1 is that "
+        "many parameters.",
+        "value": TARGET,
     },
     "explicit-drop": {
         "summary": "These very blocks, no recovery",

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db import datasets
 from app.db.tables import Dataset
+from app.services.check_target import check_target
 from app.services.local_files import find_under, inspect_model
 from app.settings import Settings
 from secateur.contract.datasets import DatasetKind
@@ -145,6 +146,8 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> None:
         _refuse(too_long(spec, positions_of(info.config)))
     if info.blocks is None:
         return
+    if isinstance(spec.pruning, DepthPruning) and spec.pruning.target is not None:
+        check_target(spec.pruning.target, info, plus=spec.scoring.plus)
     if isinstance(spec.pruning, DepthPruning):
         check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):

@@ -20,7 +20,7 @@ def plus_protected(blocks: int) -> tuple[int, ...]:
 
 
 def blocks_to_remove(pruning: DepthPruning, blocks: int) -> int:
-    """How many of `blocks` blocks are asked to go: a ratio is rounded to whole blocks, to at least one."""
+    """How many of `blocks` blocks are asked to go, where no target decides it: a ratio is rounded, to at least one."""
     if pruning.drop is not None:
         return len(pruning.drop)
     if pruning.blocks is not None:
@@ -30,13 +30,15 @@ def blocks_to_remove(pruning: DepthPruning, blocks: int) -> int:
 
 
 def check_depth(pruning: DepthPruning, blocks: int, *, plus: bool, pointer: str = "/pruning") -> None:
-    """Refuse what a model of `blocks` blocks cannot give.
+    """Refuse what a model of `blocks` blocks cannot give; whether it can reach a target, its sizes tell (`targets.py`).
 
     Raises:
         InvalidInput: more blocks than may go, or a block that the model does not have.
     """
     if pruning.drop is not None:
         _check_drop(pruning.drop, blocks, pointer)
+        return
+    if pruning.target is not None:
         return
     name = "blocks" if pruning.blocks is not None else "ratio"
     value = pruning.blocks if pruning.blocks is not None else pruning.ratio

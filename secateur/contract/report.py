@@ -32,6 +32,18 @@ class GateResult(Result):
     message: str  # "speedup is 1.26 (1.18 to 1.34): its low end, 1.18, is below 1.25"
 
 
+class TargetOutcome(Result):
+    """What the job was to reach, and what it has reached."""
+
+    figure: str  # "parameters"
+    asked: float  # as in the spec: the figure, or below 1 a share of the original's
+    limit: float  # the figure that was asked for
+    removed: int  # blocks that went for it
+    value: float  # what the model has that the job hands out
+    met: bool
+    message: str  # all of it in a sentence
+
+
 class Report(Result):
     """The whole result of a job."""
 
@@ -42,6 +54,7 @@ class Report(Result):
     model: ModelInfo
     scores: Scores | None = None  # None where the blocks were named in the spec
     pruned: Pruned
+    target: TargetOutcome | None = None  # where the job was asked for one
     recovered: Recovered | None = None
     quantised: Quantised | None = None
     benchmarks: Benchmarks

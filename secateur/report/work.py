@@ -38,6 +38,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Halves of blocks removed", units_in_words(pruned)))
     if pruned.dropped:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
+    if report.target:
+        rows.append(("Target", report.target.message))
     rows += _search(pruned)
     if pruned.gguf:
         rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))

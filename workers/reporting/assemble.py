@@ -12,6 +12,7 @@ from secateur.contract.report import Report
 from secateur.contract.results import Pruned, Quantised, Recovered, Scores
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
+from workers.reporting.target import target_outcome
 
 
 def assemble(
@@ -47,6 +48,7 @@ def assemble(
         model=pruned.model,
         scores=scores,
         pruned=pruned,
+        target=target_outcome(spec, pruned),
         recovered=recovered,
         quantised=quantised,
         benchmarks=benchmarks,

@@ -124,6 +124,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Halves of blocks removed: {units_in_words(report.pruned)}")
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    if report.target:
+        lines.append(f"- Target: {escape(report.target.message)}")
     if report.pruned.gguf:
         lines.append(f"- Pruned GGUF file: {escape(gguf_in_words(report.pruned.gguf))}")
     if report.recovered and report.recovered.gguf:

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.target import Target
 from secateur.contract.results import Scored
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.targets import Sizes, blocks_for_size
+from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.pruning.depth import bytes_by_place
 from workers.engine.pruning.plan import choose_blocks, count_from_ratio, protected_by_plus
 from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
+from workers.stages.original import Original
 
 NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"drop": [21, 22]`, which need no scoring'
 
 
-def wanted(spec: CompressionSpec, blocks: int) -> tuple[int, frozenset[int]]:
+def wanted(spec: CompressionSpec, original: Original) -> tuple[int, frozenset[int]]:
     """How many blocks go, and which may not.
 
     Raises:
-        InvalidInput: so many cannot go.
+        InvalidInput: so many cannot go, or no depth reaches the target.
     """
+    blocks = original.info.blocks
     protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
-    pruning = spec.pruning
-    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
-    count = blocks_to_remove(pruning, blocks) if pruning.ratio is None else count_from_ratio(blocks, pruning.ratio)
+    count = _count(spec, original)
     check_count(blocks, count=count, protected=protected)
     return count, protected
 
 
-def chosen(spec: CompressionSpec, scored: Scored) -> tuple[list[int], list[int]]:
+def _count(spec: CompressionSpec, original: Original) -> int:
+    pruning = spec.pruning
+    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
+    if pruning.target is not None:
+        sizes = sizes_of(pruning.target, original.checkpoint)
+        return blocks_for_size(pruning.target, sizes, plus=spec.scoring.plus)
+    if pruning.ratio is not None:
+        return count_from_ratio(original.info.blocks, pruning.ratio)
+    return blocks_to_remove(pruning, original.info.blocks)
+
+
+def sizes_of(target: Target, checkpoint: Checkpoint) -> Sizes:
+    """The model by place, in the target's unit."""
+    return bytes_by_place(checkpoint) if target.figure == "bytes" else Sizes.of(count_parameters(checkpoint.config))
+
+
+def chosen(spec: CompressionSpec, scored: Scored, original: Original) -> tuple[list[int], list[int]]:
     """The blocks that go, and those that could not, both ascending.
 
     Raises:
         InvalidInput: so many cannot go, or a search has ranked fewer.
     """
-    count, protected = wanted(spec, len(scored.blocks))
+    count, protected = wanted(spec, original)
     scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
     return sorted(choose_blocks(scores, count=count, protected=protected)), sorted(protected)

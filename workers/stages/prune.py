@@ -46,7 +46,9 @@ def prune_blocks(context: StageContext, original: Original, options: DepthPrunin
     """
     began = time.monotonic()
     drop, protected = (
-        (list(options.drop), []) if options.drop is not None else chosen(context.stage.spec, context.read(SCORE))
+        (list(options.drop), [])
+        if options.drop is not None
+        else chosen(context.stage.spec, context.read(SCORE), original)
     )
     file = source_gguf(context)
     if options.gguf and file is None:
@@ -97,7 +99,7 @@ def check_blocks(context: StageContext, original: Original, options: DepthPrunin
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"
     refuse_uncomputable(checkpoint.config, expected=NO_SCORING)
-    count, protected = wanted(spec, blocks)
+    count, protected = wanted(spec, original)
     return f"{count} of {blocks} blocks go, {len(protected)} are protected"
 
 

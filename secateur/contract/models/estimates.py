@@ -23,6 +23,7 @@ from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.options.method import Options
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.shown import shortened
+from secateur.contract.targets import Sizes, blocks_for_size
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -89,9 +90,9 @@ def estimate(config: Mapping[str, Any], request: EstimateRequest, *, pointer: st
         raise UnsupportedModel(detail, errors=[FieldError(pointer, detail, None, f"one of {', '.join(model_types())}")])
     blocks = len(count.per_block)
     check_depth(request.pruning, blocks, plus=request.plus)
-    removed, notes = _removed_parameters(count, request.pruning)
-    gone = blocks_to_remove(request.pruning, blocks)
     width = DTYPE_BYTES[request.dtype]
+    gone = _gone(count, request, width)
+    removed, notes = _removed_parameters(count, request.pruning, gone)
 
     def size(left: int, parameters: int) -> SizeEstimate:
         return SizeEstimate(left, parameters, parameters * width, left * cached * width)
@@ -108,11 +109,18 @@ def estimate(config: Mapping[str, Any], request: EstimateRequest, *, pointer: st
     )
 
 
-def _removed_parameters(count: ParameterCount, pruning: DepthPruning) -> tuple[int, list[str]]:
+def _gone(count: ParameterCount, request: EstimateRequest, width: int) -> int:
+    """How many blocks go."""
+    target = request.pruning.target
+    if target is None:
+        return blocks_to_remove(request.pruning, len(count.per_block))
+    return blocks_for_size(target, Sizes.of(count, width=width if target.figure == "bytes" else 1), plus=request.plus)
+
+
+def _removed_parameters(count: ParameterCount, pruning: DepthPruning, gone: int) -> tuple[int, list[str]]:
     """How many parameters go; where blocks differ in size and none is named, as many as those of mean size have."""
     if pruning.drop is not None:
         return sum(count.per_block[block] for block in pruning.drop), []
-    gone = blocks_to_remove(pruning, len(count.per_block))
     mean = sum(count.per_block) / len(count.per_block)
     notes = (
         [] if len(set(count.per_block)) == 1 else ["Blocks differ in size; those removed are taken as of mean size."]

@@ -1,7 +1,8 @@
 """The section `pruning` of a spec: what goes, with its options, and the table of the kinds.
 
 A kind of pruning is a class here and a line in `Pruning`, at the end. What it runs is its row in
-`workers/stages/prune.py`. The arithmetic of how much goes is `secateur/contract/{depth,sub_blocks,experts}.py`.
+`workers/stages/prune.py`. The arithmetic of how much goes is
+`secateur/contract/{depth,targets,sub_blocks,experts}.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method
 from secateur.contract.options.papers import SHORTENED_LLAMA
+from secateur.contract.options.target import Target
 from secateur.contract.options.texts import Calibration
 from secateur.contract.options.width import WidthMethod
 
 
 class DepthPruning(Method):
-    """Exactly one of `blocks`, `ratio` and `drop` says how much goes."""
+    """Exactly one of `blocks`, `ratio`, `drop` and `target` says how much goes."""
 
     title = "Depth pruning"
     summary = (
@@ -38,6 +40,9 @@ class DepthPruning(Method):
     drop: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         default=None, min_length=1, description="These very blocks, counted from 0; nothing is scored."
     )
+    target: Target | None = Field(
+        default=None, description="What the pruned model is to reach; as many blocks go as that takes."
+    )
     gguf: bool | None = Field(
         default=None,
         description="Write the pruned model as a GGUF file too, still quantised as the model's own; for models that "
@@ -46,12 +51,12 @@ class DepthPruning(Method):
 
     @model_validator(mode="after")
     def _one_of(self) -> DepthPruning:
-        given = [name for name in ("blocks", "ratio", "drop") if getattr(self, name) is not None]
+        given = [name for name in ("blocks", "ratio", "drop", "target") if getattr(self, name) is not None]
         if len(given) != 1:
             raise PydanticCustomError(
                 "exactly_one",
-                "give exactly one of `blocks`, `ratio` and `drop`, not {given}",
-                {"given": " and ".join(given) or "none", "expected": "one of blocks, ratio, drop"},
+                "give exactly one of `blocks`, `ratio`, `drop` and `target`, not {given}",
+                {"given": " and ".join(given) or "none", "expected": "one of blocks, ratio, drop, target"},
             )
         if self.drop is not None and len(set(self.drop)) != len(self.drop):
             raise PydanticCustomError(

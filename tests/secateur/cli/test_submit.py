@@ -92,6 +92,12 @@ def test_experts_of_a_mixture(run: Run) -> None:
     assert CompressionSpec.model_validate(found)
 
 
+def test_a_target(run: Run) -> None:
+    found = dry(run, "m.gguf", "--target-parameters", "0.8")
+    assert found["pruning"] == {"kind": "depth", "target": {"parameters": 0.8}}
+    assert dry(run, "m.gguf", "--target-bytes", "4e8")["pruning"]["target"] == {"bytes": 4e8}
+
+
 def test_halves_of_blocks(run: Run) -> None:
     flags = ("--pruner", "sub_block", "--units", "4", "--protected", "0.mlp", "--pruning-plus")
     found = dry(run, "m.gguf", *flags, "--pruning-calibration-samples", "5")

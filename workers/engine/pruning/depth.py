@@ -18,6 +18,7 @@ from pathlib import Path
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput
 from secateur.contract.models.architecture import Architecture
+from secateur.contract.targets import Sizes
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
@@ -111,6 +112,21 @@ def blocks_to_keep(count: int, drop: Sequence[int]) -> list[int]:
     if len(drop) == count:
         raise InvalidInput.field("drop", "No block would be left.", value=list(drop), expected=expected)
     return sorted(set(range(count)) - set(drop))
+
+
+def bytes_by_place(source: Checkpoint) -> Sizes:
+    """What each block weighs on disk, and what stays, as `prune_depth` would leave it. Raises as it does."""
+    prefix, count = stack_of(source, architecture_of(source.config))
+    per_block, rest, stays = [0] * count, 0, renumbering(prefix, range(count))
+    for name in source.names():
+        if stays(name) is None:
+            continue
+        block = block_of(name, prefix)
+        if block is None:
+            rest += source.nbytes(name)
+        else:
+            per_block[block] += source.nbytes(name)
+    return Sizes(per_block, rest, source.total_bytes)
 
 
 def stack_of(checkpoint: Checkpoint, architecture: Architecture) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from workers.engine.recovery.lora import check_adapters
 from workers.engine.recovery.trained_part import OWN_WEIGHTS, check_last_blocks
 from workers.engine.recovery.weights import refuse_unwritable
 from workers.stages.checks.subject import Subject
+from workers.stages.choice import wanted
 from workers.stages.training_processes import refuse_shard
 
 
@@ -32,10 +33,18 @@ def look(subject: Subject) -> str | None:
     if isinstance(options, DistillRecovery | ContinuedRecovery) and options.train in OWN_WEIGHTS:
         refuse_unwritable(subject.checkpoint, blocks=None if options.train == "all" else _one_of_them(subject))
         if options.train == "last_blocks":
-            pruning, blocks = subject.spec.pruning, subject.original.info.blocks
-            gone = blocks_to_remove(pruning, blocks) if isinstance(pruning, DepthPruning) else 0
-            check_last_blocks(options.last_blocks, blocks - gone)
+            check_last_blocks(options.last_blocks, subject.original.info.blocks - _gone(subject))
     return options.kind
+
+
+def _gone(subject: Subject) -> int:
+    """How many blocks go. Raises InvalidInput where no depth reaches the target, as the check of the pruning does."""
+    pruning = subject.spec.pruning
+    if not isinstance(pruning, DepthPruning):
+        return 0
+    if pruning.target is not None:
+        return wanted(subject.spec, subject.original)[0]
+    return blocks_to_remove(pruning, subject.original.info.blocks)
 
 
 def _one_of_them(subject: Subject) -> list[int]:

@@ -1,0 +1,70 @@
+"""A target that a local model cannot reach is refused when the job is submitted, as far as its config shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.api.examples import SMOLLM2_CONFIG
+from tests.fixtures.model_folders import LLAMA, checkpoint, local
+from tests.fixtures.refusals import only
+
+CONFIG = {**SMOLLM2_CONFIG, "architectures": ["LlamaForCausalLM"]}
+
+
+@pytest.mark.parametrize("target", [{"parameters": 0.8}, {"parameters": 49_552_705}, {"bytes": 0.8}])
+def test_a_size_that_can_be_reached(client: TestClient, model_root: Path, target: dict[str, Any]) -> None:
+    checkpoint(model_root, config=CONFIG)
+    response = client.post("/jobs", json=local("model", target=target))
+    assert response.status_code == 202, response.text
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ({"parameters": 134_515_008}, "no more than 134,515,008 parameters as it is"),
+        ({"parameters": 49_552_703}, "the model has 49,552,704 parameters even without 24 of its 30 blocks"),
+        ({"parameters": 0.01}, "even without 24 of its 30 blocks"),
+        ({"bytes": 10**12}, "no more than 1 bytes of weights"),
+    ],
+)
+def test_a_size_that_cannot(client: TestClient, model_root: Path, target: dict[str, Any], part: str) -> None:
+    checkpoint(model_root, config=CONFIG)
+    error = only(client, local("model", target=target))
+    (figure,) = target
+    assert (error["pointer"], error["value"]) == (f"/pruning/target/{figure}", target[figure])
+    assert part in error["detail"]
+
+
+def test_a_head_that_the_files_may_have_is_left_to_the_worker(client: TestClient, model_root: Path) -> None:
+    header = b'{"lm_head.weight":{}}'
+    (checkpoint(model_root, config=CONFIG) / "model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header
+    )
+    with_head = 134_515_008 + 49_152 * 576
+    assert client.post("/jobs", json=local("model", target={"parameters": with_head - 1})).status_code == 202
+    only(client, local("model", target={"parameters": with_head}))
+
+
+def test_a_config_that_leaves_sizes_to_its_class_is_left_to_the_worker(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=LLAMA)
+    assert client.post("/jobs", json=local("model", target={"parameters": 1})).status_code == 202
+
+
+def test_a_target_contradicts_a_number(client: TestClient) -> None:
+    error = only(client, local("model", target={"parameters": 0.8}, blocks=3))
+    assert (error["pointer"], error["expected"]) == ("/pruning", "one of blocks, ratio, drop, target")
+    assert "not blocks and target" in error["detail"]
+
+
+def test_an_estimate_of_a_target(client: TestClient) -> None:
+    pruning = {"kind": "depth", "target": {"parameters": 0.8}}
+    found = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": pruning}).json()
+    assert found["pruned"]["blocks"] == 22
+    assert found["pruned"]["parameters_estimate"] == 106_194_240
+    small = {"kind": "depth", "target": {"bytes": 250_000_000}}
+    found = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": small}).json()
+    assert (found["pruned"]["blocks"], found["pruned"]["bytes_estimate"]) == (27, 2 * 123_894_720)
