@@ -13,6 +13,7 @@ from pydantic import Field
 from secateur.contract.results import Environment, Result, TextInfo
 
 VariantName = str  # "original", "pruned", "recovered", "recovered-int8" …
+RECOVERED_FILE: VariantName = "recovered-gguf"  # the recovered model as the GGUF file that is handed out, rounded
 
 
 class Interval(Result):

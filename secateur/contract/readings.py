@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from secateur.contract.measurements import (
+    RECOVERED_FILE,
     Fidelity,
     GenerationScore,
     Interval,
@@ -79,7 +80,7 @@ class Variant:
 
     measured: Measurement
     file: VariantFile | None = None
-    unpacked: bool = False  # whether the model came as a file, of which the weights on disk are unpacked
+    unpacked: bool = False  # whether its weights on disk are unpacked from the file that the model came as
 
     @property
     def name(self) -> str:
@@ -95,9 +96,11 @@ def variants_of(report: Report) -> list[Variant]:
     files: dict[str, VariantFile] = {}
     if came is not None:
         files["original"] = VariantFile(came.bytes, f"came in {came.type}")
-        made = {"pruned": report.pruned.gguf, "recovered": report.recovered.gguf if report.recovered else None}
+        recovered = report.recovered.gguf if report.recovered else None
+        made = {"pruned": report.pruned.gguf, "recovered": recovered, RECOVERED_FILE: recovered}
         files |= {name: VariantFile(file.bytes_after) for name, file in made.items() if file is not None}
-    return [Variant(m, files.get(m.variant), came is not None) for m in report.benchmarks.variants]
+    unpacked = ("original", "pruned", "recovered") if came is not None else ()  # others are what they are on disk
+    return [Variant(m, files.get(m.variant), m.variant in unpacked) for m in report.benchmarks.variants]
 
 
 # --- of the whole model -----------------------------------------------------------------------------------------------

@@ -158,6 +158,7 @@ class PrunedFile(Result):
     path: str  # relative to the stage's folder
     bytes_before: int  # of the whole file
     bytes_after: int
+    relative_error: float = 0.0  # of rounding what a recovery changed, as in QuantisedVariant; 0: nothing was lost
 
 
 class Pruned(Result):

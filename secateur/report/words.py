@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secateur.contract import numbers as n
+from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.metric_row import CHANGE
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
@@ -61,7 +62,9 @@ def gguf_in_words(file: PrunedFile) -> str:
 def recovered_file_in_words(file: PrunedFile) -> str:
     """The recovered model as it came: "recover/gguf/m-recovered.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
     sizes = sizes_in_words(file.bytes_before, file.bytes_after)
-    what = "quantised anew after recovery; the recovered model's figures are of the checkpoint that it was made of"
+    what = f"rounded anew after recovery; its own figures are those of {RECOVERED_FILE}"
+    if file.relative_error == 0:
+        what = "of the very weights of the recovered checkpoint, whose figures are its own"
     return f"recover/{one_line(file.path)}, {sizes}, {what}"
 
 

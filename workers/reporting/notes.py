@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from secateur.contract.jobs import Verdict
-from secateur.contract.measurements import Fidelity, Measurement, Perplexity
+from secateur.contract.measurements import RECOVERED_FILE, Fidelity, Measurement, Perplexity
 from secateur.contract.numbers import RATIO, percent, ratio, significant
 from secateur.contract.options.gates import GATES
 from secateur.contract.readings import cell_name
@@ -94,6 +94,31 @@ def _shared_text(report: Report) -> Iterator[str]:
             yield (
                 f"On the text {one_line(after_kl.text.description)}, recovery did not help: the KL divergence from the "
                 f"original rose from {significant(before_kl.kl)} to {significant(after_kl.kl)} nats."
+            )
+
+
+def _recovered_file(report: Report) -> Iterator[str]:
+    """What rounding took back of a recovery, and that the gates judge the model before it."""
+    pruned, recovered, file = (measurement(report, name) for name in ("pruned", "recovered", RECOVERED_FILE))
+    if not (pruned and recovered and file):
+        return
+    if report.gates:
+        yield f"The gates judge the recovered checkpoint; `{RECOVERED_FILE}`, which is rounded, has figures of its own."
+    alone = {found.text.sha256: found.kl for found in pruned.fidelity}
+    for before, after in _paired_fidelity(recovered, file):
+        without = alone.get(after.text.sha256)
+        lost = (
+            ""
+            if without is None or before.kl >= without
+            else (
+                f", which takes back {percent((after.kl - before.kl) / (without - before.kl))} of what recovery gained"
+            )
+        )
+        if after.kl > before.kl:
+            yield (
+                f"On the text {one_line(after.text.description)}, rounding the recovered model to the types of the "
+                f"file that came in raised the KL divergence from the original from {significant(before.kl)} to "
+                f"{significant(after.kl)} nats{lost}."
             )
 
 
@@ -200,6 +225,7 @@ _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _unjudged,
     _loader,
     _shared_text,
+    _recovered_file,
     _self_text,
     _nothing_right,
     _speed,

@@ -15,10 +15,10 @@ from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
-from workers.stages.benchmark_notes import notes_on_quantised, notes_on_texts
+from workers.stages.benchmark_notes import notes_on_files, notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts
 from workers.stages.benchmark_speed import measure_alone, measure_speed
-from workers.stages.benchmark_variants import ORIGINAL, Variant, opened_variant, quantised_variants
+from workers.stages.benchmark_variants import ORIGINAL, Variant, opened_variant, quantised_variants, recovered_file
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
 from workers.stages.known_figures import known_figures
@@ -57,7 +57,9 @@ def run(context: StageContext) -> Benchmarks:
     if context.has(RECOVER):
         recovered = Checkpoint.open(context.input(RECOVER) / "checkpoint")
         variants.append(opened_variant("recovered", recovered, pruned.parameters_after, len(pruned.kept)))
-    variants += quantised_variants(context, variants[-1])
+    final = variants[-1]
+    variants += recovered_file(context, final) if context.has(RECOVER) else []
+    variants += quantised_variants(context, final)
     config = original.checkpoint.config
     if not measured_parts(spec.benchmark):
         return Benchmarks(
@@ -92,8 +94,9 @@ def run(context: StageContext) -> Benchmarks:
     if context.has(RECOVER):
         trained = context.read(RECOVER).text
         notes += notes_on_texts(spec, trained)
-    if context.has(QUANTISE):
-        notes += notes_on_quantised(context.read(QUANTISE), timed=spec.benchmark.latency is not None)
+    made = context.read(QUANTISE).variants if context.has(QUANTISE) else []
+    notes += notes_on_files([variant.name for variant in variants if not variant.timed])
+    notes += notes_on_quantised(made, timed=spec.benchmark.latency is not None)
     return Benchmarks(
         variants=[variant.measurement(variants[0]) for variant in variants],
         environment=environment(machine),

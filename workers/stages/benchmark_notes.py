@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
 from secateur.contract.options.benchmark import PerplexityBenchmark
 from secateur.contract.options.recovery import NoRecovery
 from secateur.contract.options.texts import AnswersText, BlendText, HubText, LocalText, NamedText, UploadText
-from secateur.contract.results import Quantised, TextInfo
+from secateur.contract.results import QuantisedVariant, TextInfo
 from secateur.contract.spec import CompressionSpec
 
 
@@ -24,23 +26,26 @@ def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]
     ]
 
 
-def notes_on_quantised(quantised: Quantised, *, timed: bool) -> list[str]:
-    """How quantised models ran: by transformers, which computes with unpacked weights."""
-    files = [variant.name for variant in quantised.variants if variant.kind == "gguf"]
-    packed = [variant.name for variant in quantised.variants if variant.kind != "gguf"]
-    notes = []
-    if files:
-        notes.append(
-            f"Of {', '.join(files)} the values in the file were measured, unpacked and run by transformers. Speed and "
-            "memory under llama.cpp were not measured."
-        )
-    if packed and timed:
-        notes.append(
-            f"transformers unpacks {', '.join(packed)} when it loads them, so speed and memory here are those of "
-            "unpacked weights. What is saved is disk and download; an engine with kernels for packed weights, such as "
-            "vLLM, saves memory and time as well."
-        )
-    return notes
+def notes_on_files(files: Sequence[str]) -> list[str]:
+    """How variants that are GGUF files were measured: by their values, which transformers computes with."""
+    if not files:
+        return []
+    return [
+        f"Of {', '.join(files)} the values in the file were measured, unpacked and run by transformers. Speed and "
+        "memory under llama.cpp were not measured."
+    ]
+
+
+def notes_on_quantised(quantised: Sequence[QuantisedVariant], *, timed: bool) -> list[str]:
+    """How quantised checkpoints ran: by transformers, which computes with unpacked weights."""
+    packed = [variant.name for variant in quantised if variant.kind != "gguf"]
+    if not (packed and timed):
+        return []
+    return [
+        f"transformers unpacks {', '.join(packed)} when it loads them, so speed and memory here are those of "
+        "unpacked weights. What is saved is disk and download; an engine with kernels for packed weights, such as "
+        "vLLM, saves memory and time as well."
+    ]
 
 
 def overlap(training: object, measuring: object) -> bool:

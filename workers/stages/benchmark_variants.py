@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
 from secateur.contract.measurements import (
+    RECOVERED_FILE,
     Fidelity,
     GenerationScore,
     LatencyCell,
@@ -16,11 +18,12 @@ from secateur.contract.measurements import (
     ReusedFigure,
     Sample,
 )
-from secateur.contract.stage_kinds import QUANTISE
+from secateur.contract.stage_kinds import QUANTISE, RECOVER
 from workers.engine.benchmarks.generation_checks import Answers
 from workers.engine.benchmarks.samples import sample_figures
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.checkpoints.new_folder import new_folder
 from workers.stages.context import StageContext
@@ -72,25 +75,39 @@ def opened_variant(name: str, checkpoint: Checkpoint, parameters: int, blocks: i
     return Variant(name, checkpoint, parameters, blocks, checkpoint.total_bytes)
 
 
-def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
-    """The final model as the quantise stage left it, once for each way.
+def recovered_file(context: StageContext, recovered: Variant) -> list[Variant]:
+    """The recovered model as the GGUF file that is handed out, where rounding has made another model of it."""
+    made = context.read(RECOVER).gguf
+    if made is None or made.relative_error == 0:
+        return []
+    file = context.input(RECOVER) / made.path
+    size = sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
+    unpacked = _unpacked(context, file, RECOVERED_FILE)
+    return [Variant(RECOVERED_FILE, unpacked, recovered.parameters, recovered.blocks, size, timed=False)]
 
-    A GGUF file is measured by its values: unpacked into a checkpoint, as transformers does it. How fast llama.cpp is
-    with it cannot be told that way, so neither speed nor memory is.
-    """
+
+def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
+    """The final model as the quantise stage left it, once for each way."""
     if not context.has(QUANTISE):
         return []
     folder = context.input(QUANTISE)
     found = []
     for made in context.read(QUANTISE).variants:
         path = folder / made.path
-        unpacked = path.is_file()
-        if unpacked:
-            path = context.scratch / made.name
-            if not path.is_dir():
-                with new_folder(path) as new:
-                    import_gguf(folder / made.path, new, progress=context.progress)
+        is_file = path.is_file()
+        checkpoint = _unpacked(context, path, made.name) if is_file else Checkpoint.open(path)
         name = f"{final.name}-{made.name}"
-        checkpoint = Checkpoint.open(path)
-        found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, timed=not unpacked))
+        found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, timed=not is_file))
     return found
+
+
+def _unpacked(context: StageContext, file: Path, name: str) -> Checkpoint:
+    """The values of a GGUF file as a checkpoint in the scratch folder `name`, for what transformers can tell of it.
+
+    How fast llama.cpp is with the file cannot be told that way, so neither speed nor memory is measured.
+    """
+    folder = context.scratch / name
+    if not folder.is_dir():
+        with new_folder(folder) as new:
+            import_gguf(file, new, progress=context.progress)
+    return Checkpoint.open(folder)

@@ -1,7 +1,8 @@
 """The model of a job that came as a GGUF file, handed out as one again: each tensor in the type that it had.
 
 The pruned file is a copy of the original's bytes (`engine/pruning/gguf_depth.py`). What a recovery has changed cannot
-be copied; it is quantised anew, with the file's own tokenizer.
+be copied; it is quantised anew, with the file's own tokenizer. Where that rounds, the file is not the model that the
+checkpoint is, and the benchmark measures it as a variant of its own (`benchmark_variants.py`).
 """
 
 from __future__ import annotations
@@ -38,10 +39,13 @@ def write_as_it_came(
     target = context.out / FOLDER / f"{source.stem}-recovered.gguf"
     shutil.rmtree(target.parent, ignore_errors=True)  # of an attempt that was killed
     try:
-        notes = export_like(Checkpoint.open(checkpoint), target, source=source, kept=kept, progress=context.progress)
+        written = export_like(Checkpoint.open(checkpoint), target, source=source, kept=kept, progress=context.progress)
     except UnsupportedModel as error:
         return None, [f"The recovered model is not handed out as a GGUF file. {error.detail}"]
     file = PrunedFile(
-        path=f"{FOLDER}/{target.name}", bytes_before=source.stat().st_size, bytes_after=target.stat().st_size
+        path=f"{FOLDER}/{target.name}",
+        bytes_before=source.stat().st_size,
+        bytes_after=target.stat().st_size,
+        relative_error=written.relative_error,
     )
-    return file, notes
+    return file, written.notes

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from secateur.contract import readings as r
-from secateur.contract.measurements import Fidelity, Interval, LatencyCell, Measurement, Memory, Perplexity, TaskScore
+from secateur.contract.measurements import (
+    RECOVERED_FILE,
+    Fidelity,
+    Interval,
+    LatencyCell,
+    Measurement,
+    Memory,
+    Perplexity,
+    TaskScore,
+)
 from secateur.contract.readings import Estimate, Reading, Subject, Variant, VariantFile, variants_of
 from secateur.contract.results import PrunedFile, SourceFile, TextInfo
 from tests.fixtures.reports import make_one, pruned, recovered
@@ -145,5 +154,9 @@ def test_the_files_of_the_variants() -> None:
     files = variants_of(report.model_copy(update={"model": came}))
     assert [one.file for one in files] == [VariantFile(90, "came in Q4_1"), VariantFile(80), VariantFile(81)]
     assert all(one.unpacked for one in files)
+    last = report.benchmarks.variants[-1].model_copy(update={"variant": RECOVERED_FILE})
+    measured = report.benchmarks.model_copy(update={"variants": [*report.benchmarks.variants, last]})
+    rounded = variants_of(report.model_copy(update={"model": came, "benchmarks": measured}))[-1]
+    assert (rounded.file, rounded.unpacked) == (VariantFile(81), False)
     unrecovered = report.model_copy(update={"model": came, "recovered": None})
     assert [one.file and one.file.bytes for one in variants_of(unrecovered)] == [90, 80, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secateur.contract.measurements import Interval, Measurement
+from secateur.contract.measurements import RECOVERED_FILE, Interval, Measurement
 from secateur.contract.report import Report
 from secateur.contract.results import TextInfo
 from secateur.contract.spec import CompressionSpec
@@ -50,6 +50,37 @@ def test_recovery_that_moves_away_from_the_original(make_report: MakeReport, rep
     worse = [p.model_copy(update={"value": 900.0}) for p in final.perplexity]
     changed = change_final(report, fidelity=further, perplexity=worse)
     assert has(make_report(benchmarks=changed), "recovery did not help")
+
+
+def with_file(report: Report, *kls: float) -> Any:
+    """The benchmarks with the recovered model as a file, of so much divergence on the texts."""
+    final = report.benchmarks.variants[-1]
+    fidelity = [found.model_copy(update={"kl": kl}) for found, kl in zip(final.fidelity, kls, strict=True)]
+    file = final.model_copy(update={"variant": RECOVERED_FILE, "fidelity": fidelity})
+    return report.benchmarks.model_copy(update={"variants": [*report.benchmarks.variants, file]})
+
+
+def test_what_rounding_the_file_takes_back_is_told(make_report: MakeReport, report: Report) -> None:
+    """Pruned 1.31 and 1.48 from the original, recovered 0.44 and 0.83."""
+    changed = make_report(benchmarks=with_file(report, 0.44 + 0.4 * (1.31 - 0.44), 0.8))
+    assert has(changed, "from 0.440 to 0.788 nats, which takes back 40.0 % of what recovery gained")
+    assert sum("rounding the recovered model" in note for note in changed.notes) == 1  # on the other it loses nothing
+    assert has(changed, "The gates judge the recovered checkpoint; `recovered-gguf`")
+    ungated = make_report(benchmarks=with_file(report, 0.5, 0.9), gates={})
+    assert has(ungated, "rounding the recovered model")
+    assert not has(ungated, "The gates judge")
+    assert not has(report, "recovered-gguf")
+
+
+def test_rounding_after_a_recovery_that_did_not_help_takes_nothing_back(
+    make_report: MakeReport, report: Report
+) -> None:
+    final = report.benchmarks.variants[-1]
+    further = [found.model_copy(update={"kl": 9.0}) for found in final.fidelity]
+    worse = make_report(benchmarks=change_final(report, fidelity=further))
+    changed = make_report(benchmarks=with_file(worse, 9.5, 9.5))
+    assert has(changed, "from 9.00 to 9.50 nats.")
+    assert not has(changed, "takes back")
 
 
 def test_an_original_that_gets_nothing_right(make_report: MakeReport, report: Report) -> None:

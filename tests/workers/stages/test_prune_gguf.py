@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,13 @@ from transformers import AutoModelForCausalLM
 
 from app.blobs.store import LocalStore, output_of
 from secateur.contract.errors import InvalidInput, UnsupportedModel
+from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.results import Pruned
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.tiny_gguf import write_tiny_gguf
-from tests.fixtures.whole_job import run_job, tiny_llama
+from tests.fixtures.whole_job import Job, run_job, tiny_llama
+from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.stages import prune
 
@@ -160,3 +165,39 @@ def test_a_file_that_was_not_quantised_is_not_quantised_afterwards(root: Path) -
     results, folders = run_job(root, {**spec, "pruning": {"kind": "depth", "drop": [2]}, "recovery": recovery})
     reader = gguf.GGUFReader(folders["recover"] / results["recover"].gguf.path)
     assert {tensor.tensor_type.name for tensor in reader.tensors} == {"F32"}
+    assert [variant.variant for variant in results["benchmark"].variants] == ["original", "pruned", "recovered"]
+    page = (folders["report"] / "report.md").read_text()
+    assert "of the very weights of the recovered checkpoint" in page
+
+
+def test_a_file_that_was_rounded_has_figures_of_its_own(root: Path) -> None:
+    """Those that the checkpoint made of the file has where it stands in the recovered model's place."""
+    model = tiny_llama(vocab_size=288, hidden_size=64, intermediate_size=96, spread=0.05)
+    write_tiny_gguf(root / "rounded.gguf", model, quantisation="Q4_0")
+    spec = {
+        **SPEC,
+        "model": {"source": "local", "path": "rounded.gguf"},
+        "pruning": {"kind": "depth", "drop": [2]},
+        "recovery": {"kind": "healing", "samples": 8, "tokens": 16},
+        "benchmark": {**SPEC["benchmark"], "perplexity": {"tokens": 16, "windows": 4}, "fidelity": {"enabled": True}},
+        "gates": {"max_kl": 100},
+    }
+    job = Job(root, CompressionSpec.model_validate(spec))
+    for name in kinds_of(job.spec):
+        job.run(name)
+    measured = {variant.variant: variant for variant in job.results["benchmark"].variants}
+    assert list(measured) == ["original", "pruned", "recovered", RECOVERED_FILE]
+    file = job.folders["recover"] / job.results["recover"].gguf.path
+    whole = read_gguf_header(file)
+    assert measured[RECOVERED_FILE].bytes_on_disk == sum(tensor.nbytes for tensor in whole.tensors)
+    assert any(f"Of {RECOVERED_FILE} the values in the file were measured" in n for n in job.results["report"].notes)
+    assert any("The gates judge the recovered checkpoint" in note for note in job.results["report"].notes)
+
+    shutil.rmtree(job.folders["recover"] / "checkpoint")
+    import_gguf(file, job.folders["recover"] / "checkpoint")
+    job.work = "again"
+    again = {variant.variant: variant for variant in job.run("benchmark").variants}
+    kl = measured[RECOVERED_FILE].fidelity[0].kl
+    assert kl == pytest.approx(again["recovered"].fidelity[0].kl, rel=1e-6)
+    assert abs(kl - measured["recovered"].fidelity[0].kl) > 1e-3 * kl
+    assert measured[RECOVERED_FILE].perplexity[0].value == pytest.approx(again["recovered"].perplexity[0].value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +31,23 @@ _BLOCK = re.compile(r"^blk\.(\d+)\.")
 _NAMED = 3  # tensors that a note names
 
 
+@dataclass(frozen=True)
+class Alike:
+    """What became of a file that is written in the types of another."""
+
+    relative_error: float  # of the tensors that were rounded; 0 where the file holds the checkpoint's very values
+    notes: list[str]  # how much was rounded, and which tensors have another type now, and why
+
+
 def export_like(
     checkpoint: Checkpoint, target: Path, *, source: Path, kept: Sequence[int], progress: Progress = no_progress
-) -> list[str]:
+) -> Alike:
     """Write the checkpoint as the only file of the new folder of `target`.
 
     Args:
         source: the GGUF file that the model came in; its tokenizer is copied too.
         kept: the numbers that the checkpoint's blocks had in it.
         progress: counts tensors.
-
-    Returns:
-        What is to be said: how much was rounded, and which tensors have another type now, and why.
 
     Raises:
         As `export_gguf`.
@@ -60,7 +66,8 @@ def export_like(
     number = file_type.value if file_type is not None and type(file_type.value) is int else None
     keys = [*config_keys(config, checkpoint.path.name, number), *tokenizer_of(checkpoint, config.vocab_size, source)]
     outcome = write_gguf(target, keys, plan, progress=progress)
-    return [_rounding(plan, outcome), *(_change(why, names) for why, names in changes.items())]
+    notes = [_rounding(plan, outcome), *(_change(why, names) for why, names in changes.items())]
+    return Alike(outcome.relative_error, notes)
 
 
 def _old_name(name: str, kept: Sequence[int]) -> str:

@@ -85,7 +85,8 @@ def retyped(source: Path, target: Path, name: str, kind: str) -> Path:
 def test_types_stay_and_what_did_not_change_is_copied(source: Path, tmp_path: Path) -> None:
     checkpoint = changed(imported(source, tmp_path, drop=[1]), CHANGED)
     target = tmp_path / "out" / "recovered.gguf"
-    notes = export_like(checkpoint, target, source=source, kept=[0, 2, 3])
+    written = export_like(checkpoint, target, source=source, kept=[0, 2, 3])
+    notes = written.notes
     before, after = read(source), read(target)
     old = {0: 0, 1: 2, 2: 3}
     expected = {
@@ -106,11 +107,13 @@ def test_types_stay_and_what_did_not_change_is_copied(source: Path, tmp_path: Pa
     relative = float(error.norm() / values.norm())
     assert 0 < relative < 0.075
     assert f"error of {100 * relative:.2g} %" in notes[0]
+    assert written.relative_error == pytest.approx(relative)
 
 
 def test_keys_and_tokenizer_are_the_files_own(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "out" / "recovered.gguf"
-    export_like(imported(source, tmp_path, drop=[0]), target, source=source, kept=[1, 2, 3])
+    written = export_like(imported(source, tmp_path, drop=[0]), target, source=source, kept=[1, 2, 3])
+    assert written.relative_error == 0  # nobody changed anything
     before, after = gguf.GGUFReader(source).fields, gguf.GGUFReader(target).fields
     same = {name for name in before if name.startswith("tokenizer.") or name == "general.file_type"}
     for name in same:
@@ -135,7 +138,7 @@ def test_a_type_that_is_read_alone_stays_or_is_replaced_with_a_note(
     assert read(tmp_path / "same" / "recovered.gguf")["blk.1.ffn_down.weight"].tensor_type.name == kind
     notes = export_like(
         changed(checkpoint, CHANGED), tmp_path / "out" / "recovered.gguf", source=special, kept=[0, 1, 2]
-    )
+    ).notes
     assert read(tmp_path / "out" / "recovered.gguf")["blk.1.ffn_down.weight"].tensor_type.name == found
     assert f"blk.1.ffn_down.weight became {found}, since their type {kind} is read here and not written" in notes[1]
 
@@ -155,7 +158,7 @@ def narrowed(folder: Path, neurons: int) -> Checkpoint:
 def test_rows_that_no_longer_fill_blocks_get_what_llama_cpp_takes(source: Path, tmp_path: Path) -> None:
     import_gguf(source, tmp_path / "imported")
     target = tmp_path / "out" / "recovered.gguf"
-    notes = export_like(narrowed(tmp_path / "imported", 480), target, source=source, kept=range(4))
+    notes = export_like(narrowed(tmp_path / "imported", 480), target, source=source, kept=range(4)).notes
     before, after = read(source), read(target)
     instead = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}
     downs = [name for name in after if "ffn_down" in name]
