@@ -7,8 +7,11 @@ read as a quantised one.
 
 What a rule picks out is found by matching it against the names of the checkpoint's modules, before and after. Each way
 in which loaders match a rule of that form is tried: by regular expression, by name, by part of a name. A rule is left
-as it is, gets another number in its text, or is written anew as the list of what it picked out, whichever is first to
+as it is, gets other numbers in its text, or is written anew as the list of what it picked out, whichever is first to
 pick out the same modules in each of those ways; if none does, the checkpoint is refused.
+
+Servers load several maps of a file as one of another name, and some hold the rules against that name. So those names
+are matched as well.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from secateur.contract.errors import UnsupportedModel
@@ -31,6 +34,12 @@ _BY_NUMBER = re.compile(r"layer|block")
 _GROUPS = "config_groups"  # of compressed-tensors: entries of any name, which pick out modules by their targets
 _CHOICE = re.compile(r"(?<![A-Za-z0-9_{,-])(?!\[0-9\])(?:\(\?:|\(|\[)?[0-9]")  # of numbers: 18, (3|5) or [12]
 _GLOBBING = ("modelopt", "quark")  # their loaders match by `*`
+# What vLLM and SGLang make one map of, by its name there.
+_FUSED = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj"), "qkv_proj"),
+    **dict.fromkeys(("gate_proj", "up_proj"), "gate_up_proj"),
+    **dict.fromkeys(("q_a_proj", "kv_a_proj_with_mqa"), "fused_qkv_a_proj"),
+}
 
 Way = Callable[[str, str], bool]  # a rule and a module's name → whether the rule picks it out
 
@@ -73,7 +82,7 @@ class Modules:
 
 
 def module_names(tensors: Collection[str], prefixes: Sequence[str], numbers: Mapping[int, int]) -> Modules:
-    """The modules whose tensors a checkpoint stores, and all modules around them.
+    """The modules whose tensors a checkpoint stores, all modules around them, and what servers fuse of them.
 
     Args:
         tensors: names on disk.
@@ -83,6 +92,8 @@ def module_names(tensors: Collection[str], prefixes: Sequence[str], numbers: Map
     on_file = next(iter(block_stacks(tensors)), "").removesuffix(".")
     prefixes = tuple(dict.fromkeys([*([on_file] if on_file else []), *prefixes]))
     on_disk = {name.rpartition(".")[0] for name in tensors}
+    parents = ((name.rpartition(".")[0], name.rpartition(".")[2]) for name in on_disk)
+    on_disk |= {f"{parent}.{_FUSED[last]}" for parent, last in parents if last in _FUSED}
     modules = set(on_disk)
     for name in on_disk:
         parts = name.split(".")
@@ -157,10 +168,12 @@ class _Rules:
         expected = [{after[name] for name in found if name in after} for found in before]
         if not any(expected):
             return []
-        new_names = set(after.values())
         for candidate in self._candidates(rule, before):
-            found = [{name for name in new_names if any(way(one, name) for one in candidate)} for way in ways]
-            if found == expected:
+            if all(
+                any(way(one, name) for one in candidate) == (name in found)
+                for way, found in zip(ways, expected, strict=True)
+                for name in after.values()
+            ):
                 return candidate
         raise self.refused(rule)
 
@@ -178,15 +191,15 @@ class _Rules:
         return None if new is None else rule[: found.start(1)] + str(new) + rule[found.end(1) :]
 
     def _chooses_blocks(self, rule: str) -> bool:
-        """Whether an expression that picks out no module has numbers where a block's would stand.
-
-        Servers fuse modules, and rules name those that they make: `.*\\.18\\..*qkv_proj` is of no file.
-        """
+        """Whether an expression that picks out no module has numbers where a block's would stand."""
         if not _EXPRESSION.match(rule):
             return False
         text = _EXPRESSION.sub("", rule)
-        heads = [text[: found.start()] for found in _CHOICE.finditer(text)]
-        return any(_search(rf"(?:{head})\Z", f"{prefix}.") for head in heads for prefix in self._modules.prefixes)
+        return any(self._leads_to_numbers(text[: found.start()]) for found in _CHOICE.finditer(text))
+
+    def _leads_to_numbers(self, head: str) -> bool:
+        """Whether what stands behind this beginning of an expression can be a block's number."""
+        return any(_matches_whole(head, f"{prefix}.") for prefix in self._modules.prefixes)
 
     def are_by_block(self, values: Sequence[Any], *, named: bool) -> bool:
         """Whether a list could have a value for each block, or where it is `named` after blocks, their numbers."""
@@ -219,11 +232,21 @@ class _Rules:
             if {int(literal[0])} == blocks and kept:
                 yield [rule[: literal.start()] + kept[0] + rule[literal.end() :]]
         marked = _EXPRESSION.match(rule)
+        if kept and (marked or _META.search(rule)):
+            yield from self._with_numbers(rule, marked.end() if marked else 0, _either(kept))
         for found in before:
             if marked or (_META.search(rule) and _globs not in _ways(rule, self._method)):
                 yield self._as_expression(found, marked[0] if marked else "")
             else:
                 yield self._as_names(found, globs=_globs in _ways(rule, self._method))
+
+    def _with_numbers(self, rule: str, start: int, numbers: str) -> Iterator[list[str]]:
+        """The expression with `numbers` in place of each part that may be what picks out the blocks."""
+        for begin in range(len(rule) - 1, start - 1, -1):
+            if self._leads_to_numbers(rule[start:begin]):
+                for end in range(begin + 1, len(rule) + 1):
+                    yield [rule[:begin] + numbers + rule[end:]]
+                    yield [rule[:begin] + numbers + "(?![0-9])" + rule[end:]]
 
     def _as_names(self, found: Collection[str], *, globs: bool) -> list[str]:
         """The modules `found` under their new names, one by one."""
@@ -289,23 +312,34 @@ def _ways(rule: str, method: Any) -> list[Way]:
         return [_matches]
     if method == "compressed-tensors":
         return [_is]
-    if method in _GLOBBING or not _compiles(rule):
+    if method in _GLOBBING or _compiled(rule) is None:
         return [_globs]
-    return [_converts, _matches] if _META.search(rule) else [_converts, _contains]
+    if not _META.search(rule):
+        return [_is, _converts, _contains]
+    return [_searches] if method == "auto-round" else [_converts, _matches]
 
 
 def _matches(rule: str, name: str) -> bool:
     """compressed-tensors' `re:`, GPTQ's `-:` and `+:`."""
-    return _search(rf"(?:{_EXPRESSION.sub('', rule)})", name)
+    pattern = _compiled(_EXPRESSION.sub("", rule))
+    return pattern is not None and pattern.match(name) is not None
 
 
 def _matches_whole(rule: str, name: str) -> bool:
-    return _search(rf"(?:{_EXPRESSION.sub('', rule)})\Z", name)
+    pattern = _compiled(_EXPRESSION.sub("", rule))
+    return pattern is not None and pattern.fullmatch(name) is not None
+
+
+def _searches(rule: str, name: str) -> bool:
+    """auto-round's `extra_config`, as vLLM reads it too."""
+    pattern = _compiled(rule)
+    return pattern is not None and pattern.search(name) is not None
 
 
 def _converts(rule: str, name: str) -> bool:
     """`should_convert_module` of transformers: from the beginning to the end of a module's name, or an ending."""
-    return name.endswith(rule) or _search(rf"(?:{rule})(?:(?<=\.)|(?=\.|$))", name)
+    pattern = _compiled(rf"(?:{rule})(?:(?<=\.)|(?=\.|$))")
+    return name.endswith(rule) or (pattern is not None and pattern.match(name) is not None)
 
 
 def _is(rule: str, name: str) -> bool:
@@ -320,14 +354,10 @@ def _globs(rule: str, name: str) -> bool:
     return fnmatch.fnmatchcase(name, rule)
 
 
-def _search(expression: str, name: str) -> bool:
-    return _compiles(expression) and re.match(expression, name) is not None
-
-
-@cache
-def _compiles(expression: str) -> bool:
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> re.Pattern[str] | None:
+    """The expression by itself, since its flags stand at its beginning; None where it is none."""
     try:
-        re.compile(expression)
+        return re.compile(expression)
     except re.error:
-        return False
-    return True
+        return None

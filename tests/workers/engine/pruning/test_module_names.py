@@ -20,7 +20,7 @@ from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.module_names import Modules, module_names, renumber_module_names
 
 COUNT = 24
-PARTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm")
+PARTS = ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm")
 TENSORS = [f"model.layers.{block}.{part}.weight" for block in range(COUNT) for part in PARTS]
 OUTER = ["model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"]
 
@@ -74,6 +74,11 @@ def check(settings: dict[str, Any], rules: Callable[[Any], list[str]], *ways: Ca
         (r"re:.*\.\d\d\..*down_proj$", None),
         (r"re:.*[13579]\.mlp.*", None),
         (r"re:model\.layers\.(?!5\.).*", None),
+        (r"re:(?i)MODEL\.layers\.1\d\.mlp.*", None),
+        (r"re:(?s)model\.layers\.(3|9)\.mlp.*", r"re:(?s)model\.layers\.(?:1|7)\.mlp.*"),
+        (r"re:(?x) model [.] layers [.] 5 [.] mlp .*", None),
+        (r"re:model\.layers\.7\.mlp|model\.layers\.1[0-3]\.self_attn", None),
+        (r"re:.*layers\.2[0-3]\.(?!mlp).*", r"re:.*layers\.(?:18|19|20|21)\.(?!mlp).*"),
         ("model.layers.5.mlp.up_proj", "model.layers.3.mlp.up_proj"),
         ("model.layers.11.mlp.up_proj", "model.layers.9.mlp.up_proj"),
         ("Linear", "Linear"),
@@ -106,6 +111,36 @@ def test_gptq_dynamic(rule: str) -> None:
     new = renumber_module_names(settings, MODULES)
     assert set(map(json.dumps, new["dynamic"].values())) == {'{"bits": 8}'}
     assert new["bits"] == 4
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (r"-:.*\.18\.self_attn\.qkv_proj", r"-:.*\.16\.self_attn\.qkv_proj"),
+        (r"-:.*\.(3|5)\.self_attn\.qkv_proj", r"-:.*\.(?:1|3)\.self_attn\.qkv_proj"),
+        (r"-:.*layers\.1\d\.mlp\..*", r"-:.*layers\.(?:8|9|10|11|12|13|14|15|16|17)\.mlp\..*"),
+        (r"+:model\.layers\.[0-9]\.(mlp|self_attn)\..*", r"+:model\.layers\.(?:0|1|2|3|4|5|6|7)\.(mlp|self_attn)\..*"),
+    ],
+)
+def test_what_servers_fuse_is_picked_out_as_before(rule: str, expected: str) -> None:
+    (new,) = renumber_module_names({"quant_method": "gptq", "dynamic": {rule: {}}}, MODULES)["dynamic"]
+    assert new == expected
+    for block in range(COUNT):
+        after = MODULES.new_name(f"model.layers.{block}.mlp")
+        for fused in ("mlp.gate_up_proj", "self_attn.qkv_proj"):
+            was = gptq(rule, f"model.layers.{block}.{fused}")
+            assert after is None or gptq(new, f"{after.removesuffix('mlp')}{fused}") == was
+
+
+@pytest.mark.parametrize(
+    "rule", [r"layers\.1\d\.mlp", r"\.5\.mlp\.up_proj", "model.layers.5.mlp.up_proj", r".*\.[0-9]\..*"]
+)
+def test_auto_round_searches(rule: str) -> None:
+    def searches(rule: str, name: str) -> bool:
+        return rule == name or bool(set("*\\[") & set(rule) and re.search(rule, name))
+
+    settings = {"quant_method": "auto-round", "extra_config": {rule: {"bits": 8}}}
+    check(settings, lambda settings: list(settings["extra_config"]), searches)
 
 
 @pytest.mark.parametrize("key", ["modules_to_not_convert", "llm_int8_skip_modules", "ignored_layers", "exclude"])
@@ -158,8 +193,7 @@ def test_what_picked_out_dropped_blocks_alone_goes() -> None:
         {"layers_to_skip": [3, 5]},
         {"blocks": {"3": {"bits": 8}}},
         {"ignore": [r"re:.*layers\.(1|2)\.unknown\..*"]},
-        {"dynamic": {r"-:.*\.18\.self_attn\.qkv_proj": {}}},  # modules that a server fuses stand in no file
-        {"ignore": [r"re:.*\.(3|5)\.self_attn\.qkv_proj"]},
+        {"dynamic": {r"-:.*\.(3|5)\.mlp\.shared\..*": {}}},  # modules of no file and no server
         {"bits": {"0": 4, "1": 8}},
         {"bits_per_layer": [4, 8, 16, 32] * 6},
         {"bits": [4.5, 8.0] * 12},
