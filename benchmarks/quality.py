@@ -271,7 +271,7 @@ class Bench:
             spec["warmup_steps"] = spec["samples"] // spec["batch_size"] // 10
         options = TypeAdapter[Any](Recovery).validate_python(spec)
         job = RecoveryJob(
-            pruned=self.pruned(criterion),
+            pruned=Checkpoint.open(self.pruned(criterion)),
             original=Checkpoint.open(self.original),
             kept=self.kept(criterion),
             out=out,

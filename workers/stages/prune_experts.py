@@ -22,13 +22,14 @@ def prune_mixtures(context: StageContext, original: Original, options: ExpertPru
         UnsupportedModel: the model is no mixture, or one whose experts are not found by structure.
     """
     began = time.monotonic()
-    plan_experts(original.checkpoint, options)  # refused before a text is written or read, not after
+    plan = plan_experts(original.checkpoint, options)  # refused before a text is written or read, not after
     machine = prepare_machine(context)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     done = prune_experts(
         original.checkpoint,
         context.out / "checkpoint",
-        options=options,
+        plan=plan,
+        criterion=options.criterion,
         ids=ids,
         device=machine.device,
         dtype=machine.dtype,
@@ -40,9 +41,9 @@ def prune_mixtures(context: StageContext, original: Original, options: ExpertPru
         kept=list(range(original.info.blocks)),
         experts=KeptExperts(
             criterion=options.criterion,
-            before=done.plan.layout.count,
-            after=done.plan.left,
-            per_token=done.plan.per_token,
+            before=plan.layout.count,
+            after=plan.left,
+            per_token=plan.per_token,
             mixtures=[
                 MixtureExperts(block=block, kept=kept, scores=done.scores[block]) for block, kept in done.kept.items()
             ],

@@ -10,6 +10,7 @@ from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import LossPoint, Recovered
 from secateur.contract.stage_kinds import PRUNE, RECOVER, SCORE
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, check_optimizer, run_recovery
 from workers.engine.recovery.ranks import Ranks
 from workers.engine.runtime import environment
@@ -86,7 +87,7 @@ def _recover(context: StageContext, ranks: Ranks) -> tuple[RecoveryJob, Recovery
         context.metrics(**point.model_dump(exclude_none=True))
 
     job = RecoveryJob(
-        pruned=context.input(PRUNE if _warm_start(options) is None else RECOVER) / "checkpoint",
+        pruned=Checkpoint.open(context.input(PRUNE if _warm_start(options) is None else RECOVER) / "checkpoint"),
         original=original.checkpoint,
         kept=tuple(pruned.kept),
         out=context.out,

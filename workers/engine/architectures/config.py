@@ -75,7 +75,8 @@ _STATE_SPACE = frozenset(
 )
 
 
-_UNEVEN = ("nemotron-nas", "secateur")  # what pruning makes of a model where no config of transformers can say it
+DECILM = "nemotron-nas"  # the model type of a Llama whose blocks may lack either half
+_UNEVEN = (DECILM, "secateur")  # what pruning makes of a model where no config of transformers can say it
 
 # Entries of config.json that are of the machine which wrote it, say in what form its program liked to have a model's
 # answers, or send the reader to other files.

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from workers.engine.architectures.config import DECILM
+
 MULTIPLE = 256  # of which the width of an MLP is one
-MODEL_TYPE = "nemotron-nas"
 _COUNTS = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
 
 
@@ -42,7 +43,7 @@ def decilm_entries(config: Mapping[str, Any], without: Mapping[int, Collection[s
         )
     loader = "modeling_secateur"
     return {
-        "model_type": MODEL_TYPE,
+        "model_type": DECILM,
         "architectures": ["DeciLMForCausalLM"],
         "auto_map": {
             "AutoConfig": f"{loader}.DeciLMConfig",
@@ -54,7 +55,7 @@ def decilm_entries(config: Mapping[str, Any], without: Mapping[int, Collection[s
 
 def is_decilm(config: Mapping[str, Any]) -> bool:
     """Whether config.json is that of a DeciLM."""
-    return config.get("model_type") == MODEL_TYPE
+    return config.get("model_type") == DECILM
 
 
 def why_not(config: Mapping[str, Any], without: Mapping[int, Collection[str]]) -> str | None:

@@ -50,7 +50,6 @@ class ExpertPlan:
 class ExpertsPruned:
     """What each mixture kept, and what the model weighs."""
 
-    plan: ExpertPlan
     kept: dict[int, list[int]]  # by block: numbers that the kept experts had, ascending
     scores: dict[int, list[float]]  # by block, of each expert of the original
     parameters_before: int
@@ -77,7 +76,8 @@ def prune_experts(
     source: Checkpoint,
     target: Path,
     *,
-    options: ExpertPruning,
+    plan: ExpertPlan,
+    criterion: str,
     ids: Tensor,
     device: torch.device | str,
     dtype: torch.dtype,
@@ -88,19 +88,19 @@ def prune_experts(
     The folder appears under its name only when it is complete; after an error nothing is left.
 
     Args:
+        plan: of this very source.
+        criterion: name of what an expert is judged by.
         ids: (samples, tokens) calibration tokens.
         device, dtype: what the experts are judged in; the weights on disk keep their dtype.
 
     Raises:
-        InvalidInput: as `plan_experts`, or the tokens are not the model's.
+        InvalidInput: the tokens are not the model's.
         BadCheckpoint: the source has changed since it was opened.
-        UnsupportedModel: as `plan_experts`.
         StageFailed: the disk is full, or `target` exists.
     """
-    plan = plan_experts(source, options)
     layout = plan.layout
     model = BlockModel.from_checkpoint(source, device=device, dtype=dtype)
-    scores = score_experts(model, layout, ids, criterion=options.criterion, progress=progress)
+    scores = score_experts(model, layout, ids, criterion=criterion, progress=progress)
     kept = {block: strongest(values, plan.left) for block, values in scores.items()}
     with new_folder(target) as folder:
         write_renamed(
@@ -114,7 +114,6 @@ def prune_experts(
         write_json(folder / CONFIG_FILE, plan.config)
         pruned = Checkpoint.open(folder)
     return ExpertsPruned(
-        plan=plan,
         kept=kept,
         scores={block: values.tolist() for block, values in scores.items()},
         parameters_before=count_parameters(source.config).total,

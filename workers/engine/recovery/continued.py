@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 
 from secateur.contract.options.recovery import ContinuedRecovery
-from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.recovery.healing import healed_start
 from workers.engine.recovery.instruction_data import training_data
 from workers.engine.recovery.job import (
@@ -44,7 +43,7 @@ def recover(job: RecoveryJob, options: ContinuedRecovery) -> RecoveryOutcome:
         autocast=job.machine.dtype is not torch.float32,
     )
     start = healed_start(job, options, data.ids)
-    checkpoint = Checkpoint.open(start.path)
+    checkpoint = start.checkpoint
     model = job.load_to_train(checkpoint, whole=True)
     chosen = choose_trained(model, options, job.kept)
     check_writable(model, checkpoint)  # refused before the training, not after

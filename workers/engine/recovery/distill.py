@@ -71,7 +71,7 @@ def recover(job: RecoveryJob, options: DistillRecovery) -> RecoveryOutcome:
     start = healed_start(job, options, data.ids)
     identity = job.identity(text=text.sha256)
     data = with_predictions(job, options, data, identity=identity)
-    checkpoint = Checkpoint.open(start.path)
+    checkpoint = start.checkpoint
     model, whole, about = trainee(job, options, checkpoint)
     notes = [*start.notes, *about]
     settings = replace(settings, autocast=whole and job.machine.dtype is not torch.float32)

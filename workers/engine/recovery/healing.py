@@ -50,7 +50,7 @@ NamesInBlocks = dict[tuple[int, str], tuple[str, ...]]  # (block of the original
 class Start:
     """What a training begins with."""
 
-    path: Path  # the pruned checkpoint, or that with what helps in it
+    checkpoint: Checkpoint  # the pruned one, or that with what helps in it
     healed: Healed
     notes: list[str]
 
@@ -149,7 +149,7 @@ def _healed_once(job: RecoveryJob, ids: Tensor, progress: Progress) -> Start:
         (job.scratch / record).unlink(missing_ok=True)
     found = job.remembered(record, lambda: _heal(job, ids, HealingSettings(), target, progress).model_dump())
     healed = Healed.model_validate(found)
-    return Start(target, healed, healing_notes(healed, job.kept))
+    return Start(Checkpoint.open(target), healed, healing_notes(healed, job.kept))
 
 
 def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path, progress: Progress) -> Healed:
@@ -158,8 +158,7 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
     Raises:
         UnsupportedModel: there is no cut with a block before it.
     """
-    checkpoint = Checkpoint.open(job.pruned)
-    names = names_in_blocks(job, checkpoint)
+    names = names_in_blocks(job, job.pruned)
     settings = replace(settings, changeable=lambda block, name: (block, name) in names, seed=job.machine.seed)
     model = job.original_blocks()
     found = fit_healing(model, job.kept, ids, settings=settings, progress=progress)
@@ -167,7 +166,7 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
     free_memory()
     if not found.cuts:
         raise UnsupportedModel("Healing mends cuts of whole blocks, and there is none with a block before it.")
-    write_changes(checkpoint, names, found.taken(), target)
+    write_changes(job.pruned, names, found.taken(), target)
     return as_result(found)
 
 

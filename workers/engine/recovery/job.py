@@ -26,7 +26,7 @@ from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
 from secateur.contract.training_steps import held_out, total_steps, warmup_of
 from secateur.whole_files import write_whole
-from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.progress import Progress, no_progress
@@ -44,7 +44,7 @@ from workers.engine.text.text_source import TextSource
 class RecoveryJob:
     """A pruned model to recover, and what there is to do it with."""
 
-    pruned: Path  # the pruned checkpoint, or what an earlier job has made of it
+    pruned: Checkpoint  # to recover, or what an earlier job has made of it
     original: Checkpoint  # that it was made of
     kept: tuple[int, ...]  # blocks of the original that the pruned model has
     out: Path  # `checkpoint/` and, of an adapter method, `adapter/` are written here
@@ -110,7 +110,7 @@ class RecoveryJob:
             "options": self.options.model_dump(mode="json"),
             "model": self.texts.fingerprint,
             "kept": self.kept,
-            "pruned": hashlib.sha256((self.pruned / "config.json").read_bytes()).hexdigest(),
+            "pruned": hashlib.sha256((self.pruned.path / CONFIG_FILE).read_bytes()).hexdigest(),
             "seed": self.machine.seed,
             "dtype": str(self.machine.dtype),
             "device": self.machine.device.type,

@@ -120,7 +120,7 @@ def recover(job: RecoveryJob, options: LoraRecovery) -> RecoveryOutcome:
     data, text = training_data(job, options)
     settings = settings_of(options, samples=len(data))
     start = healed_start(job, options, data.ids)
-    checkpoint = Checkpoint.open(start.path)
+    checkpoint = start.checkpoint
     model = job.load_to_train(checkpoint)
     notes = [*start.notes, *notes_on(model)]
     adapted = add_adapters(model, options, seed=job.machine.seed)

@@ -140,7 +140,7 @@ def _job(subject: Subject) -> RecoveryJob:
     """A recovery of which the text alone is looked at."""
     context = subject.context
     return RecoveryJob(
-        pruned=subject.original.path,
+        pruned=subject.original.checkpoint,
         original=subject.original.checkpoint,
         kept=tuple(range(subject.original.info.blocks)),
         out=context.out,

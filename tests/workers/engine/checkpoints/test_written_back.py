@@ -109,7 +109,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
     """What a block is to add to its weights is in the files, under every name that the checkpoint has for it."""
     model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
     job = RecoveryJob(
-        pruned=stored,
+        pruned=Checkpoint.open(stored),
         original=Checkpoint.open(stored),
         kept=(0, 1, 2, 3),
         out=tmp_path,
@@ -166,7 +166,7 @@ def test_whole_recoveries(
     original = Checkpoint.open(stored)
     prune_depth(original, tmp_path / "pruned", drop=[2])
     job = RecoveryJob(
-        pruned=tmp_path / "pruned",
+        pruned=Checkpoint.open(tmp_path / "pruned"),
         original=original,
         kept=(0, 1, 3),
         out=tmp_path / "out",

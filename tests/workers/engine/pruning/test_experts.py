@@ -36,7 +36,16 @@ def options(experts: int = 1, criterion: str = "reap") -> ExpertPruning:
 
 
 def prune(source: Path, target: Path, options: ExpertPruning, ids: Tensor) -> ExpertsPruned:
-    return prune_experts(Checkpoint.open(source), target, options=options, ids=ids, device="cpu", dtype=torch.float32)
+    opened = Checkpoint.open(source)
+    return prune_experts(
+        opened,
+        target,
+        plan=plan_experts(opened, options),
+        criterion=options.criterion,
+        ids=ids,
+        device="cpu",
+        dtype=torch.float32,
+    )
 
 
 def mixtures(model: PreTrainedModel) -> dict[int, nn.Module]:

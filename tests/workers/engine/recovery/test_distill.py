@@ -91,7 +91,7 @@ def test_states_are_compared_with_those_that_the_original_gives_the_same_blocks(
 
 def job_on(path: Path, scratch: Path, ranks: Ranks = ALONE, kept: tuple[int, ...] = (0, 1)) -> RecoveryJob:
     return RecoveryJob(
-        pruned=path,
+        pruned=Checkpoint.open(path),
         original=Checkpoint.open(path),
         kept=kept,
         out=scratch / "out",
@@ -159,7 +159,7 @@ def test_where_prompts_are_masked_the_loss_is_the_mean_over_the_answers_predicti
     vocabulary = int(teacher.config.vocab_size)
     options = DistillRecovery(top_k=vocabulary, hidden_weight=0.5)
     job = RecoveryJob(
-        pruned=source,
+        pruned=Checkpoint.open(source),
         original=Checkpoint.open(source),
         kept=tuple(range(teacher.config.num_hidden_layers)),
         out=tmp_path / "out",
@@ -197,10 +197,11 @@ def test_where_minutes_are_bounded_labels_stay_with_their_samples(
 ) -> None:
     """The samples are taken in random order then."""
     model = make_model()
+    source = Checkpoint.open(save_model(model))
     options = DistillRecovery(max_minutes=100)
     job = RecoveryJob(
-        pruned=tmp_path,
-        original=Checkpoint.open(save_model(model)),
+        pruned=source,
+        original=source,
         kept=(0,),
         out=tmp_path / "out",
         scratch=tmp_path / "scratch",

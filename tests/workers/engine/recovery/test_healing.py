@@ -42,7 +42,7 @@ FAMILIES = (
 
 def job_for(source: Path, pruned: Path, kept: list[int], tmp_path: Path) -> RecoveryJob:
     return RecoveryJob(
-        pruned=pruned,
+        pruned=Checkpoint.open(pruned),
         original=Checkpoint.open(source),
         kept=tuple(kept),
         out=tmp_path / "out",
@@ -72,7 +72,7 @@ def test_a_healed_checkpoint_is_what_was_fitted_and_comes_nearer_to_the_original
     steps: list[HealedCut | RefittedBlocks] = [cut, *start.healed.refitted]
     assert all(step.folded for step in steps)
     original = BlockModel.from_model(load_model(Checkpoint.open(source), device=CPU.device, dtype=CPU.dtype))
-    healed = BlockModel.from_model(load_model(Checkpoint.open(start.path), device=CPU.device, dtype=CPU.dtype))
+    healed = BlockModel.from_model(load_model(start.checkpoint, device=CPU.device, dtype=CPU.dtype))
     _, held = hold_out(ids)
     assert _divergence(original, healed, held) == pytest.approx(steps[-1].kl_after, rel=1e-3)
     pruned = BlockModel.from_model(load_model(Checkpoint.open(tmp_path / "pruned"), device=CPU.device, dtype=CPU.dtype))
@@ -103,7 +103,7 @@ def test_before_a_training_it_is_done_where_there_is_a_cut_unless_it_was_asked_f
     prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     job = job_for(source, tmp_path / "pruned", [0, 1, 4], tmp_path)
     start = healed_start(job, DistillRecovery(heal=None), ids)
-    assert start.path.parent == job.scratch
+    assert start.checkpoint.path.parent == job.scratch
     assert "was healed" in start.notes[0]
     assert [(cut.block, cut.last, cut.folded) for cut in start.healed.cuts] == [(1, 3, True)]
     assert [group.blocks for group in start.healed.refitted] == [[4]]
@@ -115,7 +115,7 @@ def test_before_a_training_it_is_done_where_there_is_a_cut_unless_it_was_asked_f
     prune_depth(Checkpoint.open(source), tmp_path / "later", drop=[0, 1])
     job = job_for(source, tmp_path / "later", [2, 3, 4], tmp_path / "second")
     start = healed_start(job, DistillRecovery(heal=None), ids)
-    assert (start.path, start.healed) == (job.pruned, Healed())
+    assert (start.checkpoint, start.healed) == (job.pruned, Healed())
     assert start.notes[0].startswith("No healing came before the training. Healing mends cuts")
     with pytest.raises(UnsupportedModel, match="there is none with a block before it"):
         healed_start(job, DistillRecovery(heal=True), ids)
@@ -150,7 +150,7 @@ def test_what_makes_the_model_worse_is_not_taken_and_the_notes_say_so(
         f"{significant(group.kl_before)} to {significant(group.kl_after)} nats per token, which is no gain.",
     ]
     weights = "model.safetensors"
-    assert (start.path / weights).read_bytes() == (job.pruned / weights).read_bytes()
+    assert (start.checkpoint.path / weights).read_bytes() == (job.pruned.path / weights).read_bytes()
 
 
 def test_before_a_training_it_is_fitted_on_a_bounded_part_of_the_text(

@@ -103,7 +103,7 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path) -
             path=path, name=path.name, format=DatasetFormat.PARQUET, kind=DatasetKind.TEXT, rows=40_000, sha256="5" * 64
         )
         return RecoveryJob(
-            pruned=checkpoint,
+            pruned=Checkpoint.open(checkpoint),
             original=Checkpoint.open(checkpoint),
             kept=(0,),
             out=tmp_path / "out",

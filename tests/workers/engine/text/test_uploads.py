@@ -152,7 +152,7 @@ def test_instruction_data_train_as_a_local_file_does(
         options = LoraRecovery(text=text, format=kind.value, mask_prompt=True, tokens=256)
         source = text_source(checkpoint, tmp_path, file)
         job = RecoveryJob(
-            pruned=checkpoint,
+            pruned=Checkpoint.open(checkpoint),
             original=Checkpoint.open(checkpoint),
             kept=(0,),
             out=tmp_path,
