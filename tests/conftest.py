@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.crowd",
     "tests.fixtures.service",
+    "tests.fixtures.forge",
     "tests.fixtures.played_service",
     "tests.fixtures.reports",
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from secateur.cli.forges import CannotComment, Request, annotate, append_summary, as_code, request_of
 from secateur.cli.job_ids import JobId, find
 from secateur.cli.render import artifact_table, gates_table
 from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
@@ -20,8 +21,8 @@ from secateur.whole_files import write_whole
 if TYPE_CHECKING:
     from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
+    from secateur.schemas.jobs import Job
 
-SUMMARY_LIMIT = 1024 * 1024  # bytes of a GitHub step summary
 ANNOTATIONS = 10  # that GitHub shows of one step
 
 TABLE = "table"
@@ -105,6 +106,10 @@ def gate(
     summary: Annotated[
         bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
     ] = False,
+    comment: Annotated[
+        bool,
+        typer.Option("--comment", help="Comment on the pull or merge request; a later run renews the comment."),
+    ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one JUnit test case per gate.")] = None,
 ) -> None:
     """Wait for a job and judge it by its gates, for a pipeline.
@@ -120,20 +125,49 @@ def gate(
     step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary and not step_summary:
         raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    request = _commented() if comment else None
     with connect() as client:
         job = show(client, find(client, job_id), timeout=seconds)
         if job.state != "succeeded":
             detail = job.problem.detail if job.problem else job.state.value
             annotate("error", f"compression job {job.state.value}", f"{job.id}: {detail}")
+            text = f"## ❌ Compression job {job.state.value}\n\n{as_code(f'{job.id}: {detail}')}\n"
+            _renew(request, text, job)
         end_unless_succeeded(job)
         found = client.report(job.id)
-        if summary and step_summary:
-            append_summary(Path(step_summary), client.report_text(job.id, MARKDOWN.name))
+        if (step_summary and summary) or request:
+            text = client.report_text(job.id, MARKDOWN.name)
+            if step_summary and summary:
+                append_summary(Path(step_summary), text)
+            _renew(request, text, job)
         if junit is not None:
             write_whole(junit, client.report_text(job.id, JUNIT.name))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found))
+
+
+def _commented() -> Request | None:
+    """What is to be commented on; where the pipeline runs for no request, that is said."""
+    try:
+        request = request_of(dict(os.environ))
+    except ValueError as error:
+        raise usage(f"--comment: {error}") from None
+    if request is None:
+        err.print("[dim]This pipeline runs for no pull or merge request: there is none to comment on.[/]")
+    return request
+
+
+def _renew(request: Request | None, markdown: str, job: Job) -> None:
+    """Comment; one that cannot be written changes nothing about the verdict."""
+    if request is None:
+        return
+    try:
+        request.renew(markdown, about=job.model)
+    except CannotComment as error:
+        message = f"The comment on the pull request could not be written: {error}"
+        annotate("warning", "no comment", message)
+        fail(message)
 
 
 def _judge(report: Report) -> Exit:
@@ -145,28 +179,3 @@ def _judge(report: Report) -> Exit:
         return Exit.NO_GATES
     out.print(gates_table(report))
     return Exit.OK if report.verdict == "passed" else Exit.GATE_FAILED
-
-
-def annotate(level: str, title: str, message: str) -> None:
-    """A line that GitHub Actions shows at the step; nothing elsewhere."""
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        print(f"::{level} title={_command_value(title, more=':,')}::{_command_value(message)}")
-
-
-def _command_value(text: str, more: str = "") -> str:
-    """Escape what has a meaning in a workflow command; `more` are the characters of a property."""
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
-
-
-def append_summary(path: Path, markdown: str) -> None:
-    """Append to a step summary, cut at its limit of 1,048,576 bytes."""
-    used = path.stat().st_size if path.exists() else 0
-    content = (markdown.rstrip() + "\n").encode()
-    if used + len(content) > SUMMARY_LIMIT:
-        note = b"\n\n(cut: a step summary holds 1.05 MB)\n"
-        room = max(0, SUMMARY_LIMIT - used - len(note))
-        content = content[:room].decode(errors="ignore").encode() + note
-    with path.open("ab") as file:
-        file.write(content)

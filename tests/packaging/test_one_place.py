@@ -18,7 +18,10 @@ from secateur.about import ADDRESS, CLIENT, INSTALL, SERVER, VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "secateur" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_file())
+EXAMPLES = [
+    *sorted(path for path in (ROOT / "examples").iterdir() if path.is_file()),
+    *(ROOT / "action.yml", ROOT / "templates" / "gate.yml"),
+]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in (*PAGES, *EXAMPLES)}
 
 
@@ -58,12 +61,30 @@ def test_whoever_installs_the_client_from_an_address_has_the_one_line(path: Path
 
 def test_pipelines_and_pages_have_the_line() -> None:
     having = {path.name for path, text in TEXTS.items() if INSTALL in text}
-    assert having >= {"github-actions.yml", "gitlab-ci.yml", "gate-in-ci.md", "install.md"}
+    assert having >= {"gate.yml", "gate-in-ci.md", "install.md"}
 
 
 def test_the_pipelines_run_the_line() -> None:
-    github = yaml.safe_load((ROOT / "examples" / "github-actions.yml").read_text())
-    assert {"run": INSTALL} in github["jobs"]["gate"]["steps"]
-    assert ADDRESS in github["jobs"]["gate"]["env"]
-    gitlab = yaml.safe_load((ROOT / "examples" / "gitlab-ci.yml").read_text())
-    assert INSTALL in gitlab["compression-gate"]["script"]
+    _, component = yaml.safe_load_all(TEXTS[ROOT / "templates" / "gate.yml"])
+    assert INSTALL in next(iter(component.values()))["script"]
+
+
+def test_the_action_installs_the_client_that_lies_beside_it() -> None:
+    """By its path: a name would be looked up on an index."""
+    install = yaml.safe_load(TEXTS[ROOT / "action.yml"])["runs"]["steps"][0]["run"]
+    assert install.count("$GITHUB_ACTION_PATH") == 2
+    assert '"$GITHUB_ACTION_PATH/secateur"\n' in install
+    assert CLIENT not in install.replace("/secateur-client", "")
+
+
+def test_the_examples_use_what_the_repository_has() -> None:
+    example = yaml.safe_load(TEXTS[ROOT / "examples" / "github-actions.yml"])
+    gate = example["jobs"]["gate"]["steps"][0]
+    assert re.fullmatch(r"OWNER/secateur@[0-9a-f]{40}", gate["uses"])
+    action = yaml.safe_load(TEXTS[ROOT / "action.yml"])
+    assert set(gate["with"]) <= set(action["inputs"])
+    assert {name for name, declared in action["inputs"].items() if declared.get("required")} <= set(gate["with"])
+    (included,) = yaml.safe_load(TEXTS[ROOT / "examples" / "gitlab-ci.yml"])["include"]
+    inputs, _ = yaml.safe_load_all(TEXTS[ROOT / "templates" / "gate.yml"])
+    assert re.fullmatch(r".*/OWNER/secateur/gate@[0-9a-f]{40}", included["component"])
+    assert set(included["inputs"]) <= set(inputs["spec"]["inputs"])

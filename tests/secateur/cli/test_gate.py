@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from app.api import example_errors, example_results
-from secateur.cli.results import SUMMARY_LIMIT, append_summary
+from secateur.cli.forges import SUMMARY_LIMIT, append_summary
 from tests.fixtures.answers import JOB, Service, event, finished, stream
 
 Run = Callable[..., Result]
