@@ -117,7 +117,7 @@ def _json(file: Path) -> tuple[Any, str | None]:
     if _not_utf8(raw):
         return None, "is not UTF-8"
     try:
-        return load_json(raw), None
+        return load_json(raw.decode("utf-8")), None  # of bytes, json takes more than the libraries do: a BOM, UTF-16
     except LongNumber as error:
         return None, f"{error.detail}, at {error.pointer}"
     except RecursionError:

@@ -78,6 +78,8 @@ def test_a_serialised_tokenizer_that_the_library_does_not_know(folder: Path, cha
     (FILE, b"[" * 100_000, "is nested too deeply"),
     (FILE, b"version https://git-lfs.github.com/spec/v1\noid sha256:5e\nsize 30\n", "pointer of Git LFS"),
     (CONFIG, b'{"a":', "is cut off"),
+    (FILE, b"\xef\xbb\xbf{}", "a byte order mark stands before it"),
+    (CONFIG, b"\xef\xbb\xbf{}", "a byte order mark stands before it"),
     (CONFIG, b"[1]", "is not a JSON object"),
     ("special_tokens_map.json", b"[1]", "is not a JSON object"),
     ("added_tokens.json", b"[1]", "is not a JSON object"),
