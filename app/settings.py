@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     max_dataset_bytes: int = Field(
         default=1_073_741_824, ge=1024, description="Largest data set that may be uploaded, in bytes."
     )
+    max_sweep_points: int = Field(default=256, ge=1, le=10_000, description="Most points of one sweep.")
 
     # workers
     device: str = Field(

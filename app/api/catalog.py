@@ -15,7 +15,7 @@ from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.schemas.catalog import Catalog, Method, Preset
 
-TAG = Tag("catalogue", "What a job may ask for.", place=5)
+TAG = Tag("catalogue", "What a job may ask for.", place=6)
 router = APIRouter(tags=[TAG.name])
 
 

@@ -35,7 +35,7 @@ from secateur.contract.expectations import A_UUID
 from secateur.schemas.datasets import Dataset
 from secateur.schemas.page import Page
 
-TAG = Tag("datasets", "Texts and instruction data of your own, to score on, train on and measure on.", place=4)
+TAG = Tag("datasets", "Texts and instruction data of your own, to score on, train on and measure on.", place=5)
 router = APIRouter(prefix="/datasets", tags=[TAG.name])
 
 EXAMPLE_ID = "019ab8e2-3f40-7d21-8a55-6c1de0b7f913"

@@ -12,7 +12,7 @@ from app.services.readiness import Prober
 from secateur.about import VERSION
 from secateur.schemas.health import Health, Readiness
 
-TAG = Tag("service", "Health and metrics.", place=6)
+TAG = Tag("service", "Health and metrics.", place=7)
 router = APIRouter(tags=[TAG.name])
 
 

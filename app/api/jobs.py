@@ -6,9 +6,10 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from app.api import example_errors, example_specs, examples
+from app.api.headers import CancelAfter, IdempotencyKey
 from app.api.responses import (
     BAD_PATH,
     BAD_QUERY,
@@ -23,7 +24,6 @@ from app.api.responses import (
 from app.db import jobs as job_rows
 from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
-from app.http.deadline import EXPECTED as DURATION
 from app.http.deadline import parse_duration
 from app.services import jobs as service
 from app.services.submit import submit
@@ -64,19 +64,8 @@ def submit_job(
     spec: Annotated[CompressionSpec, Body(openapi_examples=example_specs.SUBMIT)],
     work: WorkDep,
     caller: Caller,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x21-\x7e]+$",
-            description="Of your making, such as a CI run's id. The same key with the same body gives the same job, "
-            "however often it is sent; with another body, 422. Keys are kept as long as their job.",
-        ),
-    ] = None,
-    cancel_after: Annotated[
-        str | None, Header(description=f"The job is cancelled if it is not over after this time: {DURATION}.")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
+    cancel_after: CancelAfter = None,
 ) -> Response:
     """Checks the body, queues the job and answers at once; follow it by its events.
 

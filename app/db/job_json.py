@@ -14,7 +14,7 @@ def job_json(*, stages: str = "stages", spec: bool = False) -> str:
     return f"""
         json_build_object(
             'id', job.id, 'state', job.state, 'verdict', job.verdict, 'model', job.model_id, 'labels', job.labels,
-            'request_id', job.request_id,
+            'sweep_id', job.sweep_id, 'request_id', job.request_id,
             'created_at', {_time("job.created_at")}, 'updated_at', {_time("job.updated_at")},
             'started_at', {_time("job.started_at")}, 'finished_at', {_time("job.finished_at")},
             'cancel_requested_at', {_time("job.cancel_requested_at")}, 'deadline_at', {_time("job.deadline_at")},

@@ -20,7 +20,7 @@ from app.db.tables import Job, job_counts, new_id
 from app.db.transitions import give_turns, move_job, move_stage
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec, HubModel
 from secateur.contract.stage_graph import planned
 
 Found = TypeVar("Found", Job, str)
@@ -42,11 +42,12 @@ class NewJob:
 _TOLD = events.job_state(State.QUEUED)
 _INSERT = f"""
 WITH job AS (
-    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, caller, request_id, traceparent,
-                      idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
+    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, sweep_id, sweep_place, caller, request_id,
+                      traceparent, idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
     VALUES (%(id)s::uuid, %(spec)s::jsonb, %(model_id)s, '{State.QUEUED}', '{Verdict.NONE}',
-            %(spec)s::jsonb -> 'labels', %(caller)s, %(request_id)s::text, %(traceparent)s::text,
-            %(idempotency_key)s::text, %(idempotency_fingerprint)s::text, %(deadline_at)s::timestamptz, 1)
+            %(spec)s::jsonb -> 'labels', %(sweep_id)s::uuid, %(sweep_place)s::int, %(caller)s, %(request_id)s::text,
+            %(traceparent)s::text, %(idempotency_key)s::text, %(idempotency_fingerprint)s::text,
+            %(deadline_at)s::timestamptz, 1)
     ON CONFLICT (caller, idempotency_key) DO NOTHING
     RETURNING *
 ), stage AS (
@@ -86,7 +87,7 @@ _BY_KEY = text(
     f"""
     SELECT job.id, job.idempotency_fingerprint, {job_json(stages=_STAGES_AS_MADE, spec=True)}
     FROM (
-        SELECT id, idempotency_fingerprint, model_id, labels, spec, request_id, deadline_at, created_at,
+        SELECT id, idempotency_fingerprint, model_id, labels, sweep_id, spec, request_id, deadline_at, created_at,
                created_at AS updated_at,
                'queued' AS state, 'none' AS verdict, 1 AS last_event_seq, NULL::jsonb AS problem,
                NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at,
@@ -106,8 +107,12 @@ def insert(
     idempotency_fingerprint: str | None = None,
     deadline_at: datetime | None = None,
     origin: Origin = UNKNOWN,
+    sweep: tuple[UUID, int] | None = None,
 ) -> NewJob | None:
     """A new job with its stages, the first one's turn marked: send it after commit.
+
+    Args:
+        sweep: the one that the job is a point of, and its place there.
 
     None if this caller has used the idempotency key before; the job is `by_idempotency_key` then. Where another
     transaction is just using it, this one waits for the other to end.
@@ -124,7 +129,9 @@ def insert(
         {
             "id": job_id,
             "spec": spec.model_dump_json(),
-            "model_id": getattr(spec.model, "id", None) or getattr(spec.model, "path", ""),
+            "model_id": model_id_of(spec),
+            "sweep_id": sweep and sweep[0],
+            "sweep_place": sweep and sweep[1],
             "caller": caller,
             "request_id": origin.request_id,
             "traceparent": origin.traceparent,
@@ -135,6 +142,11 @@ def insert(
         },
     ).one_or_none()
     return None if row is None else NewJob(job_id, stage_ids, row[0])
+
+
+def model_id_of(spec: CompressionSpec) -> str:
+    """The model's hub id or path."""
+    return spec.model.id if isinstance(spec.model, HubModel) else spec.model.path
 
 
 def as_json(database: Database, job_id: UUID) -> str:
@@ -251,9 +263,11 @@ def retry(session: Session, job_id: UUID, *, origin: Origin = UNKNOWN) -> Job:
 def delete(session: Session, job_id: UUID) -> None:
     """Delete a job that is over, with its history; the janitor sweeps its files unless another job shares them.
 
-    Raises NotFound; Conflict while the job is not over.
+    Raises NotFound; Conflict while the job is not over, or if it is a point of a sweep.
     """
     job = lock(session, job_id)
+    if job.sweep_id is not None:
+        raise Conflict(f"job {job_id} is point {job.sweep_place} of sweep {job.sweep_id}; delete that as a whole")
     if not job.state.terminal:
         raise Conflict(f"job {job_id} is {job.state.value}; cancel it, and delete it when it is over")
     session.execute(sql_delete(Job).where(Job.id == job_id))

@@ -1,4 +1,5 @@
-"""The tables: jobs, their stages, events and artifacts, the report of each job that has one, and uploaded data sets.
+"""The tables: jobs, their stages, events and artifacts, the report of each job that has one, sweeps, and uploaded data
+sets.
 
 Postgres is the truth about all of them; messages on the broker only wake workers up. Three rules hold everywhere:
 
@@ -94,6 +95,14 @@ class Job(Base):
         ),
         CheckConstraint("state <> 'failed' OR problem IS NOT NULL", name="failed_says_why"),
         CheckConstraint("last_event_seq >= 0", name="last_event_seq"),
+        CheckConstraint("(sweep_id IS NULL) = (sweep_place IS NULL)", name="place_in_sweep"),
+        Index(  # the jobs of a sweep
+            "uq_jobs_sweep_id_sweep_place",
+            "sweep_id",
+            "sweep_place",
+            unique=True,
+            postgresql_where=text("sweep_id IS NOT NULL"),
+        ),
         Index("ix_jobs_state_id", "state", text("id DESC")),
         Index("ix_jobs_verdict_id", "verdict", text("id DESC")),
         Index("ix_jobs_model_id_id", "model_id", text("id DESC")),
@@ -131,6 +140,10 @@ class Job(Base):
     )
     problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
+    sweep_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("sweeps.id", ondelete="CASCADE"), comment="The sweep that it is a point of."
+    )
+    sweep_place: Mapped[int | None] = mapped_column(comment="Which of its points, from 0.")
     caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
     request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request that made the job.")
     traceparent: Mapped[str | None] = mapped_column(
@@ -147,6 +160,30 @@ class Job(Base):
     stages: Mapped[list[Stage]] = relationship(
         order_by="Stage.place", back_populates="job", lazy="selectin", passive_deletes=True
     )
+
+
+class Sweep(Base):
+    """Jobs that were made together, a point each, and have one report. Its state follows from theirs."""
+
+    __tablename__ = "sweeps"
+    __table_args__ = (
+        UniqueConstraint("caller", "idempotency_key"),
+        CheckConstraint("(idempotency_key IS NULL) = (idempotency_fingerprint IS NULL)", name="idempotency"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    asked: Mapped[dict[str, Any]] = mapped_column(comment="The SweepSpec as it was sent.")
+    changes: Mapped[list[Any]] = mapped_column(
+        JSONB, comment="What each point differs in, in the order of their places: field of the spec to value."
+    )
+    gates: Mapped[dict[str, Any]] = mapped_column(comment="By which all points are judged, as their specs have them.")
+    labels: Mapped[dict[str, str]] = mapped_column(default=dict)
+    model_id: Mapped[str] = mapped_column(comment="Hub id or path of the first point's model.")
+    caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
+    request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request that made the sweep.")
+    idempotency_key: Mapped[str | None]
+    idempotency_fingerprint: Mapped[str | None] = mapped_column(comment="sha256 of the body that the key came with.")
 
 
 installation = Table(

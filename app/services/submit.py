@@ -55,19 +55,12 @@ def submit(
         InvalidInput: the spec cannot be met, names a data set that is not there, or the key was used with another body.
         BadCheckpoint, UnsupportedModel: of a local model.
     """
-    uploads, warm = texts_of(spec, UploadText), is_warm(spec)
-    # data sets are held until the job is there
-    database = work.session if uploads or warm else work.one_statement()
+    # what the spec names is held until the job is there
+    database = work.session if _names_rows(spec) else work.one_statement()
     digest = fingerprint(spec) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(database, caller, idempotency_key, digest)):
         return Submitted(earlier.id, earlier.text, replayed=True)
-    if "\\u0000" in spec.model_dump_json():
-        _refuse_nul(spec.model_dump(mode="json"))
-    check_spec(spec, work.settings)
-    if uploads:
-        check_uploads(work.session, spec, uploads)
-    if warm and (start := warm_start_of(work.session, spec)):
-        start.refuse_spec(spec)
+    check(work, spec)
     job = jobs.insert(
         database,
         spec=spec,
@@ -84,6 +77,25 @@ def submit(
         return Submitted(earlier.id, earlier.text, replayed=True)
     send(work, job.stage_ids[0])
     return Submitted(job.id, job.text, replayed=False)
+
+
+def check(work: Work, spec: CompressionSpec) -> None:
+    """Refuse a spec that cannot be met, as far as is seen from here; what it names is held until the transaction ends.
+
+    Raises InvalidInput, BadCheckpoint, UnsupportedModel.
+    """
+    if "\\u0000" in spec.model_dump_json():
+        _refuse_nul(spec.model_dump(mode="json"))
+    check_spec(spec, work.settings)
+    if uploads := texts_of(spec, UploadText):
+        check_uploads(work.session, spec, uploads)
+    if is_warm(spec) and (start := warm_start_of(work.session, spec)):
+        start.refuse_spec(spec)
+
+
+def _names_rows(spec: CompressionSpec) -> bool:
+    """Whether it names data sets or an earlier job."""
+    return bool(texts_of(spec, UploadText)) or is_warm(spec)
 
 
 def send(work: Work, stage_id: UUID) -> None:

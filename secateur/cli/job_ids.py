@@ -28,9 +28,14 @@ _PART = re.compile(rf"(-?[0-9a-fA-F]){{{_LEAST_DIGITS},32}}")
 
 def known_form(text: str) -> str:
     """`text`, if a job can be meant by it."""
+    return has_form(text, "job")
+
+
+def has_form(text: str, what: str) -> str:
+    """`text`, if it may be an id, an end of one, or the newest."""
     if text != LAST and not _PART.fullmatch(text):
         raise typer.BadParameter(
-            f"{text!r} is no job: write its id, {_LEAST_DIGITS} or more characters that it begins or ends with, "
+            f"{text!r} is no {what}: write its id, {_LEAST_DIGITS} or more characters that it begins or ends with, "
             f"or {LAST} for the newest"
         )
     return text

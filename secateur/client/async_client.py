@@ -34,6 +34,7 @@ from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.sweep import SweepSpec
 from secateur.report.forms import FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
@@ -42,6 +43,7 @@ from secateur.schemas.events import Event, LogLine, LogPage
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page
+from secateur.schemas.sweeps import Sweep, SweepSummary
 
 CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
 
@@ -86,9 +88,7 @@ class AsyncClient:
         `cancel_after` is a duration such as "90s" or "2h": the job is cancelled if it is not over by then.
         """
         body = spec.model_dump(mode="json") if isinstance(spec, CompressionSpec) else dict(spec)
-        headers = {"idempotency-key": idempotency_key or str(uuid4())}
-        if cancel_after:
-            headers["cancel-after"] = cancel_after
+        headers = _submission_headers(idempotency_key, cancel_after)
         return await self._requests.model(Job, "POST", "/jobs", json=body, headers=headers)
 
     async def job(self, job_id: UUID | str) -> Job:
@@ -205,6 +205,40 @@ class AsyncClient:
                 await download_file(self._connection, url, paths[-1], artifact, progress)
         return paths
 
+    # --- sweeps -------------------------------------------------------------------------------------------
+
+    async def submit_sweep(
+        self,
+        asked: SweepSpec | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        cancel_after: str | None = None,
+    ) -> Sweep:
+        """Submit a sweep: a spec with a grid, or with a list of points. The same key gives what was made first."""
+        body = asked.model_dump(mode="json", exclude_unset=True) if isinstance(asked, SweepSpec) else dict(asked)
+        headers = _submission_headers(idempotency_key, cancel_after)
+        return await self._requests.model(Sweep, "POST", "/sweeps", json=body, headers=headers)
+
+    async def sweep(self, sweep_id: UUID | str) -> Sweep:
+        """One sweep with its points."""
+        return await self._requests.model(Sweep, "GET", f"/sweeps/{sweep_id}")
+
+    def sweeps(self, *, page_size: int = 50) -> AsyncGenerator[SweepSummary]:
+        """Sweeps, the newest first; pages are fetched as they are needed."""
+        return self._requests.pages(Page[SweepSummary], "/sweeps", {"limit": page_size})
+
+    async def cancel_sweep(self, sweep_id: UUID | str) -> Sweep:
+        """Ask for all of its jobs to end; what has succeeded stays."""
+        return await self._requests.model(Sweep, "POST", f"/sweeps/{sweep_id}/cancel")
+
+    async def retry_sweep(self, sweep_id: UUID | str) -> Sweep:
+        """Queue its failed and cancelled points again."""
+        return await self._requests.model(Sweep, "POST", f"/sweeps/{sweep_id}/retry", repeat=False)
+
+    async def delete_sweep(self, sweep_id: UUID | str) -> None:
+        """Remove a sweep that is over, with its jobs."""
+        await self._requests.send("DELETE", f"/sweeps/{sweep_id}", repeat=False)
+
     # --- data sets ----------------------------------------------------------------------------------------
 
     async def add_dataset(self, path: Path, *, name: str | None = None, format: str | None = None) -> Dataset:
@@ -252,3 +286,9 @@ class AsyncClient:
         if response.status_code not in (200, 503):
             raise refused(response.status_code, response.content, response.headers)
         return self._requests.parsed(Readiness, response.content)
+
+
+def _submission_headers(idempotency_key: str | None, cancel_after: str | None) -> dict[str, str]:
+    """A submission always has a key, so that it can be repeated."""
+    headers = {"idempotency-key": idempotency_key or str(uuid4())}
+    return {**headers, "cancel-after": cancel_after} if cancel_after else headers

@@ -25,12 +25,14 @@ from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.sweep import SweepSpec
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
 from secateur.schemas.events import Event, LogLine
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
+from secateur.schemas.sweeps import Sweep, SweepSummary
 
 
 class Client:
@@ -173,6 +175,38 @@ class Client:
             ChecksumMismatch: a file differs from what was published, twice in a row.
         """
         return finish(self._calls.download(job_id, destination, prefix=prefix, progress=progress))
+
+    # --- sweeps -------------------------------------------------------------------------------------------
+
+    def submit_sweep(
+        self,
+        asked: SweepSpec | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        cancel_after: str | None = None,
+    ) -> Sweep:
+        """Submit a sweep: a spec with a grid, or with a list of points. The same key gives what was made first."""
+        return finish(self._calls.submit_sweep(asked, idempotency_key=idempotency_key, cancel_after=cancel_after))
+
+    def sweep(self, sweep_id: UUID | str) -> Sweep:
+        """One sweep with its points."""
+        return finish(self._calls.sweep(sweep_id))
+
+    def sweeps(self, *, page_size: int = 50) -> Iterator[SweepSummary]:
+        """Sweeps, the newest first; pages are fetched as they are needed."""
+        return each(self._calls.sweeps(page_size=page_size))
+
+    def cancel_sweep(self, sweep_id: UUID | str) -> Sweep:
+        """Ask for all of its jobs to end; what has succeeded stays."""
+        return finish(self._calls.cancel_sweep(sweep_id))
+
+    def retry_sweep(self, sweep_id: UUID | str) -> Sweep:
+        """Queue its failed and cancelled points again."""
+        return finish(self._calls.retry_sweep(sweep_id))
+
+    def delete_sweep(self, sweep_id: UUID | str) -> None:
+        """Remove a sweep that is over, with its jobs."""
+        finish(self._calls.delete_sweep(sweep_id))
 
     # --- data sets ----------------------------------------------------------------------------------------
 

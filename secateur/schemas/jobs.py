@@ -47,6 +47,7 @@ class JobSummary(Body):
     verdict: Verdict = Field(description="What the gates say; apart from the state.")
     model: str = Field(description="The model's hub id or path.", validation_alias=AliasChoices("model", "model_id"))
     labels: dict[str, str]
+    sweep_id: UUID | None = Field(default=None, description="The sweep that it is a point of.")
     request_id: str | None = Field(
         default=None, description="Of the request that made the job: its `X-Request-Id`. Logs have it in every line."
     )

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from app.db import claims, datasets, events, jobs, stages, twins
+from app.db import claims, datasets, events, jobs, stages, sweeps, twins
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
@@ -60,6 +60,10 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "all filters": listed(
         state=State.SUCCEEDED, verdict=Verdict.PASSED, model="org/model-7", labels={"branch": "main"}
     ),
+    "sweeps": sweeps.list_page,
+    "how sweeps stand": lambda session: sweeps.standings(session, [JOB, uuid4()]),
+    "the points of a sweep": lambda session: sweeps.points(session, JOB),
+    "jobs of a sweep that have failed": lambda session: sweeps.job_ids(session, JOB, State.FAILED),
     "a job": lambda session: jobs.get(session, JOB),
     "its events": lambda session: events.after(session, JOB, types=["log", "state"]),
     "an idempotency key": lambda session: jobs.by_idempotency_key(session, caller="me", key="k"),

@@ -9,8 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api import example_results
+from app.api import example_results, sweeps
 from app.api.example_specs import OTHER_JOB_ID
+from app.api.sweeps import SWEEP_ID
 from secateur.client.errors import (
     AccessDenied,
     Conflict,
@@ -21,6 +22,7 @@ from secateur.client.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from secateur.contract.sweep import SweepSpec
 from tests.fixtures.scripted_service import (
     JOB,
     NOW,
@@ -174,3 +176,23 @@ def test_what_cannot_be_compared_is_a_conflict() -> None:
     fake.routes[f"get_compare_{OTHER_JOB_ID}"] = [problem(409, "only jobs that have succeeded can be compared")]
     with fake.client() as client, pytest.raises(Conflict, match="succeeded"):
         client.compare(JOB, OTHER_JOB_ID)
+
+
+def test_sweeps() -> None:
+    path, example = f"sweeps_{SWEEP_ID}", httpx.Response(200, json=sweeps.EXAMPLE)
+    fake = Fake(post_sweeps=[problem(503), example], get_sweeps=[httpx.Response(200, json=sweeps.EXAMPLE_PAGE)])
+    for name in (f"get_{path}", f"post_{path}_cancel", f"post_{path}_retry"):
+        fake.routes[name] = [example]
+    fake.routes[f"delete_{path}"] = [httpx.Response(204)]
+    with fake.client() as client:
+        asked = SweepSpec.model_validate(sweeps.GRID)
+        assert str(client.submit_sweep(asked, idempotency_key="k", cancel_after="1h").id) == SWEEP_ID
+        assert json.loads(fake.requests[-1].content) == sweeps.GRID
+        assert {request.headers["idempotency-key"] for request in fake.requests} == {"k"}
+        client.submit_sweep(sweeps.POINTS)
+        assert json.loads(fake.requests[-1].content) == sweeps.POINTS
+        assert fake.requests[-1].headers["idempotency-key"]
+        assert [str(found.id) for found in client.sweeps()] == [SWEEP_ID]
+        for found in (client.sweep(SWEEP_ID), client.cancel_sweep(SWEEP_ID), client.retry_sweep(SWEEP_ID)):
+            assert found.points[1].running == ["recover"]
+        client.delete_sweep(SWEEP_ID)

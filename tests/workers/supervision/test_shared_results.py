@@ -11,7 +11,10 @@ import pytest
 from app.blobs.store import LocalStore
 from app.db import jobs
 from app.db.session import unit_of_work
+from app.services import sweeps
+from app.services.work import Work
 from secateur.contract.jobs import State
+from secateur.contract.sweep import SweepSpec
 from tests.fixtures.service import STAGES, Service
 from tests.fixtures.supervisors import drive, make_janitor, make_supervisor
 from workers.launch.device import SoundDevice
@@ -57,6 +60,23 @@ def test_jobs_that_differ_in_how_much_goes_share_one_scoring(service: Service, s
         assert service.job(job_id).state is State.SUCCEEDED
     assert [service.started(job_id, "score") for job_id in job_ids] == [1, 0, 0, 0, 0, 0]
     assert [service.started(job_id, "prune") for job_id in job_ids] == [1] * 6
+
+
+def test_a_sweep_scores_once(service: Service, sharing: Supervisor) -> None:
+    """Twelve points, which differ in how much goes and in how quality is recovered; each prunes once."""
+    grid = {"pruning.blocks": [1, 2, 3, 4, 5, 6], "recovery.kind": ["none", "lora"]}
+    spec = {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth"}}
+    settings = sharing.settings.model_copy(update={"check_local": False})
+    with Work(settings, service.sessions, lambda _: None) as work:
+        made = sweeps.submit(work, SweepSpec.model_validate({"spec": spec, "grid": grid}), caller="me")
+    with Work(settings, service.sessions, lambda _: None) as work:
+        points = sweeps.shown(work.session, made.id).points
+    assert len(points) == 12
+    for point in points:
+        drive(service, sharing, point.job_id)
+        assert service.job(point.job_id).state is State.SUCCEEDED
+    started = {name: sum(service.started(point.job_id, name) for point in points) for name in STAGES}
+    assert started == {"check": 12, "score": 1, "prune": 6, "recover": 6, "benchmark": 12, "report": 12}
 
 
 def test_equal_jobs_at_once_compute_each_stage_once(service: Service, sharing: Supervisor) -> None:

@@ -1,0 +1,127 @@
+"""`secateur sweep`: flags, a grid or a file in, a sweep id out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from secateur.cli.session import connect, err, out, usage
+from secateur.cli.spec_command import spec_command
+from secateur.cli.spec_input import Labels, Model, Revision, Source, json_object, labels_of, look_at, named_model
+
+_MANY = 1_000_000  # how many points there may be, the service says
+
+
+def _sweep(
+    model: Model = None,
+    source: Source = None,
+    revision: Revision = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=V,V,…",
+            help="A field of the spec and its values, such as pruning.ratio=0.1,0.2; repeatable, and every combination "
+            "is a point. Values are JSON where they can be read so, else text; a JSON list holds them all.",
+        ),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="The body of POST /sweeps as JSON, with `spec` and `grid` or `points`, - for standard input; flags go "
+            "on top.",
+        ),
+    ] = None,
+    label: Labels = None,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key gives the same sweep again, such as a CI run's id and commit.")
+    ] = None,
+    cancel_after: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Cancel jobs that are not over by then: 90s, 2h.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Print the body, if its fields are right, and submit nothing; `--file -` takes it."
+        ),
+    ] = False,
+    **values: Any,
+) -> None:
+    """Submit a sweep, many jobs that differ in some fields, and print its id.
+
+    All other flags are those of `secateur submit`, and hold for every point.
+    """
+    from secateur.cli.spec_flags import merge
+
+    try:
+        body = json_object(file)
+        axes = dict(_axis(text) for text in grid or [])
+        if axes:
+            body["grid"] = {**(body.get("grid") or {}), **axes}
+        spec = dict(body.get("spec") or {})
+        for section in dict.fromkeys(name.split(".")[0] for name in axes if "." in name):
+            spec.setdefault(section, {})  # which method the values are of is filled in as for the flags
+        body["spec"] = merge(spec, values)
+        if model is not None:
+            body["spec"]["model"] = named_model(model, source=source, revision=revision)
+        if label:
+            body["labels"] = {**body.get("labels", {}), **labels_of(label)}
+        if "grid" not in body and "points" not in body:
+            raise ValueError("say what varies: give a --grid, or a --file with `grid` or `points`")
+    except (ValueError, OSError) as error:
+        raise usage(str(error)) from None
+    if dry_run:
+        look_at(lambda: _check(body))
+        out.print_json(data=body)
+        return
+    with connect() as client:
+        made = client.submit_sweep(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+    print(made.id)
+    err.print(f"[dim]{len(made.points)} points; how they stand:[/] secateur sweeps show {made.id}", soft_wrap=True)
+
+
+def _axis(text: str) -> tuple[str, list[Any]]:
+    """ "pruning.ratio=0.1,0.2" → the field and its values. Raises ValueError."""
+    name, equals, values = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"--grid {text}: a field with its values is written FIELD=V,V")
+    whole = _value(values)
+    return name, whole if isinstance(whole, list) else [_value(value.strip()) for value in values.split(",")]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check(body: dict[str, Any]) -> Sequence[object]:
+    """Raises InvalidInput where the service would refuse it without a look at the model."""
+    from pydantic import ValidationError
+
+    from secateur.contract.errors import InvalidInput
+    from secateur.contract.sweep import SweepSpec, unfold
+    from secateur.contract.sweep_errors import checked_specs
+    from secateur.contract.validation_errors import explain
+
+    try:
+        asked = SweepSpec.model_validate(body)
+    except ValidationError as error:
+        fields = explain(SweepSpec, error.errors())
+        detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
+        raise InvalidInput(detail, errors=fields) from None
+    return checked_specs(unfold(asked, most=_MANY, setting="this command's own limit"))
+
+
+SweepCommand = spec_command(_sweep)
+
+
+def sweep() -> None:
+    """What `secateur --help` is told of the command."""
+
+
+sweep.__doc__ = _sweep.__doc__
