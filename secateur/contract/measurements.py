@@ -162,3 +162,5 @@ class Benchmarks(Result):
     environment: Environment
     seconds: float
     notes: list[str] = Field(default_factory=list)
+    job_id: UUID | None = None  # of the job that measured; None of an older version
+    measured_at: datetime | None = None

@@ -20,7 +20,7 @@ from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Res
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
-Decides = Callable[[CompressionSpec], dict[str, Any]]
+Decides = Callable[[CompressionSpec], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class StageKind(Generic[R]):
     reads: tuple[str, ...]  # the kinds whose results it reads, where the job has them
     asked: Callable[[CompressionSpec], bool]  # whether a job of this spec has such a stage
     texts: tuple[str, ...] = ()  # the sections of the spec whose texts it reads
-    decides: Decides | None = None  # what of the spec is in the result, beside model, seed, dtype; None: not shared
+    # what of the spec is in the result, beside model, seed and dtype; None, or without it: not shared
+    decides: Decides | None = None
+    of_machine: bool = False  # whether its result belongs to the machine that it ran on
     opens_model: bool = True  # whether it opens the original model, which may have to be fetched from the hub
     device: bool = True  # whether it computes on the worker's device
     checkpoint: bool = False  # whether it leaves a whole model, in `checkpoint/` of its folder
@@ -47,7 +49,7 @@ def _always(spec: CompressionSpec) -> bool:
     return True
 
 
-def _sections(*names: str) -> Decides:
+def _sections(*names: str) -> Callable[[CompressionSpec], dict[str, Any]]:
     return lambda spec: spec.model_dump(mode="json", include=set(names))
 
 
@@ -63,6 +65,13 @@ def _scoring(spec: CompressionSpec) -> dict[str, Any]:
 def _choice(spec: CompressionSpec) -> dict[str, Any]:
     """Scores come with the files of their stage; what cannot be quantised as asked is refused."""
     return {"plus": spec.scoring.plus, **_sections("pruning", "quantise")(spec)}
+
+
+def _measuring(spec: CompressionSpec) -> dict[str, Any] | None:
+    """Figures belong to the hour too, so they are shared where that was asked for; the data of tasks may change."""
+    if not spec.benchmark.reuse_measurements or spec.benchmark.tasks is not None:
+        return None
+    return spec.model_dump(mode="json", include={"recovery", "benchmark"})  # the one for a note on its text
 
 
 CHECK = StageKind(
@@ -137,7 +146,8 @@ BENCHMARK = StageKind(
     reads=("check", "prune", "recover", "quantise"),
     asked=_always,
     texts=("benchmark",),
-    # not shared: its figures belong to the machine and the hour
+    decides=_measuring,
+    of_machine=True,
 )
 REPORT = StageKind(
     name="report",

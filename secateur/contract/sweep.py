@@ -205,6 +205,9 @@ def _point(asked: SweepSpec, place: int, changes: dict[str, Any], sources: tuple
     body = dict(asked.spec)
     for source, value in zip(sources, changes.values(), strict=True):
         body = _with(body, source, value)
+    measured = body.get("benchmark", {})
+    if isinstance(measured, dict):  # so that a sweep which is repeated takes its figures over
+        body["benchmark"] = {"reuse_measurements": True, **measured}
     if asked.gates is not None:
         body["gates"] = asked.gates.model_dump(mode="json")
         sources = (*sources, Source(("gates",), ("gates",)))

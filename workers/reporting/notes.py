@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import RECOVERED_FILE, Fidelity, Measurement, Perplexity
-from secateur.contract.numbers import RATIO, percent, ratio, significant
+from secateur.contract.numbers import RATIO, moment, percent, ratio, significant
 from secateur.contract.options.gates import GATES
 from secateur.contract.readings import cell_name
 from secateur.contract.report import Report
@@ -47,6 +47,16 @@ def _unjudged(report: Report) -> Iterator[str]:
         yield (
             f"Quality was not judged: the gates that passed ({passed}) are on speed and size, and a model that is good "
             f"for nothing may pass them. Gates on quality are {listed([f'`{name}`' for name in quality])}."
+        )
+
+
+def _taken_over(report: Report) -> Iterator[str]:
+    """Figures that an identical benchmark of another job has measured."""
+    measured = report.benchmarks
+    if measured.job_id is not None and measured.measured_at is not None and measured.job_id != report.job_id:
+        yield (
+            f"All figures were taken over from job {measured.job_id}, which measured the same models with the same "
+            f"settings on this machine on {moment(measured.measured_at)}."
         )
 
 
@@ -223,6 +233,7 @@ def _stages(report: Report) -> Iterator[str]:
 
 _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _unjudged,
+    _taken_over,
     _loader,
     _shared_text,
     _recovered_file,

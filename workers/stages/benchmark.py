@@ -7,6 +7,8 @@ else the original beside one variant at a time, since both speed and fidelity ar
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
+from typing import Any
 
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.models.positions import positions_of
@@ -41,6 +43,7 @@ def run(context: StageContext) -> Benchmarks:
         StageFailed: a model's figures are not finite.
     """
     began = time.monotonic()
+    whose: dict[str, Any] = {"job_id": context.stage.job_id, "measured_at": datetime.now(UTC)}
     spec = context.stage.spec
     machine = prepare_machine(context)
     if spec.benchmark.latency is not None and spec.benchmark.latency.compile:
@@ -67,6 +70,7 @@ def run(context: StageContext) -> Benchmarks:
             environment=environment(machine),
             seconds=time.monotonic() - began,
             notes=[SIZES_ALONE],
+            **whose,
         )
     positions = positions_of(config)
     notes = measure_alone(context, [variant for variant in variants if variant.timed], machine, positions)
@@ -102,6 +106,7 @@ def run(context: StageContext) -> Benchmarks:
         environment=environment(machine),
         seconds=time.monotonic() - began,
         notes=list(dict.fromkeys(notes)),
+        **whose,
     )
 
 

@@ -3,14 +3,16 @@
 It is a hash over all that decides the result: the code and its libraries, the model and the texts as they lie on disk
 or the hub's commit, the options, the kind of device and the dtype that were used, and the files of the stages before.
 Where one of these could change behind the key (a branch on the hub, a path that does not exist) there is no key, and
-nothing is shared. Measurements are never shared: a benchmark's figures belong to the machine and the hour, and a report
-to its job. What a job's check has seen changes no result, so neither is it shared nor does it part two keys.
+nothing is shared. Measurements are shared where both jobs ask for it, and on one machine: a benchmark's figures belong
+to that and to the hour. A report belongs to its job. What a job's check has seen changes no result, so neither is it
+shared nor does it part two keys.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -41,17 +43,17 @@ def dedupe_key(
         fingerprint: the model's, as an earlier stage of the job has reported it.
         inputs: of each stage that it needs and whose result decides anything, the path and sha256 of every file.
     """
-    if spec.row.decides is None:
+    own = spec.row.decides(spec.spec) if spec.row.decides is not None else None
+    if own is None:
         return None
     asked = spec.spec.model_dump(mode="json", include={"model", "seed", "dtype"})
     if asked["dtype"] == "auto":
         asked["dtype"] = device.dtype
-    own = spec.row.decides(spec.spec)
     model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
     texts = [_identity(source, spec.runtime.data_roots) for source in sources(own)]
     if model is None or None in texts:
         return None
-    decides = {
+    decides: dict[str, Any] = {
         "code": engine_version(),
         "stage": [spec.kind, spec.key],  # of two of a kind, each may look for what an input says of it
         "asked": asked | own,
@@ -60,6 +62,8 @@ def dedupe_key(
         "device": device.kind,
         "inputs": {key: sorted(files) for key, files in inputs.items()},
     }
+    if spec.row.of_machine:
+        decides["machine"] = [platform.node(), spec.runtime.threads]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

@@ -208,6 +208,12 @@ class Benchmark(Options):
         description="Reuse the original's perplexity, samples, answers and tasks of an earlier job, where weights, "
         "machine and settings are the same. Speed, memory and fidelity are measured in every job, reuse or not.",
     )
+    reuse_measurements: bool = Field(
+        default=False,
+        description="Take over every figure of an earlier job that was to do so too, where all models, machine and "
+        "settings are the same, as when a sweep is repeated; the report says so. Not with `tasks`, whose data may "
+        "change. The points of a sweep do so unless told otherwise.",
+    )
 
     def measures(self, part: str) -> bool:
         """Whether the part of this name is asked for: it is there, and not switched off."""

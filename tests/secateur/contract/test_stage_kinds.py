@@ -44,7 +44,8 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    assert having("decides") == {"score", "prune", "recover", "quantise"}
+    assert having("decides") == {"score", "prune", "recover", "quantise", "benchmark"}
+    assert having("of_machine") == {"benchmark"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
     assert len({kind.file for kind in STAGE_KINDS.values()}) == len(STAGE_KINDS)
@@ -60,7 +61,17 @@ def test_a_row_says_nothing_that_it_was_not_told() -> None:
 def decided(kind: str, **changes: Any) -> dict[str, Any]:
     decides = STAGE_KINDS[kind].decides
     assert decides is not None
-    return decides(spec(**changes))
+    found = decides(spec(**changes))
+    assert found is not None
+    return found
+
+
+def test_measurements_are_shared_where_that_is_asked_for() -> None:
+    decides = STAGE_KINDS["benchmark"].decides
+    assert decides is not None
+    assert decides(spec()) is None
+    assert set(decided("benchmark", benchmark={"reuse_measurements": True})) == {"benchmark", "recovery"}
+    assert decides(spec(benchmark={"reuse_measurements": True, "tasks": {}})) is None
 
 
 def test_scores_depend_on_how_much_goes_only_where_a_set_is_searched_for() -> None:

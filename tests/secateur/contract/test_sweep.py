@@ -40,7 +40,9 @@ def test_objects_are_merged_and_other_values_replaced() -> None:
     spec = {**DEPTH, "benchmark": {"latency": {"batch_sizes": [1, 2], "runs": 5}, "tasks": None}}
     change = {"benchmark": {"latency": {"batch_sizes": [8]}, "samples": None}, "pruning": {"blocks": 2}}
     (point,) = points(spec, points=[change])
-    assert point.body["benchmark"] == {"latency": {"batch_sizes": [8], "runs": 5}, "tasks": None, "samples": None}
+    assert point.body["benchmark"] == {
+        "latency": {"batch_sizes": [8], "runs": 5}, "tasks": None, "samples": None, "reuse_measurements": True
+    }  # fmt: skip
     assert point.changes == {
         "benchmark.latency.batch_sizes": [8], "benchmark.samples": None, "pruning.blocks": 2
     }  # fmt: skip
@@ -49,7 +51,7 @@ def test_objects_are_merged_and_other_values_replaced() -> None:
 def test_objects_on_the_way_are_made() -> None:
     spec = {**DEPTH, "benchmark": {"latency": None}}
     (point,) = points({**spec, "pruning": {"kind": "depth", "blocks": 1}}, grid={"benchmark.latency.runs": [5]})
-    assert point.body["benchmark"] == {"latency": {"runs": 5}}
+    assert point.body["benchmark"]["latency"] == {"runs": 5}
 
 
 def test_gates_and_labels_are_those_of_all_points() -> None:
@@ -64,6 +66,16 @@ def test_a_preset_may_vary() -> None:
     spec = {"model": MODEL, "pruning": {"kind": "depth", "blocks": 1}}
     one, two = checked_specs(points(spec, grid={"preset": ["quick", "shortened_llama"]}))
     assert (one.recovery.kind, two.recovery.kind) == ("healing", "lora")
+
+
+def test_figures_may_be_taken_over_unless_said_otherwise() -> None:
+    spec = {**DEPTH, "pruning": {"kind": "depth", "blocks": 1}}
+    (checked,) = checked_specs(points(spec, grid={"seed": [1]}))
+    assert checked.benchmark.reuse_measurements is True
+    spec["benchmark"] = {"reuse_measurements": False}
+    (checked,) = checked_specs(points(spec, grid={"seed": [1]}))
+    assert checked.benchmark.reuse_measurements is False
+    assert told({**spec, "benchmark": 7}, grid={"seed": [1]})[0][0] == "/spec/benchmark"
 
 
 def test_a_slip_of_one_value_names_it() -> None:

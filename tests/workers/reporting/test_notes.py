@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from secateur.contract.measurements import RECOVERED_FILE, Interval, Measurement
 from secateur.contract.report import Report
@@ -172,3 +174,13 @@ def test_nothing_was_seen_of_text_that_is_not_measured_on() -> None:
     assert "overlap in news.txt" in notes_on_texts(CompressionSpec.model_validate(spec), trained)[0]
     spec["benchmark"] = {"perplexity": None, "fidelity": {"enabled": False}}
     assert notes_on_texts(CompressionSpec.model_validate(spec), trained) == []
+
+
+def test_figures_of_another_job_are_said_to_be(make_report: MakeReport, report: Report) -> None:
+    measured = {"job_id": UUID(int=7), "measured_at": datetime(2026, 11, 24, 18, 30, tzinfo=UTC)}
+    taken_over = make_report(benchmarks=report.benchmarks.model_copy(update=measured))
+    assert has(taken_over, f"taken over from job {UUID(int=7)}")
+    assert has(taken_over, "on 2026-11-24 18:30 UTC")
+    own = make_report(benchmarks=report.benchmarks.model_copy(update={**measured, "job_id": report.job_id}))
+    assert not has(own, "taken over")
+    assert not has(report, "taken over")

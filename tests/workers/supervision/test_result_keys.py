@@ -151,6 +151,18 @@ def test_no_key_where_the_content_could_change_behind_it(root: Path) -> None:
     assert key(root, scoring=hub_text) is None
 
 
+def test_measurements_that_may_be_shared_belong_to_their_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(**more: Any) -> str | None:
+        return key(root, "benchmark", fingerprint="f", benchmark={"reuse_measurements": True, **more})
+
+    here = measured()
+    assert here is not None
+    assert here == measured()
+    assert here != measured(latency={"runs": 5})
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert here != measured()
+
+
 def test_measurements_have_no_key(root: Path) -> None:
     assert key(root, "benchmark", fingerprint="f") is None
     assert key(root, "report", fingerprint="f") is None
