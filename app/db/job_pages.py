@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,6 +26,7 @@ class JobFilters:
     model: str | None = None  # hub id or path, exactly
     labels: Mapping[str, str] = field(default_factory=dict)
     part: str | None = None  # how the id begins or ends, as hexadecimal digits; dashes do not count
+    words: str | None = None  # in this order in the model's name or path, whatever is between; or a part of the id
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,25 @@ class JobPage:
     has_more: bool
 
 
+# Two ranges, each of an index: from the digits with 0 after them to those with f, and the same from the end.
+_BY_PART = (
+    "id = ANY(ARRAY(SELECT id FROM jobs WHERE id BETWEEN CAST(rpad(:part, 32, '0') AS uuid) AND "
+    "CAST(rpad(:part, 32, 'f') AS uuid) UNION SELECT id FROM jobs WHERE "
+    f"{ID_FROM_ITS_END} BETWEEN reverse(:part) AND rpad(reverse(:part), 32, 'f')))"
+)
 _CONDITIONS = {
     "after": "id < :after",
     "state": "state = :state",
     "verdict": "verdict = :verdict",
     "model": "model_id = :model",
     "labels": "labels @> :labels",
-    # Two ranges, each of an index: from the digits with 0 after them to those with f, and the same from the end.
-    "part": "id = ANY(ARRAY(SELECT id FROM jobs WHERE id BETWEEN CAST(rpad(:part, 32, '0') AS uuid) AND "
-    "CAST(rpad(:part, 32, 'f') AS uuid) UNION SELECT id FROM jobs WHERE "
-    f"{ID_FROM_ITS_END} BETWEEN reverse(:part) AND rpad(reverse(:part), 32, 'f')))",
+    "part": _BY_PART,
+    "words": "model_id ILIKE :words",
+    "words_or_part": f"(model_id ILIKE :words OR {_BY_PART.replace(':part', ':id_part')})",
 }
 
 
-@lru_cache(maxsize=1024)  # of 2⁷ for each limit
+@lru_cache(maxsize=1024)  # of 3 · 2⁶ for each limit
 def _statement(conditions: tuple[str, ...], specs: bool, limit: int) -> TextClause:
     """The limit stands in it: PostgreSQL plans a statement whose limit it is not told anew each time, which takes as
     long as the page itself."""
@@ -58,6 +65,15 @@ def _statement(conditions: tuple[str, ...], specs: bool, limit: int) -> TextClau
     found = text(f"SELECT id, {job_json(spec=specs)} FROM ({page}) AS job ORDER BY id DESC")
     types = {"after": Job.id.type, "labels": Job.labels.type}
     return found.bindparams(*(bindparam(name, type_=types[name]) for name in conditions if name in types))
+
+
+_ID_PART = re.compile("[0-9a-f]{4,32}")
+
+
+def _pattern(words: str) -> str:
+    """Of ILIKE: the words one after the other, their own % and _ as they are."""
+    plain = [re.sub(r"([\\%_])", r"\\\1", word) for word in words.split()]
+    return f"%{'%'.join(plain)}%"
 
 
 def list_page(
@@ -79,6 +95,13 @@ def list_page(
         "part": filters.part and filters.part.replace("-", "").lower(),
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    rows = database.execute(_statement(tuple(given), specs, limit + 1), given).all()
+    conditions = [*given]
+    if filters.words:
+        given["words"] = _pattern(filters.words)
+        part = filters.words.replace("-", "").lower()
+        if _ID_PART.fullmatch(part):
+            given["id_part"] = part
+        conditions.append("words_or_part" if "id_part" in given else "words")
+    rows = database.execute(_statement(tuple(conditions), specs, limit + 1), given).all()
     shown = rows[:limit]
     return JobPage([job for _, job in shown], shown[-1][0] if shown else None, len(rows) > limit)

@@ -23,10 +23,11 @@ def list_jobs(
     model: str | None,
     labels: Mapping[str, str],
     part: str | None = None,
+    words: str | None = None,
     specs: bool = False,
 ) -> job_pages.JobPage:
     """A page of jobs, newest first. Raises InvalidInput for a cursor of somebody else's."""
-    filters = job_pages.JobFilters(state=state, verdict=verdict, model=model, labels=labels, part=part)
+    filters = job_pages.JobFilters(state=state, verdict=verdict, model=model, labels=labels, part=part, words=words)
     after = decode(cursor) if cursor is not None else None
     return job_pages.list_page(database, after=after, limit=limit, filters=filters, specs=specs)
 

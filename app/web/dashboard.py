@@ -7,6 +7,7 @@ Nothing is loaded from elsewhere.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -27,16 +28,19 @@ from app.http import cursor as cursors
 from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
 from app.services import jobs as service
+from app.services import results
+from app.services.comparison import compare
 from app.services.dashboard_sessions import close_session, open_session
-from app.services.results import scores_of
 from app.settings import Settings
 from app.web import views
+from app.web.job_figures import JobFigures
 from secateur.about import VERSION
-from secateur.contract.errors import NotFound, Unauthorized
+from secateur.contract.errors import Conflict, NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.numbers import clock, count, moment, size
 from secateur.contract.report import Report
 from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
+from secateur.report.comparison import figure_rows, spec_rows
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
@@ -55,6 +59,10 @@ LOG_LINES = 300  # shown when the page opens; the whole log is a link away
 LOG_EVENTS = 3000  # among so many last events they are looked for
 LOSS_POINTS = 400  # of a running training; more cannot be told apart
 STEP_EVENTS = 400  # among so many last events is the progress by which the rest of a step is judged
+
+LISTED = {"speedup": "Speedup", "kl": "KL"}  # metrics that have a column in the list
+MOST_COMPARED = 5
+_figures = JobFigures()
 
 templates = Environment(
     loader=PackageLoader("app.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
@@ -177,21 +185,68 @@ def jobs_page(
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     status: State | None = None,
     verdict: Verdict | None = None,
+    q: Annotated[str, Query(max_length=200)] = "",
     fragment: bool = False,
 ) -> HTMLResponse:
     """Jobs, newest first; as a `fragment`, the filters and rows alone, with which the page renews itself."""
+    labels, words = views.search(q)
     page = service.list_jobs(
-        work.session, cursor=cursor, limit=25, state=status, verdict=verdict, model=None, labels={}, specs=True
+        work.session,
+        cursor=cursor,
+        limit=25,
+        state=status,
+        verdict=verdict,
+        model=None,
+        labels=labels,
+        words=words,
+        specs=True,
     )
+    jobs = with_specs(page.jobs)
+    chosen = {"status": status and status.value, "verdict": verdict and verdict.value, "q": q.strip()}
     return _page(
         "_job_list.html" if fragment else "jobs.html",
-        jobs=with_specs(page.jobs),
+        jobs=jobs,
+        figures=_figures.of(work.session, [job.id for job in jobs if job.state is State.SUCCEEDED]),
+        columns=LISTED,
+        link=partial(views.link, "/ui", chosen),
+        search=q.strip(),
         older=cursors.encode(page.last) if page.has_more and page.last else None,
         counts={state.value: number for state, number in job_rows.count_by_state(work.session).items()},
         chosen_status=status.value if status else None,
         chosen_verdict=verdict.value if verdict else None,
         newest=cursor is None,
         locked=bool(settings.api_keys),
+    )
+
+
+@router.get("/compare")
+@transaction
+def compare_page(
+    work: WorkDep,
+    settings: SettingsDep,
+    _: PageCaller,
+    job: Annotated[list[UUID], Query(max_length=100)] = [],  # noqa: B006  # FastAPI copies it
+) -> HTMLResponse:
+    """Two to five jobs side by side, each held against the first."""
+    locked = bool(settings.api_keys)
+    ids = list(dict.fromkeys(job))
+    if not 2 <= len(ids) <= MOST_COMPARED:
+        detail = f"Tick two to {MOST_COMPARED} jobs that have succeeded in the list, and compare them."
+        return _page("error.html", status=422, title="Nothing to compare", detail=detail, locked=locked)
+    try:
+        compared = [compare(work.session, ids[0], other) for other in ids[1:]]
+    except (NotFound, Conflict) as error:
+        detail = f"{error.detail[:1].upper()}{error.detail[1:]}."
+        return _page("error.html", status=error.status, title="Cannot be compared", detail=detail, locked=locked)
+    return _page(
+        "compare.html",
+        jobs=[compared[0].job, *(one.other for one in compared)],
+        labels=[job_rows.get(work.session, one).labels for one in ids],
+        spec=spec_rows(compared),
+        rows=figure_rows(compared),
+        samples=views.samples([results.report(work.session, one) for one in ids]),
+        notes=list(dict.fromkeys(note for one in compared for note in one.notes)),
+        locked=locked,
     )
 
 
@@ -248,7 +303,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     logs = event_rows.after(work.session, job.id, recent, limit=LOG_EVENTS, types=["log"])[-LOG_LINES:]
     report = report_rows.find(work.session, job.id)
     parsed = Report.model_validate(report.body) if report else None
-    scores = scores_of(job)
+    scores = results.scores_of(job)
 
     def published(form: ReportForm) -> str:
         return f"{REPORT.name}/{form.file}"

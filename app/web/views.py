@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from markupsafe import Markup
 
 from app.db.tables import Job, Stage
 from secateur.contract.jobs import State
 from secateur.contract.numbers import PERCENT, duration
+from secateur.contract.report import Report
 from secateur.contract.results import LossPoint, Pruned, Recovered
 from secateur.contract.stage_kinds import PRUNE, RECOVER, STAGE_KINDS
 from secateur.report.loading import Way, ways_to_load
@@ -84,6 +86,29 @@ def ways(job: Job) -> list[Way]:
         Pruned.model_validate(results[PRUNE.name]),
         Recovered.model_validate(recovered) if recovered else None,
     )
+
+
+def search(typed: str) -> tuple[dict[str, str], str | None]:
+    """(Labels, other words) of a search: each `name=value` is a label, and the rest is of the model or the id."""
+    words = typed.replace("\0", "").split()
+    labels = dict(word.split("=", 1) for word in words if "=" in word.lstrip("="))
+    return labels, " ".join(word for word in words if "=" not in word.lstrip("=")) or None
+
+
+def link(path: str, chosen: Mapping[str, str | None], **changed: str | None) -> str:
+    """An address with what is chosen, and what a link changes of it; None and "" are left out."""
+    query = {name: value for name, value in {**chosen, **changed}.items() if value}
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def samples(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
+    """(Prompt, what each job's final variant answered) of the prompts that all have."""
+    answers = []
+    for report in reports:
+        final = next((one for one in report.benchmarks.variants if one.variant == report.final_variant), None)
+        answers.append({sample.prompt: sample.text for sample in final.samples} if final else {})
+    first, *others = answers
+    return [(prompt, [one[prompt] for one in answers]) for prompt in first if all(prompt in one for one in others)]
 
 
 def elapsed(start: datetime | None, stop: datetime | None) -> str:

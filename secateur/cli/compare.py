@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -19,7 +18,6 @@ from secateur.cli.session import connect, out
 if TYPE_CHECKING:
     from secateur.contract.comparison import Compared, ComparedFigure, ComparedJob, JobComparison, SpecDifference
 
-ABSENT = "–"
 MOST_CHARACTERS = 200  # of one side of a difference in the specs
 
 
@@ -83,61 +81,32 @@ def _jobs(found: JobComparison) -> Table:
 
 
 def _spec(differences: Sequence[SpecDifference]) -> Table:
-    def side(value: Any, *, there: bool) -> Text:
-        return _plain(json.dumps(value, ensure_ascii=False) if there else ABSENT)
+    from secateur.report.comparison import value_in_words
 
     table = _table("Field", "Job", "Other")
     for one in differences:
-        mine, theirs = side(one.job, there=one.only != "other"), side(one.other, there=one.only != "job")
-        table.add_row(_plain(one.pointer), mine, theirs)
+        mine = value_in_words(one.job, there=one.only != "other")
+        theirs = value_in_words(one.other, there=one.only != "job")
+        table.add_row(_plain(one.pointer), _plain(mine), _plain(theirs))
     return table
 
 
 def _figures(figures: Sequence[Compared]) -> Table:
+    from secateur.report.comparison import difference_in_words, finding_in_words
+
     table = _table("Figure", "Job", "Other", "Difference", "")
     for one in figures:
         label = Text.assemble(_plain(one.title), "\n" if one.of else "", (_plain(one.of).plain, "dim"))
-        table.add_row(label, _side(one.metric, one.job), _side(one.metric, one.other), _difference(one), _finding(one))
+        sides = _side(one.metric, one.job), _side(one.metric, one.other)
+        table.add_row(label, *sides, difference_in_words(one), finding_in_words(one))
     return table
 
 
 def _side(metric: str, figure: ComparedFigure) -> RenderableType:
-    from secateur.contract.metrics import METRICS
+    from secateur.report.comparison import figure_in_words
 
-    row = METRICS.get(metric)  # None: of a newer service
-    if figure.value is None or row is None:
-        return Text(ABSENT if figure.value is None else str(figure.value))
-    lines = [Text(row.format.write(figure.value))]
-    interval = row.format.span(figure.low, figure.high)
-    paired = figure.against_original
-    if interval:
-        lines.append(Text(interval, style="dim"))
-    if paired is not None and paired.value is not None and row.compares is not None:
-        against = row.compares.write(paired.value)
-        if paired.low is not None and paired.high is not None:
-            against += f" ({row.compares.write(paired.low)} to {row.compares.write(paired.high)})"
-        lines.append(Text(f"{against} against its original", style="dim"))
-    return Lines(*lines)
-
-
-def _difference(one: Compared) -> str:
-    from secateur.contract import numbers
-    from secateur.contract.metrics import METRICS
-
-    row = METRICS.get(one.metric)
-    if one.difference is None:
-        return ABSENT
-    if row is not None and row.format is numbers.PERCENT:
-        return numbers.signed_points(one.difference)
-    return ABSENT if one.relative is None else numbers.change(one.relative)
-
-
-def _finding(one: Compared) -> str:
-    if one.better is not None:
-        return f"{one.better} is better"
-    if one.difference == 0:
-        return "equal"
-    return "intervals overlap" if one.overlap else "no intervals" if one.overlap is None else ""
+    value, *beside = figure_in_words(metric, figure)
+    return Lines(Text(value), *(Text(line, style="dim") for line in beside))
 
 
 def _apart(found: JobComparison) -> Table:

@@ -16,3 +16,18 @@ async function renew() {
 }
 
 if (list) setInterval(renew, 3000);
+
+// Two to five ticked jobs can be compared. Ticks stay while rows are renewed, since these are changed in place.
+const compare = document.querySelector("#compare");
+const [button, told] = [compare.querySelector("button"), document.querySelector("#ticked")];
+const words = told.textContent;
+
+function count() {
+  const ticked = document.querySelectorAll(".tick input:checked").length;
+  button.disabled = ticked < 2 || ticked > 5;
+  told.textContent = ticked ? `${ticked} ticked${ticked > 5 ? ": five at most" : ticked < 2 ? ": tick another one" : ""}` : words;
+}
+
+document.addEventListener("change", count);
+window.addEventListener("pageshow", count); // the browser keeps ticks on the way back
+count();

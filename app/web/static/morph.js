@@ -6,6 +6,8 @@
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.dataset?.key ?? (node.id || null) : null);
 const alike = (one, other) => one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
 
+const isBlank = (node) => node.nodeType === Node.TEXT_NODE && !node.nodeValue.trim();
+
 function attributes(from, to) {
   for (const { name } of [...from.attributes]) if (!to.hasAttribute(name)) from.removeAttribute(name);
   for (const { name, value } of to.attributes) if (from.getAttribute(name) !== value) from.setAttribute(name, value);
@@ -24,6 +26,7 @@ function children(from, to) {
       place.remove();
       place = next;
     }
+    while (!known && place && isBlank(place) && wanted.nodeType === Node.ELEMENT_NODE) place = place.nextSibling;
     const found = known && alike(known, wanted) ? known : place && alike(place, wanted) ? place : null;
     if (!found) {
       from.insertBefore(wanted, place);

@@ -125,6 +125,31 @@ def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]
     assert browser.run("return document.activeElement.closest('tr').rowIndex") == 1
 
 
+def test_ticked_jobs_are_compared(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
+    """Two to five; ticks stay while the list renews itself."""
+    jobs = [httpx.post(f"{url}/jobs", json={**spec, "seed": seed}).json()["id"] for seed in range(2)]
+    for job in jobs:
+        worker.finish(job)
+    browser.open(f"{url}/ui")
+    browser.until("return document.querySelectorAll('.tick input').length === 2")
+    assert browser.run("return document.querySelector('#compare button').disabled") is True
+    for job in jobs:
+        browser.click(f"tr[data-key='{job}'] .tick input")
+    assert browser.text("#ticked") == "2 ticked"
+    another = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    browser.until(f"return document.querySelector('tr[data-key=\"{another}\"]') !== null")
+    assert browser.text("#ticked") == "2 ticked"
+    browser.click("#compare button")
+    browser.until("return location.pathname === '/ui/compare'")
+    assert browser.text("h1") == "2 jobs compared"
+    assert "All were asked the same." in browser.text(".compared")  # the reports of this worker are one and the same
+    browser.open(f"{url}/ui")
+    browser.run("document.querySelector('input[type=search]').value = 'nothing'")
+    browser.click(".search button")
+    browser.until("return new URL(location).searchParams.get('q') === 'nothing'")
+    assert "No such job" in browser.text(".jobs")
+
+
 def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser: Browser, model_root: Path) -> None:
     write_gguf(model_root / "m.gguf", 12)
     browser.open(f"{url}/ui/new")
@@ -227,7 +252,9 @@ def test_no_page_is_wider_than_the_window(
     job = httpx.post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
     worker.finish(job, {"prune": {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
     browser.resize(width, 900)
-    for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", "/login"):
+    other = httpx.post(f"{url}/jobs", json={**spec, "seed": 1}).json()["id"]
+    worker.finish(other)
+    for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", f"/ui/compare?job={job}&job={other}", "/login"):
         browser.open(url + path)
         browser.until("return document.readyState === 'complete'")
         excess = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
