@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
-if TYPE_CHECKING:
-    from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.stored_tensors import StoredTensors
 
 _ADAPTED = ".base_layer."  # peft puts a layer of this name between an adapted map and its weight
 
@@ -43,7 +42,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name.replace(_ADAPTED, "."): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def recipes_of(checkpoint: Checkpoint, model: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[Recipe]:
+def recipes_of(tensors: StoredTensors, model: PreTrainedModel, shapes: Mapping[str, tuple[int, ...]]) -> list[Recipe]:
     """Recipes for all tensors of `model` that the checkpoint has; what it has beyond is passed over.
 
     This follows the order of transformers' own loading, natural order of names included: experts are stacked in
@@ -52,7 +51,7 @@ def recipes_of(checkpoint: Checkpoint, model: PreTrainedModel, shapes: Mapping[s
     converters = [entry for entry in get_model_conversion_mapping(model) if isinstance(entry, WeightConverter)]
     by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
     sources: dict[str, list[tuple[str, str]]] = {}
-    for name, (target, pattern) in renamed(checkpoint.names(), model, shapes).items():
+    for name, (target, pattern) in renamed(tensors.names(), model, shapes).items():
         if target in shapes:
             sources.setdefault(target, []).append((pattern, name))
     return [
@@ -82,7 +81,7 @@ def renamed(
     return found
 
 
-def names_on_disk(model: PreTrainedModel, checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+def names_on_disk(model: PreTrainedModel, tensors: StoredTensors) -> dict[str, tuple[str, ...]]:
     """For each parameter of `model`, the tensors of the checkpoint that hold it as it is computed with.
 
     A parameter that several modules share has all the names under which any of them is stored: whoever writes one must
@@ -99,7 +98,7 @@ def names_on_disk(model: PreTrainedModel, checkpoint: Checkpoint) -> dict[str, t
     shapes = shapes_of(model)
     stored = {
         recipe.target: tuple(name for _, name in recipe.sources)
-        for recipe in recipes_of(checkpoint, model, shapes)
+        for recipe in recipes_of(tensors, model, shapes)
         if recipe.converter is None
     }
     shared: dict[int, list[str]] = {}
@@ -108,7 +107,7 @@ def names_on_disk(model: PreTrainedModel, checkpoint: Checkpoint) -> dict[str, t
     found = {}
     for names in shared.values():
         held = tuple(
-            source for name in names for source in stored.get(name, ()) if checkpoint.shape(source) == shapes[name]
+            source for name in names for source in stored.get(name, ()) if tensors.shape(source) == shapes[name]
         )
         found.update(dict.fromkeys(names, held))
     return found

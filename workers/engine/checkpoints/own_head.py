@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from secateur.contract.errors import InvalidInput
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.checkpoints.block_names import in_a_stack
-
-if TYPE_CHECKING:
-    from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.stored_tensors import StoredTensors
 
 
-def has_own_head(checkpoint: Checkpoint, written: Mapping[str, Any]) -> bool:
+def has_own_head(tensors: StoredTensors, written: Mapping[str, Any]) -> bool:
     """Whether two matrices that `written`, the config on disk, ties are stored with different values.
 
     The weights are looked at only where two matrices outside the blocks have the same shape and the config ties them.
     """
-    outside = Counter(checkpoint.shape(name) for name in checkpoint.names() if not in_a_stack(name))
+    outside = Counter(tensors.shape(name) for name in tensors.names() if not in_a_stack(name))
     if not any(count > 1 and len(shape) == 2 for shape, count in outside.items()):
         return False
     try:
@@ -38,7 +36,7 @@ def has_own_head(checkpoint: Checkpoint, written: Mapping[str, Any]) -> bool:
         model = skeleton(config)
     except InvalidInput:  # who needs the model says what is wrong with its config
         return False
-    recipes = recipes_of(checkpoint, model, shapes_of(model))
+    recipes = recipes_of(tensors, model, shapes_of(model))
     stored = {recipe.target: recipe.sources[0][1] for recipe in recipes if recipe.converter is None}
     pairs = [(stored.get(one), stored.get(other)) for one, other in model.all_tied_weights_keys.items()]
-    return any(one and other and not checkpoint.same_values(one, other) for one, other in pairs)
+    return any(one and other and not tensors.same_values(one, other) for one, other in pairs)
