@@ -77,6 +77,9 @@ def download(
     prefix: Annotated[
         str, typer.Option(help="Only files whose path begins so, such as recover/checkpoint/ or report/.")
     ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line: where each file lies, its size and checksum.")
+    ] = False,
 ) -> None:
     """Download what a job has published, every file checked against its checksum.
 
@@ -91,11 +94,15 @@ def download(
                 tasks[artifact.path] = progress.add_task(artifact.path, total=artifact.size)
             progress.update(tasks[artifact.path], completed=done)  # type: ignore[arg-type]  # TaskID is an int
 
-        paths = client.download(find(client, job_id), destination, prefix=prefix, progress=advance)
+        found = find(client, job_id)
+        paths = client.download(found, destination, prefix=prefix, progress=advance)
+        listed = client.artifacts(found) if as_json else []
+    told = {destination / artifact.path: artifact.model_dump(mode="json") for artifact in listed}
+
     if not paths:
         raise usage(f"job {job_id} has published nothing under {prefix!r}" if prefix else "nothing is published yet")
     for path in paths:
-        print(path)
+        print(json.dumps({"file": str(path), **told[path]}) if as_json else path)
 
 
 def gate(
@@ -111,6 +118,9 @@ def gate(
         typer.Option("--comment", help="Comment on the pull or merge request; a later run renews the comment."),
     ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one JUnit test case per gate.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict and the gates as one JSON object, in place of a table.")
+    ] = False,
 ) -> None:
     """Wait for a job and judge it by its gates, for a pipeline.
 
@@ -144,7 +154,7 @@ def gate(
             write_whole(junit, client.report_text(job.id, JUNIT.name))
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
-    raise typer.Exit(_judge(found))
+    raise typer.Exit(_judge(found, as_json=as_json))
 
 
 def _commented() -> Request | None:
@@ -170,12 +180,16 @@ def _renew(request: Request | None, markdown: str, job: Job) -> None:
         fail(message)
 
 
-def _judge(report: Report) -> Exit:
+def _judge(report: Report, *, as_json: bool) -> Exit:
     """Show what the gates say; a job without gates has not passed any."""
+    if as_json:
+        said = report.model_dump(mode="json", include={"job_id", "verdict", "final_variant", "gates"})
+        print(json.dumps(said))
     if report.verdict == "none":
         message = "The job has no gates, so there is nothing that it passes or fails: give its spec `gates`."
         annotate("error", "no gates", message)
         fail(message)
         return Exit.NO_GATES
-    out.print(gates_table(report))
+    if not as_json:
+        out.print(gates_table(report))
     return Exit.OK if report.verdict == "passed" else Exit.GATE_FAILED

@@ -10,7 +10,7 @@ from secateur.cli.job_ids import short
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.spec_command import spec_command
 from secateur.cli.spec_input import Labels, Model, Revision, Source, json_object, labels_of, look_at, named_model
-from secateur.cli.watch import follow
+from secateur.cli.watch import end_unless_succeeded, show
 
 
 def _submit(
@@ -34,6 +34,7 @@ def _submit(
         ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it is over.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole job as JSON, in place of its id.")] = False,
     **values: Any,
 ) -> None:
     """Submit a job and print its id.
@@ -60,11 +61,16 @@ def _submit(
         return
     with connect() as client:
         job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
-        print(job.id)
-        if not watch:
+        if not as_json:
+            print(job.id)
+        if watch:
+            job = show(client, job.id)
+        if as_json:
+            print(job.model_dump_json())
+        if watch:
+            end_unless_succeeded(job)
+        else:
             err.print(f"[dim]Follow it with[/] secateur watch {short(job.id)}")
-            return
-        follow(client, job.id)
 
 
 def _check(body: dict[str, Any]) -> None:

@@ -141,13 +141,6 @@ def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:
         return client.wait(job_id, timeout=timeout, on_event=view.take)
 
 
-def follow(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:
-    """`show`, and end the command with the exit code of a job that did not succeed."""
-    job = show(client, job_id, timeout=timeout)
-    end_unless_succeeded(job)
-    return job
-
-
 def end_unless_succeeded(job: Job) -> None:
     """Say why a job has no result, and end the command."""
     if job.state == "failed":
@@ -166,6 +159,7 @@ def watch(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Stop watching after 90s, 15m or 2h; the job goes on.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finished job as JSON.")] = False,
 ) -> None:
     """Follow a job: one progress bar per stage, live.
 
@@ -177,5 +171,8 @@ def watch(
     except ValueError as error:
         raise usage(f"--timeout {timeout}: {error}") from None
     with connect() as client:
-        job = follow(client, find(client, job_id), timeout=seconds)
+        job = show(client, find(client, job_id), timeout=seconds)
+        if as_json:
+            print(job.model_dump_json())
+        end_unless_succeeded(job)
     err.print(f"[green]succeeded[/]; the report: secateur report {short(job.id)}")

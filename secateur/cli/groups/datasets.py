@@ -38,11 +38,12 @@ def add(
     format: Annotated[
         str | None, typer.Option(help="jsonl, text or parquet, where the file's name does not tell.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The data set as JSON, in place of its id.")] = False,
 ) -> None:
     """Upload a file and print the data set's id; a job names it as the TEXT `upload:ID`."""
     with connect() as client:
         dataset = client.add_dataset(file, name=name, format=format)
-    print(dataset.id)
+    print(json.dumps(dataset.model_dump(mode="json")) if as_json else dataset.id)
     err.print(f"[dim]{count(dataset.rows)} rows of the kind {dataset.kind.value}; use it as[/] upload:{dataset.id}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ def test_passed_is_0(service: Service, run: Run) -> None:
     result = run("gate", JOB)
     assert result.exit_code == 0, result.output
     assert "speedup (batch 1, 12 + 16 tokens) is 1.25" in result.stdout
+
+
+def test_json_has_the_verdict_and_every_gate(service: Service, run: Run) -> None:
+    over(service, "succeeded")
+    cases: list[tuple[str, list[dict[str, Any]], int]] = [
+        ("passed", [], 0),
+        ("failed", [FAILED_GATE], 10),
+        ("none", [], 11),
+    ]
+    for verdict, gates, code in cases:
+        reports(service, verdict, *gates)
+        result = run("gate", JOB, "--json")
+        assert result.exit_code == code
+        told = json.loads(result.stdout)
+        assert (told["verdict"], [gate["gate"] for gate in told["gates"]]) == (
+            verdict,
+            [gate["gate"] for gate in gates],
+        )
 
 
 def test_no_gate_is_11_and_says_so(service: Service, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

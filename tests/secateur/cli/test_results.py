@@ -66,6 +66,8 @@ def test_artifacts_and_download(service: Service, run: Run, tmp_path: Path) -> N
     result = run("download", JOB, str(tmp_path), "--prefix", "prune/")
     assert result.exit_code == 0, result.output
     assert Path(result.stdout.strip()).read_bytes() == content
+    told = json.loads(run("download", JOB, str(tmp_path), "--prefix", "prune/", "--json").stdout)
+    assert told == {"file": result.stdout.strip(), **file}
     assert run("download", JOB, str(tmp_path), "--prefix", "recover/").exit_code == 2
 
 
@@ -86,6 +88,15 @@ def test_watch_tells_stages_and_figures_in_lines(service: Service, run: Run) -> 
     assert "score: 3 of 30 blocks" in lines
     assert "score: 30 blocks [of] llama" in lines
     assert "score: succeeded in 4.0 s" in lines
+
+
+def test_watch_ends_with_the_job_as_json(service: Service, run: Run) -> None:
+    for state, code in (("succeeded", 0), ("failed", 20)):
+        service.answers["GET /job"] = finished(state)
+        service.answers["GET /events"] = stream(event(3, "state", state=state))
+        result = run("watch", JOB, "--json")
+        assert result.exit_code == code
+        assert json.loads(result.stdout)["state"] == state
 
 
 def test_jobs_lists_and_filters(service: Service, run: Run) -> None:

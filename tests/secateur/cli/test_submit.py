@@ -119,6 +119,16 @@ def test_prints_the_id_alone_on_stdout(service: Service, run: Run) -> None:
     assert (headers["idempotency-key"], headers["cancel-after"]) == ("run-7", "2h")
 
 
+def test_json_is_the_whole_job(service: Service, run: Run) -> None:
+    service.answers["POST /jobs"] = httpx.Response(202, json=examples.JOB_QUEUED)
+    service.answers["GET /job"] = finished("failed")
+    service.answers["GET /events"] = stream(event(3, "state", state="failed"))
+    assert json.loads(run("submit", "m.gguf", "--blocks", "2", "--json").stdout)["state"] == "queued"
+    result = run("submit", "m.gguf", "--blocks", "2", "--json", "--watch")
+    assert result.exit_code == 20
+    assert json.loads(result.stdout)["state"] == "failed"
+
+
 def test_a_refusal_names_the_field_and_is_usage(service: Service, run: Run) -> None:
     refusal = example_errors.SUBMIT_ERRORS[0].to_problem()
     service.answers["POST /jobs"] = httpx.Response(422, json=refusal)

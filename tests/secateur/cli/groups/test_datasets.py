@@ -32,6 +32,7 @@ def test_add_sends_the_file_with_its_checksum(service: Service, run: Run, tmp_pa
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{ID}\n"
     assert f"upload:{ID}" in result.stderr
+    assert json.loads(run("datasets", "add", str(path), "--name", "mine", "--json").stdout)["id"] == ID
     body = service.requests[-1].content
     assert b'filename="alpaca.jsonl"' in body
     assert b'{"text": "a"}\n' in body
