@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.results import PrunedFile
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.pruning.gguf_depth import kept_keys
 from workers.engine.quantise.gguf_like import export_like
 from workers.stages.context import StageContext
 from workers.stages.original import source_gguf
@@ -36,10 +38,13 @@ def write_as_it_came(
     source = source_gguf(context)
     if source is None:
         return None, []
+    keys = _own_keys(context, source, kept)
     target = context.out / FOLDER / f"{source.stem}-recovered.gguf"
     shutil.rmtree(target.parent, ignore_errors=True)  # of an attempt that was killed
     try:
-        written = export_like(Checkpoint.open(checkpoint), target, source=source, kept=kept, progress=context.progress)
+        written = export_like(
+            Checkpoint.open(checkpoint), target, source=source, kept=kept, keys=keys, progress=context.progress
+        )
     except UnsupportedModel as error:
         return None, [f"The recovered model is not handed out as a GGUF file. {error.detail}"]
     file = PrunedFile(
@@ -49,3 +54,13 @@ def write_as_it_came(
         relative_error=written.relative_error,
     )
     return file, written.notes
+
+
+def _own_keys(context: StageContext, source: Path, kept: Sequence[int]) -> list[bytes] | None:
+    """The file's keys where they hold for the model that is left; None where they have to be made of its config."""
+    if not isinstance(context.stage.spec.pruning, DepthPruning):
+        return None
+    try:
+        return kept_keys(source, kept)
+    except UnsupportedModel:  # a kept block would have another part by its number; a config may say it
+        return None

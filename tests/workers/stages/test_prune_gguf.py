@@ -19,6 +19,7 @@ from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.results import Pruned
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
+from tests.fixtures.gguf_models import tiny_model, write_model
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import Job, run_job, tiny_llama
 from workers.engine.checkpoints.gguf_file import read_gguf_header
@@ -201,3 +202,29 @@ def test_a_file_that_was_rounded_has_figures_of_its_own(root: Path) -> None:
     assert kl == pytest.approx(again["recovered"].fidelity[0].kl, rel=1e-6)
     assert abs(kl - measured["recovered"].fidelity[0].kl) > 1e-3 * kl
     assert measured[RECOVERED_FILE].perplexity[0].value == pytest.approx(again["recovered"].perplexity[0].value)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "phi3"])
+def test_a_family_that_is_read_and_that_quantise_does_not_write_goes_as_it_came(model_type: str, root: Path) -> None:
+    write_model(root / "other.gguf", tiny_model(model_type))
+    recovery = {"kind": "continued", "samples": 8, "tokens": 16, "batch_size": 4, "max_steps": 2, "warmup_steps": 0}
+    spec = {**SPEC, "model": {"source": "local", "path": "other.gguf"}, "pruning": {"kind": "depth", "drop": [1]}}
+    results, folders = run_job(root, {**spec, "recovery": recovery})
+    recovered = results["recover"]
+    assert recovered.gguf is not None, recovered.notes
+    import_gguf(folders["recover"] / recovered.gguf.path, root / "back")
+    back: Any = AutoModelForCausalLM.from_pretrained(root / "back")
+    made: Any = AutoModelForCausalLM.from_pretrained(folders["recover"] / "checkpoint", dtype=torch.float32)
+    with torch.no_grad():
+        assert torch.equal(back(torch.arange(10, 30)[None]).logits, made(torch.arange(10, 30)[None]).logits)
+
+
+def test_a_family_that_quantise_does_not_write_is_not_written_with_other_widths(root: Path) -> None:
+    """Its keys would have to be made of the config."""
+    write_model(root / "other.gguf", tiny_model("phi3", num_key_value_heads=4))
+    spec = {"model": {"source": "local", "path": "other.gguf"}, "benchmark": SPEC["benchmark"]}
+    pruning = {"kind": "sub_block", "drop": ["1.attention"]}
+    recovery = {"kind": "continued", "samples": 8, "tokens": 16, "batch_size": 4, "max_steps": 2, "warmup_steps": 0}
+    results, _ = run_job(root, {**spec, "pruning": pruning, "recovery": recovery})
+    assert results["recover"].gguf is None
+    assert any(note.startswith("The recovered model is not handed out as a GGUF") for note in results["recover"].notes)

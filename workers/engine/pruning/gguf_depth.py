@@ -137,6 +137,23 @@ def prune_gguf_depth(
     )
 
 
+def kept_keys(source: Path, keep: Sequence[int]) -> list[bytes]:
+    """The keys of the GGUF file `source`, encoded, as they are where it has these blocks alone.
+
+    How its tensors are aligned is left out, since that is for whoever writes them to say.
+
+    Args:
+        keep: numbers of blocks, ascending.
+
+    Raises:
+        BadCheckpoint, UnsupportedModel: as `prune_gguf_depth`.
+    """
+    header = read_gguf_header(source)
+    count = _block_count(header)
+    _refuse_unsupported(header, count, keep)
+    return [encoded for key, encoded in _keys(header, count, keep) if key != "general.alignment"]
+
+
 def _block_count(header: GgufHeader) -> int:
     """The number of blocks, which the names of the tensors bear out."""
     name, count = header.path.name, header.number("block_count")
@@ -202,16 +219,21 @@ def _encode_head(
 ) -> bytes:
     """Magic, counts, keys and table of the new file; what does not change is copied byte for byte."""
     parts = [MAGIC, struct.pack("<IQQ", header.version, len(tensors), len(header.values))]
+    parts += (encoded for _, encoded in _keys(header, count, keep))
+    renamed = (replace(tensor, name=name) for tensor, name in zip(tensors, names, strict=True))
+    return b"".join(parts) + encode_tensors(renamed, header.alignment)
+
+
+def _keys(header: GgufHeader, count: int, keep: Sequence[int]) -> Iterator[tuple[str, bytes]]:
+    """Each key with its encoded pair."""
     with header.path.open("rb") as file:
         for value in header.values.values():
             edited = _edited(header, value, count, keep)
             if edited is None:
                 file.seek(value.start)
-                parts.append(file.read(value.end - value.start))
+                yield value.key, file.read(value.end - value.start)
             else:
-                parts.append(encode_value(value.key, value.kind, edited, element=value.element))
-    renamed = (replace(tensor, name=name) for tensor, name in zip(tensors, names, strict=True))
-    return b"".join(parts) + encode_tensors(renamed, header.alignment)
+                yield value.key, encode_value(value.key, value.kind, edited, element=value.element)
 
 
 def _edited(header: GgufHeader, value: GgufValue, count: int, keep: Sequence[int]) -> Any:

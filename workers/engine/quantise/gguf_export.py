@@ -14,8 +14,8 @@ from pathlib import Path
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.progress import Progress, no_progress
-from workers.engine.quantise.gguf_config import config_keys, supported
-from workers.engine.quantise.gguf_tensors import weights_of
+from workers.engine.quantise.gguf_config import architecture, config_keys, supported
+from workers.engine.quantise.gguf_tensors import rope_weights, weights_of
 from workers.engine.quantise.gguf_tokenizer import tokenizer_keys
 from workers.engine.quantise.gguf_types import FILE_KINDS
 from workers.engine.quantise.gguf_writing import Planned, write_gguf
@@ -30,7 +30,7 @@ def refuse_unsupported(checkpoint: Checkpoint, *, tokenizer_from: Path | None) -
         UnsupportedModel: as `export_gguf`.
     """
     config = supported(checkpoint.config)
-    weights_of(checkpoint, config)
+    weights_of(checkpoint, config, architecture(config))
     tokenizer_of(checkpoint, config.vocab_size, tokenizer_from)
 
 
@@ -59,7 +59,8 @@ def export_gguf(
     """
     config = supported(checkpoint.config)
     row = FILE_KINDS[kind]
-    plan = [Planned(weight, row.type_of(weight.place)) for weight in weights_of(checkpoint, config)]
+    weights = [*weights_of(checkpoint, config, architecture(config)), *rope_weights(config)]
+    plan = [Planned(weight, row.type_of(weight.place)) for weight in weights]
     keys = [
         *config_keys(config, checkpoint.path.name, row.number),
         *tokenizer_of(checkpoint, config.vocab_size, tokenizer_from),

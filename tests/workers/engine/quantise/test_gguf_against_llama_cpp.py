@@ -15,11 +15,15 @@ from tests.fixtures.gguf_models import tiny_model
 from tests.fixtures.llama_cpp import Verdict, ask
 from tests.workers.engine.quantise.test_gguf_config import IDS, SAID, make
 from tests.workers.engine.quantise.test_gguf_export import byte_level
+from tests.workers.engine.quantise.test_gguf_like import VARIATIONS, all_changed, as_file, imported
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.loading import load_model
+from workers.engine.pruning.gguf_depth import kept_keys
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.quantise.gguf_export import export_gguf
+from workers.engine.quantise.gguf_like import export_like
 from workers.engine.quantise.gguf_types import FILE_KINDS
 
 pytest.importorskip("xllamacpp")
@@ -67,6 +71,22 @@ def test_logits_without_attentions(name: str, blocks: list[int], tmp_path: Path)
     export_gguf(checkpoint, tmp_path / "out" / "model.gguf", kind="F16")
     model = load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32)
     same_logits(model, tmp_path / "out" / "model.gguf", tmp_path)
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_logits_of_a_recovered_model_in_the_form_that_it_came_in(name: str, tmp_path: Path) -> None:
+    source, drop = as_file(name, tmp_path / "model.gguf")
+    checkpoint = all_changed(imported(source, tmp_path, drop=drop))
+    kept = [block for block in range(number_of_blocks(source)) if block not in drop]
+    target = tmp_path / "out" / "model.gguf"
+    export_like(checkpoint, target, source=source, kept=kept, keys=kept_keys(source, kept))
+    same_logits(load_model(checkpoint, device=torch.device("cpu"), dtype=torch.float32), target, tmp_path)
+
+
+def number_of_blocks(file: Path) -> int:
+    found = read_gguf_header(file).number("block_count")
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FILE_KINDS if "K" in kind])

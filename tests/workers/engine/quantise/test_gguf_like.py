@@ -13,12 +13,14 @@ import torch
 from gguf.quants import dequantize
 from safetensors.torch import load_file, save_file
 
-from tests.fixtures.gguf_models import tiny_model
+from secateur.contract.errors import UnsupportedModel
+from tests.fixtures.gguf_models import WRITTEN, byte_tokenizer, tensors_of, tiny_model, write_model
 from tests.workers.engine.quantise.test_gguf_export import byte_level
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.pruning.depth import prune_depth
+from workers.engine.pruning.gguf_depth import kept_keys, prune_gguf_depth
 from workers.engine.quantise.gguf_export import export_gguf
 from workers.engine.quantise.gguf_like import export_like
 
@@ -48,6 +50,14 @@ def changed(checkpoint: Checkpoint, name: str) -> Checkpoint:
     tensors = load_file(file)
     noise = torch.randn(tensors[name].shape, generator=torch.Generator().manual_seed(1))
     tensors[name] += 0.3 * tensors[name].std() * noise
+    save_file(tensors, file, metadata={"format": "pt"})
+    return Checkpoint.open(checkpoint.path)
+
+
+def all_changed(checkpoint: Checkpoint) -> Checkpoint:
+    """As a training of all weights leaves it."""
+    file, draw = checkpoint.path / "model.safetensors", torch.Generator().manual_seed(1)
+    tensors = {name: value + 0.1 * torch.randn(value.shape, generator=draw) for name, value in load_file(file).items()}
     save_file(tensors, file, metadata={"format": "pt"})
     return Checkpoint.open(checkpoint.path)
 
@@ -188,3 +198,141 @@ def test_a_head_that_the_file_lacked_gets_its_main_type(source: Path, tmp_path: 
     export_like(Checkpoint.open(tmp_path / "imported"), target, source=tied, kept=range(4))
     assert "output.weight" not in read(tied)
     assert read(target)["output.weight"].tensor_type.name == "Q4_K"
+
+
+def settings(model_type: str) -> dict[str, Any]:
+    """Models of so many blocks that one or two can go where a family has a period."""
+    given = {"gemma2": {"num_hidden_layers": 4}, "gemma3_text": {"num_hidden_layers": 8}}.get(model_type, {})
+    return {**given, "tie_word_embeddings": WRITTEN[model_type].tied is True}
+
+
+def drop_of(model_type: str) -> list[int]:
+    return {"gemma2": [0, 1], "gemma3_text": [1, 2, 3, 4, 5, 6]}.get(model_type, [1])
+
+
+VARIATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{model_type: (model_type, {}) for model_type in WRITTEN},
+    "gpt2 tied": ("gpt2", {"tie_word_embeddings": True}),
+    "starcoder2 tied": ("starcoder2", {"tie_word_embeddings": True}),
+    "granite with biases": ("granite", {"attention_bias": True, "mlp_bias": True}),
+    "nemotron with biases": ("nemotron", {"attention_bias": True, "mlp_bias": True}),
+    "stablelm with norms of its heads": ("stablelm", {"qk_layernorm": True, "use_parallel_residual": True}),
+}
+
+
+def as_file(name: str, path: Path) -> tuple[Path, list[int]]:
+    """A variation as a file, and blocks that can go."""
+    model_type, more = VARIATIONS[name]
+    model = tiny_model(model_type, **{**settings(model_type), **more})
+    tokenizer = byte_tokenizer(model.config.vocab_size, pre="qwen2" if model_type == "qwen2" else "gpt-2")
+    return write_model(path, model, tokenizer=tokenizer), drop_of(model_type)
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_a_recovered_model_of_every_family_that_is_read(name: str, tmp_path: Path) -> None:
+    """Unchanged, it is the pruned file; with every weight changed, it reads as the checkpoint that it was made of."""
+    source, drop = as_file(name, tmp_path / "model.gguf")
+    checkpoint = imported(source, tmp_path, drop=drop)
+    kept = prune_gguf_depth(source, tmp_path / "pruned.gguf", drop=drop).kept
+    keys = kept_keys(source, kept)
+    written = export_like(checkpoint, tmp_path / "same" / "m.gguf", source=source, kept=kept, keys=keys)
+    assert written.relative_error == 0
+    before, after = read(tmp_path / "pruned.gguf"), read(tmp_path / "same" / "m.gguf")
+    assert set(after) == set(before)
+    for tensor, was in before.items():
+        assert np.array_equal(after[tensor].data, was.data), tensor
+    old, new = (gguf.GGUFReader(tmp_path / path).fields for path in ("pruned.gguf", "same/m.gguf"))
+    for key in set(old) | set(new):
+        if not key.startswith("GGUF."):
+            assert new[key].contents() == old[key].contents(), key
+
+    again = all_changed(checkpoint)
+    tensors = load_file(again.path / "model.safetensors")
+    export_like(again, tmp_path / "out" / "m.gguf", source=source, kept=kept, keys=keys)
+    import_gguf(tmp_path / "out" / "m.gguf", tmp_path / "back")
+    back = load_file(tmp_path / "back" / "model.safetensors")
+    assert set(back) == set(tensors)
+    for key, value in tensors.items():
+        assert torch.allclose(back[key], value, rtol=0, atol=1e-6), key  # 1 may have been added and taken off
+
+
+def test_a_head_that_the_file_has_twice_is_written_twice(tmp_path: Path) -> None:
+    """llama.cpp does not find StableLM's head in the embedding, so a file of a tied one stores it again."""
+    model = tiny_model("stablelm", tie_word_embeddings=True)
+    tensors = tensors_of(model)
+    tensors["output.weight"] = tensors["token_embd.weight"]
+    source = write_model(tmp_path / "model.gguf", model, tensors=tensors)
+    checkpoint = changed(imported(source, tmp_path, drop=[1]), "model.embed_tokens.weight")
+    target = tmp_path / "out" / "m.gguf"
+    export_like(checkpoint, target, source=source, kept=[0, 2], keys=kept_keys(source, [0, 2]))
+    found = read(target)
+    assert np.array_equal(found["output.weight"].data, found["token_embd.weight"].data)
+    assert not np.array_equal(found["output.weight"].data, tensors["output.weight"])
+
+
+def test_divisors_of_the_rotary_frequencies_are_the_files_own(tmp_path: Path) -> None:
+    """LongRoPE's: they are no weights of the model."""
+    model = tiny_model("phi3", num_attention_heads=2, num_key_value_heads=2)
+    factors = {
+        f"rope_factors_{which}.weight": np.linspace(1, end, 4, dtype=np.float32)
+        for which, end in (("long", 4), ("short", 2))
+    }
+    keys = {"rope.scaling.type": "longrope", "rope.scaling.original_context_length": 32}
+    source = write_model(tmp_path / "model.gguf", model, keys=keys, tensors={**tensors_of(model), **factors})
+    checkpoint = changed(imported(source, tmp_path, drop=[0]), CHANGED)
+    target = tmp_path / "out" / "m.gguf"
+    export_like(checkpoint, target, source=source, kept=[1, 2], keys=kept_keys(source, [1, 2]))
+    found = read(target)
+    for name, values in factors.items():
+        assert np.array_equal(found[name].data, values), name
+    import_gguf(target, tmp_path / "back")
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["rope_parameters"] == checkpoint.config["rope_parameters"]
+
+
+def test_a_file_of_another_alignment(tmp_path: Path) -> None:
+    model = tiny_model("granite")
+    tokenizer = {**byte_tokenizer(model.config.vocab_size), "general.alignment": 256}
+    source = write_model(tmp_path / "model.gguf", model, tokenizer=tokenizer)
+    assert read_gguf_header(source).alignment == 256
+    checkpoint = imported(source, tmp_path, drop=[1])
+    target = tmp_path / "out" / "m.gguf"
+    export_like(checkpoint, target, source=source, kept=[0, 2], keys=kept_keys(source, [0, 2]))
+    prune_gguf_depth(source, tmp_path / "pruned.gguf", drop=[1])
+    before, after = read(tmp_path / "pruned.gguf"), read(target)
+    assert all(np.array_equal(after[name].data, was.data) for name, was in before.items())
+
+
+def test_biases_that_the_file_lacks_are_written_once_they_are_something(tmp_path: Path) -> None:
+    """One switch of a config stands for the biases of four projections, of which a file may have some."""
+    model = tiny_model("granite", attention_bias=True)
+    tensors = {name: value for name, value in tensors_of(model).items() if not name.endswith("attn_output.bias")}
+    source = write_model(tmp_path / "model.gguf", model, tensors=tensors)
+    checkpoint = imported(source, tmp_path, drop=[0])
+    keys = kept_keys(source, [1, 2])
+    export_like(checkpoint, tmp_path / "same" / "m.gguf", source=source, kept=[1, 2], keys=keys)
+    assert not any(name.endswith("attn_output.bias") for name in read(tmp_path / "same" / "m.gguf"))
+    file = checkpoint.path / "model.safetensors"
+    weights = load_file(file)
+    weights["model.layers.1.self_attn.o_proj.bias"] += 1
+    save_file(weights, file, metadata={"format": "pt"})
+    again = Checkpoint.open(checkpoint.path)
+    export_like(again, tmp_path / "out" / "m.gguf", source=source, kept=[1, 2], keys=keys)
+    assert [name for name in read(tmp_path / "out" / "m.gguf") if name.endswith("attn_output.bias")] == [
+        "blk.1.attn_output.bias"
+    ]
+
+
+def test_what_the_checkpoint_does_not_make_is_refused(source: Path, tmp_path: Path) -> None:
+    checkpoint = imported(source, tmp_path, drop=[0])
+    tensors = load_file(checkpoint.path / "model.safetensors")
+    del tensors[CHANGED]
+    save_file(tensors, checkpoint.path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModel, match=r"Nothing of the checkpoint makes the tensor blk\.1\.ffn_down\.weight"):
+        export_like(
+            Checkpoint.open(checkpoint.path),
+            tmp_path / "out" / "m.gguf",
+            source=source,
+            kept=[1, 2, 3],
+            keys=kept_keys(source, [1, 2, 3]),
+        )
