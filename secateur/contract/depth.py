@@ -19,6 +19,11 @@ def plus_protected(blocks: int) -> tuple[int, ...]:
     return (*range(first), *range(max(first, blocks - PLUS_LAST), blocks))
 
 
+def most_that_may_go(blocks: int, *, plus: bool) -> int:
+    """How many of `blocks` blocks may go at most: one stays in any case, and with the "+" rule those that it keeps."""
+    return max(0, blocks - len(plus_protected(blocks)) if plus else blocks - 1)
+
+
 def blocks_to_remove(pruning: DepthPruning, blocks: int) -> int:
     """How many of `blocks` blocks are asked to go, where no target decides it: a ratio is rounded, to at least one."""
     if pruning.drop is not None:
@@ -43,7 +48,7 @@ def check_depth(pruning: DepthPruning, blocks: int, *, plus: bool, pointer: str 
     name = "blocks" if pruning.blocks is not None else "ratio"
     value = pruning.blocks if pruning.blocks is not None else pruning.ratio
     asked = blocks_to_remove(pruning, blocks)
-    free = blocks - len(plus_protected(blocks)) if plus else blocks - 1
+    free = most_that_may_go(blocks, plus=plus)
     if asked <= free:
         return
     what = f"`{name}` removes {asked} blocks, and the model has {blocks}" + (

@@ -178,6 +178,11 @@ NUMBER = Format(significant, lambda value, more: significant(value, 3 + more), p
 COUNT = Format(count, lambda value, more: count(value), count)
 SIZE = Format(size, lambda value, more: size(value, 3 + more), typed_size)
 SECONDS = Format(seconds, lambda value, more: seconds(value, 3 + more), lambda value: f"{plain(value)} s")
+MILLISECONDS = Format(
+    lambda value: f"{significant(value)} ms",
+    lambda value, more: f"{significant(value, 3 + more)} ms",
+    lambda value: f"{plain(value)} ms",
+)
 RATIO = Format(ratio, lambda value, more: ratio(value, 3 + more), lambda value: f"{plain(value)}×")
 PERCENT = Format(percent, lambda value, more: percent(value, 3 + more), lambda value: f"{plain(100 * value)} %")
 POINTS = Format(points, lambda value, more: points(value, 1 + more), lambda value: f"{plain(100 * value)} points")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
-from secateur.contract.results import ModelInfo, Pruned, Quantised, Recovered, Result, Scores
+from secateur.contract.results import ModelInfo, Planned, Pruned, Quantised, Recovered, Result, Scores
 
 REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -39,8 +39,10 @@ class TargetOutcome(Result):
     asked: float  # as in the spec: the figure, or below 1 a share of the original's
     limit: float  # the figure that was asked for
     removed: int  # blocks that went for it
-    value: float  # what the model has that the job hands out
-    met: bool
+    value: float | None  # what the model has that the job hands out; None where it was not measured
+    low: float | None = None  # interval of the value
+    high: float | None = None
+    met: bool  # whether the interval does not leave it out
     message: str  # all of it in a sentence
 
 
@@ -53,6 +55,7 @@ class Report(Result):
     spec: dict[str, Any]  # the job's spec, defaults filled in
     model: ModelInfo
     scores: Scores | None = None  # None where the blocks were named in the spec
+    planned: Planned | None = None  # where it took measuring to know how many blocks go
     pruned: Pruned
     target: TargetOutcome | None = None  # where the job was asked for one
     recovered: Recovered | None = None

@@ -152,6 +152,43 @@ class UnitScores(Result):
     details: dict[str, Any] = Field(default_factory=dict)  # rounds with their losses, passes over blocks
 
 
+class TimedDepth(Result):
+    """What a target asks for, measured without so many blocks, whichever they were."""
+
+    removed: int
+    value: float
+    low: float | None = None  # 95 % interval; None of what was read off once
+    high: float | None = None
+
+
+class Planned(Result):
+    """How many blocks go so that a target of speed or memory is reached, and how that was found.
+
+    The figure follows from time = a + b · blocks (or memory likewise), fitted to the depths that were measured; the
+    number is the least whose prediction reaches the target with the worse end of its interval. Then that depth was
+    measured by itself.
+    """
+
+    figure: str  # "speedup"
+    asked: float  # as in the spec
+    limit: float  # the figure that was asked for; a share of the original's as a number
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    original: TimedDepth
+    tried: list[TimedDepth]  # ascending by blocks removed
+    per_block: float  # what one block takes of the original's time or memory, as a share
+    removed: int  # the number that was chosen
+    predicted: TimedDepth  # of it, by the fit
+    confirmed: TimedDepth  # of it, measured
+    corrected_from: int | None = None  # the number before, where its own measurement spoke against it
+    runs: int  # timed generations of each model; 1 of memory
+    model: ModelInfo
+    seconds: float
+    environment: Environment
+    notes: list[str] = Field(default_factory=list)
+
+
 class PrunedFile(Result):
     """What is handed out beside the checkpoint as a GGUF file, where the model came as one."""
 

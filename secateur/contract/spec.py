@@ -172,6 +172,39 @@ class CompressionSpec(Options):
         return self
 
     @model_validator(mode="after")
+    def _target_is_measured(self) -> CompressionSpec:
+        """What a target asks for is measured by the benchmark too, in the same cell: else nobody knew what came."""
+        target = self.pruning.target if isinstance(self.pruning, DepthPruning) else None
+        latency = self.benchmark.latency
+        if target is None or not target.measured:
+            return self
+        if latency is None:
+            raise PydanticCustomError(
+                "target_not_measured",
+                "the target `{figure}` is measured with the benchmark's `latency`, which is left out",
+                {
+                    "figure": target.figure,
+                    "field": f"pruning/target/{target.figure}",
+                    "expected": "a benchmark with `latency`, or a target of parameters or bytes",
+                },
+            )
+        for name, measured in (("batch_size", latency.batch_sizes), ("output_tokens", latency.output_tokens)):
+            asked = getattr(target, name)
+            if asked is not None and asked not in measured:
+                listed = ", ".join(map(str, dict.fromkeys(measured)))
+                raise PydanticCustomError(
+                    "target_in_no_cell",
+                    "the benchmark does not measure at a `{name}` of {asked}",
+                    {
+                        "name": name,
+                        "asked": asked,
+                        "field": f"pruning/target/{name}",
+                        "expected": f"one of those of /benchmark/latency: {listed}",
+                    },
+                )
+        return self
+
+    @model_validator(mode="after")
     def _each_quantisation_once(self) -> CompressionSpec:
         names = [quantisation.variant for quantisation in self.quantise]
         twice = next((name for name in names if names.count(name) > 1), None)

@@ -17,7 +17,7 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.protocol import NewStage
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import STAGE_KINDS
+from secateur.contract.stage_kinds import STAGE_KINDS, read_by
 
 
 class Node(Protocol):
@@ -53,10 +53,7 @@ class PlannedStage:
 def planned(spec: CompressionSpec) -> tuple[PlannedStage, ...]:
     """The stages that this job begins with: one of each kind that it asks for, called like its kind."""
     asked = [kind for kind in STAGE_KINDS.values() if kind.asked(spec)]
-    names = {kind.name for kind in asked}
-    return tuple(
-        PlannedStage(kind.name, kind.name, tuple(name for name in kind.reads if name in names)) for kind in asked
-    )
+    return tuple(PlannedStage(kind.name, kind.name, read_by(kind, spec)) for kind in asked)
 
 
 def ready(stages: Collection[S]) -> list[S]:

@@ -15,8 +15,9 @@ from typing import Any, Generic, TypeVar
 
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.target import Target
 from secateur.contract.report import Report
-from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
+from secateur.contract.results import Checked, Planned, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
@@ -36,9 +37,11 @@ class StageKind(Generic[R]):
     reads: tuple[str, ...]  # the kinds whose results it reads, where the job has them
     asked: Callable[[CompressionSpec], bool]  # whether a job of this spec has such a stage
     texts: tuple[str, ...] = ()  # the sections of the spec whose texts it reads
+    reads_too: Callable[[CompressionSpec], tuple[str, ...]] | None = None  # further kinds, which not every spec needs
     # what of the spec is in the result, beside model, seed and dtype; None, or without it: not shared
     decides: Decides | None = None
     of_machine: bool = False  # whether its result belongs to the machine that it ran on
+    hands_on: tuple[str, ...] | None = None  # fields of the result that decide those of later stages; None: its files
     opens_model: bool = True  # whether it opens the original model, which may have to be fetched from the hub
     device: bool = True  # whether it computes on the worker's device
     checkpoint: bool = False  # whether it leaves a whole model, in `checkpoint/` of its folder
@@ -74,6 +77,27 @@ def _measuring(spec: CompressionSpec) -> dict[str, Any] | None:
     return spec.model_dump(mode="json", include={"recovery", "benchmark"})  # the one for a note on its text
 
 
+def _target(spec: CompressionSpec) -> Target | None:
+    return spec.pruning.target if isinstance(spec.pruning, DepthPruning) else None
+
+
+def _is_planned(spec: CompressionSpec) -> bool:
+    """Whether it takes measuring to know how many blocks go."""
+    target = _target(spec)
+    return target is not None and target.measured
+
+
+def _plan(spec: CompressionSpec) -> dict[str, Any]:
+    target, latency = _target(spec), spec.benchmark.latency
+    assert target is not None, "only then it is planned"
+    assert latency is not None, "a spec that has such a target measures it"
+    return {
+        "target": target.model_dump(mode="json"),
+        "plus": spec.scoring.plus,
+        "latency": latency.model_dump(mode="json"),
+    }
+
+
 CHECK = StageKind(
     name="check",
     title="Check",
@@ -85,6 +109,19 @@ CHECK = StageKind(
     asked=_always,  # what cannot work is told in seconds, and not after hours
     texts=("scoring", "pruning", "recovery", "quantise", "benchmark"),
 )
+PLAN = StageKind(
+    name="plan",
+    title="Plan",
+    doing="timing a few depths",
+    module="workers.stages.plan",
+    result=Planned,
+    file="plan.json",
+    reads=("check",),
+    asked=_is_planned,
+    decides=_plan,
+    of_machine=True,
+    hands_on=("removed",),  # its timings are never the same twice, and change nothing that comes after
+)
 SCORE = StageKind(
     name="score",
     title="Scoring",
@@ -93,6 +130,7 @@ SCORE = StageKind(
     result=Scored,
     file="scores.json",
     reads=("check",),
+    reads_too=lambda spec: ("plan",) if spec.scoring.searches else (),
     # other methods judge heads, neurons, experts or halves of blocks, and do so while they prune
     asked=lambda spec: isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None,
     texts=("scoring",),
@@ -105,7 +143,7 @@ PRUNE = StageKind(
     module="workers.stages.prune",
     result=Pruned,
     file="pruned.json",
-    reads=("check", "score"),
+    reads=("check", "plan", "score"),
     asked=_always,
     texts=("pruning",),
     decides=_choice,
@@ -156,7 +194,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("score", "prune", "recover", "quantise", "benchmark"),
+    reads=("plan", "score", "prune", "recover", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -167,8 +205,14 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
-    kind.name: kind for kind in (CHECK, SCORE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+    kind.name: kind for kind in (CHECK, PLAN, SCORE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
 }
+
+
+def read_by(kind: StageKind[Any], spec: CompressionSpec) -> tuple[str, ...]:
+    """The kinds whose results a stage of this kind reads in a job of this spec, in the table's order."""
+    reads = {*kind.reads, *(kind.reads_too(spec) if kind.reads_too else ())}
+    return tuple(name for name, row in STAGE_KINDS.items() if name in reads and row.asked(spec))
 
 
 def kinds_of(spec: CompressionSpec) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from secateur.contract.depth import plus_protected
+from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.options.target import Target
@@ -34,8 +34,8 @@ class Sizes:
 
 
 def limit_of(target: Target, original: float) -> float:
-    """What the figure may be at most; a share of the original's is rounded down to a whole number."""
-    return int(target.value * original) if target.value < 1 else target.value
+    """The figure that is asked for; a share of the original's is rounded down to a whole number."""
+    return int(target.value * original) if target.share else target.value
 
 
 def blocks_for_size(target: Target, sizes: Sizes, *, plus: bool, pointer: str = POINTER) -> int:
@@ -52,7 +52,7 @@ def blocks_for_size(target: Target, sizes: Sizes, *, plus: bool, pointer: str = 
     protected = plus_protected(blocks) if plus else ()
     free = sorted(size for block, size in enumerate(sizes.per_block) if block not in protected)
     left = sum(sizes.per_block) + sizes.rest
-    most = min(len(free), blocks - 1)
+    most = most_that_may_go(blocks, plus=plus)
     for count, size in enumerate(free[:most], start=1):
         left -= size
         if left <= limit:
@@ -70,17 +70,23 @@ def as_large(target: Target, whole: int, *, pointer: str = POINTER) -> InvalidIn
     )
 
 
+def none_may_go(target: Target, blocks: int, *, plus: bool) -> InvalidInput:
+    """The error for a model that is too shallow for any block to go."""
+    kept = f', and the "+" rule keeps {blocks}' if plus else ", and one has to stay"
+    expected = 'a larger model, or "plus": false in `scoring`' if plus else "a model of at least 2 blocks"
+    detail = f"none of the model's {blocks} blocks may go{kept}"
+    return InvalidInput.field(f"{POINTER}/{target.figure}", detail, value=target.value, expected=expected)
+
+
 def _too_small(
     target: Target, place: str, unit: str, *, left: int, most: int, sizes: Sizes, plus: bool
 ) -> InvalidInput:
     blocks = len(sizes.per_block)
-    kept = f', and the "+" rule keeps {blocks - most}' if plus else ", and one has to stay"
     if most == 0:
-        detail = f"none of the model's {blocks} blocks may go{kept}"
-        expected = 'a larger model, or "plus": false in `scoring`' if plus else "a model of at least 2 blocks"
-        return InvalidInput.field(place, detail, value=target.value, expected=expected)
+        return none_may_go(target, blocks, plus=plus)
+    kept = f', and the "+" rule keeps {blocks - most}' if plus else ", and one has to stay"
     detail = f"the model has {left:,} {unit} even without {most} of its {blocks} blocks{kept}"
-    least = f"{ceil(1000 * left / sizes.whole) / 1000:g}" if target.value < 1 else f"{left:,}"
+    least = f"{ceil(1000 * left / sizes.whole) / 1000:g}" if target.share else f"{left:,}"
     expected = f"at least {least}" + (', or "plus": false in `scoring`' if plus else "")
     return InvalidInput.field(place, detail, value=target.value, expected=expected)
 

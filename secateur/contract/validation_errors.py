@@ -115,10 +115,11 @@ def _explain_one(place: _Place, error: Mapping[str, Any]) -> FieldError:
             return FieldError(pointer, detail, None, one_of(names))
         given = value.get(tag) if isinstance(value, Mapping) else getattr(value, tag, None)
         return FieldError(pointer, _unknown(tag, given, names), shown(given), one_of(names))
-    if "field" in context:  # a rule over several fields, which names the one to change
-        other = str(context["field"])
-        stood = value.get(other) if isinstance(value, Mapping) else getattr(value, other, None)
-        return FieldError(pointer_of((*place.parts, other)), error["msg"], shown(stood), context.get("expected"))
+    if "field" in context:  # a rule over several fields, which names the one to change, by a path
+        others, stood = str(context["field"]).split("/"), value
+        for other in others:
+            stood = stood.get(other) if isinstance(stood, Mapping) else getattr(stood, other, None)
+        return FieldError(pointer_of((*place.parts, *others)), error["msg"], shown(stood), context.get("expected"))
     pointer = pointer_of(place.parts)
     if kind not in PYDANTICS or kind in _RAISED:
         detail = str(error["msg"]).removeprefix(_RAISED.get(kind, ""))

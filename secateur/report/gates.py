@@ -6,6 +6,7 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import NUMBER, Format
 from secateur.contract.options.gates import GATES, is_least
 from secateur.contract.report import GateResult, Report
+from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import listed, plural
 
 
@@ -45,9 +46,8 @@ def result_in_words(gate: GateResult) -> str:
 
 def limit_in_words(gate: GateResult) -> str:
     """ "at least 1.25×", or "low end at least 1.25×" where the interval was judged."""
-    least = is_least(gate.gate)
-    end = "" if gate.judged in (None, gate.value) else "low end " if least else "high end "
-    return f"{end}{'at least' if least else 'at most'} {typed_limit(gate)}"
+    end = "" if gate.judged in (None, gate.value) else "low end " if gate.judged == gate.low else "high end "
+    return f"{end}{'at least' if is_least(gate.gate) else 'at most'} {typed_limit(gate)}"
 
 
 def typed_limit(gate: GateResult) -> str:
@@ -70,5 +70,6 @@ def interval_in_words(gate: GateResult) -> str:
 
 
 def _format(gate: GateResult) -> Format:
-    metric = GATES.get(gate.gate)
-    return metric.judged_format if metric else NUMBER
+    if metric := GATES.get(gate.gate):
+        return metric.judged_format
+    return next((figure.format for figure in TARGET_FIGURES.values() if figure.gate == gate.gate), NUMBER)

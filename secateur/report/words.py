@@ -12,13 +12,16 @@ from secateur.contract.report import Report
 from secateur.contract.results import (
     HealedCut,
     KeptExperts,
+    Planned,
     Pruned,
     PrunedFile,
     QuantisedVariant,
     RefittedBlocks,
     Schedule,
+    TimedDepth,
 )
 from secateur.contract.sub_blocks import HALVES
+from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import block_list, one_line, plural
 
 _HALF_WORDS = {"attention": "attention", "mlp": "MLP"}
@@ -51,6 +54,23 @@ def healed_in_words(healed: HealedCut | RefittedBlocks) -> str:
     """What healing did before a cut, or after it: "taken, KL 2.04 → 1.18 on held-out samples"."""
     what = "taken," if healed.folded else "left as it was, since the best change gave"
     return f"{what} KL {n.significant(healed.kl_before)} → {n.significant(healed.kl_after)} on held-out samples"
+
+
+def plan_in_words(planned: Planned) -> str:
+    """How the number of blocks was found: "1.34× (1.30 to 1.38) without 8 blocks … Chosen: 7, …"."""
+    form = TARGET_FIGURES[planned.figure].format
+
+    def shown(depth: TimedDepth) -> str:
+        span = form.span(depth.low, depth.high)
+        return form.write(depth.value) + (f" ({span})" if span else "")
+
+    tried = ", ".join(f"{shown(depth)} without {depth.removed}" for depth in planned.tried)
+    again = f", in place of {planned.corrected_from}" if planned.corrected_from is not None else ""
+    return (
+        f"{tried} blocks; by these a block is {n.percent(planned.per_block)} of the original. Chosen{again}: "
+        f"{planned.removed}, {shown(planned.predicted)} by the fit and {shown(planned.confirmed)} as measured, "
+        f"{plural(planned.runs, 'run')} each, {n.duration(planned.seconds)}"
+    )
 
 
 def gguf_in_words(file: PrunedFile) -> str:

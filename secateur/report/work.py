@@ -14,6 +14,7 @@ from secateur.report.words import (
     experts_in_words,
     gguf_in_words,
     healed_in_words,
+    plan_in_words,
     quantised_in_words,
     recovered_file_in_words,
     schedule_in_words,
@@ -40,6 +41,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
     if report.target:
         rows.append(("Target", report.target.message))
+    if report.planned:
+        rows.append(("Plan", plan_in_words(report.planned)))
     rows += _search(pruned)
     if pruned.gguf:
         rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))

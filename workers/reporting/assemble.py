@@ -7,12 +7,13 @@ from uuid import UUID
 
 from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
+from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.report import Report
-from secateur.contract.results import Pruned, Quantised, Recovered, Scores
+from secateur.contract.results import Planned, Pruned, Quantised, Recovered, Scores
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
-from workers.reporting.target import target_outcome
+from workers.reporting.target import target_gate, target_of, target_outcome
 
 
 def assemble(
@@ -21,6 +22,7 @@ def assemble(
     created_at: datetime,
     spec: CompressionSpec,
     scores: Scores | None,
+    planned: Planned | None = None,
     pruned: Pruned,
     recovered: Recovered | None,
     quantised: Quantised | None = None,
@@ -41,6 +43,13 @@ def assemble(
             f"the benchmarks hold {', '.join(names) or 'no variant'}; expected the original first, and {final}"
         )
     verdict, gates = judge(spec.gates, benchmarks, variant=final)
+    target, outcome = target_of(spec), None
+    if target is not None:
+        original, handed_out = benchmarks.variants[0], benchmarks.variants[names.index(final)]
+        outcome = target_outcome(target, pruned, planned, original, handed_out)
+        if gate := target_gate(target, outcome):
+            gates = [gate, *gates]
+            verdict = Verdict.PASSED if gate.passed and verdict is not Verdict.FAILED else Verdict.FAILED
     report = Report(
         job_id=job_id,
         created_at=created_at,
@@ -48,7 +57,8 @@ def assemble(
         model=pruned.model,
         scores=scores,
         pruned=pruned,
-        target=target_outcome(spec, pruned),
+        planned=planned,
+        target=outcome,
         recovered=recovered,
         quantised=quantised,
         benchmarks=benchmarks,

@@ -60,6 +60,11 @@ def _taken_over(report: Report) -> Iterator[str]:
         )
 
 
+def _missed_target(report: Report) -> Iterator[str]:
+    if report.target and not report.target.met:
+        yield f"The job did not reach its target: {report.target.message}."
+
+
 def _loader(report: Report) -> Iterator[str]:
     if report.pruned.decilm:
         yield (
@@ -174,7 +179,7 @@ def _near_gates(report: Report) -> Iterator[str]:
         if gate.low is None or gate.high is None or not gate.low < gate.threshold < gate.high:
             continue
         within = f"its limit, {typed_limit(gate)}, lies within the interval of the measured value"
-        if gate.judged == gate.value:
+        if gate.passed or gate.judged == gate.value:
             yield (
                 f"Gate `{gate.gate}` was a near thing: {within} ({interval_in_words(gate)}), so a repetition may "
                 "come out otherwise."
@@ -222,6 +227,7 @@ def _width(report: Report) -> Iterator[str]:
 
 
 def _stages(report: Report) -> Iterator[str]:
+    yield from report.planned.notes if report.planned else []
     yield from report.pruned.notes
     if report.recovered:
         yield from report.recovered.notes
@@ -232,6 +238,7 @@ def _stages(report: Report) -> Iterator[str]:
 
 
 _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
+    _missed_target,
     _unjudged,
     _taken_over,
     _loader,

@@ -1,21 +1,46 @@
-"""What became of a job's target: asked for, chosen, reached."""
+"""What became of a job's target: asked for, chosen, reached; and the gate that judges one which was measured."""
 
 from __future__ import annotations
 
 from secateur.contract import numbers as n
+from secateur.contract.measurements import Interval, Measurement
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
-from secateur.contract.report import TargetOutcome
-from secateur.contract.results import Pruned
+from secateur.contract.readings import cell_name
+from secateur.contract.report import GateResult, TargetOutcome
+from secateur.contract.results import Planned, Pruned
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.target_figures import TARGET_FIGURES, cell_of_target, may_reach, reading_of
 from secateur.contract.targets import limit_of
 from secateur.report.text import plural
 
 
-def target_outcome(spec: CompressionSpec, pruned: Pruned) -> TargetOutcome | None:
-    """None where the job has no target."""
-    target = spec.pruning.target if isinstance(spec.pruning, DepthPruning) else None
-    return None if target is None else _of_size(target, pruned)
+def target_of(spec: CompressionSpec) -> Target | None:
+    """What the job was to reach, if it was told."""
+    return spec.pruning.target if isinstance(spec.pruning, DepthPruning) else None
+
+
+def target_outcome(
+    target: Target, pruned: Pruned, planned: Planned | None, original: Measurement, final: Measurement
+) -> TargetOutcome:
+    """Args: `final` is of the model that the job hands out."""
+    if planned is None:
+        return _of_size(target, pruned)
+    before = reading_of(target, original)
+    limit = planned.limit if before is None else limit_of(target, before.median)
+    reading = reading_of(target, final)
+    met = reading is not None and may_reach(target, limit, reading)
+    return TargetOutcome(
+        figure=target.figure,
+        asked=target.value,
+        limit=limit,
+        removed=len(pruned.dropped),
+        value=None if reading is None else reading.median,
+        low=None if reading is None or reading.low == reading.high else reading.low,
+        high=None if reading is None or reading.low == reading.high else reading.high,
+        met=met,
+        message=_message(target, limit, pruned, planned, _in_words(target, reading, final), met=met),
+    )
 
 
 def _of_size(target: Target, pruned: Pruned) -> TargetOutcome:
@@ -25,8 +50,6 @@ def _of_size(target: Target, pruned: Pruned) -> TargetOutcome:
     }
     before, after = sizes[target.figure]
     limit = limit_of(target, before)
-    share = f" ({n.percent(target.value)} of the original's)" if target.value < 1 else ""
-    gone = f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')}"
     return TargetOutcome(
         figure=target.figure,
         asked=target.value,
@@ -34,5 +57,58 @@ def _of_size(target: Target, pruned: Pruned) -> TargetOutcome:
         removed=len(pruned.dropped),
         value=after,
         met=after <= limit,
-        message=f"at most {limit:,.0f} {target.figure}{share}: {gone} had to go, and {after:,} are left",
+        message=f"at most {_limit_in_words(target, limit)}: {_gone(pruned)} had to go, and {after:,} are left",
+    )
+
+
+def _message(target: Target, limit: float, pruned: Pruned, planned: Planned, measured: str, *, met: bool) -> str:
+    """ "a speedup of at least 1.3×: 8 of 30 blocks went, for which 1.34× was predicted; it is 1.33× (1.30 to 1.36)"."""
+    figure = TARGET_FIGURES[target.figure]
+    relation = "at least" if target.least else "at most"
+    foreseen = figure.format.write(planned.predicted.value)
+    before = f", corrected from {planned.corrected_from}" if planned.corrected_from is not None else ""
+    outcome = "reached" if met else "missed"
+    return (
+        f"{figure.title} of {relation} {_limit_in_words(target, limit)}, {outcome}: {_gone(pruned)} went{before}, for "
+        f"which {foreseen} was predicted, and {measured}"
+    )
+
+
+def _in_words(target: Target, reading: Interval | None, final: Measurement) -> str:
+    """ "1.33× (1.30 to 1.36) was measured at batch 1, 12 + 128 tokens"."""
+    if reading is None:
+        return "nothing was measured"
+    form = TARGET_FIGURES[target.figure].format
+    span = f" ({form.span(reading.low, reading.high)})" if reading.low < reading.high else ""
+    cell = cell_of_target(target, final.latency)
+    return f"{form.write(reading.median)}{span} was measured" + (f" at {cell_name(cell)}" if cell else "")
+
+
+def _limit_in_words(target: Target, limit: float) -> str:
+    figure = TARGET_FIGURES[target.figure]
+    share = f" ({n.percent(target.value)} of the original's)" if target.share else ""
+    unit = f" {figure.title}" if not target.measured else ""
+    return figure.format.typed(limit) + unit + share
+
+
+def _gone(pruned: Pruned) -> str:
+    return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')}"
+
+
+def target_gate(target: Target, outcome: TargetOutcome) -> GateResult | None:
+    """A target that was measured, as a gate; one that was counted is reached in any case."""
+    name = TARGET_FIGURES[target.figure].gate
+    if not name:
+        return None
+    better = outcome.high if target.least else outcome.low
+    return GateResult(
+        gate=name,
+        metric=f"target, {TARGET_FIGURES[target.figure].title}",
+        threshold=outcome.limit,
+        value=outcome.value,
+        low=outcome.low,
+        high=outcome.high,
+        judged=outcome.value if better is None else better,
+        passed=outcome.met,
+        message=outcome.message,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
-from secateur.contract.results import Scored
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import PLAN, SCORE
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
@@ -14,20 +14,21 @@ from workers.engine.pruning.depth import bytes_by_place
 from workers.engine.pruning.plan import choose_blocks, count_from_ratio, protected_by_plus
 from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
+from workers.stages.context import StageContext
 from workers.stages.original import Original
 
 NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"drop": [21, 22]`, which need no scoring'
 
 
-def wanted(spec: CompressionSpec, original: Original) -> tuple[int, frozenset[int]]:
-    """How many blocks go, and which may not.
+def wanted(context: StageContext, original: Original) -> tuple[int, frozenset[int]]:
+    """How many blocks go, and which may not. A target that is measured has been planned by an earlier stage.
 
     Raises:
         InvalidInput: so many cannot go, or no depth reaches the target.
     """
-    blocks = original.info.blocks
+    blocks, spec = original.info.blocks, context.stage.spec
     protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
-    count = _count(spec, original)
+    count = context.read(PLAN).removed if context.has(PLAN) else _count(spec, original)
     check_count(blocks, count=count, protected=protected)
     return count, protected
 
@@ -48,12 +49,13 @@ def sizes_of(target: Target, checkpoint: Checkpoint) -> Sizes:
     return bytes_by_place(checkpoint) if target.figure == "bytes" else Sizes.of(count_parameters(checkpoint.config))
 
 
-def chosen(spec: CompressionSpec, scored: Scored, original: Original) -> tuple[list[int], list[int]]:
+def chosen(context: StageContext, original: Original) -> tuple[list[int], list[int]]:
     """The blocks that go, and those that could not, both ascending.
 
     Raises:
         InvalidInput: so many cannot go, or a search has ranked fewer.
     """
-    count, protected = wanted(spec, original)
+    count, protected = wanted(context, original)
+    scored = context.read(SCORE)
     scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
     return sorted(choose_blocks(scores, count=count, protected=protected)), sorted(protected)

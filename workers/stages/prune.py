@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from secateur.contract.depth import check_depth, not_gguf
+from secateur.contract.depth import check_depth, most_that_may_go, not_gguf, plus_protected
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, SubBlockPruning
+from secateur.contract.options.target import Target
 from secateur.contract.options.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
+from secateur.contract.targets import none_may_go
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.computable import refuse_uncomputable
@@ -45,11 +47,7 @@ def prune_blocks(context: StageContext, original: Original, options: DepthPrunin
         UnsupportedModel: a kept block would work differently under its new number.
     """
     began = time.monotonic()
-    drop, protected = (
-        (list(options.drop), [])
-        if options.drop is not None
-        else chosen(context.stage.spec, context.read(SCORE), original)
-    )
+    drop, protected = (list(options.drop), []) if options.drop is not None else chosen(context, original)
     file = source_gguf(context)
     if options.gguf and file is None:
         raise not_gguf()
@@ -89,6 +87,14 @@ def _prune_file(
     return PrunedFile(path=target.name, bytes_before=done.bytes_before, bytes_after=done.bytes_after), []
 
 
+def _planned(target: Target, blocks: int, *, plus: bool) -> str:
+    """What is known of a job whose depth is to be found by measuring. Raises InvalidInput where no block may go."""
+    protected = plus_protected(blocks) if plus else ()
+    if not most_that_may_go(blocks, plus=plus):
+        raise none_may_go(target, blocks, plus=plus)
+    return f"of {blocks} blocks, as many go as the target takes; {len(protected)} are protected"
+
+
 @told_at({"weights": "/scoring"})
 def check_blocks(context: StageContext, original: Original, options: DepthPruning) -> str:
     """Look before anything is scored. Raises InvalidInput or UnsupportedModel."""
@@ -99,7 +105,9 @@ def check_blocks(context: StageContext, original: Original, options: DepthPrunin
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"
     refuse_uncomputable(checkpoint.config, expected=NO_SCORING)
-    count, protected = wanted(spec, original)
+    if options.target is not None and options.target.measured:
+        return _planned(options.target, blocks, plus=spec.scoring.plus)
+    count, protected = wanted(context, original)
     return f"{count} of {blocks} blocks go, {len(protected)} are protected"
 
 

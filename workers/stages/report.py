@@ -14,7 +14,7 @@ from typing import Any
 
 from secateur.contract.report import Report
 from secateur.contract.results import with_choice
-from secateur.contract.stage_kinds import BENCHMARK, CARDS, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CARDS, PLAN, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
 from workers.reporting import model_card
@@ -38,6 +38,7 @@ def run(context: StageContext) -> Report:
         created_at=stage.created_at,
         spec=stage.spec,
         scores=scores,
+        planned=context.read(PLAN) if context.has(PLAN) else None,
         pruned=pruned,
         recovered=recovered,
         quantised=context.read(QUANTISE) if context.has(QUANTISE) else None,

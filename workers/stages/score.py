@@ -39,7 +39,7 @@ def run(context: StageContext) -> Scored:
     check_quantised(spec, config)
     refuse_uncomputable(config, expected=NO_SCORING)
     searches = spec.scoring.searches
-    count, protected = wanted(spec, original) if searches else (None, frozenset[int]())
+    count, protected = wanted(context, original) if searches else (None, frozenset[int]())
     ids, text = None, None
     if isinstance(spec.scoring, TextScoring):
         calibration = spec.scoring.calibration

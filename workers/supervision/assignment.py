@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ class Input:
     kind: str
     output: str  # folder in the store
     files: Sequence[StoredFile]
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+    def decisive(self) -> list[tuple[str, str]]:
+        """What of it decides the results of later stages: all its files, unless its kind names fields that do."""
+        fields = STAGE_KINDS[self.kind].hands_on
+        if fields is None:
+            return [(file.path, file.sha256) for file in self.files]
+        return [(name, json.dumps(self.result.get(name))) for name in fields]
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Assignment:
     def dedupe_key(self, spec: StageSpec, device: WorkingDevice) -> str | None:
         """The key under which this stage's result may be shared; None if it must not be."""
         files = {
-            key: [(file.path, file.sha256) for file in given.files]
+            key: given.decisive()
             for key, given in self.inputs.items()
             if STAGE_KINDS[given.kind].decides is not None  # what a check has seen changes no result
         }
@@ -128,7 +137,7 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     for stage in job.stages:
         if stage.key in own.needs and stage.state is State.SUCCEEDED and stage.output is not None:
             files = artifacts.files_of_stage(session, job.id, stage.key)
-            inputs[stage.key] = Input(stage.kind, stage.output, files)
+            inputs[stage.key] = Input(stage.kind, stage.output, files, stage.result or {})
             fingerprint = fingerprint or _fingerprint(stage.result)
     asked = CompressionSpec.model_validate(job.spec)
     start = warm_start_of(session, asked) if claim.kind == RECOVER.name else None

@@ -4,8 +4,9 @@ It is a hash over all that decides the result: the code and its libraries, the m
 or the hub's commit, the options, the kind of device and the dtype that were used, and the files of the stages before.
 Where one of these could change behind the key (a branch on the hub, a path that does not exist) there is no key, and
 nothing is shared. Measurements are shared where both jobs ask for it, and on one machine: a benchmark's figures belong
-to that and to the hour. A report belongs to its job. What a job's check has seen changes no result, so neither is it
-shared nor does it part two keys.
+to that and to the hour. Of a plan, which is shared on its machine, the number of blocks alone parts the keys of later
+stages. A report belongs to its job. What a job's check has seen changes no result, so neither is it shared nor does it
+part two keys.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def dedupe_key(
     Args:
         device: what the stage computes on; `auto` is no answer, since it is something else on every worker.
         fingerprint: the model's, as an earlier stage of the job has reported it.
-        inputs: of each stage that it needs and whose result decides anything, the path and sha256 of every file.
+        inputs: of each stage that it needs and whose result decides anything, the path and sha256 of every file, or
+            name and value of what alone decides.
     """
     own = spec.row.decides(spec.spec) if spec.row.decides is not None else None
     if own is None:

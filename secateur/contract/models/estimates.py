@@ -22,6 +22,7 @@ from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.options.method import Options
 from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.target import COUNTED
 from secateur.contract.shown import shortened
 from secateur.contract.targets import Sizes, blocks_for_size
 
@@ -112,6 +113,13 @@ def estimate(config: Mapping[str, Any], request: EstimateRequest, *, pointer: st
 def _gone(count: ParameterCount, request: EstimateRequest, width: int) -> int:
     """How many blocks go."""
     target = request.pruning.target
+    if target is not None and target.measured:
+        raise InvalidInput.field(
+            f"/pruning/target/{target.figure}",
+            f"how many blocks a target of `{target.figure}` takes is measured by a job, and not estimated",
+            value=target.value,
+            expected=f"a target of {' or '.join(COUNTED)}, or a number of blocks",
+        )
     if target is None:
         return blocks_to_remove(request.pruning, len(count.per_block))
     return blocks_for_size(target, Sizes.of(count, width=width if target.figure == "bytes" else 1), plus=request.plus)

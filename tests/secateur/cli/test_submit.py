@@ -95,6 +95,8 @@ def test_experts_of_a_mixture(run: Run) -> None:
 def test_a_target(run: Run) -> None:
     found = dry(run, "m.gguf", "--target-parameters", "0.8")
     assert found["pruning"] == {"kind": "depth", "target": {"parameters": 0.8}}
+    fast = dry(run, "m.gguf", "--target-speedup", "1.3", "--target-batch-size", "1")
+    assert fast["pruning"]["target"] == {"speedup": 1.3, "batch_size": 1}
     assert dry(run, "m.gguf", "--target-bytes", "4e8")["pruning"]["target"] == {"bytes": 4e8}
 
 

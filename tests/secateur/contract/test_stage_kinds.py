@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import STAGE_KINDS, StageKind, doing, kinds_of
+from secateur.contract.stage_kinds import STAGE_KINDS, StageKind, doing, kinds_of, read_by
 
 ALWAYS = {"check", "prune", "benchmark", "report"}
 
@@ -25,6 +25,8 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "depth", "drop": [3]}}, set()),
         ({"pruning": {"kind": "wanda_sp", "ratio": 0.2}}, set()),
         ({"pruning": {"kind": "sub_block", "units": 2}}, set()),
+        ({"pruning": {"kind": "depth", "target": {"parameters": 0.8}}}, {"score"}),
+        ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
         ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
         ({"quantise": [{"kind": "int8"}]}, {"score", "quantise"}),
@@ -44,8 +46,10 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    assert having("decides") == {"score", "prune", "recover", "quantise", "benchmark"}
-    assert having("of_machine") == {"benchmark"}
+    assert having("decides") == {"plan", "score", "prune", "recover", "quantise", "benchmark"}
+    assert having("of_machine") == {"plan", "benchmark"}
+    assert having("hands_on") == {"plan"}
+    assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
     assert len({kind.file for kind in STAGE_KINDS.values()}) == len(STAGE_KINDS)
@@ -55,7 +59,8 @@ def test_a_row_says_nothing_that_it_was_not_told() -> None:
     row = STAGE_KINDS["check"]
     plain = StageKind("x", "X", "doing x", "m", row.result, "x.json", (), row.asked)
     assert (plain.opens_model, plain.device, plain.checkpoint, plain.concludes) == (True, True, False, False)
-    assert (plain.texts, plain.decides) == ((), None)
+    assert (plain.texts, plain.decides, plain.reads_too) == ((), None, None)
+    assert (plain.of_machine, plain.hands_on) == (False, None)
 
 
 def decided(kind: str, **changes: Any) -> dict[str, Any]:
@@ -91,6 +96,24 @@ def test_scores_depend_on_how_much_goes_only_where_a_set_is_searched_for() -> No
 )
 def test_the_sections_that_decide_a_result(kind: str, sections: set[str]) -> None:
     assert set(decided(kind)) == sections
+
+
+def test_a_plan_depends_on_what_is_timed_and_on_what_may_go() -> None:
+    fast = {"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}
+    found = decided("plan", **fast)
+    assert set(found) == {"target", "plus", "latency"}
+    assert found["target"]["speedup"] == 1.3
+    assert found == decided("plan", **fast, recovery={"kind": "lora"}, scoring={"criterion": "taylor"})
+    assert found != decided("plan", **fast, benchmark={"latency": {"input_tokens": 13}})
+    assert found != decided("plan", **fast, scoring={"criterion": "perplexity", "plus": False})
+
+
+@pytest.mark.parametrize("criterion", ["perplexity", "greedy"])
+def test_only_a_search_for_so_many_blocks_waits_for_a_plan(criterion: str) -> None:
+    asked = spec(pruning={"kind": "depth", "target": {"speedup": 1.3}}, scoring={"criterion": criterion})
+    assert read_by(STAGE_KINDS["score"], asked) == (("check", "plan") if criterion == "greedy" else ("check",))
+    assert read_by(STAGE_KINDS["prune"], asked) == ("check", "plan", "score")
+    assert read_by(STAGE_KINDS["prune"], spec()) == ("check", "score")
 
 
 @pytest.mark.parametrize("plus", [True, False])

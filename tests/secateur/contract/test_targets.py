@@ -9,10 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.measurements import Interval
 from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.target_figures import may_reach, surely_reaches
 from secateur.contract.targets import Sizes, blocks_for_size, limit_of
 from secateur.contract.validation_errors import explain
 
@@ -106,6 +108,16 @@ def test_models_of_which_no_block_may_go() -> None:
         ({"target": {"bytes": math.inf}}, "/pruning/target/bytes", "neither infinite nor NaN"),
         ({"target": {"parametres": 0.5}}, "/pruning/target/parametres", "did you mean 'parameters'?"),
         ({"target": 0.8}, "/pruning/target", "a JSON object"),
+        ({"target": {"speedup": 1}}, "/pruning/target/speedup", "above 1"),
+        ({"target": {"speedup": 0.7}}, "/pruning/target/speedup", "above 1"),
+        ({"target": {"speedup": math.nan}}, "/pruning/target/speedup", "neither infinite nor NaN"),
+        ({"target": {"latency_ms": 0}}, "/pruning/target/latency_ms", "above 0"),
+        ({"target": {"tokens_per_second": -1}}, "/pruning/target/tokens_per_second", "above 0"),
+        ({"target": {"memory": 1.5}}, "/pruning/target/memory", "neither a share"),
+        ({"target": {"speedup": 1.3, "batch_size": 0}}, "/pruning/target/batch_size", "at least 1"),
+        ({"target": {"parameters": 0.8, "batch_size": 1}}, "/pruning/target/batch_size", "for targets of speed"),
+        ({"target": {"memory": 0.8, "output_tokens": 128}}, "/pruning/target/output_tokens", "for targets of speed"),
+        ({"target": {"batch_size": 1}}, "/pruning/target", "not none"),
     ],
 )
 def test_targets_that_cannot_be_meant(pruning: dict[str, Any], pointer: str, part: str) -> None:
@@ -114,6 +126,75 @@ def test_targets_that_cannot_be_meant(pruning: dict[str, Any], pointer: str, par
         CompressionSpec.model_validate(body)
     found = {error.pointer: error.detail for error in explain(CompressionSpec, caught.value.errors())}
     assert part in found[pointer]
+
+
+@pytest.mark.parametrize(
+    ("target", "latency", "pointer", "part"),
+    [
+        ({"speedup": 1.3}, None, "/pruning/target/speedup", "`latency`, which is left out"),
+        ({"memory": 0.8}, None, "/pruning/target/memory", "`latency`, which is left out"),
+        (
+            {"speedup": 1.3, "batch_size": 4},
+            {},
+            "/pruning/target/batch_size",
+            "does not measure at a `batch_size` of 4",
+        ),
+        ({"latency_ms": 5, "output_tokens": 64}, {}, "/pruning/target/output_tokens", "`output_tokens` of 64"),
+    ],
+)
+def test_what_is_to_be_reached_has_to_be_measured(
+    target: dict[str, Any], latency: Any, pointer: str, part: str
+) -> None:
+    body = {
+        "model": {"source": "hub", "id": "a/b"},
+        "pruning": {"kind": "depth", "target": target},
+        "benchmark": {"latency": latency},
+    }
+    with pytest.raises(ValidationError) as caught:
+        CompressionSpec.model_validate(body)
+    (error,) = explain(CompressionSpec, caught.value.errors())
+    assert (error.pointer, error.value) == (pointer, list(target.values())[-1])
+    assert part in error.detail
+
+
+def test_a_cell_that_the_benchmark_has() -> None:
+    body = {
+        "model": {"source": "hub", "id": "a/b"},
+        "pruning": {"kind": "depth", "target": {"speedup": 1.3, "batch_size": 4, "output_tokens": 64}},
+        "benchmark": {"latency": {"batch_sizes": [1, 4], "output_tokens": [32, 64]}},
+    }
+    assert CompressionSpec.model_validate(body)
+
+
+@pytest.mark.parametrize(
+    ("target", "measured", "least"),
+    [
+        ({"parameters": 5}, False, False),
+        ({"bytes": 0.5}, False, False),
+        ({"speedup": 2}, True, True),
+        ({"latency_ms": 0.5}, True, False),
+        ({"tokens_per_second": 0.5}, True, True),
+        ({"memory": 0.5}, True, False),
+    ],
+)
+def test_what_a_target_is(target: dict[str, Any], measured: bool, least: bool) -> None:
+    found = Target(**target)
+    assert (found.measured, found.least) == (measured, least)
+    (value,) = target.values()
+    shares = {"bytes", "memory"}
+    assert limit_of(found, 100) == (50 if found.figure in shares else value), "a speed below 1 is no share"
+
+
+def test_what_its_interval_says() -> None:
+    fast, quick = Target(speedup=1.3), Target(latency_ms=100)
+    reading = Interval(median=1.28, low=1.25, high=1.31)
+    assert (may_reach(fast, 1.3, reading), surely_reaches(fast, 1.3, reading)) == (True, False)
+    assert not may_reach(fast, 1.32, reading)
+    assert surely_reaches(fast, 1.25, reading)
+    time = Interval(median=102, low=99, high=104)
+    assert (may_reach(quick, 100, time), surely_reaches(quick, 100, time)) == (True, False)
+    assert not may_reach(quick, 98, time)
+    assert surely_reaches(quick, 104, time)
 
 
 def test_a_target_stands_for_a_number_of_blocks() -> None:

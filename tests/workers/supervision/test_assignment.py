@@ -12,9 +12,10 @@ import pytest
 from app.blobs.store import LocalStore
 from app.db.claims import Claim
 from app.settings import Settings
+from app.stored_file import StoredFile
 from secateur.contract.protocol import WorkingDevice
 from secateur.contract.spec import CompressionSpec
-from workers.supervision.assignment import Assignment
+from workers.supervision.assignment import Assignment, Input
 
 HUB, LOCAL = {"source": "hub", "id": "org/model"}, {"source": "local", "path": "m"}
 TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
@@ -61,3 +62,10 @@ def test_a_stage_is_told_how_many_processes_may_train(
     )
     assert spec.runtime.training_processes == expected
     assert spec.runtime.device == "cuda"  # what the worker's probe has found, and not the setting's `auto`
+
+
+def test_of_a_plan_the_number_of_blocks_decides_and_its_timings_do_not() -> None:
+    file = StoredFile("plan.json", "key", 1, "sha", "application/json")
+    plan = Input("plan", "output", [file], {"removed": 8, "seconds": 81.5})
+    assert plan.decisive() == [("removed", "8")]
+    assert Input("score", "output", [file], {"seconds": 2.0}).decisive() == [("plan.json", "sha")]

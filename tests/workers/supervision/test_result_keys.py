@@ -61,6 +61,17 @@ def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None
     assert key(root, "quantise") != key(root, "quantise", quantise=[{"kind": "int8"}])
 
 
+def test_a_plan_is_shared_on_its_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan() -> str | None:
+        return key(root, "plan", pruning={"kind": "depth", "target": {"speedup": 1.3}})
+
+    here, scored = plan(), key(root)
+    assert here == plan() is not None
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert plan() != here
+    assert key(root) == scored, "what is not timed is the same on all machines"
+
+
 @pytest.mark.parametrize(
     "more",
     [

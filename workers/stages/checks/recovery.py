@@ -42,8 +42,10 @@ def _gone(subject: Subject) -> int:
     pruning = subject.spec.pruning
     if not isinstance(pruning, DepthPruning):
         return 0
+    if pruning.target is not None and pruning.target.measured:
+        return 1  # at least; the recovery looks again
     if pruning.target is not None:
-        return wanted(subject.spec, subject.original)[0]
+        return wanted(subject.context, subject.original)[0]
     return blocks_to_remove(pruning, subject.original.info.blocks)
 
 

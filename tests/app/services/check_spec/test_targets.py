@@ -68,3 +68,30 @@ def test_an_estimate_of_a_target(client: TestClient) -> None:
     small = {"kind": "depth", "target": {"bytes": 250_000_000}}
     found = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": small}).json()
     assert (found["pruned"]["blocks"], found["pruned"]["bytes_estimate"]) == (27, 2 * 123_894_720)
+
+
+def test_a_speed_is_taken_where_blocks_may_go(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+    made = client.post("/jobs", json=local("model", target={"speedup": 1.3}))
+    assert made.status_code == 202
+    stages = {stage["key"]: stage["needs"] for stage in made.json()["stages"]}
+    assert stages["plan"] == stages["score"] == ["check"]
+    assert stages["prune"] == ["check", "plan", "score"]
+    checkpoint(model_root, "shallow", config={**CONFIG, "num_hidden_layers": 6})
+    error = only(client, local("shallow", target={"speedup": 1.3}))
+    assert error["pointer"] == "/pruning/target/speedup"
+    assert "none of the model's 6 blocks may go" in error["detail"]
+
+
+def test_a_speed_that_nobody_measures(client: TestClient) -> None:
+    error = only(client, {**local("model", target={"speedup": 1.3}), "benchmark": {"latency": None}})
+    assert error["pointer"] == "/pruning/target/speedup"
+    assert error["expected"] == "a benchmark with `latency`, or a target of parameters or bytes"
+
+
+def test_a_speed_is_not_estimated(client: TestClient) -> None:
+    pruning = {"kind": "depth", "target": {"speedup": 1.3}}
+    response = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": pruning})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == "/pruning/target/speedup"

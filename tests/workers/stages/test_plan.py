@@ -1,0 +1,234 @@
+"""The plan of a job that is to be fast or small in memory: played times, since real ones of tiny models are noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedModel
+
+from secateur.contract.errors import InvalidInput
+from secateur.contract.jobs import Verdict
+from secateur.contract.measurements import Memory
+from secateur.contract.results import Planned
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import kinds_of
+from tests.fixtures.whole_job import SHORT_SPEC, Job
+from workers.engine.benchmarks.clock import Timing
+from workers.engine.benchmarks.latency import AGAIN, Cell
+from workers.stages import benchmark_speed, plan_measures
+
+BLOCKS = 8  # of the tiny model
+SPEC: dict[str, Any] = {
+    **SHORT_SPEC,
+    "scoring": {"criterion": "magnitude", "plus": False},
+    "recovery": {"kind": "none"},
+    "benchmark": {
+        **SHORT_SPEC["benchmark"],
+        "latency": {"input_tokens": 4, "output_tokens": [4, 6], "batch_sizes": [1, 2], "warmup": 0, "runs": 3},
+        "perplexity": None,
+        "fidelity": {"enabled": False},
+    },
+}
+
+
+class Played:
+    """A machine on which a generation takes 2 + blocks seconds, and times of depths that are told apart."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.depths: list[list[int]] = []  # of each timing
+        self.unlike: dict[int, float] = {}  # blocks that are left → seconds that do not lie on the line
+        self.only_at: int | None = None  # unless this many models are timed
+
+    def seconds(self, blocks: int, models: int) -> float:
+        off = blocks in self.unlike and self.only_at in (None, models)
+        return self.unlike[blocks] if off else 2.0 + blocks
+
+    def time_cell(self, models: Mapping[str, PreTrainedModel], cell: Cell, **_: Any) -> dict[str, list[Timing]]:
+        self.cells.append(cell)
+        counts = {name: int(model.config.num_hidden_layers) for name, model in models.items()}
+        self.depths.append(list(counts.values()))
+        original = next(iter(counts))
+        return {
+            name: [Timing(0.1, self.seconds(blocks, len(models)))] * cell.runs
+            for name, blocks in {**counts, AGAIN: counts[original]}.items()
+        }
+
+    def measure_memory(self, model: PreTrainedModel, **_: Any) -> Memory:
+        peak = 1000 + 100 * int(model.config.num_hidden_layers)
+        return Memory(weights=1, peak=peak, kv_bytes_per_token=1, measured_as="played")
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    machine = Played()
+    for module in (plan_measures, benchmark_speed):
+        monkeypatch.setattr(module, "time_cell", machine.time_cell)
+        monkeypatch.setattr(module, "measure_memory", machine.measure_memory)
+    return machine
+
+
+@pytest.fixture
+def root(tiny_checkpoint: Callable[..., Path]) -> Path:
+    return tiny_checkpoint().parent
+
+
+def job(root: Path, target: dict[str, Any], **changes: Any) -> Job:
+    spec = {**SPEC, "pruning": {"kind": "depth", "target": target}, **changes}
+    return Job(root, CompressionSpec.model_validate(spec))
+
+
+def planned(root: Path, target: dict[str, Any], **changes: Any) -> Planned:
+    run = job(root, target, **changes)
+    run.run("check")
+    found: Planned = run.run("plan")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "removed", "reached"),
+    [
+        ({"speedup": 1.3}, 3, 10 / 7),  # 10 s → at most 7.69 s
+        ({"speedup": 1.42}, 3, 10 / 7),
+        ({"speedup": 3.3}, 7, 10 / 3),
+        ({"latency_ms": 7999}, 3, 7000),
+        ({"latency_ms": 8001}, 2, 8000),
+        ({"tokens_per_second": 0.499}, 2, 4 / 8),
+        ({"tokens_per_second": 0.99, "batch_size": 2, "output_tokens": 4}, 2, 8 / 8),
+        ({"tokens_per_second": 0.99, "output_tokens": 6}, 4, 6 / 6),
+        ({"memory": 0.8}, 4, 1400),
+        ({"memory": 1501}, 3, 1500),
+    ],
+    ids=str,
+)
+def test_as_few_blocks_go_as_reach_the_target(
+    root: Path, played: Played, target: dict[str, Any], removed: int, reached: float
+) -> None:
+    found = planned(root, target)
+    assert found.removed == removed
+    assert (found.predicted.removed, found.confirmed.removed) == (removed, removed)
+    assert (found.predicted.value, found.confirmed.value) == pytest.approx((reached, reached))
+    assert [depth.removed for depth in found.tried] == [2, 5, 7]
+    assert found.corrected_from is None
+    if "memory" not in target:
+        assert played.depths == [[8, 6, 3, 1], [8, 8 - removed]], "depths in turn with the original, then the chosen"
+        cell = played.cells[0]
+        assert (cell.batch_size, cell.output_tokens) == (target.get("batch_size", 1), target.get("output_tokens", 4))
+        assert found.per_block == pytest.approx(0.1)
+
+
+def test_a_depth_that_misses_by_itself_is_corrected_once(root: Path, played: Played) -> None:
+    played.unlike, played.only_at = {5: 8.0}, 2  # without 3 blocks, when they are timed alone: 1.25 in place of 1.43
+    found = planned(root, {"speedup": 1.3})
+    assert (found.corrected_from, found.removed) == (3, 4), "by what was seen a block is 0.2 / 3 of the time"
+    assert found.confirmed.value == pytest.approx(10 / 6)
+
+
+def test_a_depth_that_does_more_than_it_need_is_corrected_too(root: Path, played: Played) -> None:
+    played.unlike, played.only_at = {5: 5.5, 6: 7.5}, 2
+    found = planned(root, {"speedup": 1.3})
+    assert (found.corrected_from, found.removed) == (3, 2)
+    assert found.confirmed.value == pytest.approx(10 / 7.5)
+
+
+def test_a_correction_that_would_miss_is_not_taken(root: Path, played: Played) -> None:
+    played.unlike, played.only_at = {5: 5.5}, 2  # without 2 it is 1.25 after all
+    found = planned(root, {"speedup": 1.3})
+    assert (found.corrected_from, found.removed) == (None, 3)
+
+
+def refused(root: Path, target: dict[str, Any], **changes: Any) -> Any:
+    with pytest.raises(InvalidInput) as caught:
+        planned(root, target, **changes)
+    (error,) = caught.value.errors
+    assert (error.pointer, error.value) == (f"/pruning/target/{next(iter(target))}", next(iter(target.values())))
+    return error
+
+
+def test_what_no_depth_reaches_is_told_with_the_best(root: Path, played: Played) -> None:
+    error = refused(root, {"speedup": 4})
+    assert error.detail == (
+        "no depth reaches 4×: speedup 3.33× at batch 1, 4 + 4 tokens is the best on this worker, without 7 of the "
+        "8 blocks, and one has to stay"
+    )
+    assert error.expected == "at most 3.33×"
+    assert "peak memory 1.10 kB" in refused(root, {"memory": 1000}).detail
+    assert 'the "+" rule keeps 6' in refused(root, {"latency_ms": 5}, scoring={"criterion": "magnitude"}).detail
+
+
+@pytest.mark.parametrize("target", [{"latency_ms": 10_000}, {"tokens_per_second": 0.2}, {"memory": 1800}], ids=str)
+def test_what_the_original_has_is_refused(root: Path, played: Played, target: dict[str, Any]) -> None:
+    assert "the original has it as it is" in refused(root, target).detail
+
+
+def test_a_model_of_which_no_block_may_go_is_refused_by_the_check(tiny_checkpoint: Callable[..., Path]) -> None:
+    root = tiny_checkpoint(num_hidden_layers=6).parent
+    assert "none of the model's 6 blocks may go" in refused(root, {"speedup": 2}, scoring={}).detail
+
+
+def run_all(run: Job) -> Any:
+    for name in kinds_of(run.spec):
+        run.run(name)
+    return run.results["report"]
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "greedy"])
+def test_a_whole_job_reports_what_was_asked_foreseen_and_reached(root: Path, played: Played, criterion: str) -> None:
+    scoring = {"criterion": criterion, "plus": False}
+    if criterion == "greedy":  # which searches for as many as the plan has found
+        scoring["calibration"] = {"samples": 2, "tokens": 16}
+    run = job(root, {"speedup": 1.3}, scoring=scoring)
+    report = run_all(run)
+    assert len(report.pruned.dropped) == report.planned.removed == 3
+    target = report.target
+    assert (target.figure, target.limit, target.met, target.removed) == ("speedup", 1.3, True, 3)
+    assert target.value == pytest.approx(10 / 7)
+    assert "8 blocks went" in target.message
+    assert report.verdict is Verdict.PASSED
+    assert [gate.gate for gate in report.gates] == ["min_target_speedup"]
+    page = unescape((run.folders["report"] / "report.html").read_text())
+    assert target.message in page
+    assert "at least 1.3×" in page
+    assert "by these a block is 10.0 % of the original" in page
+
+
+def test_a_target_that_the_real_result_misses_fails(root: Path, played: Played) -> None:
+    run = job(root, {"speedup": 1.3})
+    for name in ("check", "plan", "score", "prune"):
+        run.run(name)
+    played.unlike, played.only_at = {5: 9.0}, None
+    for name in ("benchmark", "report"):
+        run.run(name)
+    report = run.results["report"]
+    assert not report.target.met
+    assert report.verdict is Verdict.FAILED
+    assert "missed" in report.target.message
+    assert any("did not reach its target" in note for note in report.notes)
+    assert "1.11×" in report.gates[0].message
+
+
+def test_other_gates_are_judged_beside_it(root: Path, played: Played) -> None:
+    report = run_all(job(root, {"memory": 0.9}, gates={"max_parameters": 1}))
+    assert [(gate.gate, gate.passed) for gate in report.gates] == [
+        ("max_target_memory", True),
+        ("max_parameters", False),
+    ]
+    assert report.verdict is Verdict.FAILED
+
+
+def test_depths_that_do_not_fit_together_are_timed_one_by_one(
+    root: Path, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_measures, "available_memory", lambda device: 1)
+    assert planned(root, {"speedup": 1.3}).removed == 3
+    assert played.depths == [[8, 6], [8, 3], [8, 1], [8, 5]]
+
+
+def test_real_times_have_intervals(root: Path) -> None:
+    latency = {"input_tokens": 4, "output_tokens": [4], "warmup": 1, "runs": 3}
+    with pytest.raises(InvalidInput, match=r"no depth reaches 1,000,000,000×: speedup .* to .*"):
+        planned(root, {"speedup": 1e9}, benchmark={**SPEC["benchmark"], "latency": latency})
