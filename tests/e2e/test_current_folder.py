@@ -14,7 +14,7 @@ import pytest
 
 from app.local.settings_of import make_absolute
 from tests.app.local.test_commands import Up
-from tests.fixtures.processes import SECATEUR, free_port, running_api, secateur_environment
+from tests.fixtures.processes import SECATEUR, free_port, running_api, running_worker, secateur_environment
 from tests.fixtures.service import Service
 
 # Packages of this service, what it is made of, what Python itself looks for, and a module that a fork server imports.
@@ -86,8 +86,8 @@ def test_the_api(database_url: str, redis_url: str) -> None:
 
 @pytest.mark.usefixtures("hostile")
 def test_the_worker_and_its_stages(service: Service) -> None:
-    service.worker(stage_preload="colorsys")
-    service.settled(service.submit())
+    with running_worker(service.environment(stage_preload="colorsys")):
+        service.settled(service.submit())
 
 
 def test_up(hostile: Path) -> None:

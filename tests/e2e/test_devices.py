@@ -53,7 +53,7 @@ def test_a_stage_whose_device_fails_goes_to_another_worker_at_no_cost(
     job_id = service.submit(prune="device:1")
     service.until(lambda: service.logged(job_id, "The GPU has fallen off.*waits for a worker whose device works"))
     assert "takes no stages, since its device does not work: it has fallen off the bus" in failing.log.read_text()
-    assert failing.process.poll() is None
+    assert failing.process.running
     monkeypatch.delenv("FAKE_DEVICE")
     service.worker()
     job = service.settled(job_id)

@@ -108,7 +108,7 @@ def test_a_shutdown_puts_stages_back(service: Service) -> None:
         service.until(lambda: [e for e in service.events(job_id) if e.type == "metrics"][-1:])
         tree = [process.pid for process in worker.tree()]
         worker.signal(number)
-        worker.process.wait(timeout=PATIENCE)
+        worker.process.wait(PATIENCE)
         service.until(lambda tree=tree: gone(tree))  # type: ignore[misc]
         job = service.job(job_id)
         assert (job.state, job.stages[3].state) == (State.QUEUED, State.QUEUED)

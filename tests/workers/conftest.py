@@ -45,6 +45,15 @@ def every_name_has_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.stages.fields.nobodys", lambda name, section: pytest.fail(told.format(name, section)))
 
 
+@pytest.fixture(autouse=True)
+def no_trial_of_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config is built at once: that it is built in a child first, tests of strange configs and stage processes hold.
+
+    Each trial is a fork of this process, which is large, and there would be a thousand.
+    """
+    monkeypatch.setattr("workers.engine.architectures.config._refuse_bursting", lambda model_type, entries: None)
+
+
 @pytest.fixture(scope="session")
 def stage_server() -> Iterator[ForkServer]:
     """One process that has imported everything: a real stage starts in no time."""

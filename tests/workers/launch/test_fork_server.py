@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from app.settings import Settings
-from workers.launch.fork_server import Exit, ForkServer, StageProcess, environment
+from workers.launch.fork_server import Exit, ForkServer, StageProcess
 from workers.launch.guardian import lease_clock
 
 PATIENCE = 60.0  # seconds until a test gives up; nothing is judged by its speed
@@ -316,24 +316,6 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
         wait(lambda: not any(map(alive, pids)))
 
 
-def test_the_real_imports() -> None:
-    """One thread and no device, which makes forking safe; and hardly anything is left for a stage to import."""
-    program = (
-        "import importlib, sys, psutil, workers.launch.fork_server\n"
-        "for name in sys.argv[1:]: importlib.import_module(name)\n"
-        "import torch\n"
-        "assert not torch.cuda.is_initialized()\n"
-        "threads, before = psutil.Process().num_threads(), set(sys.modules)\n"
-        "from secateur.contract.stage_kinds import STAGE_KINDS\n"
-        "for kind in STAGE_KINDS.values(): importlib.import_module(kind.module)\n"
-        "print(threads, len(set(sys.modules) - before))\n"
-    )
-    command = [sys.executable, "-c", program, *Settings().stage_preload]
-    threads, left = subprocess.check_output(command, env=environment(os.environ), text=True).split()
-    assert int(threads) == 1
-    assert int(left) < 10
-
-
 BITSANDBYTES = """
 import os
 from pathlib import Path
@@ -344,23 +326,31 @@ class optim: AdamW = dict
 class nn: Linear8bitLt = Linear4bit = Params4bit = Int8Params = type("Linear", (), {})
 """
 USES_IT = """
-import os, sys
+import importlib, os, sys
 from pathlib import Path
 
 def main(spec, events):
+    import torch
+    initialised, there = torch.cuda.is_initialized(), set(sys.modules)
+    from secateur.contract.stage_kinds import STAGE_KINDS
+    for kind in STAGE_KINDS.values():
+        importlib.import_module(kind.module)
+    left = len(set(sys.modules) - there)
     from transformers.utils import is_bitsandbytes_available
     before = Path(os.environ["TOUCHED"]).exists()
     import bitsandbytes
     nvml = os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"]
-    os.write(events, repr([before, is_bitsandbytes_available(), bitsandbytes.optim.AdamW is dict, nvml]).encode())
+    found = [before, is_bitsandbytes_available(), bitsandbytes.optim.AdamW is dict, nvml]
+    os.write(events, repr((initialised, left, found)).encode())
     return 0
 """
 
 
-def test_nothing_that_is_imported_before_the_fork_starts_the_gpus_driver(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """peft imports bitsandbytes where it is installed, which starts CUDA: after that no fork can."""
+def test_the_real_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread and no device, which makes forking safe; and hardly anything is left for a stage to import.
+
+    peft imports bitsandbytes where it is installed, which starts CUDA: after that no fork can.
+    """
     (tmp_path / "bitsandbytes").mkdir()
     (tmp_path / "bitsandbytes" / "__init__.py").write_text(BITSANDBYTES)
     (tmp_path / "bitsandbytes-0.50.2.dist-info").mkdir()
@@ -371,7 +361,13 @@ def test_nothing_that_is_imported_before_the_fork_starts_the_gpus_driver(
     server = ForkServer("uses_it:main", Settings().stage_preload)
     try:
         process = server.start(tmp_path / "spec", log=tmp_path / "log", until=lease_clock() + PATIENCE, memory=1 << 40)
-        assert read_line(process) == "[False, True, True, '1']", (tmp_path / "log").read_text()
+        told = read_line(process)
+        assert told, (tmp_path / "log").read_text()
+        initialised, left, bitsandbytes = ast.literal_eval(told)
+        assert not initialised
+        assert left < 10
+        assert bitsandbytes == [False, True, True, "1"]
+        assert psutil.Process(server.pid).num_threads() == 1
         process.close()
         assert (tmp_path / "touched").read_text() != f"{server.pid} "
     finally:

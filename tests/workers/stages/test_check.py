@@ -201,7 +201,7 @@ def test_a_tokenizer_is_blamed_once_for_all_texts(check: Check, tmp_path: Path) 
 def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_told_at_the_prompt(
     check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
+    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
     monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
     with_pattern(LOOKS_BACK).save_pretrained(model_folder(tmp_path))
     prompts = ["The", "plain text, " * 20_000]

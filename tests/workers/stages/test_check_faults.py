@@ -25,6 +25,11 @@ HUB = {"source": "hub", "id": "some/set", "revision": "c" * 40}
 UNFORESEEN = describe_failure(ValueError("x")).detail.split("(")[0]
 
 
+@pytest.fixture(autouse=True)
+def no_trial_of_configs() -> None:
+    """Here they are tried in a child first, as in a stage."""
+
+
 class PanicException(BaseException):
     """What a panic in Rust is to Python: no Exception."""
 

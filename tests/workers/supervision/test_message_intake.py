@@ -37,7 +37,7 @@ def test_whatever_comes_the_worker_goes_on(service: Service) -> None:
         service.settled(service.submit())
         service.until(lambda: client.llen(QUEUE) == 0)
         assert make_celery(service.settings).control.ping(timeout=5.0)
-        assert worker.process.poll() is None
+        assert worker.process.running
         assert client.llen(REJECTED) == 2 * len(raws)
         assert b"not json" in client.lrange(REJECTED, 0, -1)
     log = worker.log.read_text()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +19,9 @@ from app.db.session import make_session_factory, unit_of_work
 from app.db.tables import Stage
 from app.stored_file import StoredFile
 from secateur.contract.jobs import State
-from tests.fixtures.service import STAGES, Service
+from tests.fixtures.service import PATIENCE, STAGES, Service
 from tests.fixtures.supervisors import drive, make_janitor, make_supervisor
+from tests.fixtures.worker_process import WorkerProcess
 from workers.launch.fork_server import ForkServer
 from workers.supervision.scratch import Scratch
 from workers.supervision.supervisor import Supervisor
@@ -66,7 +65,7 @@ def test_a_run_that_begins_leaves_no_result_of_another(service: Service, supervi
 # fault 3: between writing the artifacts and committing, and just after the commit
 
 WORKER_THAT_DIES = """
-import os, signal, sys
+import os, signal
 from app.db.session import session_factory
 from app.settings import get_settings
 from app.blobs.store import LocalStore
@@ -74,15 +73,13 @@ from workers.launch.device import SoundDevice
 from workers.launch.fork_server import ForkServer
 from workers.supervision.supervisor import Supervisor
 
-[where] = sys.argv[1:]
-
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 class Store(LocalStore):
     def put_folder(self, folder, output, *, check):
         files = super().put_folder(folder, output, check=check)
-        return die() if where == "before the commit" else files
+        return die() if os.environ["DIES"] == "before the commit" else files
 
 settings = get_settings()
 store = Store(settings.data_dir / "artifacts")
@@ -93,15 +90,15 @@ Supervisor(settings, session_factory(settings), store, forkserver, SoundDevice()
 
 @pytest.mark.parametrize("where", ["before the commit", "after the commit"])
 def test_a_worker_killed_around_the_commit(
-    service: Service, supervisor: Supervisor, store: LocalStore, where: str
+    service: Service, supervisor: Supervisor, store: LocalStore, tmp_path: Path, where: str
 ) -> None:
     """The process is not run again: what it left is published by the next attempt, and the orphan is deleted."""
     job_id = service.submit(send=False)
     for name in STAGES[:-1]:
         names = ("database_url", "data_dir", "stage_entry", "lease_seconds", "heartbeat_seconds")
         environment = {f"SECATEUR_{key.upper()}": str(getattr(service.settings, key)) for key in names}
-        command = [sys.executable, "-c", WORKER_THAT_DIES, where]
-        assert subprocess.run(command, env={**os.environ, **environment}, check=False).returncode == -signal.SIGKILL
+        worker = WorkerProcess({**os.environ, **environment, "DIES": where}, tmp_path / "log", WORKER_THAT_DIES)
+        assert worker.wait(PATIENCE) == -signal.SIGKILL, (tmp_path / "log").read_text()
         stage = next(stage for stage in service.job(job_id).stages if stage.key == name)
         assert stage.state is (State.RUNNING if where == "before the commit" else State.SUCCEEDED)
         if name == "prune":

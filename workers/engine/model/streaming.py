@@ -21,6 +21,7 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from secateur.contract.errors import BadCheckpoint, UnsupportedModel
 from secateur.contract.models.architecture import Architecture
@@ -198,7 +199,9 @@ def _release(block: nn.Module) -> None:
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The model with parameters on the meta device and real buffers."""
-    with init_empty_weights(include_buffers=False):
+    # drawing random numbers for no memory would be three quarters of the time
+    with no_init_weights(), init_empty_weights(include_buffers=False):
         # the auto classes carry no annotations
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-    return cast(PreTrainedModel, model)
+        model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, dtype=dtype))  # type: ignore[no-untyped-call]
+        model.tie_weights()  # which is left out together with the random numbers
+    return model

@@ -13,9 +13,11 @@ modules whose weights they make up (`mlp.up_proj.qweight`), so they go with the 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -93,6 +95,21 @@ def halves_layout(checkpoint: Checkpoint) -> HalvesLayout:
     else:
         stored = {}
         _check_names(checkpoint, blocks[0], architecture)
+    return HalvesLayout(
+        architecture=architecture,
+        halves=_halves(json.dumps(plain)),
+        parameters=tuple({name: value.numel() for name, value in block.named_parameters()} for block in blocks),
+        stored=stored,
+    )
+
+
+@lru_cache(maxsize=8)  # a stage asks before its search and after it
+def _halves(config: str) -> Mapping[Half, HalfLayout]:
+    """The halves of the blocks of the model that this JSON describes."""
+    plain = json.loads(config)
+    architecture = architecture_of(plain)
+    model = empty_model(as_config(plain), _DTYPE)
+    blocks = list(model.get_submodule(architecture.blocks_prefix).children())
     for name, parameter in model.named_parameters():
         if not name.startswith(f"{architecture.blocks_prefix}."):
             _hollow(model, name, parameter)
@@ -101,12 +118,7 @@ def halves_layout(checkpoint: Checkpoint) -> HalvesLayout:
     probe = _Probe(blocks[0], Call(*_on_meta((call.args, call.kwargs))), view.hidden_size, architecture)
     halves = {half: probe.find(half) for half in HALVES_OF_A_BLOCK}
     probe.check_nothing_else(halves.values())
-    return HalvesLayout(
-        architecture=architecture,
-        halves=halves,
-        parameters=tuple({name: value.numel() for name, value in block.named_parameters()} for block in blocks),
-        stored=stored,
-    )
+    return halves
 
 
 def _refused(architecture: Architecture, reason: str) -> UnsupportedModel:

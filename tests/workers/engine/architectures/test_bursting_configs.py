@@ -17,6 +17,11 @@ NEO: dict[str, Any] = {"model_type": "gpt_neo", "num_layers": 2}
 
 
 @pytest.fixture(autouse=True)
+def no_trial_of_configs() -> None:
+    """Here they are tried in a child first, as in a stage."""
+
+
+@pytest.fixture(autouse=True)
 def little_memory() -> Iterator[None]:
     """This process could not build them either, so that a fault here takes nothing else along."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

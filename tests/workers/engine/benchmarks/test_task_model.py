@@ -43,7 +43,7 @@ def test_texts_are_encoded_as_the_harness_does_it(model: Any) -> None:
 def test_a_text_that_the_tokenizer_takes_for_ever_for_is_told_of_the_tasks(
     method: str, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 4.0)
+    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
     monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
     text = "plain text, " * 20_000
     with (

@@ -67,6 +67,11 @@ HARMLESS: dict[str, list[Any]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_trial_of_configs() -> None:
+    """Here they are tried in a child first, as in a stage."""
+
+
 def walk(folder: Path, out: Path, ids: Tensor) -> None:
     """What the stages do to a checkpoint, from the first look to a forward pass of what was pruned."""
     checkpoint = Checkpoint.open(folder)

@@ -270,7 +270,9 @@ def test_halves_that_are_not_found_are_refused(
     make_model: Make, save_model: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as a block with weights beside its halves."""
-    source = save_model(make_model("llama"))
+    source = save_model(
+        make_model("llama", intermediate_size=40)
+    )  # halves that were found once are known by the config
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
     build = LlamaDecoderLayer.__init__

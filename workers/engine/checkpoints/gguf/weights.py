@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from secateur.contract.errors import UnsupportedModel
 from secateur.foreign_files.json_objects import quoted
@@ -31,9 +32,11 @@ def empty_model(source: Source, values: dict[str, Any]) -> PreTrainedModel:
         if needs_loader(values):
             return modeling_secateur.empty_model(values)
         config = AutoConfig.for_model(**values)
-        with torch.device("meta"):
+        with no_init_weights(), torch.device("meta"):  # drawing random numbers for no memory is half the time
             # the auto classes carry no annotations
-            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call,no-any-return]
+            model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(config))  # type: ignore[no-untyped-call]
+            model.tie_weights()  # which is left out together with the random numbers
+            return model
     except Exception as error:  # a config's own checks raise what they will
         first = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
         raise UnsupportedModel(

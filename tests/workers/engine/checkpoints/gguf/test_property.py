@@ -49,6 +49,11 @@ UNDERSTOOD = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_trial_of_configs() -> None:
+    """Here they are tried in a child first, as in a stage."""
+
+
 def rope(draw: Any, model_type: str, context: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """`rope_parameters` of a true model, and the keys that llama.cpp's converter writes for the scaling."""
     theta = draw(st.sampled_from([10000.0, 500.0, 1000000.0]))
