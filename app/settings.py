@@ -135,6 +135,11 @@ class Settings(BaseSettings):
         description="http://…: a collector that takes traces, as OTLP over HTTP at /v1/traces; needs the extra otel.",
     )
 
+    metrics_address: str | None = Field(
+        default=None,
+        description="HOST:PORT at which a worker shows its figures for Prometheus; absent: nowhere. One worker a port.",
+    )
+
     @field_validator("model_roots", "data_roots", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
@@ -158,6 +163,15 @@ class Settings(BaseSettings):
     def _address(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[^/\s@]+(?:/\S*)?", value):
             raise ValueError(f"{value!r} is not an address: expected https://name, or with a port and a path")
+        return value
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is not None:
+            found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\s]+):(\d{1,5})", value)
+            if found is None or int(found[2]) > 65_535:
+                raise ValueError(f"{value!r} is no HOST:PORT, such as 127.0.0.1:9808")
         return value
 
     @field_validator("otlp_endpoint")

@@ -32,12 +32,14 @@ from workers.supervision.celery_log_lines import name_stage
 from workers.supervision.janitor import Janitor
 from workers.supervision.message_intake import Messages
 from workers.supervision.supervisor import Supervisor
+from workers.supervision.worker_metrics import WorkerMetrics
 from workers.tasks import make_run_stage
 
 app: Celery = get_celery()
 
 
 messages = Messages(app)
+metrics = WorkerMetrics()
 
 
 @lru_cache(maxsize=1)
@@ -68,13 +70,13 @@ def device() -> ProbedDevice:
 @lru_cache(maxsize=1)
 def supervisor() -> Supervisor:
     send = partial(send_stage, celery=app)
-    return Supervisor(get_settings(), sessions(), store(), forkserver(), device(), send=send)
+    return Supervisor(get_settings(), sessions(), store(), forkserver(), device(), send=send, metrics=metrics)
 
 
 @lru_cache(maxsize=1)
 def janitor() -> Janitor:
     send = partial(send_stage, celery=app)
-    return Janitor(get_settings(), sessions(), store(), send=send, depth=partial(depth, celery=app))
+    return Janitor(get_settings(), sessions(), store(), send=send, depth=partial(depth, celery=app), metrics=metrics)
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -94,6 +96,7 @@ def _begin(sender: Any = None, **_: Any) -> None:
     if pool not in {"celery.concurrency.thread", "celery.concurrency.solo"}:
         sys.exit(f"the worker's pool is {pool}; stages need --pool threads, which is the default here")
     _trace(get_settings().otlp_endpoint)
+    _show_metrics(get_settings().metrics_address)
     messages.refuse()
     forkserver().warm()
 
@@ -108,6 +111,17 @@ def _trace(endpoint: str | None) -> None:
         from opentelemetry.instrumentation.celery import CeleryInstrumentor
 
         CeleryInstrumentor().instrument()  # type: ignore[no-untyped-call]  # its constructor has no types
+
+
+def _show_metrics(address: str | None) -> None:
+    """Figures for Prometheus, for as long as the process lives."""
+    if address is None:
+        return
+    slots = get_settings().concurrency
+    try:
+        metrics.serve(address, slots=slots, device_works=lambda: device().working is not None)
+    except OSError as error:
+        sys.exit(f"error: SECATEUR_METRICS_ADDRESS: nothing can be shown at {address}: {error.strerror or error}")
 
 
 def _ready(sender: Any, **_: Any) -> None:

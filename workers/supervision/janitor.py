@@ -36,6 +36,7 @@ from app.settings import Settings
 from secateur.contract.errors import StageFailed
 from workers.supervision import scratch
 from workers.supervision.ownership import is_ours
+from workers.supervision.worker_metrics import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class Janitor(threading.Thread):
         *,
         send: Callable[[UUID], object],
         depth: Callable[[], int | None],
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """`send` wakes a worker for a stage; `depth` counts the messages that wait, None if the broker is down."""
         super().__init__(name="janitor", daemon=True)
         self._settings, self._sessions, self._store = settings, sessions, store
         self._send, self._depth = send, depth
+        self._metrics = metrics or WorkerMetrics()
         self._done = threading.Event()
 
     def run(self) -> None:
@@ -99,6 +102,7 @@ class Janitor(threading.Thread):
                     session, stage_id, problem=problem.to_problem(), max_attempts=self._settings.max_attempts
                 )
             if ended.state is not None:
+                self._metrics.rescued()
                 logger.warning("stage %s: its lease had run out; it is %s now", stage_id, ended.state)
             for waiting in ended.send:
                 self._send(waiting)

@@ -49,6 +49,7 @@ from workers.supervision.lease import LeaseKeeper
 from workers.supervision.patient_transactions import GaveUp, persist
 from workers.supervision.scratch import Scratch
 from workers.supervision.stage_run import Crashed, Failed, Run, Stopped, Succeeded, reason_to_stop
+from workers.supervision.worker_metrics import WorkerMetrics, end_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Supervisor:
         device: WorkerDevice,
         *,
         send: Callable[[UUID], object],
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """`send` wakes a worker for a stage, and must not raise if the broker is down."""
         self.settings = settings
@@ -84,6 +86,7 @@ class Supervisor:
         self.device = device
         self.stopping = threading.Event()
         self._send = send
+        self._metrics = metrics or WorkerMetrics()
 
     def stop(self) -> None:
         """The worker shuts down: running stages are stopped and put back into the queue."""
@@ -110,7 +113,7 @@ class Supervisor:
         bind_contextvars(stage_id=str(claim.stage_id), job_id=str(claim.job_id), stage=claim.key, attempt=claim.attempt)
         if claim.origin.request_id is not None:
             bind_contextvars(request_id=claim.origin.request_id)
-        with _span(claim) as span:
+        with _span(claim) as span, self._metrics.attempt(claim.kind) as counted:
             bind_contextvars(**tracing.bound())
             logger.info("%s of job %s: attempt %d", claim.key, claim.job_id, claim.attempt)
             keeper = LeaseKeeper(self.sessions, claim, self.settings, until=until)
@@ -119,6 +122,7 @@ class Supervisor:
                 ended = _Attempt(self, claim, keeper, working).work()
             finally:
                 keeper.stop()
+            counted.end = end_of(ended.state)
             logger.info("%s of job %s: %s", claim.key, claim.job_id, ended.state or "no longer this worker's")
             span.set_attribute("secateur.state", ended.state or "lost")
             if ended.state is State.FAILED:
