@@ -98,9 +98,9 @@ def architecture(config: Any) -> str:
 
 
 def _rope(config: Any) -> Mapping[str, Any]:
-    """The rotary embedding; of the blocks that see everything, where those with a window have another."""
+    """The rotary embedding; in Gemma 3 that of the blocks that see everything, since those with a window have another."""
     rope: Mapping[str, Any] = config.rope_parameters or {}
-    return rope.get("full_attention", rope)  # type: ignore[no-any-return]
+    return rope["full_attention"] if ARCHITECTURES[config.model_type] == "gemma3" else rope
 
 
 def _rope_reason(config: Any) -> str | None:
@@ -142,10 +142,7 @@ def config_keys(config: Any, name: str, file_type: int | None) -> Iterator[bytes
         "attention.value_length": size,
         "rope.dimension_count": size,
         "vocab_size": config.vocab_size,
-        "expert_count": getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None),
-        "expert_used_count": getattr(config, "num_experts_per_tok", None),
-        "expert_feed_forward_length": getattr(config, "moe_intermediate_size", None),
-        "expert_shared_feed_forward_length": getattr(config, "shared_expert_intermediate_size", None),
+        **_expert_numbers(config),
     }
     for key, number in numbers.items():
         if key in _HEADS and config.without_attention:
@@ -160,6 +157,19 @@ def config_keys(config: Any, name: str, file_type: int | None) -> Iterator[bytes
     for key, value in keys.items():
         kind = {str: STRING, int: UINT32, float: FLOAT32}[type(value)]
         yield encode_value(f"{name_in_file}.{key}", kind, value)
+
+
+def _expert_numbers(config: Any) -> dict[str, int | None]:
+    """Of a mixture; a config may have kept some of these entries where the model has no experts."""
+    count = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if not count:
+        return {}
+    return {
+        "expert_count": count,
+        "expert_used_count": getattr(config, "num_experts_per_tok", None),
+        "expert_feed_forward_length": getattr(config, "moe_intermediate_size", None),
+        "expert_shared_feed_forward_length": getattr(config, "shared_expert_intermediate_size", None) or None,
+    }
 
 
 def head_size(config: Any) -> int:

@@ -50,6 +50,12 @@ SAID: dict[str, tuple[str, dict[str, Any]]] = {
     "experts, scaled": ("mixtral", {"rope_parameters": YARN, "head_dim": 8}),
     "experts beside a shared one": ("qwen2_moe", {}),
     "experts of qwen3": ("qwen3_moe", {}),
+    "leftovers of a mixture": ("llama", {"num_experts_per_tok": 2, "shared_expert_intermediate_size": 0}),
+    "experts beside a leftover": ("mixtral", {"shared_expert_intermediate_size": 0}),
+    "a leftover of blocks with windows": (
+        "llama",
+        {"rope_parameters": {"rope_type": "default", "full_attention": {"rope_type": "default", "rope_theta": 1e6}}},
+    ),
     "gemma": ("gemma", TIED),
     "gemma, linear": ("gemma", {**TIED, "rope_parameters": {"rope_type": "linear", "factor": 4.0}}),
     "gemma2": ("gemma2", {**TIED, "num_hidden_layers": 4}),
