@@ -98,7 +98,7 @@ def architecture(config: Any) -> str:
 
 
 def _rope(config: Any) -> Mapping[str, Any]:
-    """The rotary embedding; in Gemma 3 that of the blocks that see everything, since those with a window have another."""
+    """The rotary embedding; in Gemma 3 that of the blocks that see everything: those with a window have another."""
     rope: Mapping[str, Any] = config.rope_parameters or {}
     return rope["full_attention"] if ARCHITECTURES[config.model_type] == "gemma3" else rope
 
