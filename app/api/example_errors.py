@@ -11,7 +11,6 @@ from secateur.contract.errors import (
     NotAcceptable,
     NotFound,
     RangeNotSatisfiable,
-    UnsupportedModel,
 )
 
 NO_JOB = NotFound(f"there is no job {JOB_ID}")
@@ -25,13 +24,6 @@ NOT_COMPARABLE = Conflict(f"job {OTHER_JOB_ID} is running; only jobs that have s
 _SAME = f"job {JOB_ID} is the same as itself"
 SAME_JOB = InvalidInput(_SAME, errors=[FieldError("", _SAME, JOB_ID, "the id of another job", "path other_id")])
 NO_SCORES = NotFound(f"job {JOB_ID} is running; it has no scores yet")
-
-NO_FORMULA = UnsupportedModel(
-    "no formula is known for models of type 'mamba'",
-    errors=[
-        FieldError("/config", "no formula is known for models of type 'mamba'", None, "one of llama, mistral, qwen2")
-    ],
-)
 
 SUBMIT_ERRORS = (
     InvalidInput(

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from app.api.example_specs import JOB_ID, QUICK_LOOK_FILLED
 from secateur.about import VERSION
-from secateur.contract.models.estimates import EstimateRequest, estimate
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_graph import planned
 
 REQUEST_ID = "ci-4711/submit"  # a caller's own, such as a pipeline's; the service makes one where none is sent
-
-# The config of SmolLM2-135M-Instruct, as far as sizes need it.
-SMOLLM2_CONFIG: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "vocab_size": 49152,
-    "tie_word_embeddings": True,
-}
-
-ESTIMATE_REQUESTS: Any = {
-    "six-of-thirty": {
-        "summary": "SmolLM2-135M without six blocks",
-        "value": {"config": SMOLLM2_CONFIG, "pruning": {"kind": "depth", "blocks": 6}},
-    },
-}
-
-ESTIMATE = asdict(
-    estimate(
-        SMOLLM2_CONFIG,
-        EstimateRequest.model_validate(ESTIMATE_REQUESTS["six-of-thirty"]["value"]),
-        pointer="/config",
-    )
-)
 
 _PLAN = planned(CompressionSpec.model_validate(QUICK_LOOK_FILLED))
 

@@ -180,6 +180,7 @@ def succeed(
     adds: Sequence[NewStage] = (),
     dedupe_key: str | None = None,
     note: str | None = None,
+    memory: int | None = None,
 ) -> Ended:
     """Commit the stage's result, its artifacts, its state, what it adds and whose turn it is then, all or nothing.
 
@@ -187,6 +188,7 @@ def succeed(
         output: the folder of the files in the store.
         adds: stages that the job gets.
         note: a line for the job's log.
+        memory: bytes that the stage's processes used at most.
 
     Raises:
         StageFailed: stages cannot be added as they are named.
@@ -194,7 +196,9 @@ def succeed(
     return hold(
         session,
         claim,
-        lambda job, stage: stage_ends.succeed(session, job, stage, result, output, files, adds, dedupe_key, note),
+        lambda job, stage: stage_ends.succeed(
+            session, job, stage, result, output, files, adds, dedupe_key, note, memory
+        ),
     )
 
 

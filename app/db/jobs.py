@@ -13,10 +13,11 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
 from app.db import events
+from app.db.base import new_id
 from app.db.job_json import job_json
 from app.db.origin import UNKNOWN, Origin
 from app.db.session import Database
-from app.db.tables import Job, job_counts, new_id
+from app.db.tables import Job, job_counts
 from app.db.transitions import give_turns, move_job, move_stage
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict

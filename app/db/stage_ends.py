@@ -51,9 +51,10 @@ def succeed(
     adds: Sequence[NewStage],
     dedupe_key: str | None,
     note: str | None,
+    memory: int | None = None,
 ) -> Ended:
     planned = extended(job.stages, adds, by=stage.key)  # raises before anything is changed
-    stage.result, stage.output, stage.dedupe_key = result, output, dedupe_key
+    stage.result, stage.output, stage.dedupe_key, stage.memory = result, output, dedupe_key, memory
     artifacts.replace(session, job.id, stage.key, files)
     told = [events.log(note, stage=stage.key, attempt=stage.attempt)] if note else []
     told.append(move_stage(stage, State.SUCCEEDED))

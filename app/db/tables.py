@@ -15,7 +15,6 @@ States are explained in `secateur/contract/jobs.py`, and in the comments that th
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -23,13 +22,10 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
-    Enum,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
     Table,
     Text,
     UniqueConstraint,
@@ -37,48 +33,12 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from uuid6 import uuid7
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.db.base import Base, new_id, words
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.jobs import State, Verdict
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads a plain class attribute
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB(none_as_null=True),
-        dict[str, str]: JSONB(none_as_null=True),
-        list[str]: ARRAY(Text()),
-        str: Text(),
-    }
-
-
-def new_id() -> UUID:
-    """A UUIDv7: ids sort by the time at which they were made, which is what pages of jobs are cut by."""
-    return UUID(int=uuid7().int)
-
-
-def _enum(kind: type[StrEnum], name: str) -> Enum:
-    """Text with a CHECK constraint: adding a state is a plain migration, unlike with a database enum."""
-    return Enum(
-        kind,
-        native_enum=False,
-        create_constraint=True,
-        name=name,
-        values_callable=lambda members: [member.value for member in members],
-    )
-
 
 ID_FROM_ITS_END = "reverse(replace(id::text, '-', ''))"  # people name jobs by how their ids end
 
@@ -122,7 +82,7 @@ class Job(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(comment="The CompressionSpec with its defaults filled in.")
     model_id: Mapped[str] = mapped_column(comment="Hub id or path of the model, as the spec names it; for filters.")
     state: Mapped[State] = mapped_column(
-        _enum(State, "state"),
+        words(State, "state"),
         default=State.QUEUED,
         comment=(
             "queued: no worker holds a stage, and none has since the last claim ended without success. "
@@ -134,7 +94,7 @@ class Job(Base):
         ),
     )
     verdict: Mapped[Verdict] = mapped_column(
-        _enum(Verdict, "verdict"),
+        words(Verdict, "verdict"),
         default=Verdict.NONE,
         comment="What the gates say: passed, failed, or none (no gates, or no report yet). Apart from the state.",
     )
@@ -254,6 +214,12 @@ class Stage(Base):
             "dedupe_key",
             postgresql_where=text("state = 'queued' AND dedupe_key IS NOT NULL"),
         ),
+        Index(  # by which the time and memory of new ones are judged: the newest of a kind
+            "ix_stages_past",
+            "kind",
+            text("id DESC"),
+            postgresql_where=text("state = 'succeeded' AND attempt = 1 AND memory IS NOT NULL"),
+        ),
         Index("ix_stages_output", "output", postgresql_where=text("output IS NOT NULL")),
     )
 
@@ -267,7 +233,7 @@ class Stage(Base):
     place: Mapped[int] = mapped_column(Integer, comment="Order for people, from 0: each after all that it needs.")
     added_by: Mapped[str | None] = mapped_column(comment="Key of the stage that added it; NULL: the spec did.")
     state: Mapped[State] = mapped_column(
-        _enum(State, "state"),
+        words(State, "state"),
         default=State.QUEUED,
         comment=(
             "queued: not begun, or put back; its turn has come if enqueued_at is set. "
@@ -298,6 +264,10 @@ class Stage(Base):
         default=0, comment="Events of this attempt that are committed: a batch whose commit was cut is not doubled."
     )
     result: Mapped[dict[str, Any] | None] = mapped_column(comment="As its kind says.")
+    memory: Mapped[int | None] = mapped_column(
+        BigInteger,
+        comment="Bytes that its processes used at most, mapped files apart; NULL: not known, or the result was shared.",
+    )
     output: Mapped[str | None] = mapped_column(
         comment="Folder of the published files in the store; another stage's where the result was shared."
     )
@@ -359,7 +329,7 @@ class Report(Base):
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     body: Mapped[dict[str, Any]] = mapped_column(comment="A report, as results.py has it.")
-    verdict: Mapped[Verdict] = mapped_column(_enum(Verdict, "verdict"))
+    verdict: Mapped[Verdict] = mapped_column(words(Verdict, "verdict"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -376,9 +346,9 @@ class Dataset(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     name: Mapped[str] = mapped_column(comment="As it was first uploaded; for people.")
-    format: Mapped[DatasetFormat] = mapped_column(_enum(DatasetFormat, "format"))
+    format: Mapped[DatasetFormat] = mapped_column(words(DatasetFormat, "format"))
     kind: Mapped[DatasetKind] = mapped_column(
-        _enum(DatasetKind, "kind"),
+        words(DatasetKind, "kind"),
         comment="What rows hold: text, alpaca (instruction, input, output) or chat (messages).",
     )
     rows: Mapped[int] = mapped_column(BigInteger, comment="Objects; of a plain text, lines.")
@@ -396,3 +366,6 @@ class DashboardSession(Base):
     proof: Mapped[str] = mapped_column(comment="HMAC of the id by the API key: without that key it opens nothing.")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
+
+
+METADATA = Base.metadata  # of all tables, which stand in this file

@@ -6,15 +6,16 @@ leaves local files to the stages too, which check everything again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.db import datasets
 from app.db.tables import Dataset
 from app.services.check_target import check_target
-from app.services.local_files import find_under, inspect_model
+from app.services.local_files import LocalModelInfo, find_under, inspect_model
 from app.settings import Settings
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.depth import check_depth, not_gguf
@@ -32,8 +33,8 @@ from secateur.contract.sub_blocks import check_units
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
 
-def check_spec(spec: CompressionSpec, settings: Settings) -> None:
-    """Refuse what no stage could do.
+def check_spec(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | None:
+    """Refuse what no stage could do; what was seen of the local model, if it is one and was looked at.
 
     Raises:
         InvalidInput: more blocks than the model has, a path outside the roots, a file that is not there, a gate that
@@ -45,7 +46,7 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
     errors = never_passed(spec)
     if not settings.check_local:
         _refuse(errors)
-        return
+        return None
     for place, text in texts_of(spec, LocalText):
         pointer = f"{place}/path"
         try:
@@ -62,13 +63,15 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> None:
         _check_task_folder(spec, settings)
     except InvalidInput as error:
         errors.extend(error.errors)
+    found = None
     try:
-        _check_model(spec, settings)
+        found = _check_model(spec, settings)
     except InvalidInput as error:
         if not errors:
             raise
         errors = [*error.errors, *errors]
     _refuse(errors)
+    return found
 
 
 def _not_text(path: Path) -> str | None:
@@ -132,23 +135,33 @@ def _refuse(errors: list[FieldError]) -> None:
         )
 
 
-def _check_model(spec: CompressionSpec, settings: Settings) -> None:
+def _check_model(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | None:
     if not isinstance(spec.model, LocalModel):
-        return
+        return None
     info = inspect_model(spec.model.path, settings.model_roots)
     if isinstance(spec.pruning, DepthPruning) and spec.pruning.gguf and info.config is not None:
         raise not_gguf()
     if info.config is not None:
-        check_quantiser(info.config, pointer="/model/path")
-        check_quantised(spec, info.config)
-        check_family(spec, info.config)
-        check_mixture(spec, info.config)
-        _refuse(too_long(spec, positions_of(info.config)))
+        check_config(spec, info.config, pointer="/model/path")
     if info.blocks is None:
-        return
+        return info
     if isinstance(spec.pruning, DepthPruning) and spec.pruning.target is not None:
         check_target(spec.pruning.target, info, plus=spec.scoring.plus)
     if isinstance(spec.pruning, DepthPruning):
         check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):
         check_units(spec.pruning, info.blocks)
+    return info
+
+
+def check_config(spec: CompressionSpec, config: Mapping[str, Any], *, pointer: str) -> None:
+    """Refuse what the model of this config.json, which came from the field `pointer`, cannot give.
+
+    Raises:
+        InvalidInput, BadCheckpoint, UnsupportedModel: names every such field.
+    """
+    check_quantiser(config, pointer=pointer)
+    check_quantised(spec, config)
+    check_family(spec, config)
+    check_mixture(spec, config)
+    _refuse(too_long(spec, positions_of(config)))

@@ -14,9 +14,10 @@ from uuid import UUID
 
 from app.blobs.store import ArtifactStore, dataset_output
 from app.db import datasets
+from app.db.base import new_id
 from app.db.datasets import DatasetPage, NewDataset
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Dataset, new_id
+from app.db.tables import Dataset
 from app.http.cursor import decode
 from app.http.multipart import ReceivedForm
 from app.services.dataset_check import check_file

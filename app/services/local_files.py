@@ -10,8 +10,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from app.services.gguf_keys import keys_of_head
 from secateur.contract.errors import BadCheckpoint, FieldError, InvalidInput, UnsupportedModel
 from secateur.contract.models.config_limits import check_config_limits
 from secateur.foreign_files import roots as roots_of
@@ -84,7 +85,7 @@ def inspect_model(path: str, roots: Sequence[Path], *, pointer: str = "/model/pa
         head = file.read(GGUF_HEAD_BYTES)
     if head[:4] != b"GGUF":
         raise _bad(pointer, f"{real.name} is neither a folder nor a GGUF file", path)
-    keys = gguf_keys(head)
+    keys = keys_of_head(head)
     reason = cannot_be_imported(keys)
     if reason is not None:
         expected = (
@@ -166,43 +167,6 @@ def _check_causal(config: dict[str, Any], path: str, pointer: str) -> None:
         raise UnsupportedModel(detail, errors=[error])
 
 
-# --- GGUF: the few keys that a submission needs -------------------------------------------------------------------
-
-_WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # value type → struct code
-_SIZES = {6: 4, 7: 1, 12: 8} | {kind: struct.calcsize("<" + code) for kind, code in _WHOLE.items()}
-_STRING, _ARRAY = 8, 9
-_NAMES = 100  # characters of a name that is looked at; templates and licences are passed over
-
-
-def gguf_keys(head: bytes) -> dict[str, str | int]:
-    """Whole numbers and short strings from the first bytes of a GGUF file, as far as they reach.
-
-    Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The stage reads and checks the whole header.
-    """
-    from io import BytesIO
-
-    file = BytesIO(head)
-    found: dict[str, str | int] = {}
-    try:
-        _, version, _, count = struct.unpack("<4sIQQ", file.read(24))
-        if version not in (2, 3):
-            return found
-        for _ in range(min(count, 4096)):
-            key = _string(file).decode("utf-8", "replace")
-            (kind,) = struct.unpack("<I", file.read(4))
-            if kind in _WHOLE:
-                (found[key],) = struct.unpack("<" + _WHOLE[kind], file.read(_SIZES[kind]))
-            elif kind == _STRING:
-                text = _string(file)
-                if len(text) <= _NAMES:
-                    found[key] = text.decode("utf-8", "replace")
-            else:
-                _skip(file, kind, depth=0)
-    except (struct.error, KeyError, EOFError):
-        pass
-    return found
-
-
 def _check_block_count(blocks: int, head: bytes, file_bytes: int, pointer: str, path: str) -> None:
     """Hold the number of blocks that a GGUF file claims against its tensors, and those against its size."""
     (tensors,) = struct.unpack_from("<Q", head, 8)
@@ -212,27 +176,3 @@ def _check_block_count(blocks: int, head: bytes, file_bytes: int, pointer: str, 
         raise _bad(pointer, f"the file claims {tensors} tensors, and has {file_bytes} bytes", path)
     if blocks > tensors:
         raise _bad(pointer, f"the file claims {blocks} blocks, and has {tensors} tensors", path)
-
-
-def _string(file: BinaryIO) -> bytes:
-    (length,) = struct.unpack("<Q", file.read(8))
-    text = file.read(min(length, GGUF_HEAD_BYTES))
-    if len(text) < length:
-        raise EOFError
-    return text
-
-
-def _skip(file: BinaryIO, kind: int, *, depth: int) -> None:
-    if kind == _STRING:
-        _string(file)
-    elif kind != _ARRAY:
-        file.seek(_SIZES[kind], 1)
-    else:
-        element, count = struct.unpack("<IQ", file.read(12))
-        if depth > 2 or count > GGUF_HEAD_BYTES:
-            raise EOFError
-        if element in _SIZES:
-            file.seek(_SIZES[element] * count, 1)
-            return
-        for _ in range(count):
-            _skip(file, element, depth=depth + 1)

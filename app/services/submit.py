@@ -13,6 +13,7 @@ from app.db import jobs
 from app.db.session import Database
 from app.db.warm_starts import is_warm, warm_start_of
 from app.services.check_spec import check_spec, check_uploads
+from app.services.local_files import LocalModelInfo
 from app.services.work import Work
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.options.texts import UploadText
@@ -79,18 +80,19 @@ def submit(
     return Submitted(job.id, job.text, replayed=False)
 
 
-def check(work: Work, spec: CompressionSpec) -> None:
+def check(work: Work, spec: CompressionSpec) -> LocalModelInfo | None:
     """Refuse a spec that cannot be met, as far as is seen from here; what it names is held until the transaction ends.
 
-    Raises InvalidInput, BadCheckpoint, UnsupportedModel.
+    Returns what was seen of the local model. Raises InvalidInput, BadCheckpoint, UnsupportedModel.
     """
     if "\\u0000" in spec.model_dump_json():
         _refuse_nul(spec.model_dump(mode="json"))
-    check_spec(spec, work.settings)
+    found = check_spec(spec, work.settings)
     if uploads := texts_of(spec, UploadText):
         check_uploads(work.session, spec, uploads)
     if is_warm(spec) and (start := warm_start_of(work.session, spec)):
         start.refuse_spec(spec)
+    return found
 
 
 def _names_rows(spec: CompressionSpec) -> bool:

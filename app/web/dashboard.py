@@ -31,14 +31,16 @@ from app.services import jobs as service
 from app.services import results
 from app.services.comparison import compare
 from app.services.dashboard_sessions import close_session, open_session
+from app.services.estimates import estimate
 from app.settings import Settings
 from app.web import views
 from app.web.job_figures import JobFigures
 from secateur.about import VERSION
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
-from secateur.contract.numbers import clock, count, moment, size
+from secateur.contract.numbers import clock, count, duration, moment, ratio, size
 from secateur.contract.report import Report
+from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
 from secateur.report.comparison import figure_rows, spec_rows
 from secateur.report.figures import headlines
@@ -73,6 +75,8 @@ templates.globals.update(
     count=count,
     clock=clock,
     moment=moment,
+    duration=duration,
+    ratio=ratio,
     elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,
@@ -256,6 +260,13 @@ def new_page(work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLRespons
     """The form, which the browser makes from the catalogue; the newest data sets are offered by their names."""
     newest = dataset_service.list_datasets(work, cursor=None, limit=100)
     return _page("new.html", datasets=newest.datasets, locked=bool(settings.api_keys))
+
+
+@router.post("/estimate")
+@transaction
+def estimate_part(spec: CompressionSpec, work: WorkDep, _: PageCaller) -> HTMLResponse:
+    """What a job of this spec would take, for the form."""
+    return _page("_estimate.html", estimate=estimate(work, spec))
 
 
 @router.get("/datasets")

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import compare, groups, jobs, logs, results, submit, sweep, watch, without_server
+from secateur.cli import compare, estimate, groups, jobs, logs, results, submit, sweep, watch, without_server
 from secateur.cli.overview import Overview
 from secateur.cli.session import Url, asks_service, name_service
 from secateur.masking import mask_errors
@@ -59,6 +59,7 @@ for _add_to in _servers or [without_server.add_to]:
     _add_to(app)
 app.command(cls=submit.SubmitCommand, rich_help_panel=WORK)(submit.submit)
 app.command(cls=sweep.SweepCommand, rich_help_panel=WORK)(sweep.sweep)
+app.command(cls=estimate.EstimateCommand, rich_help_panel=WORK)(estimate.estimate)
 app.command(rich_help_panel=WORK)(asks_service(watch.watch))
 app.command(rich_help_panel=WORK)(asks_service(logs.logs))
 app.command("jobs", rich_help_panel=WORK)(asks_service(jobs.jobs))

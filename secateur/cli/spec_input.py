@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from secateur.cli.session import Exit, err, show_problem
+from secateur.cli.session import Exit, err, show_problem, usage
 from secateur.contract.json_text import fault_of, load_json
 
 Model = Annotated[
@@ -19,6 +19,35 @@ Model = Annotated[
 Source = Annotated[str | None, typer.Option(help="hub or local, where the name does not tell.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="A label; repeatable.")]
+SpecFile = Annotated[
+    str | None,
+    typer.Option("--spec", metavar="FILE", help="A job's spec as JSON, - for standard input; flags go on top."),
+]
+
+
+def spec_of(
+    values: Mapping[str, Any],
+    *,
+    model: str | None,
+    source: str | None,
+    revision: str | None,
+    file: str | None,
+    label: Sequence[str] | None,
+) -> dict[str, Any]:
+    """The spec that flags and file ask for; it ends the command where they cannot be read, or name no model."""
+    from secateur.cli.spec_flags import merge
+
+    try:
+        body = merge(json_object(file), dict(values))
+        if model is not None:
+            body["model"] = named_model(model, source=source, revision=revision)
+        if label:
+            body.setdefault("labels", {}).update(labels_of(label))
+        if "model" not in body:
+            raise ValueError("name a MODEL, or give a --spec that does")
+    except (ValueError, OSError) as error:
+        raise usage(str(error)) from None
+    return body
 
 
 def named_model(model: str, *, source: str | None, revision: str | None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from secateur.cli.job_ids import short
-from secateur.cli.session import connect, err, out, usage
+from secateur.cli.render_estimate import show_estimate
+from secateur.cli.session import connect, err, out
 from secateur.cli.spec_command import spec_command
-from secateur.cli.spec_input import Labels, Model, Revision, Source, json_object, labels_of, look_at, named_model
+from secateur.cli.spec_input import Labels, Model, Revision, Source, SpecFile, look_at, spec_of
 from secateur.cli.watch import end_unless_succeeded, show
 
 
@@ -17,9 +18,7 @@ def _submit(
     model: Model = None,
     source: Source = None,
     revision: Revision = None,
-    spec: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A job's spec as JSON, - for standard input; flags go on top.")
-    ] = None,
+    spec: SpecFile = None,
     label: Labels = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key gives the same job again, such as a CI run's id and commit.")
@@ -30,7 +29,9 @@ def _submit(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the spec, if its fields are right, and submit nothing; `--spec -` takes it."
+            "--dry-run",
+            help="Print the spec, if its fields are right, and what the job would take; submit nothing. "
+            "`--spec -` takes the spec.",
         ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job until it is over.")] = False,
@@ -43,21 +44,11 @@ def _submit(
     `FILE`, `FILE@START:STOP`, `upload:ID`, `wikitext2`, `ptb`, `c4` or
     `hub:ID,config=…,split=…,column=…`.
     """
-    from secateur.cli.spec_flags import merge
-
-    try:
-        body = merge(json_object(spec), values)
-        if model is not None:
-            body["model"] = named_model(model, source=source, revision=revision)
-        if label:
-            body.setdefault("labels", {}).update(labels_of(label))
-        if "model" not in body:
-            raise ValueError("name a MODEL, or give a --spec that does")
-    except (ValueError, OSError) as error:
-        raise usage(str(error)) from None
+    body = spec_of(values, model=model, source=source, revision=revision, file=spec, label=label)
     if dry_run:
         look_at(lambda: _check(body))
         out.print_json(data=body)
+        _estimate_beside(body)
         return
     with connect() as client:
         job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
@@ -71,6 +62,19 @@ def _submit(
             end_unless_succeeded(job)
         else:
             err.print(f"[dim]Follow it with[/] secateur watch {short(job.id)}")
+
+
+def _estimate_beside(body: dict[str, Any]) -> None:
+    """What the service says that it will take, where one answers: a dry run needs none."""
+    from secateur.client.errors import Unreachable
+
+    with connect() as client:
+        try:
+            found = client.estimate(body)
+        except Unreachable:
+            err.print("[dim]No service answers, so there is no estimate of what the job would take.[/]")
+            return
+    show_estimate(found, err)
 
 
 def _check(body: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from secateur.report.forms import FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
+from secateur.schemas.estimates import Estimate
 from secateur.schemas.events import Event, LogLine, LogPage
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
@@ -90,6 +91,14 @@ class AsyncClient:
         body = spec.model_dump(mode="json") if isinstance(spec, CompressionSpec) else dict(spec)
         headers = _submission_headers(idempotency_key, cancel_after)
         return await self._requests.model(Job, "POST", "/jobs", json=body, headers=headers)
+
+    async def estimate(self, spec: CompressionSpec | Mapping[str, Any]) -> Estimate:
+        """What a job of this spec will take and give. It is checked as its submission is, and nothing is queued.
+
+        It is asked for once: where the service does not answer, that is told at once.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, CompressionSpec) else dict(spec)
+        return await self._requests.model(Estimate, "POST", "/estimates", json=body, repeat=False)
 
     async def job(self, job_id: UUID | str) -> Job:
         """One job with its stages and its spec."""

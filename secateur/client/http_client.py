@@ -29,6 +29,7 @@ from secateur.contract.sweep import SweepSpec
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
+from secateur.schemas.estimates import Estimate
 from secateur.schemas.events import Event, LogLine
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
@@ -74,6 +75,13 @@ class Client:
         `cancel_after` is a duration such as "90s" or "2h": the job is cancelled if it is not over by then.
         """
         return finish(self._calls.submit(spec, idempotency_key=idempotency_key, cancel_after=cancel_after))
+
+    def estimate(self, spec: CompressionSpec | Mapping[str, Any]) -> Estimate:
+        """What a job of this spec will take and give. It is checked as its submission is, and nothing is queued.
+
+        It is asked for once: where the service does not answer, that is told at once.
+        """
+        return finish(self._calls.estimate(spec))
 
     def job(self, job_id: UUID | str) -> Job:
         """One job with its stages and its spec."""

@@ -1,26 +1,89 @@
-"""An estimate as the API shows it."""
+"""An estimate as the API shows it. Null is "unknown": nothing that was seen tells it."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
 from secateur.schemas.base import Body
 
 
-class SizeEstimate(Body):
-    """One model, before or after."""
+class Size(Body):
+    """One model, by its config."""
 
     blocks: int
-    parameters_estimate: int
-    bytes_estimate: int
-    kv_bytes_per_token_estimate: int = Field(description="Cache of one sequence.")
+    parameters: int
+    bytes: int | None = Field(description="Of the checkpoint's tensors.")
+    kv_bytes_per_token: int = Field(description="Cache of one sequence, in the dtype of the arithmetic.")
+
+
+class PrunedSize(Size):
+    """What pruning leaves."""
+
+    exact: bool = Field(
+        description="Whether blocks and parameters are certain. Otherwise the scores decide among parts that differ."
+    )
+    spread: int = Field(description="Parameters, by which it may be more or less where it is not exact.")
+
+
+class Speedup(Body):
+    """Of generation at batch 1."""
+
+    value: float
+    basis: Literal["past", "bytes"] = Field(
+        description="`past`: benchmarks of this model that this installation has made. `bytes`: weights that are read."
+    )
+    detail: str
+
+
+class Device(Body):
+    """What times and memory are told for."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str | None = Field(description="The device's own name; null where nothing has run yet.")
+    detail: str = Field(description="Why this device.")
+
+
+class TimeBasis(Body):
+    """What a time rests on."""
+
+    stages: int = Field(description="Past stages of the same kind, method and device.")
+    unit: str = Field(description="By which they were compared: the median of seconds for each is taken.")
+
+
+class StageEstimate(Body):
+    """What one stage will take."""
+
+    key: str
+    kind: str
+    seconds: float | None = Field(description="Null until a stage like it has run here.")
+    seconds_basis: TimeBasis | None
+    memory_bytes: int | None = Field(
+        description="The most that its processes use: on a CPU beside mapped files, as a worker's limit counts it; "
+        "of a GPU the device's memory."
+    )
+    memory_basis: Literal["past", "sizes"] | None = Field(
+        description="`past`: the median of stages like it on this model. `sizes`: computed."
+    )
+    disk_bytes: int | None = Field(description="Of the files that it publishes.")
 
 
 class Estimate(Body):
-    """What pruning would give; nothing of it was measured."""
+    """What a job will take and give. Nothing of it was measured on this job."""
 
-    family: str
-    original: SizeEstimate
-    pruned: SizeEstimate
-    speedup_estimate: float = Field(description="Of generation at batch 1, by the weights that each token reads.")
+    model: str = Field(description="Hub id or path.")
+    family: str | None
+    device: Device
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="Of the stages' arithmetic.")
+    original: Size | None
+    pruned: PrunedSize | None
+    speedup: Speedup | None
+    stages: list[StageEstimate]
+    seconds: float | None = Field(description="Of all stages, one after the other; null where one is unknown.")
+    memory_bytes: int | None = Field(description="Of the stage that takes most.")
+    disk_bytes: int | None = Field(description="Of all files that the job publishes.")
+    worker_disk_bytes: int | None = Field(
+        description="On the worker beside: the model in its cache, and what is kept while a stage runs."
+    )
     notes: list[str]

@@ -77,7 +77,7 @@ def open_original(context: StageContext) -> Original:
         revision=found.revision,
         fingerprint=found.fingerprint,
         family=str(checkpoint.config["model_type"]),
-        blocks=len(count.per_block),
+        blocks=len(count.blocks),
         parameters=count.total,
         bytes_on_disk=checkpoint.total_bytes,
         file=_came_in(context),

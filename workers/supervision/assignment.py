@@ -197,10 +197,18 @@ def commit(
     output: str,
     files: Sequence[StoredFile],
     dedupe_key: str | None,
+    memory: int | None,
 ) -> Ended:
     """End the stage with its own result."""
     return claims.succeed(
-        session, claim, result=result.data, output=output, files=files, adds=result.adds, dedupe_key=dedupe_key
+        session,
+        claim,
+        result=result.data,
+        output=output,
+        files=files,
+        adds=result.adds,
+        dedupe_key=dedupe_key,
+        memory=memory,
     )
 
 

@@ -38,6 +38,7 @@ STARTS = 3  # of the process, where the fork server dies under it
 @dataclass(frozen=True)
 class Succeeded:
     result: StageResult
+    memory: int | None = None  # bytes that its processes used at most; None where that is not known
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Run:
         if stopped in {Stopped.LOST, Stopped.CANCEL}:
             return stopped
         if relay.result is not None and exit_.code == 0:
-            return Succeeded(relay.result)
+            return Succeeded(relay.result, exit_.memory or None)
         if exit_.reason == "memory" or (exit_.code == -signal.SIGKILL and self._out_of_memory(exit_, oom_killed)):
             return Failed(crashes.out_of_memory(exit_, limit=self._memory).to_problem())
         if relay.problem is not None:

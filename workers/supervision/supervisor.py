@@ -206,11 +206,13 @@ class _Attempt:
             if met.state is not State.RUNNING:
                 return met
         self._scratch.prepare(spec)
+        memory: int | None = None
         result = self._scratch.saved_result(spec)
         if result is None:
             self._scratch.forget_result()
             match self._run(fetches=assignment.fetches):
-                case Succeeded(result=result):
+                case Succeeded() as ended:
+                    result, memory = ended.result, ended.memory
                     self._scratch.save_result(spec, result)
                 case Failed(problem=problem) if problem.get("type") != DEVICE_FAILED:
                     return self._fail(problem)
@@ -222,7 +224,7 @@ class _Attempt:
                     return self._device_failed(error.to_problem())
                 case Stopped() as stopped:
                     return self._stopped(stopped)
-        return self._publish(assignment, spec, result, key)
+        return self._publish(assignment, spec, result, key, memory=memory)
 
     def _run(self, *, fetches: bool) -> Succeeded | Failed | Crashed | Stopped:
         return Run(
@@ -236,7 +238,9 @@ class _Attempt:
             shutting_down=self._supervisor.stopping.is_set,
         ).run()
 
-    def _publish(self, assignment: Assignment, spec: StageSpec, result: StageResult, key: str | None) -> Ended:
+    def _publish(
+        self, assignment: Assignment, spec: StageSpec, result: StageResult, key: str | None, *, memory: int | None
+    ) -> Ended:
         """Put the files into the store, then commit everything at once."""
         if spec.row.concludes and result.data.get("verdict") not in set(Verdict):
             raise StageFailed("The report has no verdict.")
@@ -247,7 +251,7 @@ class _Attempt:
             key = None  # the model or a text was changed while the stage read it
         ended = self._persist(
             lambda session: assignments.commit(
-                session, self._claim, result=result, output=output, files=files, dedupe_key=key
+                session, self._claim, result=result, output=output, files=files, dedupe_key=key, memory=memory
             )
         )
         if ended.state is State.SUCCEEDED:

@@ -1,4 +1,5 @@
 // The form for a new job: every field, limit and default of it comes from GET /catalog.
+import { estimateSoon } from "./estimate.js";
 import { say } from "./notice.js";
 import { SchemaForm, element, words } from "./schema_form.js";
 
@@ -66,7 +67,9 @@ function read() {
 }
 
 function renew() {
-  const text = JSON.stringify(read(), null, 2);
+  const body = read();
+  const text = JSON.stringify(body, null, 2);
+  if (body.model && body.pruning) estimateSoon(body);
   document.getElementById("body").textContent = text;
   const quoted = text.replaceAll("'", "'\\''");
   document.getElementById("curl").textContent =

@@ -38,7 +38,7 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family(
         Architecture("llama", ("llama",)),
-        LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias"),
+        LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias", heads_divide=True),
         gguf="llama",
     ),  # Llama 1 to 3, Vicuna, SmolLM 2
     Family(Architecture("mistral", ("mistral",)), LlamaLike(kv_heads=8), gguf="llama"),
@@ -55,7 +55,13 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         Architecture("gemma2", ("gemma2",), per_layer_lists=("layer_types",), quirks=frozenset({"norm_after"})),
         LlamaLike(
-            tied=True, kv_heads=4, head_dim=256, norms=4, qkv_bias="attention_bias", output_bias="attention_bias"
+            heads_divide=True,
+            tied=True,
+            kv_heads=4,
+            head_dim=256,
+            norms=4,
+            qkv_bias="attention_bias",
+            output_bias="attention_bias",
         ),
         gguf="gemma2",
     ),
@@ -68,6 +74,7 @@ FAMILIES: tuple[Family, ...] = (
             quirks=frozenset({"norm_after"}),
         ),
         LlamaLike(
+            heads_divide=True,
             tied=True,
             kv_heads=4,
             head_dim=256,

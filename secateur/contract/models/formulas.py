@@ -17,22 +17,37 @@ from secateur.contract.models.config_reader import ConfigReader
 
 
 @dataclass(frozen=True)
+class BlockCount:
+    """Parameters of one block."""
+
+    attention: int  # with the norms that go with it
+    mlp: int  # likewise
+    shared: int = 0  # of what serves both; all of a block whose halves are not known
+    experts: int = 0  # of its mixture; 0 where there is none
+    expert: int = 0  # parameters of each, its row of the router included: they are part of `mlp`
+
+    @property
+    def total(self) -> int:
+        return self.attention + self.mlp + self.shared
+
+
+@dataclass(frozen=True)
 class ParameterCount:
     """Parameters by place. The sums are exact, whatever the dtype."""
 
-    per_block: list[int]
+    blocks: list[BlockCount]
     embedding: int  # of tokens, and of positions where they are learned
     head: int  # 0 where the head is tied to the embedding
     other: int  # final norm, and projections between embedding and blocks
 
     @property
+    def per_block(self) -> list[int]:
+        """All of each block."""
+        return [block.total for block in self.blocks]
+
+    @property
     def total(self) -> int:
         return sum(self.per_block) + self.embedding + self.head + self.other
-
-    def without(self, blocks: set[int]) -> ParameterCount:
-        """The same model after depth pruning."""
-        kept = [size for number, size in enumerate(self.per_block) if number not in blocks]
-        return ParameterCount(kept, self.embedding, self.head, self.other)
 
 
 def _linear(inputs: int, outputs: int, bias: bool = False) -> int:
@@ -62,18 +77,22 @@ class LlamaLike:
     bias_default: bool = False  # of the switch
     output_bias: bool | str = False
     mlp_bias: bool | str = False
-    norms: int = 2  # of the hidden size, in each block
+    heads_divide: bool = False  # whether its config class takes only numbers of heads that divide the hidden size
+    norms: int = 2  # of the hidden size, in each block, half of them with the attention
     qk_norm: str | None = None  # "head": over one head; "all": over all heads together
 
     def count(self, config: ConfigReader) -> ParameterCount:
         hidden = config.number("hidden_size")
         blocks = config.number("num_hidden_layers")
-        per_block = [
-            self.attention(config) + self.mlp(config, number) + self.norms * hidden for number in range(blocks)
+        norms = self.norms // 2 * hidden
+        attention = self.attention(config) + norms
+        counted = [
+            BlockCount(attention, self.mlp(config, number) + norms, 0, *self.mixture(config, number))
+            for number in range(blocks)
         ]
         embedding = config.number("vocab_size") * hidden
         tied = config.switch("tie_word_embeddings", self.tied)
-        return ParameterCount(per_block, embedding, 0 if tied else embedding, hidden)
+        return ParameterCount(counted, embedding, 0 if tied else embedding, hidden)
 
     def cached(self, config: ConfigReader) -> int:
         _, kv_heads, size = self.heads(config)
@@ -91,8 +110,8 @@ class LlamaLike:
     def attention(self, config: ConfigReader) -> int:
         hidden = config.number("hidden_size")
         heads, kv_heads, size = self.heads(config)
-        qkv_bias = _on(self.qkv_bias, config, self.bias_default)
-        output_bias = _on(self.output_bias, config)
+        qkv_bias = is_on(self.qkv_bias, config, self.bias_default)
+        output_bias = is_on(self.output_bias, config)
         count = _linear(hidden, heads * size, qkv_bias) + 2 * _linear(hidden, kv_heads * size, qkv_bias)
         count += _linear(heads * size, hidden, output_bias)
         if self.qk_norm == "head":
@@ -102,14 +121,23 @@ class LlamaLike:
         return count
 
     def mlp(self, config: ConfigReader, block: int) -> int:
-        return _gated(config.number("hidden_size"), config.number("intermediate_size"), _on(self.mlp_bias, config))
+        return _gated(config.number("hidden_size"), config.number("intermediate_size"), is_on(self.mlp_bias, config))
+
+    def mixture(self, config: ConfigReader, block: int) -> tuple[int, int]:
+        """How many experts the block has, and the parameters of each."""
+        return 0, 0
 
 
 @dataclass(frozen=True)
 class Mixtral(LlamaLike):
     def mlp(self, config: ConfigReader, block: int) -> int:
-        hidden, experts = config.number("hidden_size"), config.number("num_local_experts", "num_experts", default=8)
-        return _linear(hidden, experts) + experts * _gated(hidden, config.number("intermediate_size"))
+        experts, size = self.mixture(config, block)
+        return experts * size
+
+    def mixture(self, config: ConfigReader, block: int) -> tuple[int, int]:
+        experts = config.number("num_local_experts", "num_experts", default=8)
+        hidden = config.number("hidden_size")
+        return experts, hidden + _gated(hidden, config.number("intermediate_size"))
 
 
 @dataclass(frozen=True)
@@ -118,21 +146,27 @@ class QwenMoe(LlamaLike):
     expert_size: int = 1408  # default of moe_intermediate_size
     shared_size: int | None = None  # default of shared_expert_intermediate_size; None where there is none
 
-    def mlp(self, config: ConfigReader, block: int) -> int:
+    def mixture(self, config: ConfigReader, block: int) -> tuple[int, int]:
         hidden = config.number("hidden_size")
         experts = config.number("num_experts", "num_local_experts", default=self.experts)
         step = config.number("decoder_sparse_step", default=1)
         if block in config.numbers("mlp_only_layers") or experts == 0 or step == 0 or (block + 1) % step:
+            return 0, 0
+        return experts, hidden + _gated(hidden, config.number("moe_intermediate_size", default=self.expert_size))
+
+    def mlp(self, config: ConfigReader, block: int) -> int:
+        hidden = config.number("hidden_size")
+        experts, size = self.mixture(config, block)
+        if experts == 0:
             return _gated(hidden, config.number("intermediate_size"))
-        count = _linear(hidden, experts)
-        count += experts * _gated(hidden, config.number("moe_intermediate_size", default=self.expert_size))
+        count = experts * size
         if self.shared_size is not None:
             shared = config.number("shared_expert_intermediate_size", default=self.shared_size)
             count += _gated(hidden, shared) + hidden
         return count
 
 
-def _on(bias: bool | str, config: ConfigReader, default: bool = False) -> bool:
+def is_on(bias: bool | str, config: ConfigReader, default: bool = False) -> bool:
     return config.switch(bias, default) if isinstance(bias, str) else bias
 
 
@@ -145,11 +179,15 @@ def _stablelm(config: ConfigReader) -> ParameterCount:
     kv_heads = config.number("num_key_value_heads", default=config.absent("num_key_value_heads", 32) or heads)
     size = config.number("head_dim", default=hidden // heads)
     bias = config.switch("use_qkv_bias", default=False)
-    block = _linear(hidden, heads * size, bias) + 2 * _linear(hidden, kv_heads * size, bias)
-    block += _linear(heads * size, hidden) + _gated(hidden, config.number("intermediate_size"))
-    block += 2 * hidden if config.switch("use_parallel_residual", default=False) else 4 * hidden
+    attention = _linear(hidden, heads * size, bias) + 2 * _linear(hidden, kv_heads * size, bias)
+    attention += _linear(heads * size, hidden)
     if config.switch("qk_layernorm", default=False):
-        block += (heads + kv_heads) * size
+        attention += (heads + kv_heads) * size
+    mlp, norm = _gated(hidden, config.number("intermediate_size")), 2 * hidden
+    if config.switch("use_parallel_residual", default=False):  # one norm before both
+        block = BlockCount(attention, mlp, norm)
+    else:
+        block = BlockCount(attention + norm, mlp + norm)
     embedding = config.number("vocab_size") * hidden
     head = 0 if config.switch("tie_word_embeddings", default=False) else embedding
     return ParameterCount([block] * config.number("num_hidden_layers"), embedding, head, 2 * hidden)
@@ -158,8 +196,9 @@ def _stablelm(config: ConfigReader) -> ParameterCount:
 def _gpt2(config: ConfigReader) -> ParameterCount:
     hidden = config.number("n_embd", "hidden_size")
     inner = config.number("n_inner", default=4 * hidden)
-    block = _linear(hidden, 3 * hidden, True) + _linear(hidden, hidden, True) + 4 * hidden
-    block += _linear(hidden, inner, True) + _linear(inner, hidden, True)
+    attention = _linear(hidden, 3 * hidden, True) + _linear(hidden, hidden, True) + 2 * hidden
+    mlp = _linear(hidden, inner, True) + _linear(inner, hidden, True) + 2 * hidden
+    block = BlockCount(attention, mlp)
     tokens = config.number("vocab_size") * hidden
     positions = config.number("n_positions", "max_position_embeddings", default=1024) * hidden
     head = 0 if config.switch("tie_word_embeddings", default=True) else tokens
@@ -171,7 +210,8 @@ def _opt(config: ConfigReader) -> ParameterCount:
     width = config.number("word_embed_proj_dim", default=hidden)
     bias = config.switch("enable_bias", default=True)
     norm = 2 * hidden if config.switch("layer_norm_elementwise_affine", default=True) else 0
-    block = 4 * _linear(hidden, hidden, bias) + _linear(hidden, inner, bias) + _linear(inner, hidden, bias) + 2 * norm
+    mlp = _linear(hidden, inner, bias) + _linear(inner, hidden, bias) + norm
+    block = BlockCount(4 * _linear(hidden, hidden, bias) + norm, mlp)
     tokens = config.number("vocab_size") * width
     positions = (config.number("max_position_embeddings", default=2048) + 2) * hidden
     other = 2 * _linear(width, hidden) if width != hidden else 0
@@ -184,8 +224,8 @@ def _opt(config: ConfigReader) -> ParameterCount:
 def _gpt_neox(config: ConfigReader) -> ParameterCount:
     hidden, inner = config.number("hidden_size"), config.number("intermediate_size")
     bias = config.switch("attention_bias", default=True)
-    block = _linear(hidden, 3 * hidden, bias) + _linear(hidden, hidden, bias) + 4 * hidden
-    block += _linear(hidden, inner, True) + _linear(inner, hidden, True)
+    attention = _linear(hidden, 3 * hidden, bias) + _linear(hidden, hidden, bias) + 2 * hidden
+    block = BlockCount(attention, _linear(hidden, inner, True) + _linear(inner, hidden, True) + 2 * hidden)
     embedding = config.number("vocab_size") * hidden
     head = 0 if config.switch("tie_word_embeddings", default=False) else embedding
     return ParameterCount([block] * config.number("num_hidden_layers"), embedding, head, 2 * hidden)
@@ -205,10 +245,13 @@ def _falcon(config: ConfigReader) -> ParameterCount:
     else:
         outputs = 3 * hidden
     inner = config.number("ffn_hidden_size", default=4 * hidden)
-    block = _linear(hidden, outputs, bias) + _linear(hidden, hidden, bias)
-    block += _linear(hidden, inner, bias) + _linear(inner, hidden, bias)
+    attention = _linear(hidden, outputs, bias) + _linear(hidden, hidden, bias)
+    mlp, norm = _linear(hidden, inner, bias) + _linear(inner, hidden, bias), 2 * hidden
     two_norms = not parallel if not grouped else config.number("num_ln_in_parallel_attn", default=2) == 2
-    block += 4 * hidden if two_norms or (grouped and not parallel) else 2 * hidden
+    if two_norms or (grouped and not parallel):
+        block = BlockCount(attention + norm, mlp + norm)
+    else:
+        block = BlockCount(attention, mlp, norm)
     embedding = config.number("vocab_size") * hidden
     head = 0 if config.switch("tie_word_embeddings", default=True) else embedding
     return ParameterCount([block] * config.number("num_hidden_layers", "n_layer"), embedding, head, 2 * hidden)
@@ -233,6 +276,8 @@ class Written:
     """A family whose blocks are unlike the others', by a function of its own."""
 
     parameters: Callable[[ConfigReader], ParameterCount]
+    neurons: str = "intermediate_size"  # the config entry that sets the number of the MLP's neurons
+    down_bias: str | bool = True  # whether the MLP's last projection has one: always, never, or a switch
     kv_heads: Callable[[ConfigReader, int], int] = _same_heads  # of so many heads
 
     def count(self, config: ConfigReader) -> ParameterCount:
@@ -244,8 +289,8 @@ class Written:
         return 2 * self.kv_heads(config, heads) * config.number("head_dim", default=hidden // heads)
 
 
-STABLELM = Written(_stablelm, _stablelm_heads)
-GPT2 = Written(_gpt2)
-OPT = Written(_opt)
+STABLELM = Written(_stablelm, down_bias=False, kv_heads=_stablelm_heads)
+GPT2 = Written(_gpt2, "n_inner")
+OPT = Written(_opt, "ffn_dim", "enable_bias")
 GPT_NEOX = Written(_gpt_neox)
-FALCON = Written(_falcon, _falcon_heads)
+FALCON = Written(_falcon, "ffn_hidden_size", "bias", _falcon_heads)

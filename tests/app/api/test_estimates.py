@@ -1,75 +1,244 @@
-"""Estimates follow from the config by arithmetic, and say so."""
+"""An estimate takes what a submission takes, refuses what it refuses, and says what nothing tells."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from starlette.testclient import TestClient
 
-from app.api.examples import SMOLLM2_CONFIG
-from secateur.contract.models.estimates import EstimateRequest, estimate
+from secateur.schemas.estimates import Estimate
+from tests.fixtures.gguf_models import tiny_model, write_model
+from tests.fixtures.hub_server import Answer, serving
+from tests.fixtures.played_worker import MEMORY, PlayedWorker
 from tests.fixtures.small_files import write_gguf
+from tests.fixtures.smollm2 import BLOCK, PARAMETERS, SMOLLM2_CONFIG
 
-DEPTH = {"kind": "depth", "blocks": 6}
-
-
-def test_the_figures_of_a_known_model() -> None:
-    request = EstimateRequest.model_validate({"config": SMOLLM2_CONFIG, "pruning": DEPTH, "dtype": "float32"})
-    found = estimate(SMOLLM2_CONFIG, request, pointer="/config")
-    block = 576 * 576 * 2 + 2 * 576 * 192 + 3 * 576 * 1536 + 2 * 576
-    assert found.original.parameters_estimate == 134_515_008  # as published, the tied head once
-    assert found.pruned.parameters_estimate == 134_515_008 - 6 * block
-    assert found.pruned.bytes_estimate == 4 * found.pruned.parameters_estimate
-    assert (found.original.kv_bytes_per_token_estimate, found.pruned.kv_bytes_per_token_estimate) == (
-        30 * 2 * 3 * 64 * 4,
-        24 * 2 * 3 * 64 * 4,
-    )
-    read = 30 * block + 49152 * 576
-    assert found.speedup_estimate == pytest.approx(read / (read - 6 * block))
-    assert found.notes == []
+SIX = {"kind": "depth", "blocks": 6}
+GGUF = {"source": "local", "path": "m.gguf"}
+UPLOAD = {"source": "upload", "id": "019ab8e2-3f40-7d21-8a55-6c1de0b7f913"}
 
 
-def test_over_http_from_a_config_and_from_a_folder(client: TestClient, model_root: Path) -> None:
-    given = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": DEPTH})
-    assert given.status_code == 200
-    folder = model_root / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({**SMOLLM2_CONFIG, "architectures": ["LlamaForCausalLM"]}))
-    (folder / "model.safetensors").write_bytes(b"x")
-    assert client.post("/estimates", json={"path": "model", "pruning": DEPTH}).json() == given.json()
-    dropped = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": {"kind": "depth", "drop": [0]}})
-    assert dropped.json()["pruned"]["blocks"] == 29
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+def estimated(client: TestClient, body: dict[str, Any]) -> Estimate:
+    response = client.post("/estimates", json=body)
+    assert response.status_code == 200, response.text
+    return Estimate.model_validate(response.json())
+
+
+def folder(root: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of two tensors, which lie in a block and outside."""
+    path = root / "model"
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+    tensors = {"model.layers.3.mlp.up_proj.weight": torch.zeros(8), "model.embed_tokens.weight": torch.zeros(100)}
+    save_file(tensors, path / "model.safetensors")
+    return {"source": "local", "path": "model"}
+
+
+def test_a_local_checkpoint(client: TestClient, model_root: Path) -> None:
+    model = folder(model_root, SMOLLM2_CONFIG)
+    found = estimated(client, {"model": model, "pruning": {"kind": "depth", "drop": [3]}})
+    assert found.original is not None
+    assert found.pruned is not None
+    assert (found.family, found.original.parameters) == ("llama", PARAMETERS)
+    assert (found.pruned.parameters, found.pruned.blocks, found.pruned.exact) == (PARAMETERS - BLOCK, 29, True)
+    assert (found.original.bytes, found.pruned.bytes) == (432, 400)  # those of its files, whatever its config says
+    assert [stage.key for stage in found.stages] == ["check", "prune", "recover", "benchmark", "report"]
+    assert found.speedup is not None
+    assert found.speedup.basis == "bytes"
+    assert found.memory_bytes is not None
+    assert found.memory_bytes > 10**8
+    assert found.disk_bytes is not None
+
+
+def test_a_config_that_leaves_sizes_to_its_class_is_no_error(client: TestClient, model_root: Path) -> None:
+    bare = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12}
+    found = estimated(client, {"model": folder(model_root, bare), "pruning": SIX})
+    assert (found.family, found.original, found.memory_bytes) == ("llama", None, None)
+    assert "hidden_size" in found.notes[0]
+
+
+def test_nothing_has_run_yet(client: TestClient, model_root: Path) -> None:
+    found = estimated(client, {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX})
+    assert found.seconds is None
+    assert {stage.seconds for stage in found.stages} == {None}
+    assert (found.device.kind, found.device.name, found.dtype) == ("cpu", None, "float32")
+
+
+@pytest.mark.parametrize(
+    ("pruning", "exact"),
+    [
+        ({"kind": "depth", "ratio": 0.3}, True),
+        ({"kind": "sub_block", "units": 4, "only": "mlp"}, True),
+        ({"kind": "sub_block", "ratio": 0.2}, False),
+        ({"kind": "wanda_sp", "ratio": 0.2}, True),
+        ({"kind": "flap", "ratio": 0.2, "uniform": False}, False),
+        ({"kind": "llm_pruner", "ratio": 0.2}, True),
+    ],
+)
+def test_every_kind_of_pruning(client: TestClient, model_root: Path, pruning: dict[str, Any], exact: bool) -> None:
+    body = {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": pruning, "recovery": {"kind": "none"}}
+    found = estimated(client, body)
+    assert found.pruned is not None
+    assert found.pruned.exact is exact
+    assert found.pruned.parameters + found.pruned.spread < PARAMETERS
+    assert (found.pruned.spread == 0) is exact
+
+
+def test_a_gguf_file_by_its_head(client: TestClient, model_root: Path) -> None:
+    model = tiny_model("llama")
+    written = write_model(model_root / "m.gguf", model)
+    found = estimated(client, {"model": GGUF, "pruning": {"kind": "depth", "drop": [1]}})
+    assert found.original is not None
+    assert found.pruned is not None
+    assert found.original.parameters == model.num_parameters()
+    assert found.original.bytes == 4 * model.num_parameters()  # unpacked
+    published = {stage.key: stage.disk_bytes for stage in found.stages}["prune"]
+    assert published is not None
+    assert published > (found.pruned.bytes or 0) + written.stat().st_size // 2  # and a pruned file beside
+
+
+def test_a_hub_model_by_its_config(client: TestClient, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any]) -> None:
+    asked: list[str] = []
+
+    def answer(path: str, _: str | None) -> Answer:
+        asked.append(path)
+        return 200, {}, json.dumps(SMOLLM2_CONFIG).encode()
+
+    body = {**spec, "model": {"source": "hub", "id": "some/model", "revision": "v1"}, "pruning": SIX}
+    with serving(answer) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        found = estimated(client, body)
+        again = estimated(client, body)
+    assert again == found
+    assert asked == ["/some/model/resolve/v1/config.json"]  # and nothing else, once
+    assert found.original is not None
+    assert (found.original.parameters, found.original.bytes) == (PARAMETERS, 2 * PARAMETERS)
+    assert found.worker_disk_bytes is not None
+    assert found.worker_disk_bytes >= 2 * PARAMETERS
+
+
+def test_a_hub_model_in_the_cache_of_this_machine(client: TestClient, tmp_path: Path, spec: dict[str, Any]) -> None:
+    hub = tmp_path / "data" / "cache" / "hub" / "models--some--model"
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs" / "main").write_text("a" * 40)
+    (hub / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (hub / "snapshots" / ("a" * 40) / "config.json").write_text(json.dumps(SMOLLM2_CONFIG))
+    found = estimated(client, {**spec, "pruning": SIX})
+    assert found.original is not None
+    assert found.original.parameters == PARAMETERS
+
+
+def test_a_hub_that_does_not_answer_is_no_error(client: TestClient, spec: dict[str, Any]) -> None:
+    found = estimated(client, spec)
+    assert (found.original, found.pruned, found.speedup, found.memory_bytes) == (None, None, None, None)
+    assert "the hub did not answer" in found.notes[0]
+
+
+def test_times_and_memory_come_from_what_has_run_here(
+    client: TestClient, spec: dict[str, Any], submit: Callable[..., dict[str, Any]], worker: PlayedWorker
+) -> None:
+    worker.finish(submit()["id"])
+    found = estimated(client, spec)
+    stages = {stage.key: stage for stage in found.stages}
+    assert found.device.name is not None
+    assert {stage.memory_bytes for stage in found.stages} == {MEMORY}  # seen on this very model
+    assert {stage.memory_basis for stage in found.stages} == {"past"}
+    assert {stage.seconds for stage in found.stages} == {None}  # its config is not known, so neither is its work
+    assert stages["check"].memory_bytes == MEMORY
+
+
+def test_times_of_a_model_that_is_known(
+    client: TestClient, model_root: Path, spec: dict[str, Any], worker: PlayedWorker
+) -> None:
+    body = {**spec, "model": folder(model_root, SMOLLM2_CONFIG)}
+    worker.finish(client.post("/jobs", json=body).json()["id"])
+    found = estimated(client, body)
+    assert found.seconds is not None
+    assert found.seconds > 0
+    assert {stage.seconds_basis.stages for stage in found.stages if stage.seconds_basis} == {1}
+    assert found.speedup is not None
+    original, pruned = worker.results["benchmark"]["variants"][:2]
+    measured = pruned["latency"][0]["speedup"]["median"]
+    share = (1 - pruned["parameters"] / original["parameters"]) * PARAMETERS / BLOCK  # of one block
+    assert found.speedup.basis == "past"
+    assert found.speedup.value == pytest.approx(1 / (1 - (1 - 1 / measured) / share))
+    other = estimated(client, {**body, "scoring": {"criterion": "taylor"}})
+    assert {stage.key for stage in other.stages if stage.seconds is None} == {"score"}
+    assert other.seconds is None
 
 
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"pruning": DEPTH}, ""),
-        ({"config": SMOLLM2_CONFIG, "path": "model", "pruning": DEPTH}, ""),
-        ({"config": {"model_type": "mamba"}, "pruning": DEPTH}, "/config"),
-        ({"config": {}, "pruning": DEPTH}, "/config"),
-        ({"config": {**SMOLLM2_CONFIG, "hidden_size": "wide"}, "pruning": DEPTH}, "/config"),
-        ({"config": {**SMOLLM2_CONFIG, "num_attention_heads": 0}, "pruning": DEPTH}, "/config"),
-        ({"config": SMOLLM2_CONFIG, "pruning": {"kind": "depth", "blocks": 25}}, "/pruning/blocks"),
-        ({"path": "../etc", "pruning": DEPTH}, "/path"),
-        ({"path": "m.gguf", "pruning": DEPTH}, "/path"),
+        ({}, "/model"),
+        ({"model": GGUF}, "/pruning"),
+        ({"model": {"source": "local", "path": "../etc"}, "pruning": SIX}, "/model/path"),
+        (
+            {"model": GGUF, "pruning": {"kind": "depth", "blocks": 7}},
+            "/pruning/blocks",
+        ),
+        (
+            {
+                "model": GGUF,
+                "pruning": {"kind": "depth", "blocks": 1},
+                "gates": {"max_accuracy_drop": 0.1},
+            },
+            "/gates/max_accuracy_drop",
+        ),
+        (
+            {
+                "model": GGUF,
+                "pruning": {"kind": "depth", "blocks": 1},
+                "recovery": {
+                    "kind": "lora",
+                    "text": {"source": "upload", "id": "019ab8e2-3f40-7d21-8a55-6c1de0b7f913"},
+                },
+            },
+            "/recovery/text/id",
+        ),
     ],
 )
-def test_what_cannot_be_estimated(client: TestClient, model_root: Path, body: dict[str, Any], pointer: str) -> None:
+def test_it_refuses_what_a_submission_refuses(
+    client: TestClient, model_root: Path, body: dict[str, Any], pointer: str
+) -> None:
     write_gguf(model_root / "m.gguf", 12)
-    response = client.post("/estimates", json=body)
+    estimated, submitted = (client.post(path, json=body) for path in ("/estimates", "/jobs"))
+    assert (estimated.status_code, submitted.status_code) == (422, 422)
+    assert estimated.json()["errors"] == submitted.json()["errors"]
+    assert pointer in [error["pointer"] for error in estimated.json()["errors"]]
+
+
+def test_what_the_config_of_a_hub_model_tells_is_told_before_it_is_submitted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any]
+) -> None:
+    with serving(lambda path, _: (200, {}, json.dumps(SMOLLM2_CONFIG).encode())) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        response = client.post("/estimates", json={**spec, "pruning": {"kind": "depth", "blocks": 29}})
     assert response.status_code == 422
-    assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/pruning/blocks"]
 
 
-@pytest.mark.parametrize(("number", "shown"), [("NaN", "NaN"), ("1e400", "inf"), ("-Infinity", "-inf")])
-def test_numbers_that_are_none_are_told_as_such(client: TestClient, number: str, shown: str) -> None:
-    config = json.dumps({**SMOLLM2_CONFIG, "hidden_size": "here"}).replace('"here"', number)
-    body = f'{{"config": {config}, "pruning": {{"kind": "depth", "blocks": 6}}}}'
-    answer = client.post("/estimates", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 422
-    assert answer.json()["errors"][0]["pointer"] == "/config"
-    assert answer.json()["errors"][0]["value"] == shown
+def test_a_config_of_the_hub_that_is_none(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any]
+) -> None:
+    with serving(lambda path, _: (200, {}, b"<html>")) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        response = client.post("/estimates", json={**spec, "model": {"source": "hub", "id": "a/page"}})
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == ["/model/id"]
+
+
+def test_nothing_is_queued(client: TestClient, model_root: Path) -> None:
+    estimated(client, {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX})
+    assert client.get("/jobs").json()["data"] == []

@@ -10,7 +10,7 @@ from alembic import command
 
 from app.db.migrate import alembic_config, is_current, upgrade
 from app.db.session import make_engine
-from app.db.tables import Base
+from app.db.tables import METADATA
 from secateur.contract.jobs import State
 
 SCHEMA = """
@@ -50,7 +50,7 @@ def test_models_and_migrations_agree(database_url: str) -> None:
 def test_models_and_migrations_agree_on_constraints(database_url: str, empty_database_url: str) -> None:
     """`alembic check` does not look at CHECK constraints and partial indexes."""
     engine = make_engine(empty_database_url)
-    Base.metadata.create_all(engine)
+    METADATA.create_all(engine)
     engine.dispose()
     migrated = [[row for row in part if "alembic_version" not in str(row[0])] for part in describe(database_url)]
     migrated[1] = [row for row in migrated[1] if "alembic" not in str(row[0])]

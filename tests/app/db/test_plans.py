@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from app.db import claims, datasets, events, jobs, stages, sweeps, twins
+from app.db import claims, datasets, events, jobs, past_stages, stages, sweeps, twins
 from app.db.job_pages import JobFilters, list_page
 from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
@@ -42,6 +42,8 @@ def unused_dataset(session: Session) -> None:
 
 
 QUERIES: dict[str, Callable[[Session], object]] = {
+    "stages that new ones are judged by": lambda session: past_stages.newest(session, ["check", "score"]),
+    "benchmarks of a model": lambda session: past_stages.benchmarks_of(session, "org/model-7"),
     "the dashboard's counts": jobs.count_by_state,
     "the metrics' count of stages": stages.count_waiting,
     "the list": listed(),

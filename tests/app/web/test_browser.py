@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from app.db import claims, events, twins
 from app.db.session import unit_of_work
 from secateur.contract.protocol import NewStage
 from tests.fixtures.browser import MISSING, Browser, browsing
+from tests.fixtures.gguf_models import tiny_model, write_model
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
@@ -171,6 +173,27 @@ def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser
     assert job["model"] == "m.gguf"
     assert job["spec"]["pruning"]["blocks"] == 2
     assert job["spec"]["recovery"]["kind"] == "distill"  # left alone: the service's default
+
+
+def test_the_form_tells_what_its_job_would_take(url: str, browser: Browser, model_root: Path) -> None:
+    write_model(model_root / "m.gguf", tiny_model("llama"))
+    browser.open(f"{url}/ui/new")
+    browser.until("return !document.getElementById('submit').disabled")
+    browser.run(
+        "const s = document.getElementById('f-model-source'); s.value = 'local';"
+        "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    browser.type("#f-model-path", "m.gguf")
+    browser.type("#f-pruning-blocks", "4")
+    browser.until("return document.getElementById('estimate').innerText.includes('No estimate yet')")
+    assert "the model has 3" in browser.text("#estimate")
+    browser.run("document.getElementById('f-pruning-blocks').value = ''")
+    browser.type("#f-pruning-drop", "1")
+    browser.until("return document.querySelector('#estimate tfoot') !== null")
+    told = browser.text("#estimate")
+    assert "unknown" in told  # times, before anything has run here
+    assert re.search(r"Blocks\s+3\s+2", told)
+    assert httpx.get(f"{url}/jobs").json()["data"] == []
 
 
 def test_a_data_set_is_uploaded_refused_and_deleted(url: str, browser: Browser, tmp_path: Path) -> None:

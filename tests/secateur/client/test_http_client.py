@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.api import example_results, sweeps
+from app.api.example_estimates import ESTIMATE
 from app.api.example_specs import OTHER_JOB_ID
 from app.api.sweeps import SWEEP_ID
 from secateur.client.errors import (
@@ -22,6 +23,7 @@ from secateur.client.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import SweepSpec
 from tests.fixtures.scripted_service import (
     JOB,
@@ -45,6 +47,17 @@ def test_submit_sends_spec_and_key_and_repeats_itself() -> None:
     assert len(keys) == 1
     assert fake.requests[-1].headers["cancel-after"] == "2h"
     assert json.loads(fake.requests[-1].content) == SPEC
+
+
+def test_an_estimate_is_asked_for_once() -> None:
+    fake = Fake(post_estimates=[httpx.Response(200, json=ESTIMATE), httpx.ConnectError("refused")])
+    with fake.client() as client:
+        found = client.estimate(SPEC)
+        with pytest.raises(Unreachable):
+            client.estimate(CompressionSpec.model_validate(SPEC))
+    assert found.model_dump(mode="json") == ESTIMATE
+    assert json.loads(fake.requests[0].content) == SPEC
+    assert len(fake.requests) == 2
 
 
 def test_the_key_is_sent_as_bearer(monkeypatch: pytest.MonkeyPatch) -> None:

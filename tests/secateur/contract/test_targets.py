@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.measurements import Interval
-from secateur.contract.models.formulas import ParameterCount
+from secateur.contract.models.formulas import BlockCount, ParameterCount
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.spec import CompressionSpec
@@ -50,7 +50,7 @@ def test_what_goes_with_any_block_is_counted() -> None:
 
 
 def test_sizes_of_a_count() -> None:
-    count = ParameterCount([3, 4], embedding=10, head=5, other=1)
+    count = ParameterCount([BlockCount(1, 2), BlockCount(1, 2, shared=1)], embedding=10, head=5, other=1)
     assert Sizes.of(count) == Sizes([3, 4], 16, 23)
     assert Sizes.of(count, width=2) == Sizes([6, 8], 32, 46)
 

@@ -14,8 +14,9 @@ from sqlalchemy import select, text
 
 from app.blobs.store import OWNER, LocalStore, dataset_output, memory_store, output_of, set_owner
 from app.db import claims, datasets, jobs, stages
+from app.db.base import new_id
 from app.db.session import SessionFactory, make_engine, make_session_factory, unit_of_work
-from app.db.tables import Job, installation, new_id
+from app.db.tables import Job, installation
 from app.settings import Settings
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.jobs import State

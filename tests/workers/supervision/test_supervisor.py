@@ -40,6 +40,13 @@ def test_a_bucket_serves_as_well(service: Service, forkserver: ForkServer) -> No
             assert sum(map(len, store.chunks(artifact.key))) == artifact.size
 
 
+def test_what_a_stage_used_of_memory_is_kept(service: Service, supervisor: Supervisor) -> None:
+    job_id = service.submit(send=False)
+    drive(service, supervisor, job_id)
+    used = [stage.memory for stage in service.job(job_id).stages]
+    assert all(memory is not None and 10**6 < memory < 10**10 for memory in used), used
+
+
 def test_nobody_runs_a_stage_twice_at_a_time(service: Service, supervisor: Supervisor) -> None:
     supervisor.run_next()  # no stage waits
     job_id = service.submit(send=False)

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from secateur.contract.models.architecture import Architecture
-from secateur.contract.models.formulas import ParameterCount
+from secateur.contract.models.formulas import BlockCount, ParameterCount
 from secateur.contract.models.parameters import parameter_count
 from workers.engine.architectures.config import as_config, layer_count
 from workers.engine.architectures.discovery import skeleton
@@ -45,4 +45,4 @@ def count_by_structure(config: PretrainedConfig, architecture: Architecture) -> 
             head += parameter.numel()
         else:
             other += parameter.numel()
-    return ParameterCount(per_block, embedding, head, other)
+    return ParameterCount([BlockCount(0, 0, shared=size) for size in per_block], embedding, head, other)

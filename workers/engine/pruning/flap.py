@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from secateur.contract.options.width import FlapPruning
+from secateur.contract.width import uniform_counts
 from workers.engine.pruning.moments import sweep
 from workers.engine.pruning.wanda_sp import output_weight
-from workers.engine.pruning.width_plan import strongest, threshold_counts, uniform_counts
+from workers.engine.pruning.width_plan import strongest, threshold_counts
 from workers.engine.pruning.width_task import Choice, WidthTask
 
 

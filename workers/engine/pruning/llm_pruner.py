@@ -19,10 +19,11 @@ from torch import Tensor
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.width import LlmPrunerPruning
+from secateur.contract.width import uniform_counts
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress
 from workers.engine.pruning.channels import Kept, Layout
-from workers.engine.pruning.width_plan import strongest, uniform_counts
+from workers.engine.pruning.width_plan import strongest
 from workers.engine.pruning.width_task import Choice, WidthTask
 
 

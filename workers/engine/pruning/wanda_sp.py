@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from secateur.contract.options.width import WandaSpPruning
+from secateur.contract.width import uniform_counts
 from workers.engine.model.block_model import Block
 from workers.engine.pruning.channels import Cut, Kept, Layout
 from workers.engine.pruning.moments import BlockMoments, sweep
-from workers.engine.pruning.width_plan import strongest, uniform_counts
+from workers.engine.pruning.width_plan import strongest
 from workers.engine.pruning.width_task import Choice, WidthTask
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from secateur.contract.models.architecture import Architecture
 from secateur.contract.options.width import WidthPruning
+from secateur.contract.width import Budget
 from workers.engine.architectures.config import as_config
 from workers.engine.architectures.discovery import skeleton
 from workers.engine.architectures.registry import architecture_of
@@ -33,7 +34,6 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.pruning.channels import Kept, Layout, layout_of
 from workers.engine.pruning.depth import stack_of
 from workers.engine.pruning.width_config import Biases, WidthConfig
-from workers.engine.pruning.width_plan import Budget
 from workers.engine.pruning.width_rewrite import Rewrite, added_shapes
 from workers.engine.pruning.width_task import Choice, WidthTask, choose_units
 

@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 from torch import Tensor
 
 from secateur.contract.options.width import WidthPruning
+from secateur.contract.width import Budget
 from workers.engine.model.block_model import BlockModel
 from workers.engine.progress import Progress
 from workers.engine.pruning.channels import Kept, Layout
-from workers.engine.pruning.width_plan import Budget
 
 Options = TypeVar("Options", bound=WidthPruning)
 

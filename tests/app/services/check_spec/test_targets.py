@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.api.examples import SMOLLM2_CONFIG
 from tests.fixtures.model_folders import LLAMA, checkpoint, local
 from tests.fixtures.refusals import only
+from tests.fixtures.smollm2 import SMOLLM2_CONFIG
 
 CONFIG = {**SMOLLM2_CONFIG, "architectures": ["LlamaForCausalLM"]}
 
@@ -60,14 +60,10 @@ def test_a_target_contradicts_a_number(client: TestClient) -> None:
     assert "not blocks and target" in error["detail"]
 
 
-def test_an_estimate_of_a_target(client: TestClient) -> None:
-    pruning = {"kind": "depth", "target": {"parameters": 0.8}}
-    found = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": pruning}).json()
-    assert found["pruned"]["blocks"] == 22
-    assert found["pruned"]["parameters_estimate"] == 106_194_240
-    small = {"kind": "depth", "target": {"bytes": 250_000_000}}
-    found = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": small}).json()
-    assert (found["pruned"]["blocks"], found["pruned"]["bytes_estimate"]) == (27, 2 * 123_894_720)
+def test_an_estimate_of_a_target(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+    found = client.post("/estimates", json=local("model", target={"parameters": 0.8})).json()
+    assert (found["pruned"]["blocks"], found["pruned"]["parameters"]) == (22, 106_194_240)
 
 
 def test_a_speed_is_taken_where_blocks_may_go(client: TestClient, model_root: Path) -> None:
@@ -89,9 +85,9 @@ def test_a_speed_that_nobody_measures(client: TestClient) -> None:
     assert error["expected"] == "a benchmark with `latency`, or a target of parameters or bytes"
 
 
-def test_a_speed_is_not_estimated(client: TestClient) -> None:
-    pruning = {"kind": "depth", "target": {"speedup": 1.3}}
-    response = client.post("/estimates", json={"config": SMOLLM2_CONFIG, "pruning": pruning})
-    assert response.status_code == 422
-    (error,) = response.json()["errors"]
-    assert error["pointer"] == "/pruning/target/speedup"
+def test_a_speed_is_estimated_without_what_it_takes(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+    found = client.post("/estimates", json=local("model", target={"speedup": 1.3})).json()
+    assert (found["original"]["blocks"], found["pruned"]) == (30, None)
+    assert "How much goes" in found["notes"][0]
+    assert "plan" in [stage["key"] for stage in found["stages"]]

@@ -75,7 +75,7 @@ def test_lists_of_blocks_are_read_once_and_not_for_each_block() -> None:
     config = {**LLAMA, "model_type": "qwen2_moe", "num_key_value_heads": 4, "num_hidden_layers": MAX_COUNT}
     count = parameter_count({**config, "mlp_only_layers": list(range(100_000))})  # hours, if read for each
     assert count is not None
-    assert len(count.per_block) == MAX_COUNT
+    assert len(count.blocks) == MAX_COUNT
 
 
 def test_json_that_is_nested_without_end_is_refused() -> None:

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, UnsupportedModel
 from secateur.contract.options.width import FlapPruning, LlmPrunerPruning, WandaSpPruning, WidthPruning
+from secateur.contract.width import TOLERANCE
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.own_loader import LOADER_FILE
@@ -26,7 +27,6 @@ from workers.engine.model.loading import load_model
 from workers.engine.pruning.channels import Kept
 from workers.engine.pruning.moments import Moments
 from workers.engine.pruning.width import WidthPruned, prune_width
-from workers.engine.pruning.width_plan import TOLERANCE
 
 Make = Callable[..., PreTrainedModel]
 Save = Callable[..., Path]

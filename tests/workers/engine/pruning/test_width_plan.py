@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from secateur.contract.errors import InvalidInput
+from secateur.contract.width import CLOSE, Budget, uniform_counts
 from workers.engine.pruning.channels import Kept
-from workers.engine.pruning.width_plan import CLOSE, Budget, strongest, threshold_counts, uniform_counts
+from workers.engine.pruning.width_plan import strongest, threshold_counts
 
 # LLaMA-7B: a head has 4 x 128 x 4,096 parameters, a neuron 3 x 4,096
 LLAMA = Budget(

@@ -1,0 +1,191 @@
+"""How much work a stage has, in units of its kind and method: what its time is judged by, from stages of the same kind.
+
+Nothing here knows how fast anything is. Only stages of one `Task` are compared, so a unit is right if twice as much of
+it takes twice as long: tokens through parameters for what computes, bytes for what copies, the stage for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from secateur.contract.depth import blocks_to_remove
+from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
+from secateur.contract.options.quantise import GptqQuantisation
+from secateur.contract.options.recovery import HealingRecovery, NoRecovery
+from secateur.contract.options.scoring import EvolutionaryScoring, TextScoring
+from secateur.contract.options.texts import Calibration, is_written
+from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.sub_blocks import units_to_remove
+from secateur.contract.training_steps import most_steps
+
+TOKEN_PARAMETER = "token and parameter"
+BYTE = "byte"
+STAGE = "stage"
+WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their weights are read once
+READ_AT_ONCE = 8  # tokens of a text that cost as much as one that is generated
+VARIANTS = 2  # the original and what came of it, beside those that are quantised
+SLOW_CRITERIA = ("greedy", "healed_greedy")  # one walk for each block that goes
+PAIRWISE = ("perplexity", *SLOW_CRITERIA)  # walks over all blocks with each one missing
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The model that the work is done on."""
+
+    parameters: int
+    blocks: int
+    bytes: int  # of its tensors
+
+
+@dataclass(frozen=True)
+class Task:
+    """What stages have in common whose times can be compared."""
+
+    kind: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """So many units."""
+
+    amount: float
+    unit: str
+
+
+ONE_STAGE = Work(1, STAGE)
+
+
+def task_of(kind: str, spec: CompressionSpec) -> Task:
+    """What a stage of this kind does for such a job."""
+    return Task(kind, _METHODS[kind](spec) if kind in _METHODS else "")
+
+
+def work_of(kind: str, spec: CompressionSpec, scale: Scale) -> Work | None:
+    """The work of a stage of this kind; None where the spec does not tell, as with texts that are read to their end."""
+    return _WORK[kind](spec, scale) if kind in _WORK else ONE_STAGE
+
+
+def _scoring_method(spec: CompressionSpec) -> str:
+    return spec.scoring.criterion
+
+
+def _pruning_method(spec: CompressionSpec) -> str:
+    named = getattr(spec.pruning, "drop", None) is not None
+    return f"{spec.pruning.kind} of what is named" if named else spec.pruning.kind
+
+
+def _recovery_method(spec: CompressionSpec) -> str:
+    recovery = spec.recovery
+    trained = getattr(recovery, "train", "")
+    healed = "healed" if getattr(recovery, "heal", False) is not False else ""
+    text = getattr(recovery, "text", None)
+    written = "written text" if text is not None and is_written(text) else ""
+    return " ".join(part for part in (recovery.kind, trained, healed, written) if part)
+
+
+def _quantise_method(spec: CompressionSpec) -> str:
+    return " ".join(sorted({way.kind for way in spec.quantise}))
+
+
+def _benchmark_method(spec: CompressionSpec) -> str:
+    parts = [name for name in type(spec.benchmark).model_fields if name != "reuse_original"]
+    tasks = spec.benchmark.tasks
+    named = [] if tasks is None else sorted(tasks.tasks)
+    return " ".join([*(name for name in parts if spec.benchmark.measures(name)), *named])
+
+
+_METHODS: Mapping[str, Callable[[CompressionSpec], str]] = {
+    SCORE.name: _scoring_method,
+    PRUNE.name: _pruning_method,
+    RECOVER.name: _recovery_method,
+    QUANTISE.name: _quantise_method,
+    BENCHMARK.name: _benchmark_method,
+}
+
+
+def _tokens(calibration: Calibration) -> int:
+    return calibration.samples * calibration.tokens
+
+
+def _score(spec: CompressionSpec, scale: Scale) -> Work | None:
+    scoring = spec.scoring
+    if not isinstance(scoring, TextScoring):
+        return Work(scale.bytes, BYTE)
+    walks: float = 1
+    if scoring.criterion in PAIRWISE:
+        walks = scale.blocks / 2
+    if scoring.criterion in SLOW_CRITERIA:
+        if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target is not None:
+            return None  # how many go is known when the model has been looked at
+        walks *= blocks_to_remove(spec.pruning, scale.blocks)
+    if isinstance(scoring, EvolutionaryScoring):
+        walks = scoring.evaluations
+    return Work(walks * _tokens(scoring.calibration) * scale.parameters, TOKEN_PARAMETER)
+
+
+def _prune(spec: CompressionSpec, scale: Scale) -> Work:
+    pruning = spec.pruning
+    if isinstance(pruning, DepthPruning) or getattr(pruning, "drop", None) is not None:
+        return Work(scale.bytes, BYTE)
+    walks: float = 1
+    if isinstance(pruning, SubBlockPruning):
+        walks = scale.blocks * units_to_remove(pruning, scale.blocks)
+    return Work(walks * _tokens(pruning.calibration) * scale.parameters, TOKEN_PARAMETER)
+
+
+def _recover(spec: CompressionSpec, scale: Scale) -> Work | None:
+    recovery = spec.recovery
+    if isinstance(recovery, HealingRecovery):
+        return Work(recovery.samples * recovery.tokens * scale.parameters, TOKEN_PARAMETER)
+    if not isinstance(recovery, TrainedRecovery):
+        return None
+    steps = most_steps(
+        recovery,
+        samples=recovery.samples,
+        tokens=recovery.tokens,
+        validation=recovery.validation,
+        generated=is_written(recovery.text),
+    )
+    if steps is None:
+        return None
+    return Work(steps * recovery.batch_size * recovery.tokens * scale.parameters, TOKEN_PARAMETER)
+
+
+def _quantise(spec: CompressionSpec, scale: Scale) -> Work:
+    texts = [_tokens(way.calibration) for way in spec.quantise if isinstance(way, GptqQuantisation)]
+    if texts:
+        return Work(sum(texts) * scale.parameters, TOKEN_PARAMETER)
+    return Work(len(spec.quantise) * scale.bytes, BYTE)
+
+
+def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
+    """Tokens that the models generate one after the other; those of a text are computed at once."""
+    benchmark, tokens = spec.benchmark, 0.0
+    if benchmark.latency is not None:
+        rounds = benchmark.latency.warmup + benchmark.latency.runs
+        sequences = sum(max(1.0, size / WRITTEN_AT_ONCE) for size in benchmark.latency.batch_sizes)
+        tokens += rounds * sequences * sum(benchmark.latency.output_tokens)
+    if benchmark.perplexity is not None:
+        windows = len(benchmark.perplexity.texts) * benchmark.perplexity.windows
+        times = 2 if benchmark.fidelity.enabled else 1
+        tokens += times * windows * benchmark.perplexity.tokens / READ_AT_ONCE
+    if benchmark.samples is not None:
+        tokens += len(benchmark.samples.prompts) * benchmark.samples.max_new_tokens
+    if benchmark.generation is not None:
+        checks = benchmark.generation
+        tokens += len(checks.checks) * checks.prompts * checks.max_new_tokens / WRITTEN_AT_ONCE
+    variants = VARIANTS + len(spec.quantise) + (0 if isinstance(spec.recovery, NoRecovery) else 1)
+    return Work(max(1.0, tokens) * variants * scale.parameters, TOKEN_PARAMETER)
+
+
+_WORK: Mapping[str, Callable[[CompressionSpec, Scale], Work | None]] = {
+    SCORE.name: _score,
+    PRUNE.name: _prune,
+    RECOVER.name: _recover,
+    QUANTISE.name: _quantise,
+    BENCHMARK.name: _benchmark,
+}

@@ -1,0 +1,96 @@
+"""Memory and disk from sizes: held against what was seen on SmolLM2, and growing with what makes them grow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from secateur.contract.estimates.disk import published, scratch
+from secateur.contract.estimates.memory import Setting, peak_memory
+from secateur.contract.estimates.model import in_bytes, known_model
+from secateur.contract.estimates.removal import removal_of
+from secateur.contract.estimates.sizes import pruned_size
+from secateur.contract.models.parameters import parameter_count
+from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import STAGE_KINDS
+from tests.fixtures.smollm2 import BLOCK, PARAMETERS, SMOLLM2_CONFIG
+
+TEXT = {"source": "local", "path": "news.txt"}
+
+
+def setting(*, device: str = "cpu", width: int = 4, imported: bool = True, **sections: Any) -> Setting:
+    body = {"model": {"source": "local", "path": "m.gguf"}, "pruning": {"kind": "depth", "blocks": 6}}
+    spec = CompressionSpec.model_validate({**body, "recovery": {"kind": "none"}, **sections})
+    count = parameter_count(SMOLLM2_CONFIG)
+    assert count is not None
+    model = known_model(SMOLLM2_CONFIG, in_bytes(count, 4 if imported else 2))
+    assert model is not None
+    return Setting(spec, model, removal_of(spec, model), imported, device, width)
+
+
+SCORED: dict[str, Any] = {
+    "scoring": {"criterion": "perplexity", "calibration": {"text": TEXT, "samples": 10, "tokens": 128}}
+}
+TIMED: dict[str, Any] = {
+    "quantise": [{"kind": "int8"}],
+    "benchmark": {"latency": {"output_tokens": [64]}, "perplexity": {"texts": [TEXT], "windows": 8}},
+}
+TRAINED: dict[str, Any] = {"text": TEXT, "samples": 4, "batch_size": 4, "micro_batch_size": 4, "tokens": 128}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections", "seen"),
+    [
+        ("check", {}, 1581),
+        ("score", SCORED, 686),
+        ("prune", {}, 351),
+        ("quantise", TIMED, 620),
+        ("benchmark", TIMED, 2246),
+        ("recover", {"recovery": {"kind": "lora", **TRAINED}}, 1848),
+        ("report", {}, 348),
+    ],
+)
+def test_what_was_seen_on_smollm2(kind: str, sections: dict[str, Any], seen: float) -> None:
+    """Megabytes that a worker counted for stages of SmolLM2-135M as a GGUF file, on a CPU in float32."""
+    assert peak_memory(kind, setting(**sections)) == pytest.approx(seen * 10**6, rel=0.1)
+
+
+def test_every_kind_has_memory_and_disk() -> None:
+    whole = setting(**TIMED)
+    for kind in STAGE_KINDS:
+        assert peak_memory(kind, whole) > 0
+        assert published(kind, whole, pruned_bytes=10, file_bytes=None) is not None
+
+
+def test_weights_of_another_dtype_than_the_files_are_no_longer_mapped() -> None:
+    mapped, converted = setting(**SCORED), setting(imported=False, **SCORED)
+    assert peak_memory("score", converted) - peak_memory("score", mapped) == 4 * PARAMETERS
+
+
+def test_a_gpu_has_no_libraries_and_all_weights() -> None:
+    on_gpu = setting(device="cuda", width=2, **SCORED)
+    assert peak_memory("score", on_gpu) > 2 * PARAMETERS
+    assert peak_memory("report", on_gpu) == 0
+
+
+def test_a_training_of_all_weights_takes_its_moments() -> None:
+    adapters = setting(recovery={"kind": "distill", "train": "lora", **TRAINED})
+    whole = setting(recovery={"kind": "distill", "train": "all", **TRAINED})
+    more = peak_memory("recover", whole) - peak_memory("recover", adapters)
+    assert more == 12 * (PARAMETERS - 6 * BLOCK)
+    longer = setting(recovery={"kind": "distill", "train": "lora", **TRAINED, "tokens": 256})
+    assert peak_memory("recover", longer) > peak_memory("recover", adapters)
+    assert scratch("recover", whole) > scratch("recover", adapters) == 0
+
+
+def test_what_is_published() -> None:
+    job = setting(quantise=[{"kind": "int8"}, {"kind": "gguf", "type": "Q4_0"}])
+    left = PARAMETERS - 6 * BLOCK
+    assert job.removal is not None
+    pruned = pruned_size(job.model, job.removal, width=4).bytes
+    assert published("prune", job, pruned_bytes=pruned, file_bytes=1000) == 4 * left + 1000 + (1 << 20)
+    quantised = published("quantise", job, pruned_bytes=pruned, file_bytes=None)
+    assert quantised is not None
+    assert left < quantised < 2 * left
+    assert published("prune", job, pruned_bytes=None, file_bytes=None) is None
