@@ -2,139 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
 
-from app.api import examples
-from app.api.example_specs import LOCAL_GGUF, OTHER_JOB_ID
+from app.api.example_sweeps import (
+    BAD_ID,
+    EXAMPLE,
+    EXAMPLE_PAGE,
+    NO_SWEEP,
+    NOT_OVER,
+    NOT_RETRIABLE,
+    PATH,
+    SUBMIT,
+    SUBMIT_ERRORS,
+)
 from app.api.headers import CancelAfter, IdempotencyKey
 from app.api.responses import BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, Tag, example, problems
 from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
 from app.http.deadline import parse_duration
 from app.services import sweeps as service
-from secateur.contract.errors import Conflict, FieldError, InvalidInput, NotFound
-from secateur.contract.expectations import A_UUID
 from secateur.contract.sweep import SweepSpec
 from secateur.schemas.page import Page
 from secateur.schemas.sweeps import Sweep, SweepSummary
 
 TAG = Tag("sweeps", "Many jobs that differ in a few fields, and what the best of them is.", place=4)
 router = APIRouter(prefix="/sweeps", tags=[TAG.name])
-
-SWEEP_ID = "019ab8e4-1f20-7a4e-b1c3-9d2e6f708a15"
-PATH = f"/sweeps/{SWEEP_ID}"
-
-GRID: dict[str, Any] = {
-    "spec": {
-        "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
-        "pruning": {"kind": "depth"},
-        "recovery": {"kind": "healing"},
-    },
-    "grid": {"pruning.blocks": [3, 6, 9], "scoring.criterion": ["perplexity", "taylor"]},
-    "gates": {"min_speedup": 1.2, "max_kl": 0.5},
-    "labels": {"commit": "abc123"},
-}
-POINTS: dict[str, Any] = {
-    "spec": {"model": LOCAL_GGUF["model"], "recovery": {"kind": "none"}},
-    "points": [
-        {"pruning": {"kind": "depth", "blocks": 6}},
-        {"pruning": {"kind": "flap", "ratio": 0.2}},
-    ],
-}
-SUBMIT: Any = {
-    "grid": {
-        "summary": "How much may go, by which criterion",
-        "description": "Six jobs, of which those of one criterion share its scoring.",
-        "value": GRID,
-    },
-    "points": {
-        "summary": "Depth against width",
-        "description": "Two jobs, each with a method of its own.",
-        "value": POINTS,
-    },
-}
-_SUMMARY: dict[str, Any] = {
-    "id": SWEEP_ID,
-    "state": "running",
-    "verdict": "none",
-    "model": "SmolLM2-135M-Instruct.Q4_1.gguf",
-    "labels": {"commit": "abc123"},
-    "counts": {"queued": 4, "running": 1, "cancelling": 0, "succeeded": 1, "failed": 0, "cancelled": 0},
-    "request_id": examples.REQUEST_ID,
-    "created_at": "2026-11-24T18:30:00.104000Z",
-    "finished_at": None,
-}
-
-
-def _point(place: int, blocks: int, criterion: str, **more: Any) -> dict[str, Any]:
-    return {
-        "place": place,
-        "changes": {"pruning.blocks": blocks, "scoring.criterion": criterion},
-        "job_id": f"{OTHER_JOB_ID[:-1]}{place}",
-        "state": "queued",
-        "verdict": "none",
-        "stages": 6,
-        "stages_done": 0,
-        "running": [],
-        "started_at": None,
-        "finished_at": None,
-        "problem": None,
-        **more,
-    }
-
-
-_BEGUN = "2026-11-24T18:30:01.310000Z"
-EXAMPLE: dict[str, Any] = {
-    **_SUMMARY,
-    "asked": GRID,
-    "gates": {"judge": "interval", "min_speedup": 1.2, "max_kl": 0.5},
-    "points": [
-        _point(
-            0,
-            3,
-            "perplexity",
-            state="succeeded",
-            verdict="failed",
-            stages_done=6,
-            started_at=_BEGUN,
-            finished_at="2026-11-24T18:41:40.480000Z",
-        ),
-        _point(1, 3, "taylor", state="running", stages_done=2, running=["recover"], started_at=_BEGUN),
-        *(
-            _point(2 + number, blocks, criterion)
-            for number, (blocks, criterion) in enumerate(
-                [(6, "perplexity"), (6, "taylor"), (9, "perplexity"), (9, "taylor")]
-            )
-        ),
-    ],
-}
-EXAMPLE_PAGE = {"data": [_SUMMARY], "has_more": False, "next_cursor": None}
-
-NO_SWEEP = NotFound(f"there is no sweep {SWEEP_ID}")
-NOT_RETRIABLE = Conflict(f"no point of sweep {SWEEP_ID} has failed or was cancelled, so there is none to retry")
-NOT_OVER = Conflict(f"4 points of sweep {SWEEP_ID} are not over; cancel it, and delete it when it is")
-BAD_ID = InvalidInput(
-    f"the path parameter sweep_id must be {A_UUID}",
-    errors=[FieldError("", f"the path parameter sweep_id must be {A_UUID}", "7", A_UUID, "path sweep_id")],
-)
-_MANY = f"the grid has 10,000 points; a sweep has at most 256 ({service.SETTING})"
-_SUBMIT_ERRORS = (
-    InvalidInput(_MANY, errors=[FieldError("/grid", _MANY, 10_000, "at most 256 points")]),
-    InvalidInput(
-        "`ratio` must be a number, above 0 and below 1",
-        errors=[
-            FieldError(
-                "/grid/pruning.ratio/2",
-                "`ratio` must be a number, above 0 and below 1",
-                1.2,
-                "a number, above 0 and below 1",
-            )
-        ],
-    ),
-)
 
 
 @router.post(
@@ -152,7 +47,7 @@ _SUBMIT_ERRORS = (
                 },
             },
         },
-        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *_SUBMIT_ERRORS, instance="/sweeps"),
+        **problems(UNAUTHORIZED, FOREIGN_PAGE, *BODY_ERRORS, *SUBMIT_ERRORS, instance="/sweeps"),
     },
 )
 @transaction

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
-from app.db.tables import Job, Sweep
+from app.db.tables import Job, Report, Sweep
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.sweep import state_of, verdict_of
@@ -87,6 +87,15 @@ _POINTS = text(
 ).bindparams(bindparam("id", type_=Sweep.id.type))
 
 
+_DONE = text(
+    """
+    SELECT of.kind, split_part(of.output, '/', 2) <> of.id::text, of.result ->> 'seconds'
+    FROM jobs AS job JOIN stages AS of ON of.job_id = job.id
+    WHERE job.sweep_id = :id AND of.state = 'succeeded' ORDER BY of.place, job.sweep_place
+    """
+).bindparams(bindparam("id", type_=Sweep.id.type))
+
+
 def insert(
     session: Session,
     *,
@@ -152,6 +161,29 @@ def points(session: Session, sweep_id: UUID) -> list[PointRow]:
         for place, job_id, state, verdict, problem, started, finished, stages, done, running in session.execute(
             _POINTS, {"id": sweep_id}
         )
+    ]
+
+
+def reports(session: Session, sweep_id: UUID) -> dict[UUID, dict[str, Any]]:
+    """The report of each job that has one, by the job's id."""
+    query = select(Report.job_id, Report.body).join(Job, Job.id == Report.job_id).where(Job.sweep_id == sweep_id)
+    return {row.job_id: row.body for row in session.execute(query)}
+
+
+@dataclass(frozen=True)
+class DoneStage:
+    """A stage that has succeeded."""
+
+    kind: str
+    taken_over: bool  # from a stage of another job
+    seconds: float  # that it took where it was computed
+
+
+def done_stages(session: Session, sweep_id: UUID) -> list[DoneStage]:
+    """Those of all its jobs, in the order in which people read them."""
+    return [
+        DoneStage(kind, taken_over, float(seconds or 0))
+        for kind, taken_over, seconds in session.execute(_DONE, {"id": sweep_id})
     ]
 
 

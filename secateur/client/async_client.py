@@ -35,7 +35,9 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import SweepSpec
+from secateur.contract.sweep_report import SweepReport
 from secateur.report.forms import FORMS
+from secateur.report.sweep_forms import SWEEP_FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
@@ -44,7 +46,7 @@ from secateur.schemas.events import Event, LogLine, LogPage
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page
-from secateur.schemas.sweeps import Sweep, SweepSummary
+from secateur.schemas.sweeps import Sweep, SweepSummary, SweepVerdict
 
 CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
 
@@ -247,6 +249,22 @@ class AsyncClient:
     async def delete_sweep(self, sweep_id: UUID | str) -> None:
         """Remove a sweep that is over, with its jobs."""
         await self._requests.send("DELETE", f"/sweeps/{sweep_id}", repeat=False)
+
+    async def sweep_report(self, sweep_id: UUID | str, *, x: str | None = None, y: str | None = None) -> SweepReport:
+        """Its report, or what there is of it so far; points are compared by the metrics `x` and `y`."""
+        return self._requests.parsed(SweepReport, await self.sweep_report_text(sweep_id, "json", x=x, y=y))
+
+    async def sweep_report_text(
+        self, sweep_id: UUID | str, format: str = "md", *, x: str | None = None, y: str | None = None
+    ) -> str:
+        """The report in one of its forms: `json`, `html`, `md`, `csv`."""
+        params = {name: value for name, value in (("x", x), ("y", y)) if value is not None}
+        headers = {"accept": SWEEP_FORMS[format].media_type}
+        return (await self._requests.send("GET", f"/sweeps/{sweep_id}/report", params=params, headers=headers)).text
+
+    async def sweep_verdict(self, sweep_id: UUID | str) -> SweepVerdict:
+        """Whether a point passes all gates, which is recommended, and why."""
+        return await self._requests.model(SweepVerdict, "GET", f"/sweeps/{sweep_id}/verdict")
 
     # --- data sets ----------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import SweepSpec
+from secateur.contract.sweep_report import SweepReport
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset
@@ -33,7 +34,7 @@ from secateur.schemas.estimates import Estimate
 from secateur.schemas.events import Event, LogLine
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
-from secateur.schemas.sweeps import Sweep, SweepSummary
+from secateur.schemas.sweeps import Sweep, SweepSummary, SweepVerdict
 
 
 class Client:
@@ -215,6 +216,20 @@ class Client:
     def delete_sweep(self, sweep_id: UUID | str) -> None:
         """Remove a sweep that is over, with its jobs."""
         finish(self._calls.delete_sweep(sweep_id))
+
+    def sweep_report(self, sweep_id: UUID | str, *, x: str | None = None, y: str | None = None) -> SweepReport:
+        """Its report, or what there is of it so far; points are compared by the metrics `x` and `y`."""
+        return finish(self._calls.sweep_report(sweep_id, x=x, y=y))
+
+    def sweep_report_text(
+        self, sweep_id: UUID | str, format: str = "md", *, x: str | None = None, y: str | None = None
+    ) -> str:
+        """The report in one of its forms: `json`, `html`, `md`, `csv`."""
+        return finish(self._calls.sweep_report_text(sweep_id, format, x=x, y=y))
+
+    def sweep_verdict(self, sweep_id: UUID | str) -> SweepVerdict:
+        """Whether a point passes all gates, which is recommended, and why."""
+        return finish(self._calls.sweep_verdict(sweep_id))
 
     # --- data sets ----------------------------------------------------------------------------------------
 

@@ -182,8 +182,8 @@ def _why_not(
     part = metric.measured_by
     if part in _TOLD_BY_SETTINGS and _settings(job, part) != _settings(other, part):
         return f"the settings in /benchmark/{part} or the seeds differ, and so do the prompts or the answers' lengths"
-    if metric.section.of_machine and _machine(job) != _machine(other):
-        return f"measured on different machines: {_machine(job)} against {_machine(other)}"
+    if metric.section.of_machine and machine_of(job) != machine_of(other):
+        return f"measured on different machines: {machine_of(job)} against {machine_of(other)}"
     return None
 
 
@@ -191,7 +191,7 @@ def _settings(report: Report, part: str) -> tuple[Any, ...]:
     return report.spec.get("benchmark", {}).get(part), report.spec.get("seed")
 
 
-def _machine(report: Report) -> str:
+def machine_of(report: Report) -> str:
     """What times and memory depend on."""
     at = report.benchmarks.environment
     return f"{at.device_name}, {at.dtype}, {at.threads} threads"
@@ -287,10 +287,10 @@ def _objects(value: Any) -> bool:
 def _notes(job: Report, other: Report) -> Iterator[str]:
     if job.model.fingerprint != other.model.fingerprint:
         yield "The two began with different models: what is given against the original is against each one's own."
-    if _machine(job) != _machine(other):
+    if machine_of(job) != machine_of(other):
         yield (
-            f"Measured on different machines, so times and memory are not compared: {_machine(job)} against "
-            f"{_machine(other)}."
+            f"Measured on different machines, so times and memory are not compared: {machine_of(job)} against "
+            f"{machine_of(other)}."
         )
     versions = [report.benchmarks.environment.versions for report in (job, other)]
     for package in ("secateur", "torch", "transformers"):

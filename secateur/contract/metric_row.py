@@ -100,10 +100,14 @@ class Metric:
             found.append(Judged(f"{self._name}{phrase}", one.value, one.low, one.high, phrase, reading))
         return [self._mean(found)] if found and self.several == "mean" else found
 
+    @property
+    def judged_higher(self) -> bool:
+        """Whether the judged number is the better the higher it is; losses and ratios are not."""
+        return self.better == "higher" and self.judges == "value"
+
     def worst(self, judged: Sequence[Judged]) -> Judged:
         """The one whose value is worst: the least of what should be high, the greatest of losses and ratios."""
-        least = self.better == "higher" and self.judges == "value"
-        return (min if least else max)(judged, key=lambda one: one.value)
+        return (min if self.judged_higher else max)(judged, key=lambda one: one.value)
 
     @property
     def _name(self) -> str:

@@ -24,6 +24,11 @@ STYLE = """\
 .v0 { fill: var(--v0); stroke: var(--v0); } .v1 { fill: var(--v1); stroke: var(--v1); }
 .v2 { fill: var(--v2); stroke: var(--v2); } .v3 { fill: var(--v3); stroke: var(--v3); }
 .v3.stroke { fill: none; stroke-width: 2.4; }
-.whisker { stroke-width: 1.8; opacity: 0.75; } .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.dim { fill: var(--muted); stroke: var(--muted); opacity: 0.4; } .dim.stroke { fill: none; stroke-width: 2.4; }
+.plot .front { fill: none; stroke: var(--muted); stroke-width: 1.4; stroke-dasharray: 1 4; stroke-linecap: round; }
+.limit { stroke: var(--bad); stroke-width: 1.3; stroke-dasharray: 6 4; opacity: 0.7; }
+.chosen { fill: none; stroke: var(--v2); stroke-width: 2.2; }
+.whisker { stroke-width: 1.8; opacity: 0.75; } .whisker.dim { opacity: 0.3; }
+.curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 @media (max-width: 640px) { .whole .plot.wide { display: none; } .whole .plot.narrow { display: block; } }
 """

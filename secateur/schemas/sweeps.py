@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.sweep_report import PointResult
 from secateur.schemas.base import Body, Timestamp
 from secateur.schemas.problem import Problem
 
@@ -53,3 +54,15 @@ class Sweep(SweepSummary):
     asked: dict[str, Any] = Field(description="The body that made it; sent again, it makes another one.")
     gates: dict[str, Any] = Field(description="By which every point is judged.")
     points: list[SweepPoint]
+
+
+class SweepVerdict(Body):
+    """What the gates say of a sweep."""
+
+    sweep_id: UUID
+    state: State
+    verdict: Verdict = Field(description="At the end: `passed` if a point passes all gates.")
+    recommended: PointResult | None = Field(
+        default=None, description="The best of the points that pass all gates; so far, while others run."
+    )
+    why: str = Field(description="Why that one, or why none, in words.")

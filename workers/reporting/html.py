@@ -19,6 +19,7 @@ from secateur.contract.readings import text_amount
 from secateur.contract.report import GateResult, Report
 from secateur.contract.results import Environment as Machine
 from secateur.contract.results import TextInfo
+from secateur.report import page_style, plot_style
 from secateur.report.figures import groups, headlines
 from secateur.report.forms import FORMS, HTML
 from secateur.report.gates import (
@@ -30,7 +31,6 @@ from secateur.report.gates import (
 )
 from secateur.report.loading import ways_to_load
 from secateur.report.picture import LegendEntry, Picture
-from secateur.report.plot_style import STYLE
 from secateur.report.plots import pictures
 from secateur.report.text import one_line, parted, printable
 from secateur.report.words import change_in_words
@@ -43,7 +43,8 @@ def render(report: Report, *, public_url: str | None = None) -> str:
     base = f"{public_url.rstrip('/')}/jobs/{report.job_id}/" if public_url else ""
     return page.render(
         report=report,
-        plot_style=Markup(STYLE),
+        page_style=Markup(page_style.STYLE),
+        plot_style=Markup(plot_style.STYLE),
         title=one_line(report.model.id),
         subtitle=_subtitle(report),
         verdict=verdict_in_words(report),

@@ -16,6 +16,7 @@ from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Scored
 from secateur.report.loading import LOADER, transformers_code
+from secateur.report.markdown_text import code, escape, prose
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     counts_in_words,
@@ -26,7 +27,7 @@ from secateur.report.words import (
     widths_in_words,
 )
 from secateur.whole_files import write_whole
-from workers.reporting.markdown import code, escape, figures_table, prose
+from workers.reporting.markdown import figures_table
 
 FILE = "README.md"
 

@@ -1,4 +1,4 @@
-"""`secateur sweeps`: list, show, cancel, retry and delete sweeps."""
+"""`secateur sweeps`: list, show, report on, cancel, retry and delete sweeps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,9 +16,12 @@ from rich.table import Table
 
 from secateur.cli.job_ids import short
 from secateur.cli.render import styled
-from secateur.cli.session import asks_service, connect, err, out
+from secateur.cli.results import TABLE
+from secateur.cli.session import asks_service, connect, err, out, usage
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.contract.numbers import age
+from secateur.report.sweep_forms import SWEEP_FORMS
+from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.contract.jobs import State
@@ -25,7 +29,9 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the sweep as JSON.")]
 
-commands = typer.Typer(help="List, show, cancel, retry and delete sweeps: many jobs of one spec.", no_args_is_help=True)
+commands = typer.Typer(
+    help="List, show, report on, cancel, retry and delete sweeps: many jobs of one spec.", no_args_is_help=True
+)
 
 
 @commands.command("list")
@@ -50,6 +56,46 @@ def show(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Show a sweep with its points and how their jobs stand."""
     with connect() as client:
         _tell(client.sweep(find(client, sweep_id)), as_json=as_json)
+
+
+Metric = Annotated[str | None, typer.Option(metavar="METRIC", help="A figure to compare by, such as kl or parameters.")]
+
+
+@commands.command()
+@asks_service
+def report(
+    sweep_id: SweepId,
+    x: Metric = None,
+    y: Metric = None,
+    format: Annotated[
+        str, typer.Option("--format", "-f", help=f"How it is written: {TABLE}, {', '.join(SWEEP_FORMS)}.")
+    ] = TABLE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to FILE; not for tables.")
+    ] = None,
+) -> None:
+    """Show which points of a sweep are worth having, and which one is recommended; also while others run.
+
+    Points are compared by two figures: --x, what is to be gained, and --y, what it costs.
+    """
+    if format not in (TABLE, *SWEEP_FORMS):
+        raise usage(f"--format {format}: choose {TABLE}, {', '.join(SWEEP_FORMS)}")
+    if format == TABLE and output is not None:
+        raise usage(f"a table goes to the terminal; choose --format {', '.join(SWEEP_FORMS)} for a file")
+    with connect() as client:
+        found = find(client, sweep_id)
+        if format == TABLE:
+            from secateur.cli.render_sweep import sweep_lines  # the whole contract, which takes long to load
+
+            for part in sweep_lines(client.sweep_report(found, x=x, y=y)):
+                out.print(part)
+            return
+        text = client.sweep_report_text(found, format, x=x, y=y)
+    if output is None:
+        print(text)
+        return
+    write_whole(output, text)
+    err.print(f"[dim]written to[/] {output}")
 
 
 @commands.command()

@@ -12,11 +12,13 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
-from app.api.sweeps import SUBMIT
+from app.api.example_sweeps import SUBMIT
 from app.db.session import SessionFactory, unit_of_work
 from app.db.tables import Job, Sweep
 from app.main import create_app
 from app.settings import Settings
+from secateur.contract.sweep_report import SweepReport
+from secateur.report.sweep_forms import SWEEP_FORMS
 from tests.app.conftest import BASE_URL
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
@@ -275,3 +277,57 @@ def test_examples_of_requests_run(client: TestClient, model_root: Path) -> None:
     write_gguf(model_root / "SmolLM2-135M-Instruct.Q4_1.gguf", 30)
     for name, example in SUBMIT.items():
         assert client.post("/sweeps", json=example["value"]).status_code == 202, name
+
+
+def test_a_report_while_it_runs_and_after(client: TestClient, sweep: Post, worker: PlayedWorker) -> None:
+    made = sweep(gates={"min_speedup": 1.2, "max_parameters": 3_000_000})
+    path = f"/sweeps/{made['id']}"
+    first, second, third = (point["job_id"] for point in made["points"])
+    early = client.get(f"{path}/report")
+    assert (early.status_code, early.json()["detail"]) == (404, f"no point of sweep {made['id']} has a report yet")
+    assert client.get(f"{path}/verdict").json()["verdict"] == "none"
+    worker.finish(first)
+    found = client.get(f"{path}/report").json()
+    assert (found["state"], found["verdict"]) == ("running", "none")
+    assert [point["standing"] for point in found["points"]] == ["front", "no result", "no result"]
+    assert found["recommended"] == 0
+    worker.finish(second)
+    worker.fail(worker.claim(third), PROBLEM)
+    found = SweepReport.model_validate(client.get(f"{path}/report").json())
+    assert (found.state, found.verdict) == ("failed", "passed")
+    assert found.point(2).note == "it broke"
+    assert (found.x.metric, found.y.metric) == ("speedup", "exact_match")  # of what the examples have measured
+    assert [(kind.kind, kind.computed, kind.taken_over) for kind in found.shared] == [
+        (name, 2, 0) for name in ("check", "score", "prune", "benchmark", "report")
+    ]
+    verdict = client.get(f"{path}/verdict").json()
+    assert (verdict["state"], verdict["verdict"]) == ("failed", "passed")
+    assert verdict["recommended"]["place"] == found.recommended
+    assert verdict["why"] == found.why
+
+
+def test_a_report_in_every_form(client: TestClient, sweep: Post, worker: PlayedWorker) -> None:
+    made = sweep()
+    worker.finish(made["points"][0]["job_id"])
+    path = f"/sweeps/{made['id']}/report"
+    for form in SWEEP_FORMS.values():
+        by_header = client.get(path, headers={"Accept": form.media_type}, params={"x": "speedup", "y": "parameters"})
+        by_suffix = client.get(f"{path}.{form.suffix}", params={"x": "speedup", "y": "parameters"})
+        assert by_header.status_code == by_suffix.status_code == 200
+        assert by_header.content == by_suffix.content
+        assert by_header.headers["content-type"].startswith(form.media_type)
+        assert by_header.headers["vary"] == "Accept"
+        assert b"parameters" in by_header.content.lower()
+    assert client.get(path, headers={"Accept": "image/png"}).status_code == 406
+
+
+def test_the_pair_of_figures_has_to_be_one(client: TestClient, sweep: Post, worker: PlayedWorker) -> None:
+    made = sweep()
+    worker.finish(made["points"][0]["job_id"])
+    path = f"/sweeps/{made['id']}/report"
+    for params, parameter in (({"x": "speed"}, "query x"), ({"x": "kl", "y": "kl"}, "query y")):
+        response = client.get(path, params=params)
+        assert response.status_code == 422
+        assert [error["parameter"] for error in response.json()["errors"]] == [parameter]
+    assert client.get(f"/sweeps/{uuid4()}/report").status_code == 404
+    assert client.get(f"/sweeps/{uuid4()}/verdict").status_code == 404

@@ -65,6 +65,8 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "sweeps": sweeps.list_page,
     "how sweeps stand": lambda session: sweeps.standings(session, [JOB, uuid4()]),
     "the points of a sweep": lambda session: sweeps.points(session, JOB),
+    "the reports of a sweep": lambda session: sweeps.reports(session, JOB),
+    "what a sweep has shared": lambda session: sweeps.done_stages(session, JOB),
     "jobs of a sweep that have failed": lambda session: sweeps.job_ids(session, JOB, State.FAILED),
     "a job": lambda session: jobs.get(session, JOB),
     "its events": lambda session: events.after(session, JOB, types=["log", "state"]),

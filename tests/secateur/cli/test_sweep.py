@@ -11,7 +11,7 @@ import httpx
 import pytest
 from typer.testing import Result
 
-from app.api import sweeps
+from app.api import example_sweeps as sweeps
 from tests.fixtures.answers import Service
 
 Run = Callable[..., Result]

@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api import example_results, sweeps
+from app.api import example_results
+from app.api import example_sweeps as sweeps
 from app.api.example_estimates import ESTIMATE
 from app.api.example_specs import OTHER_JOB_ID
-from app.api.sweeps import SWEEP_ID
+from app.api.example_sweeps import SWEEP_ID
 from secateur.client.errors import (
     AccessDenied,
     Conflict,
@@ -209,3 +210,16 @@ def test_sweeps() -> None:
         for found in (client.sweep(SWEEP_ID), client.cancel_sweep(SWEEP_ID), client.retry_sweep(SWEEP_ID)):
             assert found.points[1].running == ["recover"]
         client.delete_sweep(SWEEP_ID)
+
+
+def test_the_report_and_the_verdict_of_a_sweep() -> None:
+    fake = Fake()
+    path = f"sweeps_{SWEEP_ID}"
+    fake.routes[f"get_{path}_report"] = [httpx.Response(200, json=sweeps.REPORT)]
+    fake.routes[f"get_{path}_verdict"] = [httpx.Response(200, json=sweeps.VERDICT)]
+    with fake.client() as client:
+        assert client.sweep_report(SWEEP_ID, x="speedup").recommended == 0
+        assert dict(fake.requests[-1].url.params) == {"x": "speedup"}
+        client.sweep_report_text(SWEEP_ID, "html")
+        assert fake.requests[-1].headers["accept"] == "text/html"
+        assert client.sweep_verdict(SWEEP_ID).verdict == "passed"

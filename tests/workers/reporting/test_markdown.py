@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from secateur.contract.report import Report
+from secateur.report.markdown_text import code, escape
 from workers.reporting import markdown
 
 MakeReport = Callable[..., Report]
@@ -58,11 +59,11 @@ def test_without_address_there_are_no_links(report: Report) -> None:
     ],
 )
 def test_code_spans_cannot_be_left(text: str, written: str) -> None:
-    assert markdown.code(text) == written
+    assert code(text) == written
 
 
 def test_foreign_text_is_escaped() -> None:
-    written = markdown.escape("[x](https://evil.example) @someone #12 <b> `a` | www.evil.example")
+    written = escape("[x](https://evil.example) @someone #12 <b> `a` | www.evil.example")
     assert written == (
         "\\[x\\](https:\u200b//evil.example) @\u200bsomeone \\#\u200b12 \\<b\\> \\`a\\` \\| www\u200b.evil.example"
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 from typer.testing import Result
 
-from app.api import sweeps
+from app.api import example_sweeps as sweeps
 from tests.fixtures.answers import Service
+from tests.fixtures.sweep_reports import swept, usual
 
 Run = Callable[..., Result]
 ID = sweeps.SWEEP_ID
@@ -67,3 +69,22 @@ def test_cancel_retry_and_delete(service: Service, run: Run) -> None:
     result = run("sweeps", "retry", ID)
     assert result.exit_code == 2
     assert "none to retry" in result.stderr
+
+
+def test_report_as_a_table(service: Service, run: Run) -> None:
+    service.answers[f"GET /sweeps/{ID}/report"] = swept(usual()).model_dump(mode="json")
+    result = run("sweeps", "report", ID, "--x", "parameters", "--y", "kl")
+    assert result.exit_code == 0, result.output
+    assert dict(service.requests[-1].url.params) == {"x": "parameters", "y": "kl"}
+    for words in ("Point 2 passes all gates", "recommended", "dominated by 4", "1.24×", "note: Point 7 has failed"):
+        assert words in result.stdout
+
+
+def test_report_in_a_form(service: Service, run: Run, tmp_path: Path) -> None:
+    service.answers[f"GET /sweeps/{ID}/report text/csv"] = httpx.Response(200, text="point,job")
+    assert run("sweeps", "report", ID, "-f", "csv").stdout == "point,job\n"
+    file = tmp_path / "sweep.csv"
+    assert run("sweeps", "report", ID, "-f", "csv", "-o", str(file)).exit_code == 0
+    assert file.read_text() == "point,job"
+    for wrong in (("-f", "pdf"), ("-o", "x")):
+        assert run("sweeps", "report", ID, *wrong).exit_code == 2

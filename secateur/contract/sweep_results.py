@@ -1,0 +1,221 @@
+"""The reports of a sweep's jobs → the sweep's report, by a pair of metrics.
+
+Points are compared where they measured the same thing in the same way, as two jobs are (`comparison.py`): the same
+original, the same text by the same protocol, and for times and memory the same machine. Where a few did not, they stand
+apart, and the others are held against each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from secateur.contract.comparison import machine_of
+from secateur.contract.jobs import State, Verdict
+from secateur.contract.metric_row import Metric, uncapitalised
+from secateur.contract.metrics import METRICS
+from secateur.contract.options.gates import GATES
+from secateur.contract.pareto import Dominated, Pair, apart, dominated
+from secateur.contract.readings import Estimate, Variant, variants_of
+from secateur.contract.report import Report
+from secateur.contract.sweep_report import Axis, Figure, PointResult, Standing
+
+
+@dataclass(frozen=True)
+class PointSoFar:
+    """A point's job as it stands, with its report if it has one."""
+
+    place: int
+    changes: Mapping[str, Any]
+    job_id: Any
+    state: State
+    problem: str  # why it failed, in a sentence; empty otherwise
+    report: Report | None
+
+
+def usual_pair(points: Sequence[PointSoFar]) -> tuple[str, str]:
+    """The metrics that points are compared by unless others are asked for: what is sought against what it costs.
+
+    Speedup against KL divergence, where these were measured, and else the first figures of their kind that were.
+    """
+    found = [_figures(point.report) for point in points if point.report is not None]
+    there = [metric for name, metric in METRICS.items() if any(name in figures for figures in found)]
+    x = next((metric for metric in there if metric.sought), next(metric for metric in there if metric.headline))
+    rest = [metric for metric in there if metric is not x]
+    return x.name, next((m for m in rest if m.section.quality), next(m for m in rest if m.headline)).name
+
+
+def axis_of(metric: Metric) -> Axis:
+    return Axis(metric=metric.name, label=metric.label, higher_is_better=metric.judged_higher)
+
+
+def point_results(points: Sequence[PointSoFar], x: Metric, y: Metric) -> list[PointResult]:
+    """Each point with its figures, and how it stands among the others by these two."""
+    figures = {point.place: _figures(point.report) for point in points if point.report is not None}
+    measured = {
+        point.place: _how_measured(point.report, (x, y))
+        for point in points
+        if point.report is not None and {x.name, y.name} <= figures[point.place].keys()
+    }
+    usual = next(iter(Counter(measured.values()).most_common(1)), (None, 0))[0]
+    pairs = [
+        Pair(place, _estimate(figures[place][x.name]), _estimate(figures[place][y.name]))
+        for place, how in measured.items()
+        if how == usual
+    ]
+    worse = dominated(pairs, higher=(x.judged_higher, y.judged_higher))
+    return [_result(point, figures.get(point.place), measured, usual, worse, (x, y)) for point in points]
+
+
+def _result(
+    point: PointSoFar,
+    figures: dict[str, Figure] | None,
+    measured: Mapping[int, _How],
+    usual: _How | None,
+    worse: Mapping[int, Dominated],
+    axes: tuple[Metric, Metric],
+) -> PointResult:
+    by = worse.get(point.place)
+    standing: Standing = "dominated" if by else "front"
+    note = ""
+    if figures is None or point.report is None:
+        standing, note = "no result", point.problem or f"its job is {point.state.value}"
+    elif point.place not in measured:
+        missing = [metric for metric in axes if metric.name not in figures]
+        standing, note = "unmeasured", f"{' and '.join(uncapitalised(m.label) for m in missing)} was not measured"
+    elif usual is not None and measured[point.place] != usual:
+        standing, note = "apart", measured[point.place].unlike(usual)
+    return PointResult(
+        place=point.place,
+        changes=dict(point.changes),
+        job_id=point.job_id,
+        state=point.state,
+        verdict=point.report.verdict if point.report else Verdict.NONE,
+        figures=figures or {},
+        gates=point.report.gates if point.report else [],
+        standing=standing,
+        dominated_by=by.by if by else None,
+        shown=by.shown if by else None,
+        note=note,
+    )
+
+
+def _figures(report: Report) -> dict[str, Figure]:
+    """What a gate would judge of the final variant, for every metric that has it."""
+    final = _final(report)
+    found: dict[str, Figure] = {}
+    for metric in METRICS.values():
+        judged = metric.judged(final)
+        if judged and isfinite((worst := metric.worst(judged)).value):
+            found[metric.name] = Figure(value=worst.value, low=worst.low, high=worst.high, of=worst.metric)
+    return found
+
+
+def _final(report: Report) -> Variant:
+    return next(variant for variant in variants_of(report) if variant.name == report.final_variant)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a point was measured: two that have this in common can be compared."""
+
+    original: str
+    machine: str  # empty where it does not matter
+    subjects: tuple[object, ...]
+
+    def unlike(self, usual: _How) -> str:
+        if self.original != usual.original:
+            return "it began with another model than most points"
+        if self.machine != usual.machine:
+            return f"it was measured on another machine than most points: {self.machine}"
+        return "it was measured on something else than most points, or in another way"
+
+
+def _how_measured(report: Report, metrics: Sequence[Metric]) -> _How:
+    final = _final(report)
+    of_machine = any(metric.section.of_machine for metric in metrics)
+    return _How(
+        report.model.fingerprint,
+        machine_of(report) if of_machine else "",
+        tuple(
+            (metric.name, reading.subject.key, reading.subject.protocol)
+            for metric in metrics
+            for reading in metric.read(final)
+            if reading.counts
+        ),
+    )
+
+
+def _estimate(figure: Figure) -> Estimate:
+    return Estimate(figure.value, figure.low, figure.high)
+
+
+def front_of(points: Sequence[PointResult], x: Metric) -> list[int]:
+    """From the worst x to the best."""
+    front = [point for point in points if point.standing == "front"]
+    return [
+        point.place
+        for point in sorted(front, key=lambda point: point.figures[x.name].value, reverse=not x.judged_higher)
+    ]
+
+
+def recommend(points: Sequence[PointResult], gates: Mapping[str, Any], x: Metric, y: Metric) -> tuple[int | None, str]:
+    """The best point under the gates, and why; none where nothing says what is good enough.
+
+    Gates on quality say how much may be lost, so among the points that keep them the one that gains most is best. Gates
+    on speed and size alone say how much is to be gained, and then the one that loses least is.
+    """
+    asked = [name for name in GATES if gates.get(name) is not None]
+    if not asked:
+        return None, "No gates were set, so nothing says how much quality may be lost: choose from the front."
+    judged = [point for point in points if point.gates]
+    if not judged:
+        return None, "No point has been judged."
+    passed = [point for point in judged if point.verdict is Verdict.PASSED]
+    if not passed:
+        return None, _none_passes(judged)
+    best_by, other = (x, y) if any(GATES[name].section.quality for name in asked) else (y, x)
+    ranked = [point for point in passed if point.standing in ("front", "dominated")]
+    if not ranked:
+        return None, f"{_count(passed)} all gates, and none can be ranked by {uncapitalised(best_by.label)}."
+
+    def goodness(point: PointResult) -> tuple[float, float]:
+        one, two = (
+            point.figures[metric.name].value * (1 if metric.judged_higher else -1) for metric in (best_by, other)
+        )
+        return one, two
+
+    best = max(ranked, key=goodness)
+    why = (
+        f"{_count(passed)} all gates, and point {best.place} has the best {uncapitalised(best_by.label)} of them, "
+        f"{_written(best_by, best)}, at {uncapitalised(other.label)} {_written(other, best)}."
+    )
+    estimate = _estimate(best.figures[best_by.name])
+    near = [
+        point.place
+        for point in ranked
+        if point is not best and not apart(estimate, _estimate(point.figures[best_by.name]))
+    ]
+    if near:
+        numbers = ", ".join(map(str, near))
+        why += f" Within the intervals of it: {'point' if len(near) == 1 else 'points'} {numbers}."
+    return best.place, why
+
+
+def _count(passed: Sequence[PointResult]) -> str:
+    return "1 point passes" if len(passed) == 1 else f"{len(passed)} points pass"
+
+
+def _none_passes(judged: Sequence[PointResult]) -> str:
+    failed = Counter(gate.gate for point in judged for gate in point.gates if not gate.passed)
+    each = ", ".join(f"`{name}` fails at {count}" for name, count in failed.most_common())
+    return f"None of {len(judged)} judged points passes all gates: {each}."
+
+
+def _written(metric: Metric, point: PointResult) -> str:
+    figure = point.figures[metric.name]
+    interval = metric.judged_format.span(figure.low, figure.high)
+    return metric.judged_format.write(figure.value) + (f" ({interval})" if interval else "")

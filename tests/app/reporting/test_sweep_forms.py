@@ -1,0 +1,126 @@
+"""A sweep's report in every form: the same figures, and foreign text harmless."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from html import unescape
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from app.reporting import sweep_csv, sweep_html, sweep_markdown
+from secateur.contract.sweep_report import SweepReport
+from secateur.report.sweep_forms import HTML, SWEEP_FORMS
+from tests.fixtures.sweep_reports import measured, point, swept, usual
+
+EVIL = "<img src=x onerror=alert(1)>|@all\u202e"
+
+
+@pytest.fixture(scope="module")
+def report() -> SweepReport:
+    return swept(usual())
+
+
+def words(html: str) -> str:
+    return unescape(" ".join(re.sub(r"<[^>]+>", " ", html).split()))
+
+
+def test_every_form_says_what_is_recommended_and_why(report: SweepReport) -> None:
+    page, text = words(sweep_html.render(report)), sweep_markdown.render(report)
+    for form in (page, text):
+        for part in (
+            "Point 2 passes all gates, and is the best that does",
+            "8 points: 7 succeeded, 1 failed",
+            "has the best speedup of them, 1.24× (1.22 to 1.26)",
+            "dominated by 2, within noise",
+            "dominated by 4",
+            "no result: The score stage ran out of memory.",
+            "Point 7 has failed, and can be retried.",
+            "2 of 6 stages were taken over and not computed again, which saved 1 min 17 s.",
+            "0.346 to 0.374",
+        ):
+            assert part in form, part
+
+
+def test_a_page_needs_nothing_from_elsewhere_and_runs_nothing(report: SweepReport) -> None:
+    page = sweep_html.render(report)
+    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="(?!report\.|\./|/ui/jobs/)', page)
+    assert sweep_html.render(report, public_url="https://x.example/").count("https://x.example/ui/jobs/") == 8
+
+
+def test_rows_have_their_rank_by_every_column(report: SweepReport) -> None:
+    page = sweep_html.render(report)
+    rows = re.findall(r'<tr role="row" class="([^"]*)" style="([^"]*)">', page)
+    assert [name for name, _ in rows] == ["", "", "chosen", "greyed", "", "greyed", "", "greyed"]
+    ranks = [dict(part.split(": ") for part in style.strip("; ").split("; ")) for _, style in rows]
+    assert [rank["--speedup"] for rank in ranks] == ["6", "5", "3", "4", "1", "2", "0", "7"]  # the fastest first
+    assert [rank["--kl"] for rank in ranks] == ["0", "1", "2", "3", "4", "5", "6", "7"]  # and the nearest
+    assert [rank["--c0"] for rank in ranks] == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    for key in ranks[0]:
+        name = key.removeprefix("--")
+        assert f'id="sort-{name}"' in page
+        assert f".points:has(#sort-{name}:checked) tbody tr {{ order: var(--{name}); }}" in page
+
+
+def test_the_plot_has_points_limits_and_the_original(report: SweepReport) -> None:
+    page = sweep_html.render(report)
+    wide = page[page.index('class="plot wide"') : page.index("</svg>", page.index('class="plot wide"'))]
+    for part in ("min_speedup", "max_kl", "original", "2, recommended", 'class="chosen"', 'class="front"'):
+        assert part in wide
+    assert wide.count('class="dim"') == 2
+    assert "point 5: Speedup 1.40×, KL divergence 0.950, dominated by 4" in wide
+    legend = page[page.index('<ul class="legend">') : page.index("</ul>", page.index('<ul class="legend">'))]
+    assert "scoring.criterion taylor" in legend
+
+
+def test_without_a_pair_of_figures_there_is_no_plot() -> None:
+    failed = swept([point(0, None), point(1, measured(1.2, 0.3))], x="speedup", y="largest_batch")
+    page = sweep_html.render(failed)
+    assert "<figure" not in page
+    assert "largest batch was not measured" in page
+
+
+def cells(text: str) -> Iterator[dict[str, str]]:
+    return iter(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_has_every_figure_in_full(report: SweepReport) -> None:
+    rows = list(cells(sweep_csv.render(report)))
+    assert len(rows) == 8
+    assert (rows[3]["pruning.blocks"], rows[3]["scoring.criterion"]) == ("6", "taylor")
+    assert (rows[3]["standing"], rows[3]["dominated by"], rows[3]["recommended"]) == ("dominated", "2", "")
+    assert rows[2]["recommended"] == "yes"
+    for name in ("speedup", "kl", "parameters", "accuracy"):
+        figure = report.points[2].figures[name]
+        assert float(rows[2][name]) == figure.value
+        assert rows[2][f"{name} low"] == ("" if figure.low is None else str(figure.low))
+    assert (rows[7]["state"], rows[7]["speedup"]) == ("failed", "")
+
+
+@pytest.mark.parametrize("form", [form for form in SWEEP_FORMS.values() if form.renderer], ids=lambda form: form.name)
+def test_foreign_text_is_harmless(form: Any) -> None:
+    changes = {"model.path": EVIL, "scoring.criterion": f"=1+{EVIL}"}
+    found = swept(
+        [point(0, measured(1.2, 0.3), changes), point(1, None, {"model.path": "b"}, problem=EVIL)],
+        model=EVIL,
+        labels={"a": EVIL},
+    )
+    text = import_module(str(form.renderer)).render(found)
+    assert "\u202e" not in text
+    if form is HTML:
+        assert "<img" not in text
+        assert "&lt;img" in text
+    elif form.name == "md":
+        assert "@all" not in re.sub("`[^`]*`", "", text)
+        assert "<img" not in re.sub("`[^`]*`", "", text).replace("\\<", "")
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")}
+        assert len(bars) == 1  # no cell breaks its row
+    else:
+        rows = list(cells(text))
+        assert rows[0]["scoring.criterion"].startswith("'=1+")
