@@ -51,17 +51,34 @@ _CONDITIONS = {
     "model": "model_id = :model",
     "labels": "labels @> :labels",
     "part": _BY_PART,
-    "words": "model_id ILIKE :words",
-    "words_or_part": f"(model_id ILIKE :words OR {_BY_PART.replace(':part', ':id_part')})",
 }
+# The names of all models, from one to the next by the index: there are few, and jobs are many.
+_MODELS = (
+    "WITH RECURSIVE models(name) AS ((SELECT model_id FROM jobs ORDER BY model_id LIMIT 1) UNION ALL "
+    "SELECT (SELECT model_id FROM jobs WHERE model_id > models.name ORDER BY model_id LIMIT 1) FROM models "
+    "WHERE models.name IS NOT NULL) SELECT name FROM models WHERE name ILIKE :words"
+)
 
 
 @lru_cache(maxsize=1024)  # of 3 · 2⁶ for each limit
-def _statement(conditions: tuple[str, ...], specs: bool, limit: int) -> TextClause:
+def _statement(conditions: tuple[str, ...], words: str, specs: bool, limit: int) -> TextClause:
     """The limit stands in it: PostgreSQL plans a statement whose limit it is not told anew each time, which takes as
-    long as the page itself."""
-    where = f"WHERE {' AND '.join(_CONDITIONS[name] for name in conditions)}" if conditions else ""
-    page = f"SELECT * FROM jobs {where} ORDER BY id DESC LIMIT {limit:d}"
+    long as the page itself. `words` are those of a "model", or of a "model or id"; "" where there are none."""
+    last = f"ORDER BY id DESC LIMIT {limit:d}"
+
+    def narrowed(*more: str) -> str:
+        where = [*more, *(_CONDITIONS[name] for name in conditions)]
+        return f"SELECT * FROM jobs {'WHERE ' if where else ''}{' AND '.join(where)}"
+
+    page = f"{narrowed()} {last}"
+    if words:
+        of_each = (
+            f"SELECT found.* FROM ({_MODELS}) AS named CROSS JOIN LATERAL ({narrowed('model_id = named.name')} {last})"
+        )
+        page = f"{of_each} AS found {last}"
+    if words == "model or id":
+        by_id = narrowed("NOT model_id ILIKE :words", _BY_PART.replace(":part", ":id_part"))
+        page = f"SELECT * FROM (({page}) UNION ALL ({by_id})) AS either {last}"
     found = text(f"SELECT id, {job_json(spec=specs)} FROM ({page}) AS job ORDER BY id DESC")
     types = {"after": Job.id.type, "labels": Job.labels.type}
     return found.bindparams(*(bindparam(name, type_=types[name]) for name in conditions if name in types))
@@ -71,9 +88,9 @@ _ID_PART = re.compile("[0-9a-f]{4,32}")
 
 
 def _pattern(words: str) -> str:
-    """Of ILIKE: the words one after the other, their own % and _ as they are."""
+    """Of ILIKE: the words one after the other, their own % and _ as they are; "" where there are none."""
     plain = [re.sub(r"([\\%_])", r"\\\1", word) for word in words.split()]
-    return f"%{'%'.join(plain)}%"
+    return f"%{'%'.join(plain)}%" if plain else ""
 
 
 def list_page(
@@ -95,13 +112,12 @@ def list_page(
         "part": filters.part and filters.part.replace("-", "").lower(),
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    conditions = [*given]
-    if filters.words:
-        given["words"] = _pattern(filters.words)
-        part = filters.words.replace("-", "").lower()
+    conditions, words = tuple(given), ""
+    if filters.words and (pattern := _pattern(filters.words)):
+        given["words"], words = pattern, "model"
+        part = filters.words.replace("-", "").strip().lower()
         if _ID_PART.fullmatch(part):
-            given["id_part"] = part
-        conditions.append("words_or_part" if "id_part" in given else "words")
-    rows = database.execute(_statement(tuple(conditions), specs, limit + 1), given).all()
+            given["id_part"], words = part, "model or id"
+    rows = database.execute(_statement(conditions, words, specs, limit + 1), given).all()
     shown = rows[:limit]
     return JobPage([job for _, job in shown], shown[-1][0] if shown else None, len(rows) > limit)

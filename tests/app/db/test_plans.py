@@ -59,6 +59,10 @@ QUERIES: dict[str, Callable[[Session], object]] = {
     "a label of all jobs": listed(labels={"branch": "main"}),
     "no such label": listed(labels={"commit": "none"}),
     "how an id begins or ends": listed(part=JOB.hex[:12]),
+    "words in a model's name": listed(words="MODEL 7"),
+    "words that are in all": listed(words="o", state=State.SUCCEEDED),
+    "words that are in none": listed(words="nothing"),
+    "words or an id": listed(words=JOB.hex[:12], labels={"branch": "main"}),
     "all filters": listed(
         state=State.SUCCEEDED, verdict=Verdict.PASSED, model="org/model-7", labels={"branch": "main"}
     ),
