@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -103,6 +104,7 @@ EXAMPLE: dict[str, Any] = {
         ),
     ],
 }
+_CHANGE = {name: EXAMPLE[name] for name in ("id", "state", "verdict", "counts", "finished_at")}
 EXAMPLE_PAGE = {"data": [_SUMMARY], "has_more": False, "next_cursor": None}
 
 NO_SWEEP = NotFound(f"there is no sweep {SWEEP_ID}")
@@ -162,3 +164,4 @@ VERDICT: dict[str, Any] = {
     "recommended": _REPORT.point(0).model_dump(mode="json"),
     "why": _REPORT.why,
 }
+CHANGES = f"event: sweep\ndata: {json.dumps({**_CHANGE, 'points': EXAMPLE['points'][:1]})}\n\n"

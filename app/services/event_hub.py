@@ -67,11 +67,12 @@ class EventHub:
         self.closing = False
 
     @contextlib.contextmanager
-    def subscribe(self, job_id: UUID) -> Iterator[Subscription]:
-        """News of one job while the block runs."""
+    def subscribe(self, *job_ids: UUID) -> Iterator[Subscription]:
+        """News of these jobs while the block runs."""
         subscription = Subscription(stays=self._staying < self._most)
         self._staying += subscription.stays
-        self._subscriptions[job_id].add(subscription)
+        for job_id in job_ids:
+            self._subscriptions[job_id].add(subscription)
         self._loop = asyncio.get_running_loop()
         if self._task is None and self._url is not None and not self.closing:
             self._task = self._loop.create_task(self._listen(self._url), name="event hub")
@@ -79,9 +80,10 @@ class EventHub:
             yield subscription
         finally:
             self._staying -= subscription.stays
-            self._subscriptions[job_id].discard(subscription)
-            if not self._subscriptions[job_id]:
-                del self._subscriptions[job_id]
+            for job_id in job_ids:
+                self._subscriptions[job_id].discard(subscription)
+                if not self._subscriptions[job_id]:
+                    del self._subscriptions[job_id]
 
     def end_streams(self) -> None:
         """Let every stream end after what it has sent: the process is shutting down, and clients resume elsewhere.

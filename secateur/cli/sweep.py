@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from secateur.cli.job_ids import short
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.spec_command import spec_command
 from secateur.cli.spec_input import Labels, Model, Revision, Source, json_object, labels_of, look_at, named_model
+from secateur.cli.sweep_view import end_unless_succeeded, watch_sweep
 
 _MANY = 1_000_000  # how many points there may be, the service says
 
@@ -48,6 +50,7 @@ def _sweep(
             "--dry-run", help="Print the body, if its fields are right, and submit nothing; `--file -` takes it."
         ),
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the sweep until all points are over.")] = False,
     **values: Any,
 ) -> None:
     """Submit a sweep, many jobs that differ in some fields, and print its id.
@@ -79,8 +82,11 @@ def _sweep(
         return
     with connect() as client:
         made = client.submit_sweep(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
-    print(made.id)
-    err.print(f"[dim]{len(made.points)} points; how they stand:[/] secateur sweeps show {made.id}", soft_wrap=True)
+        print(made.id)
+        if not watch:
+            err.print(f"[dim]{len(made.points)} points. Follow it with[/] secateur sweeps watch {short(made.id)}")
+            return
+        end_unless_succeeded(watch_sweep(client, made.id))
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:

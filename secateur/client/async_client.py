@@ -30,6 +30,7 @@ from secateur.client.download import Progress, download_file, safe_destination, 
 from secateur.client.errors import refused
 from secateur.client.following import follow
 from secateur.client.requests import Requests
+from secateur.client.sweep_following import follow_sweep
 from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
@@ -237,6 +238,14 @@ class AsyncClient:
     def sweeps(self, *, page_size: int = 50) -> AsyncGenerator[SweepSummary]:
         """Sweeps, the newest first; pages are fetched as they are needed."""
         return self._requests.pages(Page[SweepSummary], "/sweeps", {"limit": page_size})
+
+    def follow_sweep(self, sweep_id: UUID | str, *, timeout: float | None = None) -> AsyncGenerator[Sweep]:
+        """The sweep as it is, and whole again each time that a point stands otherwise, until all are over.
+
+        Raises:
+            WaitTimedOut: it is not over after `timeout` seconds.
+        """
+        return follow_sweep(self._requests, sweep_id, timeout=timeout)
 
     async def cancel_sweep(self, sweep_id: UUID | str) -> Sweep:
         """Ask for all of its jobs to end; what has succeeded stays."""

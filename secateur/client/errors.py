@@ -2,7 +2,7 @@
 
 ClientError
 ├── Unreachable         no answer: refused, timed out, cut off, name not found
-├── WaitTimedOut        the job is not over yet; it goes on
+├── WaitTimedOut        the job or sweep is not over yet; it goes on
 ├── ChecksumMismatch    a downloaded file is not what the service said
 └── RequestRefused      the service answered with an error; `problem` is its RFC 9457 object
     ├── AccessDenied    401, 403  no key, a wrong one, or one without the scope
@@ -33,10 +33,10 @@ class Unreachable(ClientError):
 
 
 class WaitTimedOut(ClientError):
-    """The job was not over in time; it goes on."""
+    """The job, or the sweep, was not over in time; it goes on."""
 
-    def __init__(self, job_id: UUID, seconds: float) -> None:
-        super().__init__(f"job {job_id} was not over after {seconds:.0f} s; it goes on")
+    def __init__(self, job_id: UUID, seconds: float, *, what: str = "job") -> None:
+        super().__init__(f"{what} {job_id} was not over after {seconds:.0f} s; it goes on")
         self.job_id = job_id
 
 

@@ -205,6 +205,14 @@ class Client:
         """Sweeps, the newest first; pages are fetched as they are needed."""
         return each(self._calls.sweeps(page_size=page_size))
 
+    def follow_sweep(self, sweep_id: UUID | str, *, timeout: float | None = None) -> Iterator[Sweep]:
+        """The sweep as it is, and whole again each time that a point stands otherwise, until all are over.
+
+        Raises:
+            WaitTimedOut: it is not over after `timeout` seconds.
+        """
+        return each(self._calls.follow_sweep(sweep_id, timeout=timeout))
+
     def cancel_sweep(self, sweep_id: UUID | str) -> Sweep:
         """Ask for all of its jobs to end; what has succeeded stays."""
         return finish(self._calls.cancel_sweep(sweep_id))

@@ -56,6 +56,17 @@ class Sweep(SweepSummary):
     points: list[SweepPoint]
 
 
+class SweepChange(Body):
+    """What a sweep's stream tells: how it stands, and the points that stand otherwise than before."""
+
+    id: UUID
+    state: State
+    verdict: Verdict
+    counts: dict[State, int] = Field(description="How many points stand in each state.")
+    finished_at: Timestamp | None = None
+    points: list[SweepPoint] = Field(description="Those that changed; in the first message all.")
+
+
 class SweepVerdict(Body):
     """What the gates say of a sweep."""
 

@@ -1,36 +1,33 @@
-"""`secateur sweeps`: list, show, report on, cancel, retry and delete sweeps."""
+"""`secateur sweeps`: list, show, watch, gate, report on, cancel, retry and delete sweeps."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import os
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.markup import escape
-from rich.table import Table
 
-from secateur.cli.job_ids import short
-from secateur.cli.render import styled
+from secateur.cli.forges import annotate, append_summary
 from secateur.cli.results import TABLE
-from secateur.cli.session import asks_service, connect, err, out, usage
+from secateur.cli.session import Exit, asks_service, connect, err, out, parse_seconds, usage
 from secateur.cli.sweep_ids import SweepId, find
-from secateur.contract.numbers import age
-from secateur.report.sweep_forms import SWEEP_FORMS
+from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
+from secateur.report.sweep_forms import MARKDOWN, SWEEP_FORMS
 from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from secateur.contract.jobs import State
-    from secateur.schemas.sweeps import Sweep, SweepSummary
+    from secateur.schemas.sweeps import Sweep, SweepVerdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the sweep as JSON.")]
 
 commands = typer.Typer(
-    help="List, show, report on, cancel, retry and delete sweeps: many jobs of one spec.", no_args_is_help=True
+    help="List, show, watch, gate, report on, cancel, retry and delete sweeps: many jobs of one spec.",
+    no_args_is_help=True,
 )
 
 
@@ -47,7 +44,7 @@ def list_(
         for sweep in found:
             print(json.dumps(sweep.model_dump(mode="json")))
         return
-    out.print(_sweeps(found, now=datetime.now(UTC)) if found else "no sweeps")
+    out.print(sweeps_table(found, now=datetime.now(UTC)) if found else "no sweeps")
 
 
 @commands.command()
@@ -56,6 +53,74 @@ def show(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Show a sweep with its points and how their jobs stand."""
     with connect() as client:
         _tell(client.sweep(find(client, sweep_id)), as_json=as_json)
+
+
+@commands.command()
+@asks_service
+def watch(
+    sweep_id: SweepId,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Stop watching after 90s, 15m or 2h; the sweep goes on.")
+    ] = None,
+) -> None:
+    """Follow a sweep until all of its points are over: a live table, or a line for each change.
+
+    Ends with 0 where every point succeeded, 20 where one failed, 21 where one was cancelled, 30 at the time-out.
+    """
+    seconds = _seconds(timeout)
+    with connect() as client:
+        end_unless_succeeded(watch_sweep(client, find(client, sweep_id), timeout=seconds))
+    err.print("[green]succeeded[/]; the report: secateur sweeps report")
+
+
+@commands.command()
+@asks_service
+def gate(
+    sweep_id: SweepId,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Wait no longer than 90s, 15m or 2h; the sweep goes on.")
+    ] = None,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
+    ] = False,
+) -> None:
+    """Wait for a sweep and judge it, for a pipeline: it passes where a point passes all gates. Prints that point's job.
+
+    Exit codes: 0 a point passed, 2 usage, 10 none did, 11 there are no gates, 20 no point was judged and one failed, 21
+    all were cancelled, 30 the wait timed out and the sweep goes on, 40 no answer or no key. A point that failed fails
+    no other.
+    """
+    seconds = _seconds(timeout)
+    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary and not step_summary:
+        raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    with connect() as client:
+        found = watch_sweep(client, find(client, sweep_id), timeout=seconds)
+        judged = any(point.state == "succeeded" for point in found.points)
+        if not judged:
+            annotate("error", f"sweep {found.state.value}", f"{found.id}: no point has a report")
+            end_unless_succeeded(found)
+        verdict = client.sweep_verdict(found.id)
+        if summary and step_summary:
+            append_summary(Path(step_summary), client.sweep_report_text(found.id, MARKDOWN.name))
+    raise typer.Exit(_judge(verdict))
+
+
+def _judge(verdict: SweepVerdict) -> Exit:
+    err.print(escape(verdict.why), highlight=False)
+    if verdict.verdict == "passed":
+        if verdict.recommended is not None:
+            print(verdict.recommended.job_id)
+        return Exit.OK
+    annotate("error", "no gates" if verdict.verdict == "none" else "no point passes", verdict.why)
+    return Exit.NO_GATES if verdict.verdict == "none" else Exit.GATE_FAILED
+
+
+def _seconds(timeout: str | None) -> float | None:
+    try:
+        return None if timeout is None else parse_seconds(timeout)
+    except ValueError as error:
+        raise usage(f"--timeout {timeout}: {error}") from None
 
 
 Metric = Annotated[str | None, typer.Option(metavar="METRIC", help="A figure to compare by, such as kl or parameters.")]
@@ -128,47 +193,5 @@ def _tell(sweep: Sweep, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(sweep.model_dump(mode="json")))
         return
-    verdict = f", gates {styled(sweep.verdict.value)}" if sweep.verdict != "none" else ""
-    err.print(f"sweep {sweep.id} is {styled(sweep.state.value)}{verdict}: {_counted(sweep.counts)}")
-    out.print(_points(sweep))
-
-
-def _counted(counts: Mapping[State, int]) -> str:
-    """ "4 queued, 1 running"."""
-    return ", ".join(f"{count} {state.value}" for state, count in counts.items() if count)
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in names:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _sweeps(sweeps: Iterable[SweepSummary], *, now: datetime) -> Table:
-    table = _table("Sweep", "Model", "State", "Verdict", "Age", "Points")
-    for sweep in sweeps:
-        verdict = styled(sweep.verdict.value) if sweep.verdict != "none" else ""
-        since = age((now - sweep.created_at).total_seconds())
-        counted = _counted(sweep.counts)
-        table.add_row(short(sweep.id), escape(sweep.model), styled(sweep.state.value), verdict, since, counted)
-    return table
-
-
-def _points(sweep: Sweep) -> Table:
-    from secateur.contract.sweep import in_words  # the whole contract, which takes long to load
-
-    table = _table("", "Point", "State", "Verdict", "Job", "Stages", "")
-    for point in sweep.points:
-        verdict = styled(point.verdict.value) if point.verdict != "none" else ""
-        what = point.problem.detail if point.problem else ", ".join(point.running)
-        table.add_row(
-            str(point.place),
-            escape(in_words(point.changes)),
-            styled(point.state.value),
-            verdict,
-            short(point.job_id),
-            f"{point.stages_done}/{point.stages}",
-            escape(what),
-        )
-    return table
+    err.print(standing(sweep))
+    out.print(points_table(sweep))

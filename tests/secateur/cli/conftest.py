@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from secateur.cli import compare, estimate, jobs, results, session, spec_input, submit, sweep, watch
+from secateur.cli import compare, estimate, jobs, results, session, spec_input, submit, sweep, sweep_view, watch
 from secateur.cli.groups import datasets, sweeps
 from secateur.cli.main import app as command
 from secateur.client import http_client
@@ -41,7 +41,20 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 
     def invoke(*arguments: str, input: str | None = None) -> Result:
         with monkeypatch.context() as patch:
-            modules = (session, compare, estimate, datasets, jobs, results, spec_input, submit, sweep, sweeps, watch)
+            modules = (
+                session,
+                compare,
+                estimate,
+                datasets,
+                jobs,
+                results,
+                spec_input,
+                submit,
+                sweep,
+                sweep_view,
+                sweeps,
+                watch,
+            )
             for module in modules:
                 for name, stderr in (("out", False), ("err", True)):
                     if hasattr(module, name):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 from typer.testing import Result
 
 from app.api import example_sweeps as sweeps
+from app.api.example_sweeps import EXAMPLE
 from tests.fixtures.answers import Service
 from tests.fixtures.sweep_reports import swept, usual
 
@@ -88,3 +91,64 @@ def test_report_in_a_form(service: Service, run: Run, tmp_path: Path) -> None:
     assert file.read_text() == "point,job"
     for wrong in (("-f", "pdf"), ("-o", "x")):
         assert run("sweeps", "report", ID, *wrong).exit_code == 2
+
+
+def over(state: str, *, succeeded: bool = True) -> dict[str, Any]:
+    points = [{**point, "state": "succeeded" if succeeded else state, "running": []} for point in EXAMPLE["points"]]
+    return {**EXAMPLE, "state": state, "points": points}
+
+
+@pytest.mark.parametrize(("state", "code"), [("succeeded", 0), ("failed", 20), ("cancelled", 21)])
+def test_watch_ends_as_the_sweep_does(service: Service, run: Run, state: str, code: int) -> None:
+    told = {name: over(state)[name] for name in ("id", "state", "verdict", "counts", "finished_at", "points")}
+    text = f"event: sweep\ndata: {json.dumps(told)}\n\n"
+    service.answers |= {
+        f"GET /sweeps/{ID}": EXAMPLE,
+        f"GET /sweeps/{ID}/events": httpx.Response(200, text=text, headers={"content-type": "text/event-stream"}),
+    }
+    result = run("sweeps", "watch", ID)
+    assert result.exit_code == code, result.output
+    lines = result.stderr.splitlines()
+    assert "point 1 (pruning.blocks 3, scoring.criterion taylor): running, recover" in lines
+    assert "point 5 (pruning.blocks 9, scoring.criterion taylor): succeeded" in lines
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "code"),
+    [("succeeded", "passed", 0), ("failed", "passed", 0), ("succeeded", "failed", 10), ("succeeded", "none", 11)],
+)
+def test_gate(service: Service, run: Run, state: str, verdict: str, code: int) -> None:
+    recommended = sweeps.VERDICT["recommended"] if verdict == "passed" else None
+    told = {**sweeps.VERDICT, "verdict": verdict, "recommended": recommended}
+    service.answers |= {f"GET /sweeps/{ID}": over(state), f"GET /sweeps/{ID}/verdict": told}
+    result = run("sweeps", "gate", ID)
+    assert result.exit_code == code, result.output
+    assert result.stdout == (f"{recommended['job_id']}\n" if recommended else "")
+    assert sweeps.VERDICT["why"] in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("state", "code"), [("failed", 20), ("cancelled", 21)])
+def test_gate_of_a_sweep_without_any_report(service: Service, run: Run, state: str, code: int) -> None:
+    service.answers[f"GET /sweeps/{ID}"] = over(state, succeeded=False)
+    assert run("sweeps", "gate", ID).exit_code == code
+
+
+def test_gate_within_github(service: Service, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {**sweeps.VERDICT, "verdict": "failed", "recommended": None, "why": "None of 6 passes."}
+    service.answers |= {
+        f"GET /sweeps/{ID}": over("succeeded"),
+        f"GET /sweeps/{ID}/verdict": told,
+        f"GET /sweeps/{ID}/report text/markdown": httpx.Response(200, text="## the report"),
+    }
+    assert run("sweeps", "gate", ID, "--summary").exit_code == 2
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = run("sweeps", "gate", ID, "--summary")
+    assert result.exit_code == 10
+    assert "::error title=no point passes::None of 6 passes." in result.stdout
+    assert (tmp_path / "summary.md").read_text() == "## the report\n"
+
+
+def test_a_wait_that_is_none(run: Run) -> None:
+    for command in ("watch", "gate"):
+        assert run("sweeps", command, ID, "--timeout", "soon").exit_code == 2
