@@ -27,6 +27,8 @@ _LEAVE = (
     "*.index.json",
     "adapter_*",
     "config.json",  # whoever changes the blocks writes it anew
+    "kv_cache_scales*.json",  # of the blocks by their numbers
+    "params.json",  # Mistral's own config, with its number of blocks
     "trainer_state.json",
 )
 _TEMPLATES = "additional_chat_templates"

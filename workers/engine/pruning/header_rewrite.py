@@ -7,12 +7,14 @@ does not matter. The index of a sharded checkpoint follows.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from secateur.contract.errors import BadCheckpoint
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, WEIGHTS_FILE, Checkpoint, read_json_file
 from workers.engine.checkpoints.copy_range import copy_range
 from workers.engine.checkpoints.json_file import write_json
@@ -25,6 +27,7 @@ from workers.engine.checkpoints.safetensors_file import (
 )
 from workers.engine.progress import Progress
 
+_NAMES = "tensor_names"  # torchao's entry of a header
 NewName = str | None  # what a tensor is called from now on; None where it is left out
 Rows = Sequence[int] | None  # entries of its first dimension that are kept, ascending; None for all
 
@@ -44,6 +47,7 @@ class _Shard:
     source: SafetensorsHeader
     name: str
     tensors: tuple[_Kept, ...]  # in the order of their bytes
+    metadata: Mapping[str, str]
 
 
 def write_renamed(
@@ -86,11 +90,27 @@ def _plan(checkpoint: Checkpoint, new_name: Callable[[str], NewName], rows: Call
             if (name := new_name(entry.name)) is not None
         )
         if tensors:
-            kept.append((header, tensors))
+            kept.append((header, tensors, _metadata(header, new_name)))
     return [
-        _Shard(header, f"model-{number:05d}-of-{len(kept):05d}.safetensors", tensors)
-        for number, (header, tensors) in enumerate(kept, start=1)
+        _Shard(header, f"model-{number:05d}-of-{len(kept):05d}.safetensors", tensors, metadata)
+        for number, (header, tensors, metadata) in enumerate(kept, start=1)
     ]
+
+
+def _metadata(header: SafetensorsHeader, new_name: Callable[[str], NewName]) -> dict[str, str]:
+    """A header's free entries: torchao says in them what the parts of a weight make up, by the weight's name.
+
+    Raises:
+        BadCheckpoint: its list of such weights is none.
+    """
+    found = {new: value for key, value in header.metadata.items() if (new := new_name(key)) is not None}
+    if _NAMES in found:
+        try:
+            names = json.loads(found[_NAMES])
+            found[_NAMES] = json.dumps([new for name in names if (new := new_name(name)) is not None])
+        except (TypeError, ValueError) as error:
+            raise BadCheckpoint(f"{header.path.name}: {_NAMES} of the header is no list of tensors.") from error
+    return found
 
 
 def _kept(entry: TensorEntry, name: str, rows: Rows) -> _Kept:
@@ -109,9 +129,7 @@ def _write_shard(shard: _Shard, target: Path) -> Iterator[int]:
     steps: list[int] = []
     with shard.source.path.open("rb") as source, target.open("wb", buffering=0) as file:
         file.write(
-            encode_header(
-                (kept.entry for kept in shard.tensors), shard.source.metadata, start=_best_start(shard.tensors)
-            )
+            encode_header((kept.entry for kept in shard.tensors), shard.metadata, start=_best_start(shard.tensors))
         )
         for start, size in _ranges(shard.tensors):
             copy_range(source.fileno(), file.fileno(), start, size, copied=steps.append)

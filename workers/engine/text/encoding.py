@@ -109,10 +109,19 @@ def _answered(asked: bytes, *, tokenizer: PreTrainedTokenizerBase) -> bytes:
     return _IDS + ids.tobytes()
 
 
-def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer itself puts a beginning-of-text token at the start of a text."""
+def put_first(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that the tokenizer itself puts before a text; None where it puts none, or several.
+
+    It is the beginning-of-text token, also where the tokenizer's settings name none or another one.
+    """
     bos = tokenizer.bos_token_id
-    return isinstance(bos, int) and encode(tokenizer, "", name="tokenizer", special=True)["input_ids"][:1] == [bos]
+    if isinstance(bos, int) and encode(tokenizer, "", name="tokenizer", special=True)["input_ids"][:1] == [bos]:
+        return bos
+    try:
+        plain, whole = (encode(tokenizer, "a", special=special)["input_ids"] for special in (False, True))
+    except InvalidInput:  # it has no token for the letter
+        return None
+    return whole[0] if plain and whole[1 : len(plain) + 1] == plain else None
 
 
 def refuse_ids_without_row(

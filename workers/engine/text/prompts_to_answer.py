@@ -63,7 +63,7 @@ def prompts_to_answer(source: TextSource, text: AnswersText, wanted: Wanted, sam
     rows = int(source.config.vocab_size)
     encoded = encoded_prompts(source.tokenizer, prompts, chat=True, rows=rows, room=None)
     start = source.beginning(text, bos)
-    whole = [_begun(ids.tolist(), bos, start.each, source.tokenizer.bos_token_id) for ids in encoded.ids]
+    whole = [_begun(ids.tolist(), bos, start.each, source.bos) for ids in encoded.ids]
     fitting = [ids for ids in whole if 0 < len(ids) <= tokens // 2]
     if not fitting:
         raise InvalidInput.field(

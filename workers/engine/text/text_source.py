@@ -17,7 +17,7 @@ from secateur.contract.options.texts import AnswersText, BlendText, Bos, SelfTex
 from secateur.contract.protocol import UploadedFile
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import Beginning, beginning_of
-from workers.engine.text.encoding import starts_with_bos
+from workers.engine.text.encoding import put_first
 from workers.engine.text.text_ids import GivenText
 from workers.engine.text.token_cache import tokenizer_fingerprint
 from workers.engine.text.tokenizer_loading import load_tokenizer
@@ -65,9 +65,10 @@ class TextSource:
 
     @property
     def bos(self) -> int | None:
-        """The beginning-of-text token, from the tokenizer or else the config."""
+        """The beginning-of-text token: what the tokenizer puts first or calls so, or else what the config does."""
         try:
-            found = self.tokenizer.bos_token_id
+            found = put_first(self.tokenizer)
+            found = self.tokenizer.bos_token_id if found is None else found
         except InvalidInput:  # no tokenizer: the config may still know
             found = None
         found = self.config.bos_token_id if found is None else found
@@ -89,9 +90,8 @@ class TextSource:
             return beginning_of(asked, adds=False, token=self.bos, rows=rows)
         if asked == "none":
             return beginning_of(asked, adds=False, token=None, rows=rows)
-        adds = starts_with_bos(self.tokenizer)
-        token = self.tokenizer.bos_token_id if adds else self.bos
-        return beginning_of(asked, adds=adds, token=token, rows=rows)
+        first = put_first(self.tokenizer)
+        return beginning_of(asked, adds=first is not None, token=self.bos if first is None else first, rows=rows)
 
 
 @contextmanager

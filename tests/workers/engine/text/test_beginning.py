@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoConfig, AutoTokenizer
 
 from secateur.contract.errors import InvalidInput
@@ -163,6 +164,33 @@ def test_text_that_the_model_writes_begins_as_it_was_sampled(make_source: Callab
     without, info = batch(source, "none", text=text, tokens=11)
     assert torch.equal(without, with_it[:, 1:])
     assert (info.samples, info.tokens) == (6, 11)
+
+
+@pytest.mark.parametrize("called", [None, "</s>"])
+def test_one_that_the_tokenizer_puts_first_whatever_its_settings_call_so(
+    make_source: Callable[..., TextSource], text_file: Path, called: str | None
+) -> None:
+    source = make_source(bos_token_id=None)
+    source.tokenizer.bos_token = called
+    ids, info = batch(source, "auto")
+    assert (ids[:, 0] == BOS).all()
+    assert ids[:, 1:].flatten().tolist() == text_ids_of(source, text_file)[: 6 * 31]
+    assert info.description == "words.txt, 0 to 1, each after a beginning-of-text token"
+    written, _ = batch(source, "auto", text=SelfText(), tokens=12)
+    assert (written[:, 0] == BOS).all()
+
+
+def test_what_a_tokenizer_puts_behind_a_text_is_no_beginning(
+    make_source: Callable[..., TextSource], text_file: Path
+) -> None:
+    source = make_source(bos=False)
+    source.tokenizer.bos_token = None
+    backend: Any = source.tokenizer
+    backend.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 2)]
+    )
+    ids, _ = batch(source, "auto")
+    assert ids.flatten().tolist() == text_ids_of(source, text_file)[: 6 * 32]
 
 
 def test_a_model_without_such_a_token(make_source: Callable[..., TextSource]) -> None:
