@@ -20,7 +20,7 @@ from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
 from workers.engine.quantise.gguf_sentencepiece import sentencepiece_keys
 from workers.engine.quantise.gguf_vocabulary import Vocabulary, merges_of, refuse, steps_of
 from workers.engine.quantise.gguf_vocabulary import vocabulary as vocabulary_of
-from workers.engine.text.encoding import starts_with_bos
+from workers.engine.text.encoding import put_around, put_first
 
 UINT32, INT32, BOOL = 4, 5, 7  # value types
 FILE = "tokenizer.json"
@@ -57,12 +57,22 @@ def tokenizer_keys(folder: Path, tokenizer: PreTrainedTokenizerBase, *, vocabula
     words = vocabulary_of(written, vocabulary)
     make = sentencepiece_keys if written["model"].get("byte_fallback") else _byte_level_keys
     keys = list(make(written, words))
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        number = getattr(tokenizer, f"{name}_token_id")
+    before, behind = put_around(tokenizer)
+    if len(before) > 1 or behind not in ([], [tokenizer.eos_token_id]):
+        around = " ".join([*tokenizer.convert_ids_to_tokens(before), "…", *tokenizer.convert_ids_to_tokens(behind)])
+        raise refuse(f"The model's tokenizer puts {around} around a text, which a GGUF file cannot say.")
+    first = put_first(tokenizer)
+    numbers = {
+        "bos": tokenizer.bos_token_id if first is None else first,
+        "eos": tokenizer.eos_token_id,
+        "unknown": tokenizer.unk_token_id,
+        "padding": tokenizer.pad_token_id,
+    }
+    for key, number in numbers.items():
         if number is not None:
             keys.append(encode_value(f"tokenizer.ggml.{key}_token_id", UINT32, number))
-    keys.append(encode_value("tokenizer.ggml.add_bos_token", BOOL, starts_with_bos(tokenizer)))
-    keys.append(encode_value("tokenizer.ggml.add_eos_token", BOOL, False))
+    keys.append(encode_value("tokenizer.ggml.add_bos_token", BOOL, first is not None))
+    keys.append(encode_value("tokenizer.ggml.add_eos_token", BOOL, behind != []))
     template = tokenizer.chat_template
     if isinstance(template, str):
         keys.append(encode_value("tokenizer.chat_template", STRING, template))

@@ -117,11 +117,19 @@ def put_first(tokenizer: PreTrainedTokenizerBase) -> int | None:
     bos = tokenizer.bos_token_id
     if isinstance(bos, int) and encode(tokenizer, "", name="tokenizer", special=True)["input_ids"][:1] == [bos]:
         return bos
+    before, _ = put_around(tokenizer)
+    return before[0] if len(before) == 1 else None
+
+
+def put_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The tokens that the tokenizer itself puts before and behind a text."""
     try:
         plain, whole = (encode(tokenizer, "a", special=special)["input_ids"] for special in (False, True))
     except InvalidInput:  # it has no token for the letter
-        return None
-    return whole[0] if plain and whole[1 : len(plain) + 1] == plain else None
+        return [], []
+    size = len(plain)
+    at = next((at for at in range(len(whole) - size + 1) if whole[at : at + size] == plain), None)
+    return ([], []) if at is None or not plain else (whole[:at], whole[at + size :])
 
 
 def refuse_ids_without_row(

@@ -212,6 +212,39 @@ def test_how_text_is_cut_has_a_name_or_is_refused(
     assert read_gguf_header(tmp_path / "out" / "model.gguf").values["tokenizer.ggml.pre"].value == name
 
 
+@pytest.mark.parametrize(
+    ("around", "called"),
+    [
+        ("<s> $A", "<s>"),
+        ("<s> $A", None),  # puts a token first that its settings do not call so
+        ("<s> $A", "</s>"),
+        ("<s> $A </s>", "<s>"),
+        ("$A </s>", "<s>"),
+        ("$A", "<s>"),
+        ("<s> <unk> $A", "<s>"),
+        ("$A <s>", "<s>"),
+        ("</s> <s> $A", None),
+    ],
+)
+def test_what_a_tokenizer_puts_around_a_text_is_said_or_refused(
+    around: str, called: str | None, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path
+) -> None:
+    tokenizer: Any = byte_level(begins=False)
+    tokens = [(token, number) for number, token in enumerate(("<unk>", "<s>", "</s>")) if token in around]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=tokens)
+    tokenizer.bos_token = called
+    _, source = checkpoint(tokenizer=tokenizer)
+    if around not in ("<s> $A", "<s> $A </s>", "$A </s>", "$A"):
+        with pytest.raises(UnsupportedModel, match="around a text, which a GGUF file cannot say"):
+            refuse_unsupported(Checkpoint.open(source), tokenizer_from=None)
+        return
+    export_gguf(Checkpoint.open(source), tmp_path / "out" / "model.gguf", kind="Q8_0")
+    import_gguf(tmp_path / "out" / "model.gguf", tmp_path / "read")
+    before, after = (AutoTokenizer.from_pretrained(folder) for folder in (source, tmp_path / "read"))
+    for text in TEXTS:
+        assert after(text)["input_ids"] == before(text)["input_ids"]
+
+
 def test_the_tokenizer_of_a_gguf_file_is_copied(
     checkpoint: Callable[..., tuple[Any, Path]], write_gguf: Callable[..., Path], tmp_path: Path
 ) -> None:
