@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Engine
 
 from app.blobs.store import ArtifactStore, open_store
-from app.broker.sender import Sender
+from app.broker.background_sender import Sender
 from app.db.origin import Origin
 from app.db.session import SessionFactory, session_factory, unit_of_work
 from app.db.threads import POOL_SIZE, in_turn
@@ -128,7 +128,7 @@ def celery_for(settings: Settings) -> Celery:
 
 
 def _send_stages(settings: Settings, stage_ids: Sequence[UUID]) -> bool:
-    from app.broker.queue import send_stages
+    from app.broker.sender import send_stages
 
     return send_stages(stage_ids, celery=celery_for(settings))
 

@@ -49,8 +49,8 @@ from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.pruning.gguf_depth import prune_gguf_depth
-from workers.engine.text.encoding import encode
 from workers.engine.text.tokenizer_loading import load_tokenizer
+from workers.engine.text.tokenizing import encode
 
 HOSTILE = [0, 1, 2, 7, 31, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1]
 JSON_VALUES: Any = st.recursive(

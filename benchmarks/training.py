@@ -42,8 +42,8 @@ from workers.engine.recovery.training import Training, train
 from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.recovery.weights import train_all
 from workers.engine.runtime import Machine, prepare
-from workers.engine.text.encoding import BoundedEncoder
 from workers.engine.text.tokenizer_loading import load_tokenizer
+from workers.engine.text.tokenizing import BoundedEncoder
 
 MICRO_BATCH = 4  # of both
 HELD = 24  # examples whose loss is taken after training

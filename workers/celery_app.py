@@ -21,7 +21,8 @@ from celery.worker.control import inspect_command
 from app import tracing
 from app.blobs.store import ArtifactStore, open_store
 from app.broker.messages import RUN_STAGE
-from app.broker.queue import TELL_DEVICE, depth, get_celery, send_stage
+from app.broker.queue import TELL_DEVICE, depth, get_celery
+from app.broker.sender import send_stage
 from app.db.session import SessionFactory, session_factory
 from app.logs import set_up
 from app.settings import get_settings

@@ -32,7 +32,7 @@ from secateur import masking
 from secateur.contract.errors import InvalidInput, ServiceError, StageFailed
 from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, ResultEvent, StageEvent, StageSpec
 from secateur.contract.shown import shortened
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 from secateur.whole_files import write_whole
 from workers.machine import memory
 from workers.probe import main as probe
@@ -126,7 +126,7 @@ def _read_spec(path: Path) -> StageSpec:
     except OSError as error:
         raise StageFailed(f"The stage's spec {path.name} cannot be read: {error.strerror}.") from error
     except ValidationError as error:
-        fields = explain(StageSpec, error.errors(include_url=False))
+        fields = field_errors(StageSpec, error.errors(include_url=False))
         raise InvalidInput(f"{path.name} is not a stage's spec.", errors=fields) from error
 
 

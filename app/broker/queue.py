@@ -3,9 +3,9 @@
 The worker that it wakes takes the stage whose turn it is, which may be another one (`app.db.stages.next_waiting`): what
 counts is that there are as many messages as stages that wait, and not which one comes first.
 
-So nothing is lost with the broker but a little time. Sending is best effort with a short time-out, always after the
-commit of the row; what nobody claimed is sent again by the janitor. A message too many
-finds no stage and does nothing. Hence the settings:
+So nothing is lost with the broker but a little time. Sending (`app/broker/sender.py`) is best effort with a short
+time-out, always after the commit of the row; what nobody claimed is sent again by the janitor. A message too many finds
+no stage and does nothing. Hence the settings:
 
 - A message is taken out of Redis by the worker that gets it, for good: see `app/broker/redis_transport.py`. There is no
   redelivery after a time-out, which would run long stages twice; a dead worker is noticed by the lease of its stage.
@@ -17,26 +17,20 @@ finds no stage and does nothing. Hence the settings:
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
-from uuid import UUID
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from app.broker import redis_transport
-from app.broker.messages import QUEUE, wake_up
+from app.broker.messages import QUEUE
 from app.settings import Settings, get_settings
 from secateur.contract.errors import Unavailable
 
 TELL_DEVICE = "secateur_device"  # what a worker answers with the problem of its device, or None
 SEND_TIMEOUT_SECONDS = 2.0
 BROKER_ERRORS = (KombuError, RedisError, OSError)  # Redis's own come through where kombu reads from it itself
-
-logger = logging.getLogger(__name__)
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -83,32 +77,6 @@ def make_celery(settings: Settings) -> Celery:
 def get_celery() -> Celery:
     """The process's Celery instance, made once from its settings."""
     return make_celery(get_settings())
-
-
-def send_stage(stage_id: UUID, *, celery: Celery | None = None) -> bool:
-    """Wake a worker for this stage; call it after commit. False if the broker did not take the message."""
-    return send_stages([stage_id], celery=celery)
-
-
-def send_stages(stage_ids: Sequence[UUID], *, celery: Celery | None = None) -> bool:
-    """Wake workers for these stages, in one trip to the broker; call it after commit. False if it took no message.
-
-    It never raises for a broker that is down: the stages are committed, and the janitor sends them again.
-    """
-    app = celery or get_celery()
-    try:
-        _connection(app).default_channel.client.lpush(QUEUE, *map(wake_up, stage_ids))
-    except BROKER_ERRORS as error:
-        names = ", ".join(map(str, stage_ids[:3])) + (" …" if len(stage_ids) > 3 else "")
-        logger.warning("the broker took no message for stage %s (%s); it will be sent again", names, error)
-        return False
-    return True
-
-
-@lru_cache(maxsize=4)
-def _connection(app: Celery) -> Any:
-    """The connection that this process sends on; its client reconnects by itself, and serves all threads."""
-    return app.connection_for_write()
 
 
 def depth(*, celery: Celery | None = None) -> int | None:

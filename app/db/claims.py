@@ -146,7 +146,7 @@ def renew(session: Session, claim: Claim, *, lease_seconds: float) -> Standing:
     return _standing(session.execute(prolonged).scalar_one_or_none())
 
 
-def relay(
+def add_events(
     session: Session,
     claim: Claim,
     batch: Sequence[events.NewEvent],

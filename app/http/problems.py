@@ -39,7 +39,7 @@ from secateur.contract.errors import (
 from secateur.contract.expectations import UNKNOWN, expected_at
 from secateur.contract.json_text import EXPECTED, LongNumber, fault_of, load_json
 from secateur.contract.shown import shown
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 logger = logging.getLogger("app.http")
 
@@ -143,11 +143,10 @@ def _validation_error(request: Request, exc: Exception) -> Response:
         detail = f"the body's Content-Type is {given}; it must be application/json"
         return error_response(request.scope, UnsupportedMediaType(detail))
     fields = [
-        *explain(_body_model(request), [_in_body(error) for error in errors if error["loc"][0] == "body"]),
+        *field_errors(_body_model(request), [_in_body(error) for error in errors if error["loc"][0] == "body"]),
         *[_parameter(request, error) for error in errors if error["loc"][0] != "body"],
     ]
-    detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
-    return error_response(request.scope, InvalidInput(detail, errors=fields))
+    return error_response(request.scope, InvalidInput.fields(fields))
 
 
 def _body_model(request: Request) -> type[BaseModel]:

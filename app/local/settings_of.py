@@ -61,12 +61,12 @@ def settings_of_environment(*, needs_urls: bool = False) -> Settings:
     from pydantic import ValidationError
 
     from app.settings import Settings
-    from secateur.contract.validation_errors import explain
+    from secateur.contract.validation_errors import field_errors
 
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in explain(Settings, error.errors(include_url=False)):
+        for problem in field_errors(Settings, error.errors(include_url=False)):
             name = problem.pointer.split("/")[1:2]
             detail = problem.detail.replace(f"`{name[0]}`", "it", 1) if name else problem.detail
             fail(f"SECATEUR_{name[0].upper()}: {detail}" if name else detail)

@@ -130,9 +130,7 @@ def _upload_error(spec: CompressionSpec, place: str, text: UploadText, dataset: 
 
 def _refuse(errors: list[FieldError]) -> None:
     if errors:
-        raise InvalidInput(
-            errors[0].detail if len(errors) == 1 else f"{len(errors)} fields cannot be used", errors=errors
-        )
+        raise InvalidInput.fields(errors)
 
 
 def _check_model(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | None:

@@ -12,7 +12,7 @@ import secrets
 
 from sqlalchemy.orm import Session
 
-from app.db import sessions
+from app.db import dashboard_sessions as sessions
 from app.settings import Settings
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 
 from secateur.cli.session import Exit, err, show_problem, usage
 from secateur.contract.json_text import fault_of, load_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Body = TypeVar("Body", bound=BaseModel)
 
 Model = Annotated[
     str | None, typer.Argument(help="A hub id (org/name), or a folder or .gguf file under the model roots.")
@@ -87,6 +92,19 @@ def json_object(file: str | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{file} holds no JSON object")
     return found
+
+
+def validated(kind: type[Body], body: Mapping[str, Any]) -> Body:
+    """The body as the service reads it. Raises InvalidInput where fields are wrong."""
+    from pydantic import ValidationError
+
+    from secateur.contract.errors import InvalidInput
+    from secateur.contract.validation_errors import field_errors
+
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise InvalidInput.fields(field_errors(kind, error.errors())) from None
 
 
 def look_at(check: Callable[[], object]) -> None:

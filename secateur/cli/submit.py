@@ -10,7 +10,7 @@ from secateur.cli.job_ids import short
 from secateur.cli.render_estimate import show_estimate
 from secateur.cli.session import connect, err, out
 from secateur.cli.spec_command import spec_command
-from secateur.cli.spec_input import Labels, Model, Revision, Source, SpecFile, look_at, spec_of
+from secateur.cli.spec_input import Labels, Model, Revision, Source, SpecFile, look_at, spec_of, validated
 from secateur.cli.watch import end_unless_succeeded, show
 
 
@@ -79,18 +79,9 @@ def _estimate_beside(body: dict[str, Any]) -> None:
 
 def _check(body: dict[str, Any]) -> None:
     """Raises InvalidInput where the spec's fields are wrong."""
-    from pydantic import ValidationError
-
-    from secateur.contract.errors import InvalidInput
     from secateur.contract.spec import CompressionSpec
-    from secateur.contract.validation_errors import explain
 
-    try:
-        CompressionSpec.model_validate(body)
-    except ValidationError as error:
-        fields = explain(CompressionSpec, error.errors())
-        detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
-        raise InvalidInput(detail, errors=fields) from None
+    validated(CompressionSpec, body)
 
 
 SubmitCommand = spec_command(_submit)

@@ -11,7 +11,17 @@ import typer
 from secateur.cli.job_ids import short
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.spec_command import spec_command
-from secateur.cli.spec_input import Labels, Model, Revision, Source, json_object, labels_of, look_at, named_model
+from secateur.cli.spec_input import (
+    Labels,
+    Model,
+    Revision,
+    Source,
+    json_object,
+    labels_of,
+    look_at,
+    named_model,
+    validated,
+)
 from secateur.cli.sweep_view import end_unless_succeeded, watch_sweep
 
 _MANY = 1_000_000  # how many points there may be, the service says
@@ -107,20 +117,10 @@ def _value(text: str) -> Any:
 
 def _check(body: dict[str, Any]) -> Sequence[object]:
     """Raises InvalidInput where the service would refuse it without a look at the model."""
-    from pydantic import ValidationError
-
-    from secateur.contract.errors import InvalidInput
     from secateur.contract.sweep import SweepSpec, unfold
     from secateur.contract.sweep_errors import checked_specs
-    from secateur.contract.validation_errors import explain
 
-    try:
-        asked = SweepSpec.model_validate(body)
-    except ValidationError as error:
-        fields = explain(SweepSpec, error.errors())
-        detail = fields[0].detail if len(fields) == 1 else f"{len(fields)} fields cannot be used"
-        raise InvalidInput(detail, errors=fields) from None
-    return checked_specs(unfold(asked, most=_MANY, setting="this command's own limit"))
+    return checked_specs(unfold(validated(SweepSpec, body), most=_MANY, setting="this command's own limit"))
 
 
 SweepCommand = spec_command(_sweep)

@@ -95,6 +95,16 @@ class InvalidInput(ServiceError):
         """The error of a single field; `detail` is also the problem's detail."""
         return cls(detail, errors=[FieldError(pointer, detail, value, expected)])
 
+    @classmethod
+    def fields(cls, errors: list[FieldError], *, count: int | None = None) -> Self:
+        """The error of some fields: the problem's detail is that of a single one, and else how many there are.
+
+        Args:
+            count: of all that are wrong, where not all of them are told.
+        """
+        count = len(errors) if count is None else count
+        return cls(errors[0].detail if count == 1 else f"{count} fields cannot be used", errors=errors)
+
 
 class BadCheckpoint(InvalidInput):
     slug, title = "bad-checkpoint", "Checkpoint cannot be used"

@@ -131,9 +131,7 @@ def _of_grid(asked: SweepSpec, grid: Mapping[str, Sequence[Any]], *, most: int, 
         raise InvalidInput.field("/grid", "the grid is empty", value={}, expected="at least one field with its values")
     errors = [error for name, values in grid.items() if (error := _bad_axis(name, values, grid.keys()))]
     if errors:
-        raise InvalidInput(
-            errors[0].detail if len(errors) == 1 else f"{len(errors)} fields cannot be used", errors=errors
-        )
+        raise InvalidInput.fields(errors)
     count = 1
     for values in grid.values():
         count *= len(values)

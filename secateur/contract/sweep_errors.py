@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import Path, Point
-from secateur.contract.validation_errors import explain, pointer_of
+from secateur.contract.validation_errors import field_errors, pointer_of
 
 MOST_ERRORS = 50  # that are told
 _MOST_OF_ONE = 50  # of one point that are looked at: a body may have thousands
@@ -49,7 +49,7 @@ def checked_specs(points: Sequence[Point]) -> list[CompressionSpec]:
             slips += [
                 _Slip(point, field, unknown=error["type"] == "extra_forbidden")
                 for error in errors.errors()[:_MOST_OF_ONE]
-                for field in explain(CompressionSpec, [error])
+                for field in field_errors(CompressionSpec, [error])
             ]
     if slips:
         raise _told(points, slips)
@@ -77,7 +77,7 @@ def _told(points: Sequence[Point], slips: Sequence[_Slip], *, kind: type[Invalid
         whole_axis = slip.unknown and place[0] == "grid"  # of a field that does not exist, no value is right
         groups.setdefault((place[:2] if whole_axis else place, slip.error.detail), []).append(slip)
     errors = [_error(place, group, points) for (place, _), group in list(groups.items())[:MOST_ERRORS]]
-    return kind(errors[0].detail if len(groups) == 1 else f"{len(groups)} fields cannot be used", errors=errors)
+    return kind.fields(errors, count=len(groups))
 
 
 def _error(place: Path, group: Sequence[_Slip], points: Sequence[Point]) -> FieldError:

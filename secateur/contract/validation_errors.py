@@ -43,7 +43,7 @@ class _Place:
         return expected_at(self.annotation, self.limits)
 
 
-def explain(model: type[BaseModel], errors: Errors) -> list[FieldError]:
+def field_errors(model: type[BaseModel], errors: Errors) -> list[FieldError]:
     """What pydantic's `errors` on a value for `model` say, each thing once; knock-on errors are left out.
 
     A value that may have several shapes is told of once, and not for each of them.

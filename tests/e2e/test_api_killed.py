@@ -26,7 +26,7 @@ API_THAT_DIES = """
 import os, signal, sys
 import app.broker.queue
 
-app.broker.queue.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+app.broker.sender.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 
 import uvicorn
 from app.main import create_app

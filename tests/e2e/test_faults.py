@@ -11,7 +11,8 @@ import signal
 import threading
 import time
 
-from app.broker.queue import make_celery, send_stage
+from app.broker.queue import make_celery
+from app.broker.sender import send_stage
 from secateur.contract.jobs import State
 from tests.fixtures.service import PATIENCE, STAGES, Service, Worker, gone, pid_of
 

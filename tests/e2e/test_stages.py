@@ -10,7 +10,8 @@ import time
 import redis
 
 from app.blobs.store import OWNER
-from app.broker.queue import make_celery, send_stage
+from app.broker.queue import make_celery
+from app.broker.sender import send_stage
 from secateur.contract.jobs import State
 from tests.fixtures.service import STAGES, Service, gone, pid_of
 

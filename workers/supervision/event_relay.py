@@ -52,7 +52,7 @@ class StageResult:
     adds: tuple[NewStage, ...] = ()  # stages that the job gets with it
 
 
-class Relay:
+class EventRelay:
     """The events of one run of a stage process."""
 
     def __init__(self, claim: Claim, descriptor: int) -> None:

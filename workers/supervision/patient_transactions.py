@@ -24,7 +24,7 @@ class GaveUp(Exception):
     """The database did not answer for as long as the caller would wait; whether the work is committed is not known."""
 
 
-def persist(sessions: SessionFactory, work: Callable[[Session], T], *, give_up: Callable[[], bool]) -> T:
+def transact_patiently(sessions: SessionFactory, work: Callable[[Session], T], *, give_up: Callable[[], bool]) -> T:
     """Run `work` in one transaction, again and again while the database cannot be reached.
 
     A connection lost during COMMIT leaves open whether it was done, so `work` must bear being done twice: everything in

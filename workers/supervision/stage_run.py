@@ -22,9 +22,9 @@ from secateur.contract.errors import StageFailed
 from workers.launch.fork_server import Exit, ForkServer, StageProcess
 from workers.machine import memory
 from workers.supervision import crashes
-from workers.supervision.event_relay import Relay, StageResult
+from workers.supervision.event_relay import EventRelay, StageResult
 from workers.supervision.lease import LeaseKeeper
-from workers.supervision.patient_transactions import GaveUp, persist
+from workers.supervision.patient_transactions import GaveUp, transact_patiently
 from workers.supervision.scratch import Scratch
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def reason_to_stop(standing: Standing, shutting_down: bool) -> Stopped | None:
     return Stopped.SHUTDOWN if shutting_down else None
 
 
-class Run:
+class StageRun:
     """Runs the process of one claim."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Run:
             hub_token=_hub_token() if self._fetches else None,
             about=get_contextvars(),
         )
-        relay = Relay(self._claim, process.events)
+        relay = EventRelay(self._claim, process.events)
         self._keeper.watch(process)
         try:
             exit_, stopped, timed_out = self._watch(process, relay)
@@ -137,7 +137,7 @@ class Run:
             self._keeper.watch(None)
             process.close()
 
-    def _watch(self, process: StageProcess, relay: Relay) -> tuple[Exit, Stopped | None, bool]:
+    def _watch(self, process: StageProcess, relay: EventRelay) -> tuple[Exit, Stopped | None, bool]:
         """Relay events until the process is gone: how it ended, why it was stopped, whether for its time limit."""
         limit = time.monotonic() + self._settings.stage_time_limit_seconds
         stopped: Stopped | None = None
@@ -164,7 +164,7 @@ class Run:
         return exit_, stopped, timed_out
 
     def _outcome(
-        self, exit_: Exit, relay: Relay, stopped: Stopped | None, timed_out: bool, *, oom_killed: bool
+        self, exit_: Exit, relay: EventRelay, stopped: Stopped | None, timed_out: bool, *, oom_killed: bool
     ) -> Outcome:
         if stopped in {Stopped.LOST, Stopped.CANCEL}:
             return stopped
@@ -187,7 +187,7 @@ class Run:
         most = min(self._memory, memory.machine_memory())
         return exit_.reason == "ended" and (oom_killed or exit_.memory >= NEARLY_ALL * most)
 
-    def _drain(self, process: StageProcess, relay: Relay) -> None:
+    def _drain(self, process: StageProcess, relay: EventRelay) -> None:
         """Read what the process wrote before it ended; the guardian has ended all who could still write."""
         give_up = time.monotonic() + DRAIN_SECONDS
         while not relay.ended and time.monotonic() < give_up:
@@ -196,12 +196,12 @@ class Run:
             select.select([process.events], [], [], TICK_SECONDS)
             relay.read()
 
-    def _flush_rest(self, relay: Relay) -> None:
+    def _flush_rest(self, relay: EventRelay) -> None:
         """Write all that is left, however long the database is away; GaveUp if the worker shuts down meanwhile."""
         if relay.pending:
             self._write(relay, give_up=self._shutting_down)
 
-    def _flush(self, relay: Relay) -> bool:
+    def _flush(self, relay: EventRelay) -> bool:
         """Write events in one short transaction. False if the database does not answer; they are kept then."""
         try:
             self._write(relay, give_up=lambda: True)
@@ -209,11 +209,11 @@ class Run:
             return False
         return True
 
-    def _write(self, relay: Relay, *, give_up: Callable[[], bool]) -> None:
+    def _write(self, relay: EventRelay, *, give_up: Callable[[], bool]) -> None:
         batch, progress = relay.batch()
-        standing = persist(
+        standing = transact_patiently(
             self._sessions,
-            lambda session: claims.relay(session, self._claim, batch, before=self._relayed, progress=progress),
+            lambda session: claims.add_events(session, self._claim, batch, before=self._relayed, progress=progress),
             give_up=give_up,
         )
         if standing is Standing.LOST:

@@ -46,9 +46,9 @@ from workers.supervision import crashes
 from workers.supervision.assignment import Assignment
 from workers.supervision.event_relay import StageResult
 from workers.supervision.lease import LeaseKeeper
-from workers.supervision.patient_transactions import GaveUp, persist
+from workers.supervision.patient_transactions import GaveUp, transact_patiently
 from workers.supervision.scratch import Scratch
-from workers.supervision.stage_run import Crashed, Failed, Run, Stopped, Succeeded, reason_to_stop
+from workers.supervision.stage_run import Crashed, Failed, StageRun, Stopped, Succeeded, reason_to_stop
 from workers.supervision.worker_metrics import WorkerMetrics, end_of
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Supervisor:
         worker = f"{socket.gethostname()}:{os.getpid()}#{uuid.uuid4().hex[:8]}"
         lease, until = self.settings.lease_seconds, LeaseKeeper.first_until(self.settings, lease_clock())
         try:
-            claim = persist(
+            claim = transact_patiently(
                 self.sessions,
                 lambda session: claims.claim_next(session, worker=worker, lease_seconds=lease),
                 give_up=self.stopping.is_set,
@@ -133,7 +133,7 @@ class Supervisor:
     def _woken(self) -> list[UUID]:
         """Stages of other jobs that a stage which has ended here lets go on."""
         try:
-            return persist(self.sessions, twins.wake, give_up=self.stopping.is_set)
+            return transact_patiently(self.sessions, twins.wake, give_up=self.stopping.is_set)
         except GaveUp:
             return []  # the janitor wakes them
 
@@ -193,7 +193,7 @@ class _Attempt:
             return self._crash(StageFailed(f"The worker could not run the stage ({words})."))
 
     def _work(self) -> Ended:
-        assignment = self._persist(lambda session: assignments.load(session, self._claim))
+        assignment = self._transact(lambda session: assignments.load(session, self._claim))
         if assignment is None:
             return LOST
         spec = assignment.spec(
@@ -202,7 +202,7 @@ class _Attempt:
         key = assignment.dedupe_key(spec, self._device) if self._settings.reuse_results else None
         if key is not None:
             own_key = key
-            met = self._persist(lambda session: assignments.meet(session, self._claim, own_key))
+            met = self._transact(lambda session: assignments.meet(session, self._claim, own_key))
             if met.state is not State.RUNNING:
                 return met
         self._scratch.prepare(spec)
@@ -227,7 +227,7 @@ class _Attempt:
         return self._publish(assignment, spec, result, key, memory=memory)
 
     def _run(self, *, fetches: bool) -> Succeeded | Failed | Crashed | Stopped:
-        return Run(
+        return StageRun(
             self._claim,
             self._scratch,
             self._keeper,
@@ -249,7 +249,7 @@ class _Attempt:
         files = store.put_folder(self._scratch.out, output, check=self._check)
         if key is not None and assignment.dedupe_key(spec, self._device) != key:
             key = None  # the model or a text was changed while the stage read it
-        ended = self._persist(
+        ended = self._transact(
             lambda session: assignments.commit(
                 session, self._claim, result=result, output=output, files=files, dedupe_key=key, memory=memory
             )
@@ -264,32 +264,34 @@ class _Attempt:
         if stopped is Stopped.LOST:
             return LOST
         if stopped is Stopped.CANCEL:
-            return self._persist(lambda session: claims.cancelled(session, self._claim))
+            return self._transact(lambda session: claims.cancelled(session, self._claim))
         reason = (
             "The worker shuts down; the stage goes on from its last checkpoint on another one."
             if stopped is Stopped.SHUTDOWN
             else "The worker could not renew its lease in time, and stopped the stage."
         )
-        return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
+        return self._transact(lambda session: claims.release(session, self._claim, reason=reason))
 
     def _device_failed(self, problem: dict[str, Any]) -> Ended:
         """The stage says that its GPU failed, or has died on it: whose fault is it?"""
         if self._supervisor.device.doubt():
             most = self._settings.max_attempts
-            return self._persist(lambda session: claims.crash(session, self._claim, problem=problem, max_attempts=most))
+            return self._transact(
+                lambda session: claims.crash(session, self._claim, problem=problem, max_attempts=most)
+            )
         reason = f"{problem['detail']} The worker takes no more stages; this one waits for a worker whose device works."
-        return self._persist(lambda session: claims.release(session, self._claim, reason=reason))
+        return self._transact(lambda session: claims.release(session, self._claim, reason=reason))
 
     def _fail(self, problem: dict[str, Any]) -> Ended:
         logger.warning("%s of job %s failed: %s", self._claim.key, self._claim.job_id, problem.get("detail"))
-        return self._persist(lambda session: claims.fail(session, self._claim, problem=problem))
+        return self._transact(lambda session: claims.fail(session, self._claim, problem=problem))
 
     def _crash(self, error: StageFailed) -> Ended:
         problem, most = error.to_problem(), self._settings.max_attempts
-        return self._persist(lambda session: claims.crash(session, self._claim, problem=problem, max_attempts=most))
+        return self._transact(lambda session: claims.crash(session, self._claim, problem=problem, max_attempts=most))
 
-    def _persist(self, work: Callable[[Session], T]) -> T:
-        return persist(self._supervisor.sessions, work, give_up=self._supervisor.stopping.is_set)
+    def _transact(self, work: Callable[[Session], T]) -> T:
+        return transact_patiently(self._supervisor.sessions, work, give_up=self._supervisor.stopping.is_set)
 
     def _reason(self) -> Stopped | None:
         return reason_to_stop(self._keeper.standing, self._supervisor.stopping.is_set())

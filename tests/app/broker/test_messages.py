@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from app.broker.messages import LONGEST, QUEUE, BadMessage, check_control, stage_of, wake_up
-from app.broker.queue import make_celery, send_stage
+from app.broker.queue import make_celery
+from app.broker.sender import send_stage
 from app.settings import Settings
 
 STAGE = UUID("019ad000-0000-7000-8000-000000000001")

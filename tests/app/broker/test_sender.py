@@ -1,108 +1,62 @@
-"""Messages sent behind a request's back: all of them, together where they can go together, and never an error."""
+"""Sending: best effort, with a short time-out, and never an error of the one who sends."""
 
 from __future__ import annotations
 
-import threading
+import json
+import os
+import signal
 import time
-from collections.abc import Sequence
-from types import SimpleNamespace
-from uuid import UUID, uuid4
+from uuid import uuid4
 
-import pytest
+import redis
 
-from app.broker import sender
-from app.broker.sender import Sender
-
-
-def test_what_comes_meanwhile_goes_together() -> None:
-    trips: list[list[UUID]] = []
-    sending, go_on = threading.Event(), threading.Event()
-
-    def send(stage_ids: Sequence[UUID]) -> None:
-        trips.append(list(stage_ids))
-        sending.set()
-        assert go_on.wait(30)
-
-    waiting, stage_ids = Sender(send), [uuid4() for _ in range(4)]
-    waiting.send(stage_ids[0])
-    assert sending.wait(30)
-    for stage_id in stage_ids[1:]:
-        waiting.send(stage_id)
-    assert not waiting.flush(seconds=0.01)
-    go_on.set()
-    assert waiting.flush(seconds=30)
-    assert trips == [stage_ids[:1], stage_ids[1:]]
+from app.broker.messages import QUEUE, RUN_STAGE, stage_of
+from app.broker.queue import depth, make_celery
+from app.broker.sender import send_stage, send_stages
+from app.settings import Settings
+from tests.fixtures.servers import TestServers
 
 
-def test_what_comes_in_the_rest_after_a_trip_goes_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    trips: list[list[UUID]] = []
-    rests, go_on = threading.Event(), threading.Event()
-
-    def rest(seconds: float) -> None:
-        rests.set()
-        assert go_on.wait(30)
-
-    monkeypatch.setattr(sender, "time", SimpleNamespace(sleep=rest, monotonic=time.monotonic))
-    waiting, stage_ids = Sender(lambda batch: trips.append(list(batch))), [uuid4() for _ in range(4)]
-    waiting.send(stage_ids[0])
-    assert rests.wait(30)
-    assert trips == [stage_ids[:1]]  # one that comes alone waits for nothing
-    for stage_id in stage_ids[1:]:
-        waiting.send(stage_id)
-    go_on.set()
-    assert waiting.flush(seconds=30)
-    assert trips == [stage_ids[:1], stage_ids[1:]]
+def test_a_message_names_the_task_and_the_stage(redis_url: str) -> None:
+    celery, stage_id = make_celery(Settings(redis_url=redis_url)), uuid4()
+    assert depth(celery=celery) == 0
+    assert send_stage(stage_id, celery=celery)
+    assert depth(celery=celery) == 1
+    with redis.Redis.from_url(redis_url) as client:
+        message = json.loads(client.lpop(QUEUE))
+    assert message["headers"]["task"] == RUN_STAGE
+    assert str(stage_id) in message["headers"]["argsrepr"]
+    assert message["content-type"] == "application/json"
 
 
-def test_a_stopped_one_has_sent_all_and_begins_again() -> None:
-    sent: list[UUID] = []
-    waiting, stage_ids = Sender(sent.extend), [uuid4() for _ in range(3)]
-    for stage_id in stage_ids:
-        waiting.send(stage_id)
-    thread = waiting._thread
-    assert thread is not None
-    waiting.stop(seconds=30)
-    thread.join(30)
-    assert not thread.is_alive()
-    assert sent == stage_ids
-    waiting.send(stage_ids[0])
-    assert waiting.flush(seconds=30)
-    assert sent == [*stage_ids, stage_ids[0]]
-    waiting.stop(seconds=30)
+def test_messages_go_together(redis_url: str) -> None:
+    celery, stage_ids = make_celery(Settings(redis_url=redis_url)), [uuid4() for _ in range(3)]
+    assert send_stages(stage_ids, celery=celery)
+    with redis.Redis.from_url(redis_url) as client:
+        assert [stage_of(client.rpop(QUEUE)) for _ in stage_ids] == stage_ids
+        assert client.llen(QUEUE) == 0
 
 
-def test_a_failure_is_logged_and_the_next_ones_are_sent(caplog: pytest.LogCaptureFixture) -> None:
-    sent: list[UUID] = []
-
-    def send(stage_ids: Sequence[UUID]) -> None:
-        if stage_ids[0] == bad:
-            raise RuntimeError("no")
-        sent.extend(stage_ids)
-
-    waiting, bad, good = Sender(send), uuid4(), uuid4()
-    waiting.send(bad)
-    assert waiting.flush(seconds=30)
-    waiting.send(good)
-    assert waiting.flush(seconds=30)
-    assert sent == [good]
-    assert "the janitor will" in caplog.text
+def test_a_broker_that_is_down_costs_neither_an_error_nor_much_time(redis_url: str, servers: TestServers) -> None:
+    celery = make_celery(Settings(redis_url=redis_url))
+    assert send_stage(uuid4(), celery=celery)
+    servers.valkey.kill()
+    try:
+        assert not send_stage(uuid4(), celery=celery)
+        assert depth(celery=celery) is None
+    finally:
+        servers.valkey.start()
+    assert send_stage(uuid4(), celery=celery)  # the same instance finds it again
 
 
-def test_what_a_broker_that_is_down_keeps_waiting_is_bounded(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(sender, "MOST_WAITING", 3)
-    on_its_way, go_on = threading.Event(), threading.Event()
-
-    def publish(_: object) -> None:
-        on_its_way.set()
-        go_on.wait(30)
-
-    waiting = Sender(publish)
-    waiting.send(uuid4())
-    assert on_its_way.wait(30)  # the thread takes no more until it goes on
-    for _ in range(4):
-        waiting.send(uuid4())
-    go_on.set()
-    assert waiting.flush(seconds=30)
-    assert "the janitor will send stage" in caplog.text
+def test_a_broker_that_does_not_answer_is_not_waited_for(redis_url: str, servers: TestServers) -> None:
+    celery = make_celery(Settings(redis_url=redis_url))
+    pid = servers.valkey.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        assert not send_stage(uuid4(), celery=celery)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert time.monotonic() - begun < 30  # not the minutes of a TCP time-out

@@ -58,7 +58,7 @@ WRITES: dict[str, Callable[[Session, Claim], object]] = {
     "release": lambda session, claim: claims.release(session, claim, reason="stopping"),
     "cancelled": claims.cancelled,
     "renew": lambda session, claim: claims.renew(session, claim, lease_seconds=60),
-    "relay": lambda session, claim: claims.relay(session, claim, [events.log("late")], before=0),
+    "relay": lambda session, claim: claims.add_events(session, claim, [events.log("late")], before=0),
     "look": lambda session, claim: claims.look(session, claim)[0],
 }
 
@@ -77,7 +77,7 @@ def test_another_token_writes_nothing(session: Session, write: Callable[[Session
 def test_a_claim_counts_attempt_and_token_and_forgets_what_the_last_one_reached(session: Session) -> None:
     first = taken(session)
     assert (first.attempt, first.token) == (1, 1)
-    claims.relay(session, first, [events.log("a")], before=0, progress={"done": 1, "total": 2, "unit": "steps"})
+    claims.add_events(session, first, [events.log("a")], before=0, progress={"done": 1, "total": 2, "unit": "steps"})
     claims.release(session, first, reason="stopping")
     second = claims.claim(session, first.stage_id, worker="v", lease_seconds=30)
     assert second is not None
@@ -150,8 +150,8 @@ def test_the_last_attempt_that_is_allowed_fails_the_job(session: Session, most: 
 )
 def test_no_event_is_written_twice(session: Session, before: int, batch: str, written: str) -> None:
     claim = taken(session)
-    assert claims.relay(session, claim, [events.log("a"), events.log("b")], before=0) is Standing.HELD
-    assert claims.relay(session, claim, [events.log(line) for line in batch], before=before) is Standing.HELD
+    assert claims.add_events(session, claim, [events.log("a"), events.log("b")], before=0) is Standing.HELD
+    assert claims.add_events(session, claim, [events.log(line) for line in batch], before=before) is Standing.HELD
     assert lines(session, claim) == [*"ab", *written]
     assert row(session, claim).relayed == 2 + len(written)
 
@@ -212,7 +212,9 @@ def claimed_again(session: Session, claim: Claim) -> Claim | None:
 
 WRITES_OF_ONE: dict[str, Callable[[Session, Claim], object]] = {
     **{name: write for name, write in WRITES.items() if name != "cancelled"},
-    "progress": lambda session, claim: claims.relay(session, claim, [events.log("a")], before=0, progress={"done": 1}),
+    "progress": lambda session, claim: claims.add_events(
+        session, claim, [events.log("a")], before=0, progress={"done": 1}
+    ),
     "rescue": rescued,
     "claim": claimed_again,
 }
@@ -276,13 +278,13 @@ def test_a_job_is_told_to_run_once(session: Session) -> None:
 def test_progress_is_told_only_with_what_is_new(session: Session) -> None:
     claim = taken(session)
     half, whole = {"done": 1, "total": 2, "unit": "steps"}, {"done": 2, "total": 2, "unit": "steps"}
-    assert claims.relay(session, claim, [events.log("a")], before=0, progress=half) is Standing.HELD
-    claims.relay(session, claim, [events.log("b")], before=1)
+    assert claims.add_events(session, claim, [events.log("a")], before=0, progress=half) is Standing.HELD
+    claims.add_events(session, claim, [events.log("b")], before=1)
     assert row(session, claim).progress == half
-    claims.relay(session, claim, [events.log("b")], before=1, progress=whole)  # asked again: it is written
+    claims.add_events(session, claim, [events.log("b")], before=1, progress=whole)  # asked again: it is written
     assert row(session, claim).progress == half
     jobs.request_cancel(session, claim.job_id)
-    assert claims.relay(session, claim, [], before=2) is Standing.CANCELLING
+    assert claims.add_events(session, claim, [], before=2) is Standing.CANCELLING
 
 
 def test_what_is_not_there_is_not_taken(session: Session) -> None:

@@ -15,10 +15,10 @@ def test_a_batch_is_relayed_once_and_a_longer_one_from_where_it_went_on(session:
     job = insert(session)
     claim = take(session, job)
     lines = [events.log(str(n)) for n in range(5)]
-    claims.relay(session, claim, lines[:2], before=0, progress={"done": 1, "total": 2, "unit": "x"})
-    claims.relay(session, claim, lines[:2], before=0)
-    claims.relay(session, claim, lines[:4], before=0)
-    claims.relay(session, claim, lines[4:], before=4)
+    claims.add_events(session, claim, lines[:2], before=0, progress={"done": 1, "total": 2, "unit": "x"})
+    claims.add_events(session, claim, lines[:2], before=0)
+    claims.add_events(session, claim, lines[:4], before=0)
+    claims.add_events(session, claim, lines[4:], before=4)
     logged = [event.data["message"] for event in events.after(session, job.id, types=["log"])]
     assert logged == ["0", "1", "2", "3", "4"]
     assert jobs.get(session, job.id).stages[0].progress == {"done": 1, "total": 2, "unit": "x"}

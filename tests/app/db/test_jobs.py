@@ -110,8 +110,8 @@ def test_a_page_shows_what_the_rows_hold(session: Session) -> None:
     done, failed, new = insert(session, labels={"a": "ü"}), insert(session), insert(session)
     finish(session, take(session, done))
     claim = take(session, failed)
-    claims.relay(session, claim, [], before=0)
-    claims.relay(session, claim, [events.log("x")], before=0, progress={"done": 1, "total": 3, "unit": "blocks"})
+    claims.add_events(session, claim, [], before=0)
+    claims.add_events(session, claim, [events.log("x")], before=0, progress={"done": 1, "total": 3, "unit": "blocks"})
     claims.fail(session, claim, problem=PROBLEM)
     rows = [jobs.get(session, job.id) for job in (new, failed, done)]
     texts = list_page(session).jobs

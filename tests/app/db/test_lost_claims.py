@@ -25,7 +25,7 @@ def test_a_rescued_stage_refuses_its_old_worker(session: Session) -> None:
     for _ in range(2):  # before and after another worker has it
         assert claims.renew(session, old, lease_seconds=30) is Standing.LOST
         assert claims.look(session, old) == (Standing.LOST, False)
-        assert claims.relay(session, old, [events.log("too late")], before=0) is Standing.LOST
+        assert claims.add_events(session, old, [events.log("too late")], before=0) is Standing.LOST
         assert finish(session, old) == LOST
         assert claims.fail(session, old, problem=PROBLEM) == LOST
         assert claims.crash(session, old, problem=PROBLEM, max_attempts=3) == LOST
@@ -44,7 +44,7 @@ def test_a_worker_whose_job_was_deleted_is_lost(session: Session) -> None:
     assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3).state is State.CANCELLED
     jobs.delete(session, job.id)
     assert claims.renew(session, claim, lease_seconds=30) is Standing.LOST
-    assert claims.relay(session, claim, [events.log("x")], before=0) is Standing.LOST
+    assert claims.add_events(session, claim, [events.log("x")], before=0) is Standing.LOST
     assert finish(session, claim) == LOST
     assert claims.rescue(session, claim.stage_id, problem=PROBLEM, max_attempts=3) == LOST
 

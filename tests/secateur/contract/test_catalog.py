@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from secateur.contract.catalog import TABLES, Row
 from secateur.contract.options.method import Method
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 JOB: dict[str, Any] = {"model": {"source": "hub", "id": "some/model"}, "pruning": {"kind": "depth", "blocks": 2}}
 ROWS = [pytest.param(name, row, id=f"{table} {name}") for table, rows in TABLES.items() for name, row in rows.items()]
@@ -53,4 +53,4 @@ def test_a_section_of_the_spec_has_a_type(section: str) -> None:
 def test_a_number_of_nothing_is_refused_before_anything_runs(scoring: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as refused:
         CompressionSpec.model_validate({**JOB, "scoring": scoring})
-    assert [error.pointer for error in explain(CompressionSpec, refused.value.errors())] == [f"/scoring/{field}"]
+    assert [error.pointer for error in field_errors(CompressionSpec, refused.value.errors())] == [f"/scoring/{field}"]

@@ -10,7 +10,7 @@ from secateur.contract.options.pruning import SubBlockPruning
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from secateur.contract.sub_blocks import check_units, protected_units, unit_names, units_to_remove
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 MODEL = {"source": "local", "path": "model"}
 
@@ -82,7 +82,7 @@ def test_what_a_model_cannot_give(fields: dict[str, Any], blocks: int, pointer: 
 def test_what_is_refused_without_a_model(fields: dict[str, Any], pointer: str) -> None:
     with pytest.raises(ValidationError) as caught:
         CompressionSpec.model_validate({"model": MODEL, "pruning": {"kind": "sub_block", **fields}})
-    (error,) = explain(CompressionSpec, caught.value.errors())
+    (error,) = field_errors(CompressionSpec, caught.value.errors())
     assert error.pointer == pointer
 
 
@@ -111,7 +111,7 @@ def test_no_stage_scores_blocks() -> None:
 def test_what_is_for_whole_blocks_only(kind: dict[str, Any], more: dict[str, Any], pointer: str) -> None:
     with pytest.raises(ValidationError) as caught:
         CompressionSpec.model_validate({"model": MODEL, "pruning": kind, **more})
-    (error,) = explain(CompressionSpec, caught.value.errors())
+    (error,) = field_errors(CompressionSpec, caught.value.errors())
     assert error.pointer == pointer
 
 

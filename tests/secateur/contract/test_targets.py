@@ -16,7 +16,7 @@ from secateur.contract.options.target import Target
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.target_figures import may_reach, surely_reaches
 from secateur.contract.targets import Sizes, blocks_for_size, limit_of
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 EVEN = Sizes([100] * 30, 1000, 4000)
 
@@ -124,7 +124,7 @@ def test_targets_that_cannot_be_meant(pruning: dict[str, Any], pointer: str, par
     body = {"model": {"source": "hub", "id": "a/b"}, "pruning": {"kind": "depth", **pruning}}
     with pytest.raises(ValidationError) as caught:
         CompressionSpec.model_validate(body)
-    found = {error.pointer: error.detail for error in explain(CompressionSpec, caught.value.errors())}
+    found = {error.pointer: error.detail for error in field_errors(CompressionSpec, caught.value.errors())}
     assert part in found[pointer]
 
 
@@ -152,7 +152,7 @@ def test_what_is_to_be_reached_has_to_be_measured(
     }
     with pytest.raises(ValidationError) as caught:
         CompressionSpec.model_validate(body)
-    (error,) = explain(CompressionSpec, caught.value.errors())
+    (error,) = field_errors(CompressionSpec, caught.value.errors())
     assert (error.pointer, error.value) == (pointer, list(target.values())[-1])
     assert part in error.detail
 

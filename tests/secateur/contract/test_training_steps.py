@@ -12,7 +12,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.training_steps import held_out, most_steps, total_steps, warmup_of
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 JOB: dict[str, Any] = {"model": {"source": "hub", "id": "some/model"}, "pruning": {"kind": "depth", "blocks": 2}}
 
@@ -87,7 +87,7 @@ def test_one_that_is_given_and_does_not_end_is_refused() -> None:
 def test_a_job_whose_warm_up_cannot_end_is_refused_when_it_is_submitted(recovery: dict[str, Any], most: int) -> None:
     with pytest.raises(ValidationError) as refused:
         CompressionSpec.model_validate({**JOB, "recovery": recovery})
-    (error,) = explain(CompressionSpec, refused.value.errors())
+    (error,) = field_errors(CompressionSpec, refused.value.errors())
     assert (error.pointer, error.value) == ("/recovery/warmup_steps", recovery["warmup_steps"])
     assert error.detail == f"a warm-up of {recovery['warmup_steps']} steps does not end in a training of {most}"
     assert error.expected is not None

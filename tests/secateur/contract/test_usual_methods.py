@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from secateur.contract.options.scoring import PerplexityScoring
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 JOB: dict[str, Any] = {"model": {"source": "hub", "id": "some/model"}, "pruning": {"kind": "depth", "blocks": 2}}
 
@@ -47,4 +47,4 @@ def test_with_a_preset_it_is_the_presets() -> None:
 def test_mistakes_are_told_where_they_are(change: dict[str, Any], pointer: str) -> None:
     with pytest.raises(ValidationError) as refused:
         CompressionSpec.model_validate({**JOB, **change})
-    assert [error.pointer for error in explain(CompressionSpec, refused.value.errors())] == [pointer]
+    assert [error.pointer for error in field_errors(CompressionSpec, refused.value.errors())] == [pointer]

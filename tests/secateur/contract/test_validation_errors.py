@@ -18,7 +18,7 @@ from pydantic_core._pydantic_core import list_all_errors
 from secateur.contract.errors import FieldError
 from secateur.contract.shown import SHOWN_CHARACTERS, shown
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.validation_errors import explain, pointer_of
+from secateur.contract.validation_errors import field_errors, pointer_of
 
 
 class Inner(BaseModel):
@@ -80,7 +80,7 @@ PLACES = {
 def errors(value: Any) -> list[FieldError]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(value)
-    return explain(Outer, caught.value.errors(include_url=False))
+    return field_errors(Outer, caught.value.errors(include_url=False))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_whatever_is_sent_is_explained_in_json_at_a_place_of_it(body: Any) -> No
     try:
         CompressionSpec.model_validate(body)
     except ValidationError as error:
-        found = explain(CompressionSpec, error.errors(include_url=False))
+        found = field_errors(CompressionSpec, error.errors(include_url=False))
     else:
         return
     assert found
@@ -177,7 +177,7 @@ def test_whatever_pydantic_may_complain_of_is_told_in_our_words(error: dict[str,
             said["ctx"]["discriminator"] = "'kind'"
         if error["type"] == "too_short":
             said |= {"input": [], "ctx": {"min_length": 1}}
-        (found,) = explain(Places, [said])
+        (found,) = field_errors(Places, [said])
         words = f"{found.detail} {found.expected}"
         assert found.pointer.startswith(f"/{place}")
         assert not re.search(r"tuple|dict|[Ii]nput|Should|integer|None|parse|error|failed|valid", words)

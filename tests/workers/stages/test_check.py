@@ -17,8 +17,8 @@ from secateur.contract.results import Checked
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.whole_job import Job
 from tests.workers.engine.benchmarks.test_tasks import DEFINITION
-from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
-from workers.engine.text import encoding
+from tests.workers.engine.text.test_tokenizing import LOOKS_BACK, with_pattern
+from workers.engine.text import tokenizing
 from workers.stages.checks import table
 
 TEXT = {"source": "local", "path": "words.txt"}
@@ -201,8 +201,8 @@ def test_a_tokenizer_is_blamed_once_for_all_texts(check: Check, tmp_path: Path) 
 def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_told_at_the_prompt(
     check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    monkeypatch.setattr(tokenizing, "ENCODE_SECONDS", 1.5)
+    monkeypatch.setattr(tokenizing, "CHARACTERS_A_SECOND", 1e9)
     with_pattern(LOOKS_BACK).save_pretrained(model_folder(tmp_path))
     prompts = ["The", "plain text, " * 20_000]
     benchmark = {"latency": None, "perplexity": None, "samples": {"prompts": prompts, "max_new_tokens": 4}}

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from app.db.claims import Claim
-from workers.supervision.event_relay import MAX_PENDING, Relay, StageResult
+from workers.supervision.event_relay import MAX_PENDING, EventRelay, StageResult
 
 CLAIM = Claim(uuid4(), uuid4(), "recover", "recover", attempt=2, token=3)
 
@@ -21,7 +21,7 @@ class Pipe:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
         os.set_blocking(self.write_end, False)
-        self.relay = Relay(CLAIM, self.read_end)
+        self.relay = EventRelay(CLAIM, self.read_end)
 
     def write(self, *events: dict[str, Any] | bytes) -> None:
         for event in events:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.db.session import SessionFactory
 from workers.supervision import patient_transactions
-from workers.supervision.patient_transactions import LONGEST_PAUSE, GaveUp, persist
+from workers.supervision.patient_transactions import LONGEST_PAUSE, GaveUp, transact_patiently
 
 AWAY = OperationalError(None, None, Exception("connection refused"))  # while connecting
 DEFECT = IntegrityError("INSERT", {}, Exception("duplicate key"))
@@ -49,7 +49,7 @@ def test_it_is_tried_until_the_database_answers(
     sessions: SessionFactory, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Work(12)
-    assert persist(sessions, work, give_up=lambda: False) == "done"
+    assert transact_patiently(sessions, work, give_up=lambda: False) == "done"
     assert work.calls == 13
     assert len(pauses) == 12
     assert pauses[0] < pauses[3] < pauses[-1] == LONGEST_PAUSE
@@ -59,14 +59,14 @@ def test_it_is_tried_until_the_database_answers(
 def test_what_a_query_did_wrong_is_not_tried_again(sessions: SessionFactory, pauses: list[float]) -> None:
     work = Work(1, DEFECT)
     with pytest.raises(IntegrityError):
-        persist(sessions, work, give_up=lambda: False)
+        transact_patiently(sessions, work, give_up=lambda: False)
     assert (work.calls, pauses) == (1, [])
 
 
 def test_it_is_tried_once_at_least(sessions: SessionFactory, pauses: list[float]) -> None:
-    assert persist(sessions, Work(0), give_up=lambda: True) == "done"
+    assert transact_patiently(sessions, Work(0), give_up=lambda: True) == "done"
     with pytest.raises(GaveUp) as gave_up:
-        persist(sessions, Work(1), give_up=lambda: True)
+        transact_patiently(sessions, Work(1), give_up=lambda: True)
     assert gave_up.value.__cause__ is AWAY
     assert pauses == []
 
@@ -74,12 +74,12 @@ def test_it_is_tried_once_at_least(sessions: SessionFactory, pauses: list[float]
 def test_it_gives_up_when_it_is_told_to(sessions: SessionFactory, pauses: list[float]) -> None:
     work = Work(100)
     with pytest.raises(GaveUp):
-        persist(sessions, work, give_up=lambda: work.calls == 3)
+        transact_patiently(sessions, work, give_up=lambda: work.calls == 3)
     assert len(pauses) == 2
 
 
 def test_pauses_are_not_the_same_for_all(sessions: SessionFactory, pauses: list[float]) -> None:
     for _ in range(5):
-        persist(sessions, Work(1), give_up=lambda: False)
+        transact_patiently(sessions, Work(1), give_up=lambda: False)
     assert len(set(pauses)) > 1
     assert all(0 < pause <= patient_transactions.FIRST_PAUSE + patient_transactions.JITTER for pause in pauses)

@@ -19,7 +19,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.json_text import MAX_DIGITS
 from secateur.contract.numbers import size
 from secateur.contract.shown import first_line, shortened
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
 
@@ -202,7 +202,7 @@ def _words(error: ValidationError) -> str:
     first = max(error.errors(include_url=False), key=lambda found: len(found["loc"]))
     parts = (part for part in map(str, first["loc"]) if "constrained-str" not in part)
     place = shortened(".".join(parts))
-    (told,) = explain(TaskDefinition, [first])
+    (told,) = field_errors(TaskDefinition, [first])
     if not place:
         return told.detail
     if first["type"] == "extra_forbidden":

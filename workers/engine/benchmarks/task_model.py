@@ -1,6 +1,6 @@
 """The model in memory as the harness takes it: with our progress, and a count of what it cuts off.
 
-It encodes in a process of its own, as all text is (`text/encoding.py`): the words are those of a task's author, and a
+It encodes in a process of its own, as all text is (`text/tokenizing.py`): the words are those of a task's author, and a
 tokenizer's pattern may take hours for them.
 
 The harness cuts a prompt that is longer than the model's positions from its left, as its own command does, and says so
@@ -22,7 +22,7 @@ from secateur.contract.shown import shown
 from workers.engine.blame import is_over_input, words_of
 from workers.engine.bounded_child import BoundedChild, ChildEnded
 from workers.engine.progress import Progress
-from workers.engine.text.encoding import seconds_for
+from workers.engine.text.tokenizing import seconds_for
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from workers.engine.architectures.config import unsupported
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_calls import Call, record, replay_head, returns_tuple, same_calls
-from workers.engine.model.onednn_linear import packed
+from workers.engine.model.onednn_linear import packed_weights
 from workers.engine.model.streaming import Streamed, open_stream
 from workers.engine.runtime import available_memory
 
@@ -224,7 +224,7 @@ class BlockModel:
     @contextmanager
     def packed_head(self) -> Iterator[None]:
         """The head multiplies by packed weights (`packed.py`): for callers that have many states for it."""
-        with packed(*self._heads()):
+        with packed_weights(*self._heads()):
             yield
 
     @contextmanager
@@ -239,7 +239,7 @@ class BlockModel:
             size = sum(weight.nbytes for module in self._source.modules for weight in module.parameters())
             if size <= PACKED_SHARE * available_memory(self.device):
                 modules += self._source.modules
-        with packed(*modules):
+        with packed_weights(*modules):
             yield
 
     def _heads(self) -> list[nn.Module]:

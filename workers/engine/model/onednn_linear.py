@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def packed(*modules: nn.Module) -> Iterator[None]:
+def packed_weights(*modules: nn.Module) -> Iterator[None]:
     """Let the linear maps within `modules` multiply by packed weights while the context is open.
 
     It costs a copy of each map's weights, made when it is first called. They must not change then: the copy would not.

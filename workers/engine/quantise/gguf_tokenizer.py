@@ -20,7 +20,7 @@ from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
 from workers.engine.quantise.gguf_sentencepiece import sentencepiece_keys
 from workers.engine.quantise.gguf_vocabulary import Vocabulary, merges_of, refuse, steps_of
 from workers.engine.quantise.gguf_vocabulary import vocabulary as vocabulary_of
-from workers.engine.text.encoding import put_around, put_first
+from workers.engine.text.tokenizing import put_around, put_first
 
 UINT32, INT32, BOOL = 4, 5, 7  # value types
 FILE = "tokenizer.json"

@@ -16,7 +16,7 @@ from secateur.contract.datasets import DatasetKind
 from secateur.contract.options.texts import Bos
 from workers.engine.recovery.example import Example, check_row
 from workers.engine.text.chat_templates import ChatRenderer, Message, TemplateFault
-from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.tokenizing import BoundedEncoder
 
 ASSISTANT = "assistant"
 THOUGHT_ENDS = "</think>"  # templates leave out what stands before

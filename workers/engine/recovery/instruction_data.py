@@ -31,9 +31,9 @@ from workers.engine.recovery.sequences import LABELS, REAL_TOKENS, Sequences
 from workers.engine.recovery.training_text import in_time, most_samples, pinned, training_samples
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
-from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
 from workers.engine.text.rows import Rows, RowsText, rows_of
 from workers.engine.text.token_cache import kept_tensors
+from workers.engine.text.tokenizing import BoundedEncoder, refuse_ids_without_row
 
 COUNT = "examples"  # the name under which their number is kept beside the samples
 TOLD_EXAMPLES = 64  # between two words of how many are read

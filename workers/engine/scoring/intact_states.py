@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.model.block_model import Block, BlockModel
-from workers.engine.model.onednn_linear import packed
+from workers.engine.model.onednn_linear import packed_weights
 
 # Tokens pushed through a block at once. On a CPU the activations of so many stay near its caches; a GPU wants more
 # to be busy. Fixed numbers, so that the same input gives the same bits.
@@ -30,7 +30,7 @@ def rows_at_once(state: Tensor) -> int:
 def through(block: Block, hidden: Tensor) -> Tensor:
     """The block on all samples, a few at a time: (samples, tokens, hidden) → the same shape."""
     rows = rows_at_once(hidden)
-    with packed(block.module):
+    with packed_weights(block.module):
         if hidden.shape[0] <= rows:
             return block(hidden)
         out = torch.empty_like(hidden)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.model.block_model import Block, BlockModel
-from workers.engine.model.onednn_linear import packed
+from workers.engine.model.onednn_linear import packed_weights
 from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half, without_halves
 from workers.engine.scoring.intact_states import rows_at_once, through
 
@@ -162,7 +162,7 @@ def walk(
             block = next(blocks)
             waiting = Counter(prefix - here for prefixes in pushed.values() for prefix in prefixes)
             for bypassed, prefixes in sorted(pushed.items()):
-                with without_halves(block, bypassed), packed(block.module):
+                with without_halves(block, bypassed), packed_weights(block.module):
                     for prefix, state in _push(block, prefixes, [live[prefix - here] for prefix in prefixes]):
                         following[prefix] = state
                         waiting[prefix - here] -= 1

@@ -27,11 +27,11 @@ from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
 from workers.engine.text.beginning import count_windows, cut, cut_all, with_first
 from workers.engine.text.blend import counts_by_weight, most_by_weight, spread
-from workers.engine.text.encoding import refuse_ids_without_row
 from workers.engine.text.generated import written
 from workers.engine.text.text_ids import GivenText, TextIds, text_ids
 from workers.engine.text.text_source import AnyText, Purpose, TextSource, Wanted, within_text
 from workers.engine.text.token_cache import TokenIds, kept_ids
+from workers.engine.text.tokenizing import refuse_ids_without_row
 
 READ_AHEAD = 8  # a text is read until there are so many times the windows to draw from,
 READ_AHEAD_TOKENS = 4_000_000  # but no more than this for the choice's sake

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from secateur.contract.errors import InvalidInput
 from workers.engine.text.chat_templates import ChatRenderer, Message, TemplateFault
-from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
+from workers.engine.text.tokenizing import BoundedEncoder, refuse_ids_without_row
 
 Ids = np.ndarray[Any, Any]
 

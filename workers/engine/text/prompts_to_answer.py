@@ -22,10 +22,10 @@ from secateur.contract.shown import shown
 from workers.engine.model.generation import derive_seed
 from workers.engine.text.built_in_prompts import BUILT_IN_PROMPTS
 from workers.engine.text.chat_templates import ChatRenderer, TemplateFault
-from workers.engine.text.encoding import BoundedEncoder
 from workers.engine.text.prompts import Prompt, encoded_prompts
 from workers.engine.text.rows import rows_of
 from workers.engine.text.text_source import Purpose, TextSource, Wanted, within_text
+from workers.engine.text.tokenizing import BoundedEncoder
 
 KEPT_FOR_MEASURING = 5  # one of so many built-in prompts
 SHORT_TURN = 32  # tokens: a prompt with its answer seldom has fewer, which bounds how many a sample can hold

@@ -25,7 +25,6 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.texts import HubText, LocalText, NamedText, UploadText
 from secateur.contract.protocol import UploadedFile
 from workers.engine.progress import Progress, no_progress
-from workers.engine.text.encoding import BoundedEncoder
 from workers.engine.text.named_texts import NamedSource
 from workers.engine.text.sources import (
     find_text_file,
@@ -39,6 +38,7 @@ from workers.engine.text.sources import (
     verify_local,
 )
 from workers.engine.text.token_cache import TokenIds, kept_ids
+from workers.engine.text.tokenizing import BoundedEncoder
 from workers.engine.text.uploads import describe_upload, find_upload, rows_size, upload_documents, upload_pieces
 
 GivenText = NamedText | HubText | LocalText | UploadText

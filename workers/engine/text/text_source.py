@@ -17,10 +17,10 @@ from secateur.contract.options.texts import AnswersText, BlendText, Bos, SelfTex
 from secateur.contract.protocol import UploadedFile
 from workers.engine.runtime import Machine
 from workers.engine.text.beginning import Beginning, beginning_of
-from workers.engine.text.encoding import put_first
 from workers.engine.text.text_ids import GivenText
 from workers.engine.text.token_cache import tokenizer_fingerprint
 from workers.engine.text.tokenizer_loading import load_tokenizer
+from workers.engine.text.tokenizing import put_first
 
 Purpose = Literal["calibration", "training", "measuring"]
 AnyText = SelfText | AnswersText | GivenText | BlendText

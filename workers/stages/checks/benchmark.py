@@ -9,7 +9,7 @@ from secateur.contract.models.quantised import quantised_by
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.computable import why_not_computable
-from workers.engine.text.encoding import BoundedEncoder, refuse_ids_without_row
+from workers.engine.text.tokenizing import BoundedEncoder, refuse_ids_without_row
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import told_at
 from workers.stages.measurable import measured_parts, refuse_unmeasurable

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.validation_errors import explain
+from secateur.contract.validation_errors import field_errors
 
 JOB: dict[str, Any] = {"model": {"source": "hub", "id": "a/b"}, "pruning": {"kind": "depth", "blocks": 1}}
 
@@ -25,7 +25,7 @@ def test_what_a_model_in_parts_cannot_have_is_refused(recovery: dict[str, Any], 
     CompressionSpec.model_validate({**JOB, "recovery": recovery})
     with pytest.raises(ValidationError) as refused:
         CompressionSpec.model_validate({**JOB, "recovery": {**recovery, "shard": True}})
-    (error,) = explain(CompressionSpec, refused.value.errors())
+    (error,) = field_errors(CompressionSpec, refused.value.errors())
     assert (error.pointer, error.value) == (f"/recovery/{field}", recovery[field])
     assert error.expected
     left = {name: value for name, value in recovery.items() if name != field}

@@ -16,7 +16,7 @@ from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.measurements import Sample
 from secateur.contract.results import TextInfo
 from tests.workers.conftest import byte_tokenizer
-from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
+from tests.workers.engine.text.test_tokenizing import LOOKS_BACK, with_pattern
 from workers.engine.benchmarks.fidelity import divergence, fidelity, kl_rows
 from workers.engine.benchmarks.perplexity import perplexity, protocol_of, window_losses
 from workers.engine.benchmarks.samples import repetition, sample_figures, write_samples
@@ -26,7 +26,7 @@ from workers.engine.model import batches
 from workers.engine.model import block_model as blocks
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
-from workers.engine.text import encoding
+from workers.engine.text import tokenizing
 from workers.engine.text.beginning import cut
 from workers.engine.text.prompts import Prompt, encoded_prompts
 
@@ -226,8 +226,8 @@ def test_an_empty_prompt_without_a_first_token_is_left_empty(with_tokenizer: tup
 def test_a_prompt_that_the_tokenizer_takes_for_ever_for_is_refused(
     with_tokenizer: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    monkeypatch.setattr(tokenizing, "ENCODE_SECONDS", 1.5)
+    monkeypatch.setattr(tokenizing, "CHARACTERS_A_SECOND", 1e9)
     with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 1.5") as caught:
         written(
             with_tokenizer[0],

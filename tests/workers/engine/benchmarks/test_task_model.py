@@ -9,10 +9,10 @@ from lm_eval.models.huggingface import HFLM  # type: ignore[import-untyped]  # s
 
 from secateur.contract.errors import InvalidInput
 from tests.workers.conftest import byte_tokenizer
-from tests.workers.engine.text.test_encoding import LOOKS_BACK, with_pattern
+from tests.workers.engine.text.test_tokenizing import LOOKS_BACK, with_pattern
 from workers.engine.benchmarks.task_model import harness_model
 from workers.engine.progress import no_progress
-from workers.engine.text import encoding
+from workers.engine.text import tokenizing
 
 TEXTS = ["The river", "", "</s> a  longer one, \n\n ünïcode"]
 
@@ -43,8 +43,8 @@ def test_texts_are_encoded_as_the_harness_does_it(model: Any) -> None:
 def test_a_text_that_the_tokenizer_takes_for_ever_for_is_told_of_the_tasks(
     method: str, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    monkeypatch.setattr(tokenizing, "ENCODE_SECONDS", 1.5)
+    monkeypatch.setattr(tokenizing, "CHARACTERS_A_SECOND", 1e9)
     text = "plain text, " * 20_000
     with (
         harness_model(model, with_pattern(LOOKS_BACK), batch_size=2, progress=no_progress) as harness,

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from workers.engine.model import block_model as blocks
 from workers.engine.model.block_model import BlockModel
-from workers.engine.model.onednn_linear import packed
+from workers.engine.model.onednn_linear import packed_weights
 from workers.engine.model.reduced_blocks import without_halves
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # no annotations upstream
@@ -29,7 +29,7 @@ class Doubled(nn.Linear):
 @pytest.mark.parametrize("shape", [(37,), (3, 37), (2, 5, 37), (0, 37)])
 def test_it_computes_the_linear_map(bias: bool, shape: tuple[int, ...]) -> None:
     linear, state = nn.Linear(37, 53, bias=bias), torch.randn(shape)
-    with torch.no_grad(), packed(linear):
+    with torch.no_grad(), packed_weights(linear):
         assert "forward" in vars(linear)
         found = linear(state)
     expected = state.double() @ linear.weight.double().T + (linear.bias.double() if bias else 0)
@@ -38,13 +38,13 @@ def test_it_computes_the_linear_map(bias: bool, shape: tuple[int, ...]) -> None:
 
 def test_a_state_need_not_be_contiguous() -> None:
     linear, state = nn.Linear(8, 6), torch.randn(8, 4, 3).permute(2, 1, 0)
-    with torch.no_grad(), packed(linear):
+    with torch.no_grad(), packed_weights(linear):
         torch.testing.assert_close(linear(state), state @ linear.weight.T + linear.bias)
 
 
 def test_nothing_stays_when_the_context_ends() -> None:
     linear, state = nn.Linear(8, 6), torch.randn(4, 8)
-    with pytest.raises(KeyError), packed(nn.Sequential(linear)):
+    with pytest.raises(KeyError), packed_weights(nn.Sequential(linear)):
         raise KeyError
     with torch.no_grad():
         linear.weight.zero_()  # a copy that stayed would not see it
@@ -54,8 +54,8 @@ def test_nothing_stays_when_the_context_ends() -> None:
 
 def test_contexts_may_be_nested_and_overlap() -> None:
     first, second = nn.Linear(4, 4), nn.Linear(4, 4)
-    with packed(first):
-        with packed(first, second, second):
+    with packed_weights(first):
+        with packed_weights(first, second, second):
             assert "forward" in vars(second)
         assert "forward" in vars(first)
         assert "forward" not in vars(second)
@@ -93,7 +93,7 @@ def test_blocks_that_hardly_fit_are_not_kept_packed(
 
 def test_gradients_flow_as_ever() -> None:
     linear, state = nn.Linear(8, 6), torch.randn(4, 8, requires_grad=True)
-    with packed(linear):
+    with packed_weights(linear):
         linear(state).sum().backward()
     assert state.grad is not None
     torch.testing.assert_close(state.grad, linear.weight.sum(0).expand(4, 8))
@@ -102,5 +102,5 @@ def test_gradients_flow_as_ever() -> None:
 
 @pytest.mark.parametrize("module", [nn.Linear(4, 4, dtype=torch.bfloat16), Doubled(4, 4), nn.LayerNorm(4)])
 def test_other_modules_are_left_alone(module: nn.Module) -> None:
-    with packed(module):
+    with packed_weights(module):
         assert "forward" not in vars(module)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from workers.engine.recovery.chats import Chats
 from workers.engine.text.chat_templates import ChatRenderer
-from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.tokenizing import BoundedEncoder
 
 HEADER = "{% for m in messages %}({{ m['role'] }}) "
 PROMPT = "{% if add_generation_prompt %}(assistant) {% endif %}"

@@ -14,7 +14,7 @@ from workers.engine.recovery.example import Example
 from workers.engine.recovery.instruction_data import alpaca, pack, pad_each
 from workers.engine.recovery.objective import IGNORED
 from workers.engine.recovery.sequences import REAL_TOKENS, Sequences
-from workers.engine.text.encoding import BoundedEncoder
+from workers.engine.text.tokenizing import BoundedEncoder
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from workers.engine.recovery.job import RecoveryJob, settings_of
 from workers.engine.recovery.training_text import TEXT_SHARE, most_samples, samples_asked, training_samples
 from workers.engine.runtime import Machine
 from workers.engine.text import text_ids
-from workers.engine.text.encoding import BoundedEncoder
 from workers.engine.text.text_source import TextSource
+from workers.engine.text.tokenizing import BoundedEncoder
 
 FILE = LocalText(source="local", path="news.txt")
 

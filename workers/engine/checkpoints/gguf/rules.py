@@ -41,7 +41,7 @@ def parts(*names: str, make: Make = as_it_is) -> Rule:
     return Rule(names, make)
 
 
-def halves(heads: Callable[[Any], int]) -> Make:
+def undo_rotary_halves(heads: Callable[[Any], int]) -> Make:
     """Undo llama.cpp's order of rotary dimensions, which has the two halves of a head side by side.
 
     (heads · size, …) → the same shape.
@@ -57,8 +57,8 @@ def halves(heads: Callable[[Any], int]) -> Make:
     return make
 
 
-query_halves = halves(lambda config: config.num_attention_heads)
-key_halves = halves(lambda config: config.num_key_value_heads)
+query_halves = undo_rotary_halves(lambda config: config.num_attention_heads)
+key_halves = undo_rotary_halves(lambda config: config.num_key_value_heads)
 
 
 def less_one(tensors: Sequence[Tensor], weight: Weight) -> Tensor:

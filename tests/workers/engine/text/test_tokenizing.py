@@ -11,9 +11,9 @@ from tokenizers.pre_tokenizers import Sequence, Split
 
 from secateur.contract.errors import InvalidInput
 from tests.workers.conftest import byte_tokenizer
-from workers.engine.text import encoding
-from workers.engine.text.encoding import BoundedEncoder, encode
+from workers.engine.text import tokenizing
 from workers.engine.text.text_ids import tokenize
+from workers.engine.text.tokenizing import BoundedEncoder, encode
 
 
 def with_pattern(pattern: str) -> Any:
@@ -43,8 +43,8 @@ def test_a_pattern_that_looks_back_over_the_whole_text_is_ended(monkeypatch: pyt
     text, pointer = "plain text, " * 20_000, "text"
     (plain,) = tokenize(with_pattern(r"[a-z]+"), iter([text]))
     assert len(plain) == len(text)
-    monkeypatch.setattr(encoding, "ENCODE_SECONDS", 1.5)
-    monkeypatch.setattr(encoding, "CHARACTERS_A_SECOND", 1e9)
+    monkeypatch.setattr(tokenizing, "ENCODE_SECONDS", 1.5)
+    monkeypatch.setattr(tokenizing, "CHARACTERS_A_SECOND", 1e9)
     slow = with_pattern(LOOKS_BACK)
     with pytest.raises(InvalidInput, match=r"on 240,000 characters it took more than 1.5") as caught:
         list(tokenize(slow, iter([text])))
