@@ -13,17 +13,16 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Form, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from app.db import artifacts as artifact_rows
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.tables import Job
-from app.deps import SettingsDep, WorkDep, caller_of, get_caller, transaction
+from app.deps import SettingsDep, WorkDep, caller_of, transaction
 from app.http import cursor as cursors
 from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
@@ -35,28 +34,22 @@ from app.services.estimates import estimate
 from app.settings import Settings
 from app.web import views
 from app.web.job_figures import JobFigures
-from secateur.about import VERSION
+from app.web.pages import LoginNeeded, PageCaller, render
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
-from secateur.contract.numbers import clock, count, duration, moment, ratio, size
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import REPORT, STAGE_KINDS, doing
+from secateur.contract.stage_kinds import REPORT
 from secateur.report.comparison import figure_rows, spec_rows
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
 from secateur.report.plot_importance import importance
 from secateur.report.plot_style import STYLE
-from secateur.report.text import parted
 from secateur.report.words import figures_in_words
 from secateur.schemas.jobs import with_specs
 
 STATIC = Path(__file__).parent / "static"
-POLICY = (
-    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-)
 LOG_LINES = 300  # shown when the page opens; the whole log is a link away
 LOG_EVENTS = 3000  # among so many last events they are looked for
 LOSS_POINTS = 400  # of a running training; more cannot be told apart
@@ -66,54 +59,8 @@ LISTED = {"speedup": "Speedup", "kl": "KL"}  # metrics that have a column in the
 MOST_COMPARED = 5
 _figures = JobFigures()
 
-templates = Environment(
-    loader=PackageLoader("app.web"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
-)
-templates.globals.update(
-    version=VERSION,
-    size=size,
-    count=count,
-    clock=clock,
-    moment=moment,
-    duration=duration,
-    ratio=ratio,
-    elapsed=views.elapsed,
-    progress=views.progress,
-    what=views.what,
-    status=views.status,
-    drawings=views.drawings,
-    glyph=views.glyph,
-    kinds=STAGE_KINDS,
-    states=[state.value for state in State],
-    verdicts=[verdict.value for verdict in Verdict],
-)
-
-templates.filters["doing"] = doing
-templates.filters["parted"] = parted
-
-
-class _LoginNeeded(Exception):
-    """A page was asked for without a session."""
-
-
-async def _page_caller(request: Request) -> str:
-    try:
-        return await get_caller(request, None)
-    except Unauthorized as error:
-        raise _LoginNeeded from error
-
-
-PageCaller = Annotated[str, Depends(_page_caller)]
 open_router = APIRouter(include_in_schema=False)
 router = APIRouter(prefix="/ui", include_in_schema=False)
-
-
-def _page(name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
-    return HTMLResponse(
-        templates.get_template(name).render(**values),
-        status_code=status,
-        headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"},
-    )
 
 
 @open_router.get("/static/plot.css")
@@ -132,7 +79,7 @@ def home() -> Response:
 
 @open_router.get("/login")
 def login_page() -> HTMLResponse:
-    return _page("login.html", wrong=False)
+    return render("login.html", wrong=False)
 
 
 @open_router.post("/login")
@@ -144,7 +91,7 @@ def login(
     try:
         caller_of(settings, key.strip())
     except Unauthorized:
-        return _page("login.html", status=401, wrong=True)
+        return render("login.html", status=401, wrong=True)
     response = RedirectResponse("/ui", status_code=303)
     if settings.api_keys:
         before = request.cookies.get(SESSION_COOKIE)
@@ -207,7 +154,7 @@ def jobs_page(
     )
     jobs = with_specs(page.jobs)
     chosen = {"status": status and status.value, "verdict": verdict and verdict.value, "q": q.strip()}
-    return _page(
+    return render(
         "_job_list.html" if fragment else "jobs.html",
         jobs=jobs,
         figures=_figures.of(work.session, [job.id for job in jobs if job.state is State.SUCCEEDED]),
@@ -236,13 +183,13 @@ def compare_page(
     ids = list(dict.fromkeys(job))
     if not 2 <= len(ids) <= MOST_COMPARED:
         detail = f"Tick two to {MOST_COMPARED} jobs that have succeeded in the list, and compare them."
-        return _page("error.html", status=422, title="Nothing to compare", detail=detail, locked=locked)
+        return render("error.html", status=422, title="Nothing to compare", detail=detail, locked=locked)
     try:
         compared = [compare(work.session, ids[0], other) for other in ids[1:]]
     except (NotFound, Conflict) as error:
         detail = f"{error.detail[:1].upper()}{error.detail[1:]}."
-        return _page("error.html", status=error.status, title="Cannot be compared", detail=detail, locked=locked)
-    return _page(
+        return render("error.html", status=error.status, title="Cannot be compared", detail=detail, locked=locked)
+    return render(
         "compare.html",
         jobs=[compared[0].job, *(one.other for one in compared)],
         labels=[job_rows.get(work.session, one).labels for one in ids],
@@ -259,14 +206,14 @@ def compare_page(
 def new_page(work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
     """The form, which the browser makes from the catalogue; the newest data sets are offered by their names."""
     newest = dataset_service.list_datasets(work, cursor=None, limit=100)
-    return _page("new.html", datasets=newest.datasets, locked=bool(settings.api_keys))
+    return render("new.html", datasets=newest.datasets, locked=bool(settings.api_keys))
 
 
 @router.post("/estimate")
 @transaction
 def estimate_part(spec: CompressionSpec, work: WorkDep, _: PageCaller) -> HTMLResponse:
     """What a job of this spec would take, for the form."""
-    return _page("_estimate.html", estimate=estimate(work, spec))
+    return render("_estimate.html", estimate=estimate(work, spec))
 
 
 @router.get("/datasets")
@@ -279,7 +226,7 @@ def datasets_page(
 ) -> HTMLResponse:
     """Data sets, newest first, and a form to upload one."""
     page = dataset_service.list_datasets(work, cursor=cursor, limit=25)
-    return _page(
+    return render(
         "datasets.html",
         datasets=page.datasets,
         older=cursors.encode(page.datasets[-1].id) if page.has_more else None,
@@ -295,8 +242,8 @@ def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
     try:
         job = job_rows.get(work.session, job_id)
     except NotFound:
-        return _page("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=False)
-    return _page("_live.html", job=job, **_moving(work, job))
+        return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=False)
+    return render("_live.html", job=job, **_moving(work, job))
 
 
 @router.get("/jobs/{job_id}")
@@ -307,7 +254,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     try:
         job = job_rows.get(work.session, UUID(job_id))
     except (ValueError, NotFound):
-        return _page("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
+        return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
     files = artifact_rows.list_for(work.session, job.id)
     paths = [file.path for file in files]
     recent = max(0, job.last_event_seq - LOG_EVENTS)
@@ -319,7 +266,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     def published(form: ReportForm) -> str:
         return f"{REPORT.name}/{form.file}"
 
-    return _page(
+    return render(
         "job.html",
         job=job,
         **_moving(work, job),
@@ -347,8 +294,8 @@ def report_page(job_id: UUID, work: WorkDep, settings: SettingsDep, _: PageCalle
         job = job_rows.get(work.session, job_id)
         artifact_rows.get(work.session, job_id, f"{REPORT.name}/{HTML.file}")
     except NotFound:
-        return _page("error.html", status=404, title="No report", detail=f"There is none of {job_id}.", locked=locked)
-    return _page("report.html", job=job, forms=[form for form in FORMS.values() if form is not HTML], locked=locked)
+        return render("error.html", status=404, title="No report", detail=f"There is none of {job_id}.", locked=locked)
+    return render("report.html", job=job, forms=[form for form in FORMS.values() if form is not HTML], locked=locked)
 
 
 def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
@@ -381,4 +328,4 @@ def mount(app: FastAPI) -> None:
     app.include_router(open_router)
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    app.add_exception_handler(_LoginNeeded, _to_login)
+    app.add_exception_handler(LoginNeeded, _to_login)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from app.web.dashboard import templates
+from app.web.pages import templates
 from secateur.cli.render_report import COLUMN, LABELS, report_lines
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.report import Report
