@@ -45,6 +45,15 @@ FASTER: dict[str, Any] = {
     "pruning": {"kind": "depth", "target": {"speedup": 1.3}},
 }
 
+WITHIN: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "pruning": {
+        "kind": "depth",
+        "constraints": {"max_kl": 0.3, "min_top1_agreement": 0.7},
+        "maximise": "speedup",
+    },
+}
+
 EXPLICIT_DROP: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "pruning": {"kind": "depth", "drop": [21, 22, 23, 24, 25, 26]},
@@ -99,6 +108,12 @@ SUBMIT: Any = {
         "description": "A stage `plan` times a few depths on the worker and takes the least that reaches it; the "
         "report's benchmark confirms it, and fails the job's verdict where it does not.",
         "value": FASTER,
+    },
+    "within-constraints": {
+        "summary": "As fast as it gets within 0.3 nats of the original",
+        "description": "Blocks are scored once; a stage `search` bisects the depth with quick healing as a proxy, and "
+        "one depth is recovered and measured.",
+        "value": WITHIN,
     },
     "explicit-drop": {
         "summary": "These very blocks, no recovery",

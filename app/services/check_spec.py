@@ -143,9 +143,9 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | 
         check_config(spec, info.config, pointer="/model/path")
     if info.blocks is None:
         return info
-    if isinstance(spec.pruning, DepthPruning) and spec.pruning.target is not None:
-        check_target(spec.pruning.target, info, plus=spec.scoring.plus)
     if isinstance(spec.pruning, DepthPruning):
+        if spec.pruning.target is not None or spec.pruning.constraints is not None:
+            check_target(spec.pruning, info, plus=spec.scoring.plus)
         check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):
         check_units(spec.pruning, info.blocks)

@@ -15,17 +15,18 @@ from secateur.contract.depth import most_that_may_go
 from secateur.contract.errors import BadCheckpoint, InvalidInput
 from secateur.contract.models.families import family_of
 from secateur.contract.models.parameters import parameter_count
-from secateur.contract.options.target import Target
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.targets import Sizes, as_large, blocks_for_size, none_may_go
 
 _HEADER_BYTES = 1 << 24  # of a header that are looked at
 
 
-def check_target(target: Target, info: LocalModelInfo, *, plus: bool) -> None:
+def check_target(pruning: DepthPruning, info: LocalModelInfo, *, plus: bool) -> None:
     """Raises InvalidInput: the model is no larger, or too large even without all blocks that may go, if any may."""
-    if target.measured:
+    target = pruning.target
+    if target is None or target.measured:
         if info.blocks is not None and not most_that_may_go(info.blocks, plus=plus):
-            raise none_may_go(target, info.blocks, plus=plus)
+            raise none_may_go(pruning, info.blocks, plus=plus)
         return
     if info.config is None:
         return

@@ -25,7 +25,7 @@ def most_that_may_go(blocks: int, *, plus: bool) -> int:
 
 
 def blocks_to_remove(pruning: DepthPruning, blocks: int) -> int:
-    """How many of `blocks` blocks are asked to go, where no target decides it: a ratio is rounded, to at least one."""
+    """How many of `blocks` blocks are asked to go, where the spec counts them: a ratio is rounded, to at least one."""
     if pruning.drop is not None:
         return len(pruning.drop)
     if pruning.blocks is not None:
@@ -43,7 +43,7 @@ def check_depth(pruning: DepthPruning, blocks: int, *, plus: bool, pointer: str 
     if pruning.drop is not None:
         _check_drop(pruning.drop, blocks, pointer)
         return
-    if pruning.target is not None:
+    if pruning.target is not None or pruning.constraints is not None:
         return
     name = "blocks" if pruning.blocks is not None else "ratio"
     value = pruning.blocks if pruning.blocks is not None else pruning.ratio

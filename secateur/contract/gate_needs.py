@@ -48,10 +48,10 @@ def never_passed(spec: CompressionSpec) -> list[FieldError]:
 
 def _never_passed(spec: CompressionSpec) -> Iterator[FieldError]:
     for name, metric in GATES.items():
-        limit = getattr(spec.gates, name)
+        limit = getattr(spec.judged, name)
         if limit is None or metric.measured_by is None:
             continue
-        pointer = f"/gates/{name}"
+        pointer = f"/gates/{name}" if getattr(spec.gates, name) is not None else f"/pruning/constraints/{name}"
         if not spec.benchmark.measures(metric.measured_by):
             field = f"/benchmark/{metric.measured_by}"
             detail = f"`{name}` judges what the job does not measure: {field} leaves it out"
@@ -141,9 +141,10 @@ def _accuracy(gate: _Gate) -> _Found | None:
 
 def accuracy_of_one_item(spec: CompressionSpec) -> FieldError | None:
     """As `never_passed` tells it, where the tasks themselves tell that there is one item in all."""
-    if spec.gates.max_accuracy_drop is None:
+    limit = spec.judged.max_accuracy_drop
+    if limit is None:
         return None
-    gate = _Gate("max_accuracy_drop", spec.gates.max_accuracy_drop, spec.gates.judge == "interval", spec.benchmark)
+    gate = _Gate("max_accuracy_drop", limit, spec.gates.judge == "interval", spec.benchmark)
     found = _drop_of_one(gate, "one item", "/benchmark/tasks/limit, or a task with more")
     return None if found is None else FieldError(f"/gates/{gate.name}", found[0], gate.limit, found[1])
 

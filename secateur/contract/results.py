@@ -189,6 +189,39 @@ class Planned(Result):
     notes: list[str] = Field(default_factory=list)
 
 
+class TriedDepth(Result):
+    """A depth that was healed quickly, and how far from the original that is on held-out samples."""
+
+    removed: int
+    kl: float  # mean KL(original || healed), nats per token
+    kl_low: float | None = None  # 95 % interval over samples; None of a single one
+    kl_high: float | None = None
+    top1_agreement: float
+    top1_agreement_low: float | None = None
+    top1_agreement_high: float | None = None
+    within: bool  # whether the worse ends keep the constraints
+
+
+class Searched(Result):
+    """How many blocks can go within the constraints, found by bisection with a healing for each depth."""
+
+    limits: dict[str, float]  # the constraints that the search went by
+    tried: list[TriedDepth]  # ascending by blocks removed
+    removed: int  # the most that keeps them
+    healed: bool  # whether cuts were healed, as where a recovery follows
+    fitted_tokens: int
+    judged_tokens: int
+    text: TextInfo
+    model: ModelInfo
+    seconds: float
+    environment: Environment
+
+    @property
+    def chosen(self) -> TriedDepth:
+        """The depth that was chosen, as it was foreseen."""
+        return next(depth for depth in self.tried if depth.removed == self.removed)
+
+
 class PrunedFile(Result):
     """What is handed out beside the checkpoint as a GGUF file, where the model came as one."""
 

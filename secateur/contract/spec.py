@@ -205,6 +205,37 @@ class CompressionSpec(Options):
         return self
 
     @model_validator(mode="after")
+    def _constraints_go_by_a_ranking(self) -> CompressionSpec:
+        """A depth that is searched for takes the first blocks of one order; and what it keeps is judged once."""
+        constraints = self.pruning.constraints if isinstance(self.pruning, DepthPruning) else None
+        if constraints is None:
+            return self
+        if self.scoring.searches:
+            raise PydanticCustomError(
+                "constraints_without_ranking",
+                "`{criterion}` looks for a set of so many blocks, and constraints try many depths of one order",
+                {
+                    "criterion": self.scoring.criterion,
+                    "field": "scoring/criterion",
+                    "expected": "a criterion that ranks all blocks, such as perplexity, or a number of blocks",
+                },
+            )
+        twice = next((name for name in constraints.limits if getattr(self.gates, name) is not None), None)
+        if twice is not None:
+            raise PydanticCustomError(
+                "constraint_and_gate",
+                "`{name}` is a constraint, and is judged as a gate already",
+                {"name": twice, "field": f"gates/{twice}", "expected": f"no gate `{twice}`, or no such constraint"},
+            )
+        return self
+
+    @property
+    def judged(self) -> Gates:
+        """All that the result is judged by: the gates, and the constraints of the depth as such."""
+        constraints = self.pruning.constraints if isinstance(self.pruning, DepthPruning) else None
+        return self.gates if constraints is None else self.gates.model_copy(update=constraints.limits)
+
+    @model_validator(mode="after")
     def _each_quantisation_once(self) -> CompressionSpec:
         names = [quantisation.variant for quantisation in self.quantise]
         twice = next((name for name in names if names.count(name) > 1), None)

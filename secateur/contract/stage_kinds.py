@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from secateur.contract.measurements import Benchmarks
+from secateur.contract.options.constraints import Constraints
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.report import Report
-from secateur.contract.results import Checked, Planned, Pruned, Quantised, Recovered, Result, Scored
+from secateur.contract.results import Checked, Planned, Pruned, Quantised, Recovered, Result, Scored, Searched
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
@@ -98,6 +99,17 @@ def _plan(spec: CompressionSpec) -> dict[str, Any]:
     }
 
 
+def _constraints(spec: CompressionSpec) -> Constraints | None:
+    return spec.pruning.constraints if isinstance(spec.pruning, DepthPruning) else None
+
+
+def _search(spec: CompressionSpec) -> dict[str, Any]:
+    constraints = _constraints(spec)
+    assert constraints is not None, "only then it is searched"
+    heals = spec.recovery.kind != "none"
+    return {"constraints": constraints.model_dump(mode="json"), "plus": spec.scoring.plus, "heals": heals}
+
+
 CHECK = StageKind(
     name="check",
     title="Check",
@@ -136,6 +148,19 @@ SCORE = StageKind(
     texts=("scoring",),
     decides=_scoring,
 )
+SEARCH = StageKind(
+    name="search",
+    title="Search",
+    doing="searching the depth",
+    module="workers.stages.search",
+    result=Searched,
+    file="search.json",
+    reads=("check", "score"),
+    asked=lambda spec: _constraints(spec) is not None,
+    texts=("pruning",),
+    decides=_search,
+    hands_on=("removed",),
+)
 PRUNE = StageKind(
     name="prune",
     title="Pruning",
@@ -143,7 +168,7 @@ PRUNE = StageKind(
     module="workers.stages.prune",
     result=Pruned,
     file="pruned.json",
-    reads=("check", "plan", "score"),
+    reads=("check", "plan", "score", "search"),
     asked=_always,
     texts=("pruning",),
     decides=_choice,
@@ -194,7 +219,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "score", "prune", "recover", "quantise", "benchmark"),
+    reads=("plan", "score", "search", "prune", "recover", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -205,7 +230,7 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
-    kind.name: kind for kind in (CHECK, PLAN, SCORE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+    kind.name: kind for kind in (CHECK, PLAN, SCORE, SEARCH, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
 }
 
 

@@ -13,9 +13,11 @@ from math import ceil
 from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.formulas import ParameterCount
+from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 
 POINTER = "/pruning/target"
+CONSTRAINTS = "/pruning/constraints"
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,16 @@ def as_large(target: Target, whole: int, *, pointer: str = POINTER) -> InvalidIn
     )
 
 
-def none_may_go(target: Target, blocks: int, *, plus: bool) -> InvalidInput:
+def none_may_go(pruning: DepthPruning, blocks: int, *, plus: bool) -> InvalidInput:
     """The error for a model that is too shallow for any block to go."""
     kept = f', and the "+" rule keeps {blocks}' if plus else ", and one has to stay"
     expected = 'a larger model, or "plus": false in `scoring`' if plus else "a model of at least 2 blocks"
     detail = f"none of the model's {blocks} blocks may go{kept}"
-    return InvalidInput.field(f"{POINTER}/{target.figure}", detail, value=target.value, expected=expected)
+    if pruning.target is not None:
+        target = pruning.target
+        return InvalidInput.field(f"{POINTER}/{target.figure}", detail, value=target.value, expected=expected)
+    limits = pruning.constraints.limits if pruning.constraints is not None else None
+    return InvalidInput.field(CONSTRAINTS, detail, value=limits, expected=expected)
 
 
 def _too_small(
@@ -83,7 +89,7 @@ def _too_small(
 ) -> InvalidInput:
     blocks = len(sizes.per_block)
     if most == 0:
-        return none_may_go(target, blocks, plus=plus)
+        return none_may_go(DepthPruning(target=target), blocks, plus=plus)
     kept = f', and the "+" rule keeps {blocks - most}' if plus else ", and one has to stay"
     detail = f"the model has {left:,} {unit} even without {most} of its {blocks} blocks{kept}"
     least = f"{ceil(1000 * left / sizes.whole) / 1000:g}" if target.share else f"{left:,}"

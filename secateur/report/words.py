@@ -18,11 +18,12 @@ from secateur.contract.results import (
     QuantisedVariant,
     RefittedBlocks,
     Schedule,
+    Searched,
     TimedDepth,
 )
 from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES
-from secateur.report.text import block_list, one_line, plural
+from secateur.report.text import block_list, listed, one_line, plural
 
 _HALF_WORDS = {"attention": "attention", "mlp": "MLP"}
 
@@ -71,6 +72,49 @@ def plan_in_words(planned: Planned) -> str:
         f"{planned.removed}, {shown(planned.predicted)} by the fit and {shown(planned.confirmed)} as measured, "
         f"{plural(planned.runs, 'run')} each, {n.duration(planned.seconds)}"
     )
+
+
+def search_in_words(searched: Searched) -> str:
+    """How many blocks the constraints allow, and by which depths that was found."""
+    limits = listed([f"{name} {n.plain(limit)}" for name, limit in searched.limits.items()])
+    tried = "; ".join(
+        f"{depth.removed}: KL {_spread(n.NUMBER, depth.kl, depth.kl_low, depth.kl_high)}, top-1 agreement "
+        f"{_spread(n.PERCENT, depth.top1_agreement, depth.top1_agreement_low, depth.top1_agreement_high)}"
+        for depth in searched.tried
+    )
+    how = "healed" if searched.healed else "as they are left"
+    return (
+        f"{limits}: {plural(searched.removed, 'block')} can go. Depths tried, {how}, on {searched.judged_tokens:,} "
+        f"held-out tokens of {one_line(searched.text.description)}, in {n.duration(searched.seconds)}: {tried}"
+    )
+
+
+def foreseen_in_words(report: Report) -> str:
+    """What the search foresaw of the depth that it chose, beside what was measured of the result."""
+    searched = report.searched
+    assert searched is not None, "asked where there was a search"
+    depth = searched.chosen
+    final = next(m for m in report.benchmarks.variants if m.variant == report.final_variant)
+    worst = max(final.fidelity, key=lambda found: found.kl, default=None)
+    came = (
+        "nothing was measured"
+        if worst is None
+        else (
+            f"KL {_spread(n.NUMBER, worst.kl, worst.kl_low, worst.kl_high)} and top-1 agreement "
+            f"{_spread(n.PERCENT, worst.top1_agreement, worst.top1_agreement_low, worst.top1_agreement_high)} came, on "
+            f"{one_line(worst.text.description)}"
+        )
+    )
+    return (
+        f"KL {_spread(n.NUMBER, depth.kl, depth.kl_low, depth.kl_high)} and top-1 agreement "
+        f"{_spread(n.PERCENT, depth.top1_agreement, depth.top1_agreement_low, depth.top1_agreement_high)} were "
+        f"foreseen; {came}"
+    )
+
+
+def _spread(form: n.Format, value: float, low: float | None, high: float | None) -> str:
+    span = form.span(low, high)
+    return form.write(value) + (f" ({span})" if span else "")
 
 
 def gguf_in_words(file: PrunedFile) -> str:

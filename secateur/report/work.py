@@ -12,12 +12,14 @@ from secateur.contract.results import Environment, Pruned
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     experts_in_words,
+    foreseen_in_words,
     gguf_in_words,
     healed_in_words,
     plan_in_words,
     quantised_in_words,
     recovered_file_in_words,
     schedule_in_words,
+    search_in_words,
     units_in_words,
     widths_in_words,
 )
@@ -41,6 +43,9 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
     if report.target:
         rows.append(("Target", report.target.message))
+    if report.searched:
+        rows.append(("Constraints", search_in_words(report.searched)))
+        rows.append(("Foreseen and come", foreseen_in_words(report)))
     if report.planned:
         rows.append(("Plan", plan_in_words(report.planned)))
     rows += _search(pruned)

@@ -10,7 +10,7 @@ from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.report import Report
-from secateur.contract.results import Planned, Pruned, Quantised, Recovered, Scores
+from secateur.contract.results import Planned, Pruned, Quantised, Recovered, Scores, Searched
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
 from workers.reporting.target import target_gate, target_of, target_outcome
@@ -23,6 +23,7 @@ def assemble(
     spec: CompressionSpec,
     scores: Scores | None,
     planned: Planned | None = None,
+    searched: Searched | None = None,
     pruned: Pruned,
     recovered: Recovered | None,
     quantised: Quantised | None = None,
@@ -42,7 +43,7 @@ def assemble(
         raise StageFailed(
             f"the benchmarks hold {', '.join(names) or 'no variant'}; expected the original first, and {final}"
         )
-    verdict, gates = judge(spec.gates, benchmarks, variant=final)
+    verdict, gates = judge(spec.judged, benchmarks, variant=final)
     target, outcome = target_of(spec), None
     if target is not None:
         original, handed_out = benchmarks.variants[0], benchmarks.variants[names.index(final)]
@@ -58,6 +59,7 @@ def assemble(
         scores=scores,
         pruned=pruned,
         planned=planned,
+        searched=searched,
         target=outcome,
         recovered=recovered,
         quantised=quantised,

@@ -23,9 +23,11 @@ from secateur.report.text import block_list, plural
 from secateur.report.words import (
     change_in_words,
     experts_in_words,
+    foreseen_in_words,
     gguf_in_words,
     quantised_in_words,
     recovered_file_in_words,
+    search_in_words,
     units_in_words,
     widths_in_words,
 )
@@ -93,6 +95,9 @@ def _details(report: Report) -> str:
         lines.append(f"- Halves of blocks removed: {units_in_words(report.pruned)}")
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    if report.searched:
+        lines.append(f"- Constraints: {escape(search_in_words(report.searched))}")
+        lines.append(f"- Foreseen and come: {escape(foreseen_in_words(report))}")
     if report.target:
         lines.append(f"- Target: {escape(report.target.message)}")
     if report.pruned.gguf:

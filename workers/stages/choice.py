@@ -5,8 +5,9 @@ from __future__ import annotations
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
+from secateur.contract.results import Scored
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import PLAN, SCORE
+from secateur.contract.stage_kinds import PLAN, SCORE, SEARCH
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
@@ -21,14 +22,19 @@ NO_SCORING = 'a model that this worker can compute with, or blocks by name, `"dr
 
 
 def wanted(context: StageContext, original: Original) -> tuple[int, frozenset[int]]:
-    """How many blocks go, and which may not. A target that is measured has been planned by an earlier stage.
+    """How many blocks go, and which may not. What takes measuring, an earlier stage has found.
 
     Raises:
         InvalidInput: so many cannot go, or no depth reaches the target.
     """
     blocks, spec = original.info.blocks, context.stage.spec
     protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
-    count = context.read(PLAN).removed if context.has(PLAN) else _count(spec, original)
+    if context.has(PLAN):
+        count = context.read(PLAN).removed
+    elif context.has(SEARCH):
+        count = context.read(SEARCH).removed
+    else:
+        count = _count(spec, original)
     check_count(blocks, count=count, protected=protected)
     return count, protected
 
@@ -56,6 +62,10 @@ def chosen(context: StageContext, original: Original) -> tuple[list[int], list[i
         InvalidInput: so many cannot go, or a search has ranked fewer.
     """
     count, protected = wanted(context, original)
-    scored = context.read(SCORE)
+    return sorted(first(context.read(SCORE), count, protected)), sorted(protected)
+
+
+def first(scored: Scored, count: int, protected: frozenset[int]) -> list[int]:
+    """The first blocks of the order that may go. Raises InvalidInput where there are not so many."""
     scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
-    return sorted(choose_blocks(scores, count=count, protected=protected)), sorted(protected)
+    return choose_blocks(scores, count=count, protected=protected)

@@ -13,7 +13,6 @@ from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, SubBlockPruning
-from secateur.contract.options.target import Target
 from secateur.contract.options.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
@@ -87,12 +86,13 @@ def _prune_file(
     return PrunedFile(path=target.name, bytes_before=done.bytes_before, bytes_after=done.bytes_after), []
 
 
-def _planned(target: Target, blocks: int, *, plus: bool) -> str:
+def _left_open(options: DepthPruning, blocks: int, *, plus: bool) -> str:
     """What is known of a job whose depth is to be found by measuring. Raises InvalidInput where no block may go."""
     protected = plus_protected(blocks) if plus else ()
     if not most_that_may_go(blocks, plus=plus):
-        raise none_may_go(target, blocks, plus=plus)
-    return f"of {blocks} blocks, as many go as the target takes; {len(protected)} are protected"
+        raise none_may_go(options, blocks, plus=plus)
+    how = "the target takes" if options.target is not None else "the constraints allow"
+    return f"of {blocks} blocks, as many go as {how}; {len(protected)} are protected"
 
 
 @told_at({"weights": "/scoring"})
@@ -105,8 +105,8 @@ def check_blocks(context: StageContext, original: Original, options: DepthPrunin
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"
     refuse_uncomputable(checkpoint.config, expected=NO_SCORING)
-    if options.target is not None and options.target.measured:
-        return _planned(options.target, blocks, plus=spec.scoring.plus)
+    if (options.target is not None and options.target.measured) or options.constraints is not None:
+        return _left_open(options, blocks, plus=spec.scoring.plus)
     count, protected = wanted(context, original)
     return f"{count} of {blocks} blocks go, {len(protected)} are protected"
 

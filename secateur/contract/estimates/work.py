@@ -119,7 +119,7 @@ def _score(spec: CompressionSpec, scale: Scale) -> Work | None:
     if scoring.criterion in PAIRWISE:
         walks = scale.blocks / 2
     if scoring.criterion in SLOW_CRITERIA:
-        if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target is not None:
+        if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.constraints:
             return None  # how many go is known when the model has been looked at
         walks *= blocks_to_remove(spec.pruning, scale.blocks)
     if isinstance(scoring, EvolutionaryScoring):

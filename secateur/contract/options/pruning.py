@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.options.constraints import Constraints
 from secateur.contract.options.method import Method
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.target import Target
@@ -20,7 +21,7 @@ from secateur.contract.options.width import WidthMethod
 
 
 class DepthPruning(Method):
-    """Exactly one of `blocks`, `ratio`, `drop` and `target` says how much goes."""
+    """Exactly one of `blocks`, `ratio`, `drop`, `target` and `constraints` says how much goes."""
 
     title = "Depth pruning"
     summary = (
@@ -43,6 +44,15 @@ class DepthPruning(Method):
     target: Target | None = Field(
         default=None, description="What the pruned model is to reach; as many blocks go as that takes."
     )
+    constraints: Constraints | None = Field(
+        default=None, description="How far from the original the result may be; as many blocks go as that allows."
+    )
+    maximise: Literal["speedup"] | None = Field(
+        default=None, description="What is to be gained within the constraints: the most speed is the fewest blocks."
+    )
+    minimise: Literal["kl"] | None = Field(
+        default=None, description="What is to be kept low under a target: the least KL is that of the fewest removals."
+    )
     gguf: bool | None = Field(
         default=None,
         description="Write the pruned model as a GGUF file too, still quantised as the model's own; for models that "
@@ -51,13 +61,24 @@ class DepthPruning(Method):
 
     @model_validator(mode="after")
     def _one_of(self) -> DepthPruning:
-        given = [name for name in ("blocks", "ratio", "drop", "target") if getattr(self, name) is not None]
+        given = [name for name in HOW_MUCH if getattr(self, name) is not None]
         if len(given) != 1:
             raise PydanticCustomError(
                 "exactly_one",
-                "give exactly one of `blocks`, `ratio`, `drop` and `target`, not {given}",
-                {"given": " and ".join(given) or "none", "expected": "one of blocks, ratio, drop, target"},
+                "give exactly one of {names}, not {given}",
+                {
+                    "names": ", ".join(f"`{name}`" for name in HOW_MUCH),
+                    "given": " and ".join(given) or "none",
+                    "expected": f"one of {', '.join(HOW_MUCH)}",
+                },
             )
+        for name, other in (("maximise", "constraints"), ("minimise", "target")):
+            if getattr(self, name) is not None and getattr(self, other) is None:
+                raise PydanticCustomError(
+                    "goal_without_bounds",
+                    "`{field}` is for a job with `{other}`",
+                    {"field": name, "other": other, "expected": f"no `{name}`, or `{other}`"},
+                )
         if self.drop is not None and len(set(self.drop)) != len(self.drop):
             raise PydanticCustomError(
                 "duplicate_blocks", "`drop` names a block twice", {"expected": "distinct block numbers"}
@@ -65,6 +86,7 @@ class DepthPruning(Method):
         return self
 
 
+HOW_MUCH = ("blocks", "ratio", "drop", "target", "constraints")
 UnitName = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})\.(attention|mlp)$")]
 
 

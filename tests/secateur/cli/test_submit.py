@@ -97,6 +97,8 @@ def test_a_target(run: Run) -> None:
     assert found["pruning"] == {"kind": "depth", "target": {"parameters": 0.8}}
     fast = dry(run, "m.gguf", "--target-speedup", "1.3", "--target-batch-size", "1")
     assert fast["pruning"]["target"] == {"speedup": 1.3, "batch_size": 1}
+    bounded = dry(run, "m.gguf", "--constraints-max-kl", "0.3", "--maximise", "speedup")
+    assert bounded["pruning"] == {"kind": "depth", "constraints": {"max_kl": 0.3}, "maximise": "speedup"}
     assert dry(run, "m.gguf", "--target-bytes", "4e8")["pruning"]["target"] == {"bytes": 4e8}
 
 

@@ -27,6 +27,7 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "sub_block", "units": 2}}, set()),
         ({"pruning": {"kind": "depth", "target": {"parameters": 0.8}}}, {"score"}),
         ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
+        ({"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}, {"score", "search"}),
         ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
         ({"quantise": [{"kind": "int8"}]}, {"score", "quantise"}),
@@ -46,9 +47,9 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    assert having("decides") == {"plan", "score", "prune", "recover", "quantise", "benchmark"}
+    assert having("decides") == {"plan", "score", "search", "prune", "recover", "quantise", "benchmark"}
     assert having("of_machine") == {"plan", "benchmark"}
-    assert having("hands_on") == {"plan"}
+    assert having("hands_on") == {"plan", "search"}
     assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
@@ -106,6 +107,17 @@ def test_a_plan_depends_on_what_is_timed_and_on_what_may_go() -> None:
     assert found == decided("plan", **fast, recovery={"kind": "lora"}, scoring={"criterion": "taylor"})
     assert found != decided("plan", **fast, benchmark={"latency": {"input_tokens": 13}})
     assert found != decided("plan", **fast, scoring={"criterion": "perplexity", "plus": False})
+
+
+def test_a_search_of_the_depth_depends_on_the_constraints_and_on_whether_cuts_are_healed() -> None:
+    bounded = {"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}
+    found = decided("search", **bounded)
+    assert set(found) == {"constraints", "plus", "heals"}
+    assert found["heals"] is False
+    assert decided("search", **bounded, recovery={"kind": "lora"}) == {**found, "heals": True}
+    assert decided("search", **bounded, gates={"min_speedup": 1.1}) == found
+    assert read_by(STAGE_KINDS["search"], spec(**bounded)) == ("check", "score")
+    assert read_by(STAGE_KINDS["prune"], spec(**bounded)) == ("check", "score", "search")
 
 
 @pytest.mark.parametrize("criterion", ["perplexity", "greedy"])

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.errors import FieldError, InvalidInput
+from secateur.contract.gate_needs import never_passed
 from secateur.contract.measurements import Interval
 from secateur.contract.models.formulas import BlockCount, ParameterCount
 from secateur.contract.options.pruning import DepthPruning
@@ -118,6 +119,21 @@ def test_models_of_which_no_block_may_go() -> None:
         ({"target": {"parameters": 0.8, "batch_size": 1}}, "/pruning/target/batch_size", "for targets of speed"),
         ({"target": {"memory": 0.8, "output_tokens": 128}}, "/pruning/target/output_tokens", "for targets of speed"),
         ({"target": {"batch_size": 1}}, "/pruning/target", "not none"),
+        ({"constraints": {"max_kl": 0.3}, "blocks": 3}, "/pruning", "not blocks and constraints"),
+        ({"constraints": {"max_kl": 0.3}, "target": {"speedup": 1.3}}, "/pruning", "not target and constraints"),
+        ({"constraints": {}}, "/pruning/constraints", "none of them is given"),
+        ({"constraints": {"max_accuracy_drop": 0.02}}, "/pruning/constraints", "none of them is given"),
+        ({"constraints": {"max_kl": 0}}, "/pruning/constraints/max_kl", "above 0"),
+        ({"constraints": {"max_kl": math.nan}}, "/pruning/constraints/max_kl", "neither infinite nor NaN"),
+        (
+            {"constraints": {"min_top1_agreement": 1}},
+            "/pruning/constraints/min_top1_agreement",
+            "above 0 and below 1",
+        ),
+        ({"blocks": 3, "maximise": "speedup"}, "/pruning/maximise", "for a job with `constraints`"),
+        ({"blocks": 3, "minimise": "kl"}, "/pruning/minimise", "for a job with `target`"),
+        ({"constraints": {"max_kl": 0.3}, "minimise": "kl"}, "/pruning/minimise", "for a job with `target`"),
+        ({"constraints": {"max_kl": 0.3}, "maximise": "speed"}, "/pruning/maximise", "did you mean 'speedup'?"),
     ],
 )
 def test_targets_that_cannot_be_meant(pruning: dict[str, Any], pointer: str, part: str) -> None:
@@ -195,6 +211,34 @@ def test_what_its_interval_says() -> None:
     assert (may_reach(quick, 100, time), surely_reaches(quick, 100, time)) == (True, False)
     assert not may_reach(quick, 98, time)
     assert surely_reaches(quick, 104, time)
+
+
+def test_a_search_of_the_depth_needs_one_order_of_all_blocks() -> None:
+    bounded = {"kind": "depth", "constraints": {"max_kl": 0.3}, "maximise": "speedup"}
+    body = {"model": {"source": "hub", "id": "a/b"}, "pruning": bounded}
+    for more, pointer in (
+        ({"scoring": {"criterion": "greedy"}}, "/scoring/criterion"),
+        ({"gates": {"max_kl": 0.5}}, "/gates/max_kl"),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            CompressionSpec.model_validate({**body, **more})
+        (error,) = explain(CompressionSpec, caught.value.errors())
+        assert error.pointer == pointer
+    assert CompressionSpec.model_validate(body | {"gates": {"min_speedup": 1.1}})
+
+
+def test_constraints_are_judged_as_gates() -> None:
+    body = {
+        "model": {"source": "hub", "id": "a/b"},
+        "pruning": {"kind": "depth", "constraints": {"max_kl": 0.3, "max_accuracy_drop": 0.02}},
+        "gates": {"min_speedup": 1.1},
+        "benchmark": {"fidelity": {"enabled": False}},
+    }
+    spec = CompressionSpec.model_validate(body)
+    judged = spec.judged
+    assert (judged.max_kl, judged.max_accuracy_drop, judged.min_speedup) == (0.3, 0.02, 1.1)
+    pointers = [error.pointer for error in never_passed(spec)]
+    assert pointers == ["/pruning/constraints/max_kl", "/pruning/constraints/max_accuracy_drop"]
 
 
 def test_a_target_stands_for_a_number_of_blocks() -> None:

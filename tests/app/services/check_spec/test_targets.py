@@ -56,7 +56,7 @@ def test_a_config_that_leaves_sizes_to_its_class_is_left_to_the_worker(client: T
 
 def test_a_target_contradicts_a_number(client: TestClient) -> None:
     error = only(client, local("model", target={"parameters": 0.8}, blocks=3))
-    assert (error["pointer"], error["expected"]) == ("/pruning", "one of blocks, ratio, drop, target")
+    assert (error["pointer"], error["expected"]) == ("/pruning", "one of blocks, ratio, drop, target, constraints")
     assert "not blocks and target" in error["detail"]
 
 
@@ -91,3 +91,25 @@ def test_a_speed_is_estimated_without_what_it_takes(client: TestClient, model_ro
     assert (found["original"]["blocks"], found["pruned"]) == (30, None)
     assert "How much goes" in found["notes"][0]
     assert "plan" in [stage["key"] for stage in found["stages"]]
+
+
+def test_constraints_are_taken_where_blocks_may_go(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+    bounded = {"constraints": {"max_kl": 0.3}, "maximise": "speedup"}
+    made = client.post("/jobs", json=local("model", **bounded))
+    assert made.status_code == 202, made.text
+    stages = {stage["key"]: stage["needs"] for stage in made.json()["stages"]}
+    assert stages["search"] == ["check", "score"]
+    assert stages["prune"] == ["check", "score", "search"]
+    checkpoint(model_root, "shallow", config={**CONFIG, "num_hidden_layers": 6})
+    error = only(client, local("shallow", **bounded))
+    assert (error["pointer"], error["value"]) == ("/pruning/constraints", {"max_kl": 0.3})
+    unmeasured = {**local("model", **bounded), "benchmark": {"fidelity": {"enabled": False}}}
+    assert only(client, unmeasured)["pointer"] == "/pruning/constraints/max_kl"
+
+
+def test_constraints_are_estimated_without_what_they_allow(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+    found = client.post("/estimates", json=local("model", constraints={"max_kl": 0.3})).json()
+    assert (found["original"]["blocks"], found["pruned"]) == (30, None)
+    assert "search" in [stage["key"] for stage in found["stages"]]
