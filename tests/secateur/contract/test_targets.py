@@ -222,7 +222,7 @@ def test_a_search_of_the_depth_needs_one_order_of_all_blocks() -> None:
     ):
         with pytest.raises(ValidationError) as caught:
             CompressionSpec.model_validate({**body, **more})
-        (error,) = explain(CompressionSpec, caught.value.errors())
+        (error,) = field_errors(CompressionSpec, caught.value.errors())
         assert error.pointer == pointer
     assert CompressionSpec.model_validate(body | {"gates": {"min_speedup": 1.1}})
 
