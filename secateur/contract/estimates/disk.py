@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from secateur.contract.estimates.memory import Setting
+from secateur.contract.estimates.work import measures_a_file
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GgufQuantisation, IntegerOptions
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery, NoRecovery
 from secateur.contract.options.training import TrainedRecovery
-from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
+from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER
 
 REPORTS = 1 << 20  # of results, plots and cards
 FLOAT = 4
@@ -34,8 +35,11 @@ def published(kind: str, setting: Setting, *, pruned_bytes: int | None, file_byt
 
 
 def scratch(kind: str, setting: Setting) -> int:
-    """Bytes that a stage keeps for its next attempt while it runs: a training's snapshots and the predictions."""
+    """Bytes that a stage keeps while it runs: a training's snapshots and the predictions, files that are unpacked."""
     recovery = setting.spec.recovery
+    if kind == BENCHMARK.name:
+        files = sum(isinstance(way, GgufQuantisation) for way in setting.spec.quantise)
+        return FLOAT * setting.left * (files + measures_a_file(setting.spec))
     if kind != RECOVER.name or isinstance(recovery, NoRecovery) or not isinstance(recovery, TrainedRecovery):
         return 0
     if isinstance(recovery, LoraRecovery) or getattr(recovery, "train", "") == "lora":

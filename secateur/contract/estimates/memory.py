@@ -12,6 +12,7 @@ from typing import Any
 
 from secateur.contract.estimates.model import KnownModel
 from secateur.contract.estimates.removal import Removal
+from secateur.contract.estimates.work import measures_a_file
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
 from secateur.contract.options.scoring import TextScoring
@@ -147,6 +148,7 @@ def _benchmark(setting: Setting) -> int:
     benchmark = setting.spec.benchmark
     variants = setting.parameters + setting.left * (1 if setting.spec.recovery.kind == "none" else 2)
     variants += 2 * setting.left * len(setting.spec.quantise)  # unpacked, and then in their place
+    variants += setting.left if measures_a_file(setting.spec) else 0
     if benchmark.latency is None:
         weights = setting.loaded(variants)
         cache = 0

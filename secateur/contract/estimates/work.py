@@ -16,7 +16,7 @@ from secateur.contract.options.recovery import HealingRecovery, NoRecovery
 from secateur.contract.options.scoring import EvolutionaryScoring, TextScoring
 from secateur.contract.options.texts import Calibration, is_written
 from secateur.contract.options.training import TrainedRecovery
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.contract.sub_blocks import units_to_remove
 from secateur.contract.training_steps import most_steps
@@ -162,6 +162,12 @@ def _quantise(spec: CompressionSpec, scale: Scale) -> Work:
     return Work(len(spec.quantise) * scale.bytes, BYTE)
 
 
+def measures_a_file(spec: CompressionSpec) -> bool:
+    """Whether a recovered model is measured once more, as the GGUF file in whose form it came in."""
+    came_as_one = isinstance(spec.model, LocalModel) and spec.model.path.lower().endswith(".gguf")
+    return came_as_one and not isinstance(spec.recovery, NoRecovery)
+
+
 def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
     """Tokens that the models generate one after the other; those of a text are computed at once."""
     benchmark, tokens = spec.benchmark, 0.0
@@ -178,7 +184,8 @@ def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
     if benchmark.generation is not None:
         checks = benchmark.generation
         tokens += len(checks.checks) * checks.prompts * checks.max_new_tokens / WRITTEN_AT_ONCE
-    variants = VARIANTS + len(spec.quantise) + (0 if isinstance(spec.recovery, NoRecovery) else 1)
+    recovered = 0 if isinstance(spec.recovery, NoRecovery) else 1
+    variants = VARIANTS + len(spec.quantise) + recovered + (1 if measures_a_file(spec) else 0)
     return Work(max(1.0, tokens) * variants * scale.parameters, TOKEN_PARAMETER)
 
 

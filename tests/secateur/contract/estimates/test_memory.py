@@ -84,6 +84,19 @@ def test_a_training_of_all_weights_takes_its_moments() -> None:
     assert scratch("recover", whole) > scratch("recover", adapters) == 0
 
 
+def test_files_are_unpacked_and_held_to_be_measured() -> None:
+    left, file = PARAMETERS - 6 * BLOCK, {"kind": "gguf", "type": "Q4_0"}
+    alone, recovered = (
+        setting(benchmark={"latency": None}),
+        setting(recovery={"kind": "healing"}, benchmark={"latency": None}),
+    )
+    assert scratch("benchmark", alone) == 0
+    assert scratch("benchmark", recovered) == 4 * left  # the recovered model as it came
+    assert scratch("benchmark", setting(recovery={"kind": "healing"}, quantise=[file, {"kind": "int8"}])) == 8 * left
+    timed, also = setting(**TIMED), setting(recovery={"kind": "healing"}, **TIMED)
+    assert peak_memory("benchmark", also) - peak_memory("benchmark", timed) == 2 * 4 * left
+
+
 def test_what_is_published() -> None:
     job = setting(quantise=[{"kind": "int8"}, {"kind": "gguf", "type": "Q4_0"}])
     left = PARAMETERS - 6 * BLOCK

@@ -49,6 +49,13 @@ def test_twice_the_text_is_twice_the_work() -> None:
     assert trained[1] == 2 * trained[0]
 
 
+def test_a_recovered_model_that_goes_as_a_file_is_measured_twice() -> None:
+    file, folder = ({"source": "local", "path": path} for path in ("m.GGUF", "m"))
+    assert amount("benchmark", spec_of(model=file)) * 3 == amount("benchmark", spec_of(model=folder)) * 4
+    alone = {"recovery": {"kind": "none"}}
+    assert amount("benchmark", spec_of(model=file, **alone)) == amount("benchmark", spec_of(model=folder, **alone))
+
+
 def test_a_text_of_unknown_length_is_no_known_work() -> None:
     text = {"source": "local", "path": "news.txt"}
     assert work_of("recover", spec_of(recovery={"kind": "lora", "text": text}), SMALL) is None
