@@ -43,11 +43,11 @@ class NewJob:
 _TOLD = events.job_state(State.QUEUED)
 _INSERT = f"""
 WITH job AS (
-    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, sweep_id, sweep_place, caller, request_id,
+    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, priority, sweep_id, sweep_place, caller, request_id,
                       traceparent, idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
     VALUES (%(id)s::uuid, %(spec)s::jsonb, %(model_id)s, '{State.QUEUED}', '{Verdict.NONE}',
-            %(spec)s::jsonb -> 'labels', %(sweep_id)s::uuid, %(sweep_place)s::int, %(caller)s, %(request_id)s::text,
-            %(traceparent)s::text, %(idempotency_key)s::text, %(idempotency_fingerprint)s::text,
+            %(spec)s::jsonb -> 'labels', %(priority)s::int, %(sweep_id)s::uuid, %(sweep_place)s::int, %(caller)s,
+            %(request_id)s::text, %(traceparent)s::text, %(idempotency_key)s::text, %(idempotency_fingerprint)s::text,
             %(deadline_at)s::timestamptz, 1)
     ON CONFLICT (caller, idempotency_key) DO NOTHING
     RETURNING *
@@ -131,6 +131,7 @@ def insert(
             "id": job_id,
             "spec": spec.model_dump_json(),
             "model_id": model_id_of(spec),
+            "priority": spec.priority,
             "sweep_id": sweep and sweep[0],
             "sweep_place": sweep and sweep[1],
             "caller": caller,

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
@@ -31,14 +31,71 @@ def waiting_ids(job: Job) -> tuple[UUID, ...]:
 def next_waiting(session: Session) -> UUID | None:
     """The stage that a free worker should take now, with its job's row locked; None if none waits.
 
-    Jobs that have begun go before those that have not, and then older ones before newer ones: so jobs end one after the
-    other, and not all of them last. A job that somebody else holds locked is passed over, since another worker is just
-    claiming its stage; only where nothing else waits is it waited for, since it may only be looked at or cancelled.
+    In this order: the higher priority; jobs that have begun before those that have not, so that jobs end one after the
+    other, and not all of them last; of those that have not, the caller of whose stages the fewest run now, or whose
+    last job began the longest ago, so that nobody's hundred jobs keep another one's waiting; the older job.
+
+    A job that somebody else holds locked is passed over, since another worker is just claiming its stage; only where
+    nothing else waits is it waited for, since it may only be looked at or cancelled.
     """
-    begun_first = select(Stage.id).join(Job, Job.id == Stage.job_id).where(*_claimable())
-    begun_first = begun_first.order_by(text("cardinality(stages.needs) = 0"), Stage.job_id, Stage.place).limit(1)
-    unlocked = session.scalar(begun_first.with_for_update(of=Job, skip_locked=True))
-    return unlocked or session.scalar(begun_first.with_for_update(of=Job))
+    tops = {begun: session.scalar(_waiting(Job.priority, begun).limit(1)) for begun in (True, False)}
+    for wait in (False, True):
+        for begun in sorted(tops, key=lambda begun: (-(tops[begun] or 0), not begun)):
+            if tops[begun] is None:
+                continue
+            found = None if begun or wait else _in_fair_turn(session, tops[False])
+            found = found or session.scalar(_locked(_waiting(Stage.id, begun), wait=wait))
+            if found is not None:
+                return found
+    return None
+
+
+def _waiting(what: Any, begun: bool) -> Select[Any]:
+    """Of the stages that a worker may take, those of jobs that have begun or of those that have not, in their turn."""
+    place = text("NOT (cardinality(stages.needs) = 0)" if begun else "(cardinality(stages.needs) = 0)")
+    query = select(what).select_from(Stage).join(Job, Job.id == Stage.job_id).where(*_claimable(), place)
+    return query.order_by(Job.priority.desc(), Stage.job_id, Stage.place)
+
+
+def _in_fair_turn(session: Session, priority: int | None) -> UUID | None:
+    """The first stage of a job of this priority whose caller's turn it is."""
+    for caller in session.scalars(_CALLERS, {"priority": priority}).all():
+        of_caller = _waiting(Stage.id, begun=False).where(
+            Job.state == State.QUEUED, Job.priority == priority, Job.caller == caller
+        )
+        found: UUID | None = session.scalar(_locked(of_caller, wait=False))
+        if found is not None:
+            return found
+    return None
+
+
+def _locked(query: Select[Any], *, wait: bool) -> Select[Any]:
+    """The first row that is not locked, or, for `wait`, the first, once nobody holds it."""
+    return query.limit(1).with_for_update(of=Job, skip_locked=not wait)
+
+
+# The callers of jobs that wait, from one to the next by the index: those with the fewest running stages first, and of
+# equals the one whose last job began the longest ago.
+_CALLERS = text(
+    """
+    WITH RECURSIVE callers(name) AS (
+        (SELECT caller FROM jobs WHERE state = 'queued' AND priority = :priority ORDER BY caller LIMIT 1)
+        UNION ALL
+        SELECT (SELECT caller FROM jobs WHERE state = 'queued' AND priority = :priority AND caller > callers.name
+                ORDER BY caller LIMIT 1)
+        FROM callers WHERE callers.name IS NOT NULL
+    ), busy AS (
+        SELECT jobs.caller, count(*) AS running FROM stages JOIN jobs ON jobs.id = stages.job_id
+        WHERE stages.lease_expires_at IS NOT NULL GROUP BY jobs.caller
+    )
+    SELECT name FROM callers LEFT JOIN busy ON busy.caller = callers.name
+    WHERE name IS NOT NULL
+    ORDER BY coalesce(running, 0),
+             (SELECT max(started_at) FROM jobs WHERE jobs.caller = callers.name) NULLS FIRST,
+             (SELECT id FROM jobs WHERE state = 'queued' AND priority = :priority AND jobs.caller = callers.name
+              ORDER BY id LIMIT 1)
+    """
+)
 
 
 def _claimable() -> tuple[Any, ...]:

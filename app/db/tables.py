@@ -26,6 +26,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -73,6 +74,11 @@ class Job(Base):
             postgresql_where=text("deadline_at IS NOT NULL AND state IN ('queued', 'running')"),
         ),
         Index("ix_jobs_id_from_its_end", text(ID_FROM_ITS_END)),
+        Index(  # whose first stage a free worker takes: of the highest priority, by caller
+            "ix_jobs_turn", text("priority DESC"), "caller", "id", postgresql_where=text("state = 'queued'")
+        ),
+        Index("ix_jobs_caller_started_at", "caller", "started_at", postgresql_where=text("started_at IS NOT NULL")),
+        CheckConstraint("priority BETWEEN -9 AND 9", name="priority"),
         Index("ix_jobs_unfinished", "id", postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
     )
 
@@ -100,6 +106,9 @@ class Job(Base):
     )
     problem: Mapped[dict[str, Any] | None] = mapped_column(comment="RFC 9457 object of the failure.")
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
+    priority: Mapped[int] = mapped_column(
+        SmallInteger, default=0, server_default="0", comment="The spec's; jobs of a higher one go first."
+    )
     sweep_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("sweeps.id", ondelete="CASCADE"), comment="The sweep that it is a point of."
     )

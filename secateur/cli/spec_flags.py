@@ -40,7 +40,7 @@ _METHODS: tuple[tuple[str, str, Mapping[str, Row], str], ...] = (
     ("pruning", "kind", PRUNERS, ""),
     ("recovery", "kind", RECOVERIES, "recovery"),
 )
-_TOP_LEVEL = ("preset", "seed", "dtype")
+_TOP_LEVEL = ("preset", "seed", "dtype", "priority")
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ class CompressionSpec(Options):
     benchmark: Benchmark = Field(default_factory=Benchmark)
     gates: Gates = Field(default_factory=Gates)
     labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
+    priority: int = Field(
+        default=0,
+        ge=-9,
+        le=9,
+        description="Stages of jobs with a higher one are taken first; a stage that runs is not interrupted.",
+    )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Of everything that is drawn at random.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",

@@ -65,6 +65,70 @@ def test_a_failed_job_that_is_retried_waits_for_those_that_have_begun(session: S
     assert [claim and claim.job_id for claim in turns] == [begun.id, old.id, None]
 
 
+def asked(sessions: SessionFactory, caller: str, priority: int = 0) -> UUID:
+    with unit_of_work(sessions) as session:
+        made = jobs.insert(session, spec=spec().model_copy(update={"priority": priority}), caller=caller)
+    assert made is not None
+    return made.id
+
+
+def order(sessions: SessionFactory, *, workers: int = 1) -> list[UUID]:
+    """The jobs of the stages in the order in which so many workers take them; all end theirs when each has one."""
+    taken: list[UUID] = []
+    while True:
+        held = []
+        for number in range(workers):
+            with unit_of_work(sessions) as session:
+                held.append(claims.claim_next(session, worker=f"{len(taken)}-{number}", lease_seconds=30))
+        got = [claim for claim in held if claim is not None]
+        if not got:
+            return taken
+        taken += [claim.job_id for claim in got]
+        for claim in got:
+            with unit_of_work(sessions) as session:
+                finish(session, claim)
+
+
+def begun(taken: list[UUID]) -> list[UUID]:
+    """Jobs in the order in which they began."""
+    return list(dict.fromkeys(taken))
+
+
+def test_a_higher_priority_goes_first_and_even_before_what_has_begun(sessions: SessionFactory) -> None:
+    low, usual = asked(sessions, "me", -1), asked(sessions, "me")
+    with unit_of_work(sessions) as session:
+        finish(session, take(session, jobs.get(session, usual)))
+    high = asked(sessions, "me", 9)
+    taken = order(sessions)
+    assert begun(taken) == [high, usual, low]
+    assert taken.index(usual) == taken.count(high)
+
+
+def test_callers_take_turns(sessions: SessionFactory) -> None:
+    """With one worker, too, where nothing runs at the moment of choosing."""
+    mine = [asked(sessions, "me") for _ in range(4)]
+    yours, hers = asked(sessions, "you"), [asked(sessions, "her") for _ in range(2)]
+    assert begun(order(sessions)) == [mine[0], yours, hers[0], mine[1], hers[1], *mine[2:]]
+
+
+def test_workers_are_shared_between_callers(sessions: SessionFactory) -> None:
+    mine, yours = [asked(sessions, "me") for _ in range(6)], [asked(sessions, "you") for _ in range(2)]
+    assert set(order(sessions, workers=4)[:4]) == {*mine[:2], *yours}
+
+
+def test_turns_count_within_a_priority(sessions: SessionFactory) -> None:
+    mine = [asked(sessions, "me", 5) for _ in range(3)]
+    yours = asked(sessions, "you")
+    assert begun(order(sessions)) == [*mine, yours]
+
+
+def test_a_cancelled_job_of_the_highest_priority_is_in_nobodys_way(sessions: SessionFactory) -> None:
+    gone, here = asked(sessions, "me", 9), asked(sessions, "you")
+    with unit_of_work(sessions) as session:
+        jobs.request_cancel(session, gone)
+    assert begun(order(sessions)) == [here]
+
+
 def test_a_claim_whose_commit_was_cut_is_found_again(session: Session) -> None:
     created = [insert(session) for _ in range(2)]
     first = claims.claim_next(session, worker="one", lease_seconds=30)
