@@ -5,7 +5,7 @@ tests are run. A change that no test notices has survived. It works on a copy of
 touched; it takes minutes, and is no part of CI.
 
     python .ci/mutate.py              all modules of the table
-    python .ci/mutate.py gates plan   some of them
+    python .ci/mutate.py gates texts  some of them
     python .ci/mutate.py --survivors gates
 """
 
@@ -67,7 +67,9 @@ TARGETS = {
         ),
         database=True,
     ),
-    "plan": Target("workers/engine/pruning/plan.py", ("tests/workers/engine/pruning/test_plan.py",)),
+    "choose_blocks": Target(
+        "workers/engine/pruning/choose_blocks.py", ("tests/workers/engine/pruning/test_choose_blocks.py",)
+    ),
     "statistics": Target(
         "workers/engine/benchmarks/statistics.py",
         (

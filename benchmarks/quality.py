@@ -23,6 +23,7 @@ from _inputs import show
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
+from secateur.contract.depth import plus_protected
 from secateur.contract.measurements import TaskScore
 from secateur.contract.options.benchmark import TasksBenchmark
 from secateur.contract.options.recovery import Recovery
@@ -40,8 +41,8 @@ from workers.engine.checkpoints.fingerprint import fingerprint
 from workers.engine.checkpoints.gguf_import import import_gguf
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import free_memory, load_model
+from workers.engine.pruning.choose_blocks import choose_blocks
 from workers.engine.pruning.depth import prune_depth
-from workers.engine.pruning.plan import choose_blocks, protected_by_plus
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome, run_recovery
 from workers.engine.runtime import Machine, prepare
 from workers.engine.scoring.task import ScoringTask, score_blocks
@@ -232,7 +233,7 @@ class Bench:
                 tokens=self.settings.tokens,
             )
             view = BlockModel.from_model(self.load(self.original))
-            protected = protected_by_plus(view.n_blocks)
+            protected = frozenset(plus_protected(view.n_blocks))
             options = TypeAdapter(Scoring).validate_python({"criterion": criterion})
             count = self.settings.blocks if options.searches else None
             task = ScoringTask(view, ids, options, count=count, protected=protected, seed=self.machine.seed)

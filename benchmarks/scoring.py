@@ -21,9 +21,10 @@ from _inputs import load, parser, show
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from secateur.contract.depth import plus_protected
 from secateur.contract.options.scoring import PerplexityScoring
 from workers.engine.model.block_model import BlockModel
-from workers.engine.pruning.plan import choose_blocks, protected_by_plus
+from workers.engine.pruning.choose_blocks import choose_blocks
 from workers.engine.scoring import perplexity
 from workers.engine.scoring.result import BlockScores
 from workers.engine.scoring.task import ScoringTask
@@ -36,7 +37,7 @@ def main() -> None:
     settings = arguments.parse_args()
     model, ids = load(settings)
     view = BlockModel.from_model(model)
-    protected = protected_by_plus(view.n_blocks)
+    protected = frozenset(plus_protected(view.n_blocks))
     whole = ScoringTask(view, ids, PerplexityScoring())
     race = ScoringTask(view, ids, PerplexityScoring(racing=True), count=settings.count, protected=protected)
     view.head_nll(view.embed(ids[:1]), ids[:1])  # first calls allocate; both methods are timed warm

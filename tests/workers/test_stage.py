@@ -159,7 +159,7 @@ def test_more_blocks_than_may_go_are_refused_where_they_are_chosen(runner: Runne
     assert len(runner.result("score", spec=spec)["blocks"]) == 10  # they serve a job that asks for less as well
     problem = runner.run("prune", spec=spec)[-1].problem
     assert problem["errors"][0]["pointer"] == "/pruning/blocks"
-    assert "of which 6 are protected" in problem["detail"]
+    assert 'of which the "+" rule keeps 6' in problem["detail"]
 
 
 def test_scores_of_an_older_version_are_read(runner: Runner) -> None:
@@ -177,7 +177,7 @@ def test_scores_of_an_older_version_are_read(runner: Runner) -> None:
         (
             {"pruning": {"kind": "depth", "blocks": 5}, "scoring": {**SPEC["scoring"], "criterion": "greedy"}},
             "/pruning/blocks",
-            "of which 6 are protected",
+            'of which the "+" rule keeps 6',
         ),
         (
             {"scoring": {"criterion": "perplexity", "calibration": {"text": TEXT, "samples": 9999}}},

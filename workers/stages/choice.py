@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from secateur.contract.depth import blocks_to_remove
+from secateur.contract.depth import blocks_to_remove, check_depth, plus_protected
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.results import Scored
-from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import PLAN, SCORE, SEARCH
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.pruning.choose_blocks import choose_blocks
 from workers.engine.pruning.depth import bytes_by_place
-from workers.engine.pruning.plan import choose_blocks, count_from_ratio, protected_by_plus
-from workers.engine.scoring.count import check_count
 from workers.engine.scoring.result import BlockScores
 from workers.stages.context import StageContext
 from workers.stages.original import Original
@@ -27,27 +25,22 @@ def wanted(context: StageContext, original: Original) -> tuple[int, frozenset[in
     Raises:
         InvalidInput: so many cannot go, or no depth reaches the target.
     """
-    blocks, spec = original.info.blocks, context.stage.spec
-    protected = protected_by_plus(blocks) if spec.scoring.plus else frozenset()
+    pruning, plus, blocks = context.stage.spec.pruning, context.stage.spec.scoring.plus, original.info.blocks
+    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
+    check_depth(pruning, blocks, plus=plus)
     if context.has(PLAN):
         count = context.read(PLAN).removed
     elif context.has(SEARCH):
         count = context.read(SEARCH).removed
     else:
-        count = _count(spec, original)
-    check_count(blocks, count=count, protected=protected)
-    return count, protected
+        count = _count(pruning, original, plus=plus)
+    return count, frozenset(plus_protected(blocks) if plus else ())
 
 
-def _count(spec: CompressionSpec, original: Original) -> int:
-    pruning = spec.pruning
-    assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
-    if pruning.target is not None:
-        sizes = sizes_of(pruning.target, original.checkpoint)
-        return blocks_for_size(pruning.target, sizes, plus=spec.scoring.plus)
-    if pruning.ratio is not None:
-        return count_from_ratio(original.info.blocks, pruning.ratio)
-    return blocks_to_remove(pruning, original.info.blocks)
+def _count(pruning: DepthPruning, original: Original, *, plus: bool) -> int:
+    if pruning.target is None:
+        return blocks_to_remove(pruning, original.info.blocks)
+    return blocks_for_size(pruning.target, sizes_of(pruning.target, original.checkpoint), plus=plus)
 
 
 def sizes_of(target: Target, checkpoint: Checkpoint) -> Sizes:

@@ -99,8 +99,8 @@ def _left_open(options: DepthPruning, blocks: int, *, plus: bool) -> str:
 def check_blocks(context: StageContext, original: Original, options: DepthPruning) -> str:
     """Look before anything is scored. Raises InvalidInput or UnsupportedModel."""
     spec, checkpoint, blocks = context.stage.spec, original.checkpoint, original.info.blocks
-    check_depth(options, blocks, plus=spec.scoring.plus)
     if options.drop is not None:
+        check_depth(options, blocks, plus=spec.scoring.plus)
         keep = blocks_to_keep(blocks, options.drop)
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"

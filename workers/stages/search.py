@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from secateur.contract import numbers as n
-from secateur.contract.depth import most_that_may_go
+from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.constraints import SEARCHED, Constraints
 from secateur.contract.options.pruning import DepthPruning
@@ -21,7 +21,6 @@ from secateur.contract.stage_kinds import SCORE
 from secateur.contract.targets import CONSTRAINTS
 from workers.engine.benchmarks.proxy import Proxy
 from workers.engine.checkpoints.computable import refuse_uncomputable
-from workers.engine.pruning.plan import protected_by_plus
 from workers.engine.runtime import environment
 from workers.stages.block_model import block_model
 from workers.stages.choice import NO_SCORING, first
@@ -51,7 +50,7 @@ def run(context: StageContext) -> Searched:
     model = block_model(original.checkpoint, machine, original.info.parameters)
     heals = spec.recovery.kind != "none"
     blocks = original.info.blocks
-    protected = protected_by_plus(blocks) if plus else frozenset[int]()
+    protected = frozenset(plus_protected(blocks) if plus else ())
     tries = _Tries(context, Proxy(model, model.check_ids(ids), heals=heals, seed=spec.seed), constraints, protected)
     removed = tries.most_within(most_that_may_go(blocks, plus=plus))
     found = [tries.found[count] for count in sorted(tries.found)]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from secateur.contract.depth import plus_protected
 from secateur.contract.errors import StageFailed
-from workers.engine.pruning.plan import choose_blocks, protected_by_plus
+from workers.engine.pruning.choose_blocks import choose_blocks
 from workers.engine.scoring.result import BlockScores
 
 _DATA = Path(__file__).parents[3] / "data"
@@ -47,7 +48,7 @@ def test_all_eight_models_and_both_criteria_are_there() -> None:
 )
 def test_published_first_six_with_the_plus_rule(model: str, criterion: str, first_six: list[int]) -> None:
     scores = BlockScores.lowest_first(_SCORES[model][criterion])
-    assert choose_blocks(scores, count=6, protected=protected_by_plus(32)) == first_six
+    assert choose_blocks(scores, count=6, protected=plus_protected(32)) == first_six
 
 
 def test_a_score_that_is_no_number_is_an_error() -> None:

@@ -16,7 +16,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.options.scoring import BlockScoring, TextScoring
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.block_model import BlockModel
-from workers.engine.pruning.plan import choose_blocks
+from workers.engine.pruning.choose_blocks import choose_blocks
 from workers.engine.scoring.task import ScoringTask, score_blocks
 
 FEW = {"evaluations": 20, "initial": 8, "offspring": 4}  # for a search that has a budget
