@@ -113,7 +113,7 @@ def test_its_jobs_are_done_by_a_worker(database_url: str, redis_url: str, tmp_pa
     roots = tmp_path / "models"
     roots.mkdir()
     sizes = {"num_hidden_layers": 12, "hidden_size": 16, "intermediate_size": 16, "vocab_size": 262}
-    write_tiny_gguf(roots / MODEL.name, tiny_llama(spread=0.05, max_position_embeddings=512, **sizes))
+    write_tiny_gguf(roots / MODEL.name, tiny_llama(spread=0.05, max_position_embeddings=256, **sizes))
     settings = settings_of(database_url, redis_url, tmp_path / "service", roots)
     settings |= {"SECATEUR_DEVICE": "cpu", "SECATEUR_THREADS": "1"}
     jobs = [command for command in RUN_HERE if command.startswith("curl") or " submit " in command]
