@@ -6,7 +6,8 @@ import gc
 
 import pytest
 
-gc.disable()  # until all is imported and collected: that makes next to no garbage, and looking for it is a fifth of the time
+# Until all is imported and collected: that makes next to no garbage, and looking for it takes a fifth of the time.
+gc.disable()
 
 pytest_plugins = [
     "tests.fixtures.servers",
