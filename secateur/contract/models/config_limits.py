@@ -20,6 +20,7 @@ MAX_NUMBER = 2**40  # any whole number: sizes, positions, ids
 
 # "num_hidden_layers", "n_layer", "num_local_experts", "mtp_num_layers", "decoder_layers", but not "block_size"
 _DROPOUT = re.compile(r"(dropout|pdrop|layerdrop)$")
+_EPSILON = re.compile(r"(^|_)eps(ilon)?$")  # of a norm, which takes the root of it and a mean square
 _COUNT = re.compile(
     r"(^|_)(n|num|number)(_of)?_(\w+_)?(layers?|blocks?|experts?|heads?|groups?|labels?)$|^((en|de)coder_)?layers$|^depth$"
 )
@@ -35,6 +36,9 @@ def check_config_limits(config: Mapping[str, Any], *, pointer: str = "/model") -
         if _DROPOUT.search(key) and (value < 0 or value > 1):  # the training alone would look at it
             detail = f"config.json: {_printable(path)} is no probability."
             raise BadCheckpoint.field(pointer, detail, value=value, expected="a number from 0 to 1")
+        if _EPSILON.search(key) and value < 0:  # and this nothing but the scores
+            detail = f"config.json: {_printable(path)} is negative."
+            raise BadCheckpoint.field(pointer, detail, value=value, expected="a small number, 0 or more")
         if isinstance(value, float):
             if math.isnan(value):
                 raise BadCheckpoint.field(

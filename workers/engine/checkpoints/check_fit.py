@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -30,7 +31,17 @@ from workers.engine.checkpoints.names_on_disk import Recipe, recipes_of, renamed
 _PACKING = frozenset(
     {"aqlm", "auto-round", "awq", "bitsandbytes", "eetq", "fbgemm_fp8", "fp8", "gptq", "mxfp4", "mxfp8", "spqr", "vptq"}
 )
+# Where these quantisers store packed values under the first name, their scales stand beside under one like the second.
+_SCALED = (
+    (re.compile(r"(^|\.)weight$"), "weight_scale"),
+    (re.compile(r"(^|\.)weight_packed$"), "weight_scale"),
+    (re.compile(r"(^|\.)qweight$"), "scales"),
+    (re.compile(r"_blocks$"), "_scales"),
+)
+_SCALING = frozenset({"awq", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "mxfp4"})
 _WHOLE = frozenset({"F64", "F32", "F16", "BF16"})  # of a quantised checkpoint: what is stored in these is not packed
+# what a parameter that no quantiser has made may be stored in: of whole numbers the scale would be lost
+_NUMBERS = frozenset({*_WHOLE, "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2", "F8_E5M2FNUZ"})
 _ROTARY = r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$"
 _MASK = re.compile(r"(^|\.)(attn|attention|self_attention)\.(bias|masked_bias)$")  # GPT-2's and GPT-NeoX's, once
 _SHOWN = 5
@@ -64,6 +75,8 @@ def check_fit(checkpoint: Checkpoint) -> None:
     _check_packed(checkpoint)
     for recipe in recipes:
         _check_recipe(checkpoint, recipe, shapes, quantised=quantised)
+    if not quantised:
+        _check_dtypes(checkpoint, recipes, {name for name, _ in model.named_parameters(remove_duplicate=False)})
     made = {name for recipe in recipes for name in recipe.targets()}
     names = renamed(checkpoint.names(), model, shapes)
     if quantised:
@@ -116,6 +129,40 @@ def _check_packed(checkpoint: Checkpoint) -> None:
             value=method,
             expected=f"weights as {method} stores them, or a config.json without `quantization_config`",
         )
+    if method in _SCALING:
+        _check_scales(checkpoint, method)
+
+
+def _check_scales(checkpoint: Checkpoint, method: str) -> None:
+    """Packed values without their scales are other weights, and loaders take them as they are."""
+    names = sorted(checkpoint.names())
+    for name in names:
+        if checkpoint.dtype(name) in _WHOLE:
+            continue
+        for packed, scales in _SCALED:
+            found = packed.search(name)
+            if found is None:
+                continue
+            start = name[: found.start()] + "." * found[0].startswith(".") + scales
+            at = bisect_left(names, start)
+            if at == len(names) or not names[at].startswith(start):
+                _refuse(
+                    f"The tensor {quoted(name)} is packed by {method}, and its scales, {quoted(start)}, are missing.",
+                    name,
+                    f"weights as {method} stores them, scales and all",
+                )
+
+
+def _check_dtypes(checkpoint: Checkpoint, recipes: Iterable[Recipe], parameters: set[str]) -> None:
+    """Weights in whole numbers are a quantiser's, and transformers takes them at their word where none is named."""
+    for recipe in recipes:
+        for _, name in recipe.sources if recipe.target in parameters else ():
+            if (dtype := checkpoint.dtype(name)) not in _NUMBERS:
+                _refuse(
+                    f"The tensor {quoted(name)} is stored as {dtype}, and config.json names no quantiser.",
+                    dtype,
+                    "weights in floating point, or the `quantization_config` of what made them whole numbers",
+                )
 
 
 def _run(model: PreTrainedModel) -> None:

@@ -101,3 +101,12 @@ def test_a_dropout_is_a_probability(key: str) -> None:
         assert (caught.value.errors[0].value, caught.value.errors[0].expected) == (value, "a number from 0 to 1")
     for value in (0, 0.1, 1):
         check_config_limits({"model_type": "llama", key: value})
+
+
+@pytest.mark.parametrize("key", ["rms_norm_eps", "layer_norm_epsilon", "norm_eps", "eps"])
+def test_what_a_norm_takes_the_root_of_is_not_negative(key: str) -> None:
+    with pytest.raises(BadCheckpoint, match=f"{key} is negative") as caught:
+        check_config_limits({"model_type": "llama", key: -1.0})
+    assert (caught.value.errors[0].value, caught.value.errors[0].expected) == (-1.0, "a small number, 0 or more")
+    for value in (0, 1e-12, 1e-5):
+        check_config_limits({"model_type": "llama", key: value})

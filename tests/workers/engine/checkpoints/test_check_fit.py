@@ -133,6 +133,61 @@ def test_tensors_that_the_model_has_no_place_for(
     assert words in detail
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool, torch.int64])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "model.norm.weight"])
+def test_whole_numbers_that_no_quantiser_has_made(
+    dtype: torch.dtype, name: str, make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
+) -> None:
+    def round_off(tensors: dict[str, Tensor]) -> None:
+        tensors[name] = tensors[name].to(dtype)
+
+    detail = refused(edit_tensors(save_model(make_model("llama")), round_off))
+    assert f"'{name}' is stored as" in detail
+    assert "config.json names no quantiser" in detail
+
+
+def test_a_mask_of_older_versions_may_be_of_whole_numbers(
+    make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
+) -> None:
+    def add(tensors: dict[str, Tensor]) -> None:
+        tensors["transformer.h.0.attn.bias"] = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+
+    check_fit(Checkpoint.open(edit_tensors(save_model(make_model("gpt2")), add)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "packed", "scales"),
+    [
+        ({"quant_method": "fp8"}, {"weight": torch.float8_e4m3fn}, "weight_scale_inv"),
+        ({"quant_method": "fbgemm_fp8"}, {"weight": torch.float8_e4m3fn}, "weight_scale"),
+        ({"quant_method": "compressed-tensors"}, {"weight_packed": torch.int32}, "weight_scale"),
+        ({"quant_method": "gptq"}, {"qweight": torch.int32, "qzeros": torch.int32}, "scales"),
+        ({"quant_method": "awq"}, {"qweight": torch.int32, "qzeros": torch.int32}, "scales"),
+        ({"quant_method": "mxfp4"}, {"weight_blocks": torch.uint8}, "weight_scales"),
+    ],
+)
+def test_packed_values_without_their_scales(
+    settings: dict[str, Any],
+    packed: dict[str, torch.dtype],
+    scales: str,
+    make_model: Callable[..., PreTrainedModel],
+    save_model: Callable[..., Path],
+) -> None:
+    folder = save_model(make_model("llama"))
+    module = "model.layers.1.mlp.up_proj"
+
+    def pack(tensors: dict[str, Tensor]) -> None:
+        shape = tensors.pop(f"{module}.weight").shape
+        tensors.update({f"{module}.{part}": torch.zeros(shape).to(dtype) for part, dtype in packed.items()})
+        tensors[f"{module}.{scales}"] = torch.ones(1)
+
+    edit_config(edit_tensors(folder, pack), quantization_config=settings)
+    check_fit(Checkpoint.open(folder))
+    detail = refused(edit_tensors(folder, lambda tensors: tensors.pop(f"{module}.{scales}")))
+    assert f"packed by {settings['quant_method']}, and its scales" in detail
+    assert module in detail
+
+
 def test_a_tensor_that_is_missing_is_named(
     make_model: Callable[..., PreTrainedModel], save_model: Callable[..., Path]
 ) -> None:
