@@ -13,6 +13,7 @@ from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.depth_fit import Figure, TimedPair, measured, predicted, shares, trial_depths
 from workers.engine.benchmarks.latency import AGAIN, Cell, time_cell
 from workers.engine.benchmarks.memory import measure_memory
+from workers.engine.benchmarks.placement import place_weights
 from workers.engine.benchmarks.size_fit import Line, fitted
 from workers.engine.benchmarks.statistics import median_interval, ratio_interval
 from workers.engine.model.loading import free_memory
@@ -115,7 +116,9 @@ class SpeedOfDepths:
             free_memory()
 
     def _model(self, removed: int) -> PreTrainedModel:
-        return shallower(self.context, self.original, self.machine, removed=removed, free=self.free)
+        model = shallower(self.context, self.original, self.machine, removed=removed, free=self.free)
+        place_weights(model)  # as the benchmark does before it times, and not before it takes memory
+        return model
 
     def _groups(self, depths: list[int]) -> list[list[int]]:
         """Depths to hold in memory together, beside the original."""

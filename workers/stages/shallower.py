@@ -7,7 +7,6 @@ import shutil
 from transformers import PreTrainedModel
 
 from workers.engine.benchmarks.depth_fit import evenly
-from workers.engine.benchmarks.placement import place_weights
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
@@ -33,7 +32,6 @@ def shallower(
         prune_depth(checkpoint, folder, drop=evenly(free, removed))
         checkpoint = Checkpoint.open(folder)
     model = load_model(checkpoint, device=machine.device, dtype=machine.dtype)
-    place_weights(model)
     if removed:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder)  # what is mapped of it stays until the model goes
     return model
