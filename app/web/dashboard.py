@@ -32,7 +32,7 @@ from app.services.comparison import compare
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
 from app.settings import Settings
-from app.web import views
+from app.web import sweep_pages, views
 from app.web.job_figures import JobFigures
 from app.web.pages import LoginNeeded, PageCaller, render
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
@@ -327,5 +327,6 @@ def mount(app: FastAPI) -> None:
     """Serve the pages and their static files."""
     app.include_router(open_router)
     app.include_router(router)
+    app.include_router(sweep_pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(LoginNeeded, _to_login)

@@ -1,5 +1,6 @@
 // One job as it happens: its event stream renews the part that the service writes anew, fills the log, and reloads the
 // page at the end. Every figure and every time comes from the service as text.
+import { act } from "./actions.js";
 import { become } from "./morph.js";
 import { say } from "./notice.js";
 
@@ -68,24 +69,8 @@ if (!TERMINAL.includes(job.dataset.state)) {
 }
 log.scrollTop = log.scrollHeight;
 
-const ACTIONS = {
+act(job, `/jobs/${job.dataset.id}`, {
   cancel: { method: "POST", path: "/cancel", then: () => say("Cancelling …") },
   retry: { method: "POST", path: "/retry", then: () => location.reload() },
   delete: { method: "DELETE", path: "", then: () => location.assign("/ui"), ask: "Delete this job and its files?" },
-};
-
-job.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-action]");
-  if (!button) return;
-  const action = ACTIONS[button.dataset.action];
-  if (action.ask && !confirm(action.ask)) return;
-  button.disabled = true;
-  try {
-    const response = await fetch(`/jobs/${job.dataset.id}${action.path}`, { method: action.method });
-    if (response.ok) return action.then();
-    say((await response.json()).detail);
-  } catch {
-    say("The service does not answer.");
-  }
-  button.disabled = false;
 });

@@ -13,12 +13,14 @@ from fastapi import FastAPI
 
 from app.db import claims, events, twins
 from app.db.session import unit_of_work
+from app.reporting import sweep_html
 from secateur.contract.protocol import NewStage
 from tests.fixtures.browser import MISSING, Browser, browsing
 from tests.fixtures.gguf_models import tiny_model, write_model
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
+from tests.fixtures.sweep_reports import swept, usual
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
 
@@ -277,8 +279,46 @@ def test_no_page_is_wider_than_the_window(
     browser.resize(width, 900)
     other = httpx.post(f"{url}/jobs", json={**spec, "seed": 1}).json()["id"]
     worker.finish(other)
-    for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", f"/ui/compare?job={job}&job={other}", "/login"):
+    body = {"spec": {**spec, "pruning": {"kind": "depth"}}, "grid": {"pruning.blocks": [1, 2]}}
+    sweep = httpx.post(f"{url}/sweeps", json=body).json()
+    worker.finish(sweep["points"][0]["job_id"])
+    pages = ("/ui", "/ui/new", f"/ui/jobs/{job}", f"/ui/compare?job={job}&job={other}", "/login")
+    for path in (*pages, "/ui/sweeps", f"/ui/sweeps/{sweep['id']}"):
         browser.open(url + path)
         browser.until("return document.readyState === 'complete'")
         excess = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert excess <= 0, path
+
+
+def test_a_sweep_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
+    body = {"spec": {**spec, "pruning": {"kind": "depth"}}, "grid": {"pruning.blocks": [1, 2]}}
+    sweep = httpx.post(f"{url}/sweeps", json=body).json()
+    browser.open(f"{url}/ui/sweeps/{sweep['id']}")
+    assert browser.text("#sweep-state") == "queued"
+    first, second = (point["job_id"] for point in sweep["points"])
+    claim = worker.claim(first)
+    browser.until("return document.querySelector('.points small')?.innerText === 'check'")
+    worker.succeed(claim)
+    worker.finish(first)
+    browser.until("return document.querySelector('svg.plot.wide') !== null")
+    browser.click("[data-action=cancel]")
+    browser.until("return document.getElementById('sweep-state').innerText === 'cancelled'")  # it has renewed itself
+    browser.click("[data-action=retry]")
+    browser.until("return document.getElementById('sweep-state').innerText === 'running'")
+    worker.finish(second)
+    browser.until("return document.getElementById('sweep-state').innerText === 'succeeded'")
+
+
+def test_the_table_of_a_sweeps_report_sorts_without_a_script(browser: Browser, url: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(sweep_html.render(swept(usual())), encoding="utf-8")
+    browser.open(page.as_uri())
+    order = (
+        "return [...document.querySelectorAll('.points tbody tr')]"
+        ".sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top)"
+        ".map((row) => row.querySelector('th').innerText).join('')"
+    )
+    assert browser.run(order) == "01234567"
+    for heading, expected in (("speedup", "64523107"), ("parameters", "64523017"), ("c1", "02461357")):
+        browser.click(f"label[for=sort-{heading}]")
+        assert browser.run(order) == expected
