@@ -32,6 +32,7 @@ from workers.launch.fork_server import ForkServer
 from workers.supervision.celery_log_lines import name_stage
 from workers.supervision.janitor import Janitor
 from workers.supervision.message_intake import Messages
+from workers.supervision.presence import Presence
 from workers.supervision.supervisor import Supervisor
 from workers.supervision.worker_metrics import WorkerMetrics
 from workers.tasks import make_run_stage
@@ -65,13 +66,24 @@ def forkserver() -> ForkServer:
 
 @lru_cache(maxsize=1)
 def device() -> ProbedDevice:
-    return ProbedDevice(get_settings(), forkserver(), on_change=messages.take)
+    return ProbedDevice(get_settings(), forkserver(), on_change=_device_changed)
+
+
+def _device_changed(works: bool) -> None:
+    """Messages are taken or left, and those who look at the workers see it at once."""
+    messages.take(works)
+    presence().beat()
 
 
 @lru_cache(maxsize=1)
 def supervisor() -> Supervisor:
     send = partial(send_stage, celery=app)
     return Supervisor(get_settings(), sessions(), store(), forkserver(), device(), send=send, metrics=metrics)
+
+
+@lru_cache(maxsize=1)
+def presence() -> Presence:
+    return Presence(get_settings(), sessions(), device())
 
 
 @lru_cache(maxsize=1)
@@ -128,6 +140,7 @@ def _show_metrics(address: str | None) -> None:
 def _ready(sender: Any, **_: Any) -> None:
     messages.consumer = sender
     device().start()
+    presence().start()
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
         _stop_stages_on(number)
     janitor().start()
@@ -148,6 +161,7 @@ def _stop_stages_on(number: signal.Signals) -> None:
 def _stop_stages() -> None:
     supervisor().stop()
     device().stop()
+    presence().stop()
     janitor().stop()
 
 

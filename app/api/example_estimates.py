@@ -21,7 +21,7 @@ _RESULTS = 1_048_576
 ESTIMATE: dict[str, Any] = {
     "model": "SmolLM2-135M-Instruct.Q4_1.gguf",
     "family": "llama",
-    "device": {"kind": "cpu", "name": "AMD EPYC 7B13", "detail": "the last stages ran on it"},
+    "device": {"kind": "cpu", "name": "AMD EPYC 7B13", "detail": "the worker host-1:4711 has it"},
     "dtype": "float32",
     "original": {"blocks": 30, "parameters": 134_515_008, "bytes": 538_060_032, "kv_bytes_per_token": 46_080},
     "pruned": {
@@ -48,5 +48,6 @@ ESTIMATE: dict[str, Any] = {
     "memory_bytes": 1_581_000_000,
     "disk_bytes": 543_404_352,
     "worker_disk_bytes": 538_060_032,
+    "workers": {"up": 1, "fit": 1},
     "notes": [],
 }

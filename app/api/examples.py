@@ -16,7 +16,7 @@ _PLAN = planned(CompressionSpec.model_validate(QUICK_LOOK_FILLED))
 
 def _stage(key: str, state: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
     plan = next(stage for stage in _PLAN if stage.key == key)
-    nothing = {"progress": None, "started_at": None, "finished_at": None, "problem": None}
+    nothing = {"progress": None, "memory_bytes": None, "started_at": None, "finished_at": None, "problem": None}
     return {
         **{"key": key, "kind": plan.kind, "needs": list(plan.needs), "added_by": None, "waits_for": None},
         **{"state": state, "attempt": attempt, **nothing, **more},
@@ -46,7 +46,11 @@ def _job(state: str, stages: list[dict[str, Any]], **more: Any) -> dict[str, Any
 
 _DONE = {"started_at": "2026-11-24T18:30:01.310000Z", "finished_at": "2026-11-24T18:30:09.820000Z"}
 
-JOB_QUEUED = {**_job("queued", [_stage(stage.key, "queued") for stage in _PLAN]), "spec": QUICK_LOOK_FILLED}
+JOB_QUEUED = {
+    **_job("queued", [_stage(stage.key, "queued") for stage in _PLAN]),
+    "queue": None,
+    "spec": QUICK_LOOK_FILLED,
+}
 
 _RUNNING = _job(
     "running",
@@ -75,6 +79,7 @@ JOB_CANCELLING = {
     "stages": [
         {**stage, "state": "cancelling"} if stage["state"] == "running" else stage for stage in _RUNNING["stages"]
     ],
+    "queue": None,
     "spec": QUICK_LOOK_FILLED,
 }
 
@@ -87,6 +92,7 @@ JOB_SUCCEEDED = {
         updated_at="2026-11-24T18:31:40.480000Z",
         last_event_seq=131,
     ),
+    "queue": None,
     "spec": QUICK_LOOK_FILLED,
 }
 
@@ -181,18 +187,20 @@ HEALTH = {"status": "ok", "version": VERSION, "instance": "0f3a5b7c9d1e4f60a1b2c
 READY = {
     "ready": True,
     "checks": {
-        "database": {"ok": True, "detail": "answers"},
-        "migrations": {"ok": True, "detail": "up to date"},
-        "broker": {"ok": True, "detail": "answers; 0 messages wait"},
-        "store": {"ok": True, "detail": "answers"},
+        "database": {"ok": True, "detail": "answers", "needed": True},
+        "migrations": {"ok": True, "detail": "up to date", "needed": True},
+        "broker": {"ok": True, "detail": "answers; 0 messages wait", "needed": True},
+        "store": {"ok": True, "detail": "answers", "needed": True},
+        "workers": {"ok": True, "detail": "1 up", "needed": False},
     },
 }
 NOT_READY = {
     "ready": False,
     "checks": {
-        "database": {"ok": True, "detail": "answers"},
-        "migrations": {"ok": True, "detail": "up to date"},
-        "broker": {"ok": False, "detail": "does not answer"},
-        "store": {"ok": True, "detail": "answers"},
+        "database": {"ok": True, "detail": "answers", "needed": True},
+        "migrations": {"ok": True, "detail": "up to date", "needed": True},
+        "broker": {"ok": False, "detail": "does not answer", "needed": True},
+        "store": {"ok": True, "detail": "answers", "needed": True},
+        "workers": {"ok": True, "detail": "1 up", "needed": False},
     },
 }

@@ -34,7 +34,10 @@ async def get_health(request: Request) -> Health:
     },
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
-    """Asks the database, its migrations, the broker and the store. 503 if one of them fails; the body tells which."""
+    """Asks the database, its migrations, the broker and the store. 503 if one of them fails; the body tells which.
+
+    It also says whether a worker is up that takes stages. Without one the service is ready all the same, and jobs wait.
+    """
     result = Readiness.model_validate(await cast(Prober, request.app.state.prober).ask())
     response.status_code = 200 if result.ready else 503
     return result

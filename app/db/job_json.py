@@ -9,8 +9,12 @@ Results of stages, which are long, are left where they are.
 from __future__ import annotations
 
 
-def job_json(*, stages: str = "stages", spec: bool = False) -> str:
-    """An SQL expression on a row of jobs named `job`; `stages` is the table, or what stands for it, with its stages."""
+def job_json(*, stages: str = "stages", spec: bool = False, queue: str = "NULL") -> str:
+    """An SQL expression on a row of jobs named `job`; `stages` is the table, or what stands for it, with its stages.
+
+    Args:
+        queue: an expression for where the job stands in the queue, which goes with the spec.
+    """
     return f"""
         json_build_object(
             'id', job.id, 'state', job.state, 'verdict', job.verdict, 'model', job.model_id, 'labels', job.labels,
@@ -22,13 +26,14 @@ def job_json(*, stages: str = "stages", spec: bool = False) -> str:
                 SELECT json_agg(stage)
                 FROM (
                     SELECT of.key, of.kind, of.needs, of.added_by, of.waits_for, of.state, of.attempt, of.progress,
+                           of.memory AS memory_bytes,
                            {_time("of.started_at")} AS started_at,
                            {_time("of.finished_at")} AS finished_at, {_problem("of.problem")} AS problem
                     FROM {stages} AS of WHERE of.job_id = job.id ORDER BY of.place
                 ) AS stage
             ),
             'problem', {_problem("job.problem")}, 'last_event_seq', job.last_event_seq
-            {", 'spec', job.spec" if spec else ""}
+            {f", 'queue', {queue}, 'spec', job.spec" if spec else ""}
         )::text
     """
 

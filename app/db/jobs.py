@@ -16,6 +16,7 @@ from app.db import events
 from app.db.base import new_id
 from app.db.job_json import job_json
 from app.db.origin import UNKNOWN, Origin
+from app.db.queue_place import QUEUE
 from app.db.session import Database
 from app.db.tables import Job, job_counts
 from app.db.transitions import give_turns, move_job, move_stage
@@ -63,7 +64,7 @@ WITH job AS (
 )
 SELECT {job_json(stages="stage", spec=True)}, pg_notify('{events.CHANNEL}', job.id::text) FROM job
 """
-_AS_JSON = text(f"SELECT {job_json(spec=True)} FROM jobs AS job WHERE job.id = :id").bindparams(
+_AS_JSON = text(f"SELECT {job_json(spec=True, queue=QUEUE)} FROM jobs AS job WHERE job.id = :id").bindparams(
     bindparam("id", type_=Job.id.type)
 )
 _FOLD = text(
@@ -80,7 +81,7 @@ _STAGES_AS_MADE = """
                 SELECT need FROM unnest(made.needs) WITH ORDINALITY AS given (need, number)
                 WHERE need NOT IN (SELECT key FROM stages WHERE job_id = made.job_id AND added_by IS NOT NULL)
                 ORDER BY number
-            ) AS needs, 0 AS attempt, NULL::jsonb AS progress,
+            ) AS needs, 0 AS attempt, NULL::jsonb AS progress, NULL::bigint AS memory,
             NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, NULL::jsonb AS problem
      FROM stages AS made WHERE added_by IS NULL)
 """

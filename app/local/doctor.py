@@ -113,7 +113,7 @@ def _services(settings: Settings) -> Iterator[Finding]:
     from app.services.readiness import Prober
 
     private = [
-        *(["database", "migrations"] if settings.database_url is None else []),
+        *(["database", "migrations", "workers"] if settings.database_url is None else []),
         *(["broker"] if settings.redis_url is None else []),
     ]
     prober = Prober(settings, celery=lambda: celery_for(settings), store=lambda: store_at(settings.store_url))
@@ -123,10 +123,10 @@ def _services(settings: Settings) -> Iterator[Finding]:
         prober.close()
     for name, check in checks.items():
         if name in private:
-            if name != "migrations":
+            if name not in ("migrations", "workers"):
                 yield Finding(name, "ok", "none is set: `secateur up` starts a private one")
-        elif check.ok:
-            yield Finding(name, "ok", check.detail)
+        elif check.ok or not check.needed:
+            yield Finding(name, "ok" if check.ok else "note", check.detail)
         else:
             yield Finding(name, "wrong", check.detail, _MEND[name])
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
-from app.db import past_stages
+from app.db import past_stages, workers
 from app.db.past_stages import BenchmarkRow, StageRow
+from app.db.tables import Worker
 from app.services.check_spec import check_config
 from app.services.gguf_config import GgufFile, gguf_file
 from app.services.hub_config import hub_config
@@ -34,7 +35,7 @@ from secateur.contract.estimates.work import Scale, Task, task_of, work_of
 from secateur.contract.models.parameters import parameter_count
 from secateur.contract.spec import CompressionSpec, HubModel
 from secateur.contract.stage_graph import PlannedStage, planned
-from secateur.schemas.estimates import Device, Estimate, PrunedSize, Size, Speedup, StageEstimate, TimeBasis
+from secateur.schemas.estimates import Device, Estimate, PrunedSize, Size, Speedup, StageEstimate, TimeBasis, Workers
 
 UNPACKED = DTYPE_BYTES["float32"]  # of a weight of a GGUF file, once it is imported
 NOT_DECIDED = "How much goes is known once the job has looked at the model."
@@ -64,7 +65,8 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
     rows = past_stages.newest(work.session, kinds)
     name = spec.model.id if isinstance(spec.model, HubModel) else spec.model.path
     benchmarks = past_stages.benchmarks_of(work.session, name)
-    device = _device(rows)
+    up = workers.taking(work.session)
+    device = _device(up, rows)
     dtype = spec.dtype if spec.dtype != "auto" else ("float32" if device.kind == "cpu" else "bfloat16")
     setting = None
     if found.model is not None:
@@ -80,6 +82,7 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
     gained = speedup(spec, found.model, removal, past=_speedups(benchmarks), device=device.name or "")
     times, disks = [stage.seconds for stage in of_stages], [stage.disk_bytes for stage in of_stages]
     memories = [stage.memory_bytes for stage in of_stages if stage.memory_bytes is not None]
+    most = max(memories, default=None)
     return Estimate(
         model=name,
         family=found.family,
@@ -90,9 +93,10 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         speedup=None if gained is None else Speedup(**vars(gained)),
         stages=of_stages,
         seconds=None if None in times else sum(time for time in times if time is not None),
-        memory_bytes=max(memories, default=None),
+        memory_bytes=most,
         disk_bytes=None if None in disks else sum(disk for disk in disks if disk is not None),
         worker_disk_bytes=_on_worker(spec, setting),
+        workers=Workers(up=len(up), fit=None if most is None else sum(_fits(worker, most, device) for worker in up)),
         notes=[*found.notes, *([NOT_DECIDED] if setting is not None and removal is None else [])],
     )
 
@@ -126,13 +130,28 @@ def _known(config: Mapping[str, Any], stored: Stored | None, file: GgufFile | No
     return _Found(model, family, file, (NO_FORMULA,) if model is None else model.notes)
 
 
-def _device(rows: Sequence[StageRow]) -> Device:
-    """The device on which this installation has computed last."""
+def _device(up: Sequence[Worker], rows: Sequence[StageRow]) -> Device:
+    """That of a worker that is up, or else the one on which this installation has computed last."""
+    for worker in up:
+        return Device(
+            kind="cuda" if worker.device == "cuda" else "cpu",
+            name=worker.device_name,
+            detail=f"the worker {worker.name} has it",
+        )
     for row in rows:
         if row.environment is not None:
-            kind: Literal["cpu", "cuda"] = "cuda" if str(row.environment["device"]).startswith("cuda") else "cpu"
-            return Device(kind=kind, name=row.environment["device_name"], detail="the last stages ran on it")
+            return Device(
+                kind="cuda" if str(row.environment["device"]).startswith("cuda") else "cpu",
+                name=row.environment["device_name"],
+                detail="the last stages ran on it",
+            )
     return Device(kind="cpu", name=None, detail="nothing has run here yet, so a CPU is taken")
+
+
+def _fits(worker: Worker, memory: int, device: Device) -> bool:
+    """Whether stages that take so much on the estimate's kind of device can run on this worker."""
+    has = worker.device_memory if worker.device == "cuda" else worker.stage_memory
+    return worker.device == device.kind and has is not None and memory <= has
 
 
 def _stage(

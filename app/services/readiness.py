@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from app.blobs.store import ArtifactStore
+from app.db import workers
 from app.db.session import make_poolless_engine
 from app.settings import Settings
 
@@ -31,11 +34,12 @@ class Check:
 
     ok: bool
     detail: str
+    needed: bool = True  # whether the service is ready only with it
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """All checks; the service is ready if every one is."""
+    """All checks; the service is ready if every one is that it needs."""
 
     ready: bool
     checks: dict[str, Check]
@@ -50,6 +54,7 @@ class Prober:
             "migrations": lambda: _migrations(settings),
             "broker": lambda: _broker(celery()),
             "store": lambda: _store(store()),
+            "workers": lambda: _workers(settings),
         }
         self._threads = ThreadPoolExecutor(2 * len(self._asks), thread_name_prefix="readiness")
         self._asking: asyncio.Task[Readiness] | None = None
@@ -67,7 +72,7 @@ class Prober:
     async def _ask_all(self) -> Readiness:
         answers = await asyncio.gather(*(self._bounded(ask) for ask in self._asks.values()))
         checks = dict(zip(self._asks, answers, strict=True))
-        return Readiness(ready=all(check.ok for check in answers), checks=checks)
+        return Readiness(ready=all(check.ok or not check.needed for check in answers), checks=checks)
 
     async def _bounded(self, ask: Callable[[], Check]) -> Check:
         """The answer, or that there was none: the error's kind, since its text may hold an address or a user's name."""
@@ -109,3 +114,17 @@ def _broker(celery: Celery) -> Check:
 def _store(store: ArtifactStore) -> Check:
     store.ready()
     return Check(ok=True, detail="answers")
+
+
+def _workers(settings: Settings) -> Check:
+    """Requests are answered without workers, and jobs wait: so it is told, and keeps nobody from asking."""
+    if settings.database_url is None:
+        return Check(ok=False, detail="no database is configured", needed=False)
+    try:
+        with Session(make_poolless_engine(settings.database_url)) as session:
+            up = len(workers.taking(session))
+    except SQLAlchemyError as error:
+        return Check(ok=False, detail=f"not known ({type(error).__name__})", needed=False)
+    if up == 0:
+        return Check(ok=False, detail="none is up that takes stages; jobs wait until one is", needed=False)
+    return Check(ok=True, detail=f"{up} up", needed=False)

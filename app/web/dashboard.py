@@ -21,6 +21,7 @@ from app.db import artifacts as artifact_rows
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
+from app.db.queue_place import queue_place
 from app.db.tables import Job
 from app.deps import SettingsDep, WorkDep, caller_of, transaction
 from app.http import cursor as cursors
@@ -31,6 +32,7 @@ from app.services import results
 from app.services.comparison import compare
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
+from app.services.workers import list_workers
 from app.settings import Settings
 from app.web import sweep_pages, views
 from app.web.job_figures import JobFigures
@@ -216,6 +218,14 @@ def estimate_part(spec: CompressionSpec, work: WorkDep, _: PageCaller) -> HTMLRe
     return render("_estimate.html", estimate=estimate(work, spec))
 
 
+@router.get("/workers")
+@transaction
+def workers_page(work: WorkDep, settings: SettingsDep, _: PageCaller, fragment: bool = False) -> HTMLResponse:
+    """Who runs the stages; as a `fragment`, the rows alone, with which the page renews itself."""
+    workers = list_workers(work.session).data
+    return render("_worker_rows.html" if fragment else "workers.html", workers=workers, locked=bool(settings.api_keys))
+
+
 @router.get("/datasets")
 @transaction
 def datasets_page(
@@ -306,6 +316,7 @@ def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
     steps = event_rows.after(work.session, job.id, since, limit=STEP_EVENTS, types=progress) if running else []
     now = datetime.now(UTC)
     return {
+        "queue": queue_place(work.session, job.id),
         "figures": {
             key: figures_in_words({name: value for name, value in data[-1].items() if name.endswith("loss")})
             for key, data in told.items()

@@ -12,7 +12,7 @@ from app.deps import get_caller
 from app.web import views
 from secateur.about import VERSION
 from secateur.contract.errors import Unauthorized
-from secateur.contract.jobs import State, Verdict
+from secateur.contract.jobs import State, Verdict, waiting_in_words
 from secateur.contract.numbers import clock, count, duration, moment, ratio, size
 from secateur.contract.stage_kinds import STAGE_KINDS, doing
 from secateur.report.text import parted
@@ -33,6 +33,7 @@ templates.globals.update(
     moment=moment,
     duration=duration,
     ratio=ratio,
+    waiting=waiting_in_words,
     elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,

@@ -27,10 +27,23 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     notes = [
         *([f"Speedup by {estimate.speedup.detail}."] if estimate.speedup else []),
         f"On {device.name or device.kind} in {estimate.dtype}: {device.detail}. On the worker's disk beside: {beside}.",
+        workers_in_words(estimate),
         *estimate.notes,
     ]
     for note in notes:
         console.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+
+
+def workers_in_words(estimate: Estimate) -> str:
+    """Whether it fits the workers that are up."""
+    up, fit = estimate.workers.up, estimate.workers.fit
+    if up == 0:
+        return "No worker is up that takes stages: the job would wait until one is."
+    some = "1 worker is up" if up == 1 else f"{up} workers are up"
+    if fit is None:
+        return f"{some}; whether it has the memory is not known."
+    having = "with" if fit == up else "without" if fit == 0 else f"{fit} of them with"
+    return f"{some}, {having} the memory that it takes."
 
 
 def _sizes(estimate: Estimate) -> Table:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from secateur.cli.job_ids import JobId, find, short
 from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
+from secateur.contract.jobs import waiting_in_words
 from secateur.contract.numbers import count, duration
 
 if TYPE_CHECKING:
@@ -134,6 +135,8 @@ class JobView:
 def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:
     """Follow a job with bars until it is over; the finished job. Raises WaitTimedOut."""
     job = client.job(job_id)
+    if job.queue is not None:
+        err.print(f"[dim]{waiting_in_words(job.queue.position, job.queue.workers)}[/]", highlight=False)
     view = JobView(job, plain=not err.is_terminal)
     if view.plain:
         return client.wait(job_id, timeout=timeout, on_event=view.take)

@@ -48,6 +48,7 @@ from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.page import Page
 from secateur.schemas.sweeps import Sweep, SweepSummary, SweepVerdict
+from secateur.schemas.workers import Worker, WorkerList
 
 CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
 
@@ -311,6 +312,10 @@ class AsyncClient:
     async def catalog(self) -> Catalog:
         """What the service offers."""
         return await self._requests.model(Catalog, "GET", "/catalog")
+
+    async def workers(self) -> list[Worker]:
+        """Who runs the stages of jobs."""
+        return (await self._requests.model(WorkerList, "GET", "/workers")).data
 
     async def health(self) -> Health:
         """That the API process answers, and which one."""

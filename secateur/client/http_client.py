@@ -35,6 +35,7 @@ from secateur.schemas.events import Event, LogLine
 from secateur.schemas.health import Health, Readiness
 from secateur.schemas.jobs import Job, JobSummary
 from secateur.schemas.sweeps import Sweep, SweepSummary, SweepVerdict
+from secateur.schemas.workers import Worker
 
 
 class Client:
@@ -269,6 +270,10 @@ class Client:
     def catalog(self) -> Catalog:
         """What the service offers."""
         return finish(self._calls.catalog())
+
+    def workers(self) -> list[Worker]:
+        """Who runs the stages of jobs."""
+        return finish(self._calls.workers())
 
     def health(self) -> Health:
         """That the API process answers, and which one."""

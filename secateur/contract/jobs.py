@@ -48,3 +48,15 @@ class Verdict(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     NONE = "none"  # no gate was set, or there is no report yet
+
+
+def waiting_in_words(position: int, workers: int) -> str:
+    """Where a waiting job stands, as a sentence.
+
+    >>> waiting_in_words(1, 2), waiting_in_words(3, 1)
+    ('It is the next in the queue; 2 workers are up.', 'It is number 3 in the queue; 1 worker is up.')
+    """
+    if workers == 0:
+        return "No worker is up that takes stages, so it waits until one is."
+    place = "the next" if position == 1 else f"number {position:,}"
+    return f"It is {place} in the queue; {'1 worker is' if workers == 1 else f'{workers} workers are'} up."

@@ -54,6 +54,8 @@ class WorkingDevice(Message):
     setting: str  # what stages are told in place of `auto`: cpu, cuda or cuda:N
     kind: str  # "cpu", or the card's name and capability: cards of one kind give the same results
     dtype: str  # that `auto` stands for
+    name: str = ""  # the processor's or the card's own name, as results have it
+    memory: int = 0  # bytes of the card's, or of the machine's that a process may have; 0: not known
 
 
 class NewStage(Message):

@@ -69,6 +69,15 @@ class StageEstimate(Body):
     disk_bytes: int | None = Field(description="Of the files that it publishes.")
 
 
+class Workers(Body):
+    """Who would take its stages."""
+
+    up: int = Field(description="Workers that are up and take stages.")
+    fit: int | None = Field(
+        description="Of these, those with the memory that the stage which takes most needs; null where that is unknown."
+    )
+
+
 class Estimate(Body):
     """What a job will take and give. Nothing of it was measured on this job."""
 
@@ -86,4 +95,5 @@ class Estimate(Body):
     worker_disk_bytes: int | None = Field(
         description="On the worker beside: the model in its cache, and what is kept while a stage runs."
     )
+    workers: Workers
     notes: list[str]

@@ -22,10 +22,13 @@ class Check(Body):
 
     ok: bool
     detail: str
+    needed: bool = Field(default=True, description="Whether the service is ready only with it.")
 
 
 class Readiness(Body):
-    """Whether the service can do its work; `ready` only if every check is."""
+    """Whether the service can do its work; `ready` only if every check is that it needs."""
 
     ready: bool
-    checks: dict[str, Check] = Field(description="database, migrations, broker, store.")
+    checks: dict[str, Check] = Field(
+        description="database, migrations, broker, store, and workers, without which jobs wait."
+    )

@@ -34,6 +34,11 @@ class Stage(Body):
     )
     attempt: int = Field(description="How often it was started; 0 before the first time.")
     progress: StageProgress | None = None
+    memory_bytes: int | None = Field(
+        default=None,
+        description="The most that its processes used, mapped files apart; known when it has succeeded, unless its "
+        "result was another job's.",
+    )
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     problem: Problem | None = None
@@ -62,9 +67,21 @@ class JobSummary(Body):
     last_event_seq: int = Field(description="The number of its newest event.")
 
 
+class QueuePlace(Body):
+    """Where a job stands one of whose stages waits for a worker."""
+
+    position: int = Field(
+        description="At the latest, since callers take turns; 1: its stage is the next one that a free worker takes."
+    )
+    workers: int = Field(description="Workers that are up and take stages. 0: nothing runs until there is one.")
+
+
 class Job(JobSummary):
     """A job with its spec, every default filled in."""
 
+    queue: QueuePlace | None = Field(
+        default=None, description="Null where nothing of it waits for a worker, and in the answer that made it."
+    )
     spec: dict[str, Any]
 
 

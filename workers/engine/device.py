@@ -15,6 +15,8 @@ import torch
 
 from secateur.contract.errors import DeviceFailed, StageFailed
 from secateur.contract.protocol import WorkingDevice
+from workers.machine import memory
+from workers.machine.processor import processor
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +86,12 @@ def probe(name: str) -> WorkingDevice:
     device = choose_device(name)
     dtype = auto_dtype(device)
     kind, right = "cpu", True
+    name, size = processor(), memory.machine_memory()
     try:
         if device.type == "cuda":
             major, minor = torch.cuda.get_device_capability(device)
-            kind = f"{torch.cuda.get_device_name(device)} {major}.{minor}"
+            name, size = torch.cuda.get_device_name(device), torch.cuda.get_device_properties(device).total_memory
+            kind = f"{name} {major}.{minor}"
         ones = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
         right = bool(((ones @ ones).cpu() == _SIDE).all())
     except torch.OutOfMemoryError:
@@ -97,7 +101,8 @@ def probe(name: str) -> WorkingDevice:
     if not right:
         raise DeviceFailed(f'The worker\'s device ("{name}") computes wrongly: it was seen to multiply matrices badly.')
     setting = name if ":" in name else device.type
-    return WorkingDevice(setting=setting, kind=kind, dtype=str(dtype).removeprefix("torch."))
+    used = str(dtype).removeprefix("torch.")
+    return WorkingDevice(setting=setting, kind=kind, dtype=used, name=name, memory=size)
 
 
 def is_device_failure(error: BaseException) -> bool:

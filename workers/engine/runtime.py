@@ -11,8 +11,6 @@ import os
 import platform
 import random
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from secateur.contract.results import Environment
 from workers.engine.device import auto_dtype, choose_device
 from workers.machine import memory
 from workers.machine.libraries import versions
+from workers.machine.processor import processor
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -69,7 +68,7 @@ def seed_everything(seed: int) -> None:
 
 def environment(machine: Machine) -> Environment:
     """Where and with what this process measures."""
-    name = _processor() if machine.device.type == "cpu" else torch.cuda.get_device_name(machine.device)
+    name = processor() if machine.device.type == "cpu" else torch.cuda.get_device_name(machine.device)
     return Environment(
         device=str(machine.device),
         device_name=name,
@@ -110,14 +109,3 @@ def visible_gpus(device: str) -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(number) for number in range(count)]
     return names[:count][int(index) if index.isdigit() else 0 :]
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    """The processor's own name, from Linux's /proc where there is one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()

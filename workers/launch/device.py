@@ -40,6 +40,10 @@ class WorkerDevice(Protocol):
     def working(self) -> WorkingDevice | None:
         """What stages compute on; None while no stage is to be taken."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why it does not work, where that is known."""
+
     def doubt(self) -> bool:
         """A stage has failed on it: try it out again, and say whether it works."""
 
@@ -49,6 +53,7 @@ class SoundDevice:
     """A device that always works, for tests."""
 
     working: WorkingDevice = field(default_factory=lambda: WorkingDevice(setting="cpu", kind="cpu", dtype="float32"))
+    problem: None = None
 
     def doubt(self) -> bool:
         return True

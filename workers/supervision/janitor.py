@@ -29,7 +29,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.blobs.store import DATASETS, ArtifactStore, read_owner, set_owner
-from app.db import claims, datasets, jobs, stages, twins
+from app.db import claims, datasets, jobs, stages, twins, workers
 from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
 from app.db.tables import installation
 from app.settings import Settings
@@ -87,7 +87,14 @@ class Janitor(threading.Thread):
         """Rescue, cancel what is overdue, send again; whatever fails, the rest is done."""
         with self._guarded("its election"), self._elected() as elected:
             if elected:
-                for step in (self.rescue, self.wake, self.cancel_overdue, self.resend, self.fold_counts):
+                for step in (
+                    self.rescue,
+                    self.wake,
+                    self.cancel_overdue,
+                    self.resend,
+                    self.fold_counts,
+                    self.forget_workers,
+                ):
                     with self._guarded(step.__name__):
                         step()
 
@@ -139,6 +146,11 @@ class Janitor(threading.Thread):
         """Keep what is summed up to count jobs short."""
         with unit_of_work(self._sessions) as session:
             jobs.fold_counts(session)
+
+    def forget_workers(self) -> None:
+        """Delete the rows of workers that were killed long ago."""
+        with unit_of_work(self._sessions) as session:
+            workers.forget_lost(session)
 
     def sweep(self) -> None:
         """Delete what nobody needs any more, from the store and from this host; whatever fails, the rest is done."""

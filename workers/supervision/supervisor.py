@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-import socket
 import threading
 import uuid
 from collections.abc import Callable
@@ -47,6 +45,7 @@ from workers.supervision.assignment import Assignment
 from workers.supervision.event_relay import StageResult
 from workers.supervision.lease import LeaseKeeper
 from workers.supervision.patient_transactions import GaveUp, transact_patiently
+from workers.supervision.presence import worker_name
 from workers.supervision.scratch import Scratch
 from workers.supervision.stage_run import Crashed, Failed, StageRun, Stopped, Succeeded, reason_to_stop
 from workers.supervision.worker_metrics import WorkerMetrics, end_of
@@ -97,7 +96,7 @@ class Supervisor:
         working = self.device.working
         if self.stopping.is_set() or working is None:
             return  # it waits in the database, and is sent again
-        worker = f"{socket.gethostname()}:{os.getpid()}#{uuid.uuid4().hex[:8]}"
+        worker = f"{worker_name()}#{uuid.uuid4().hex[:8]}"
         lease, until = self.settings.lease_seconds, LeaseKeeper.first_until(self.settings, lease_clock())
         try:
             claim = transact_patiently(

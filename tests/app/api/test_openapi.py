@@ -101,9 +101,13 @@ def test_every_answer_has_an_example_that_holds(document: dict[str, Any]) -> Non
 def test_every_operation_declares_its_errors_as_problems(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         path = name.split()[1]
-        expected = {"/healthz": set(), "/readyz": set(), "/catalog": {"401", "503"}, "/metrics": {"401", "503"}}.get(
-            path, {"401", "422", "503"} | ({"404"} if "{job_id}" in path else set())
-        )
+        expected = {
+            "/healthz": set(),
+            "/readyz": set(),
+            "/catalog": {"401", "503"},
+            "/metrics": {"401", "503"},
+            "/workers": {"401", "503"},
+        }.get(path, {"401", "422", "503"} | ({"404"} if "{job_id}" in path else set()))
         declared = {status for status in operation["responses"] if status >= "400"}
         assert expected <= declared, name
         if "requestBody" in operation:

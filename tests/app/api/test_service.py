@@ -34,7 +34,9 @@ def test_the_service_is_ready(client: TestClient) -> None:
         "migrations": True,
         "broker": True,
         "store": True,
+        "workers": False,  # which keeps nobody from asking
     }
+    assert "jobs wait" in response.json()["checks"]["workers"]["detail"]
 
 
 def test_a_database_without_the_schema_is_not_ready(

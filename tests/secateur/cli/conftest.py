@@ -10,7 +10,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from secateur.cli import compare, estimate, jobs, results, session, spec_input, submit, sweep, sweep_view, watch
+from secateur.cli import (
+    compare,
+    estimate,
+    jobs,
+    results,
+    session,
+    spec_input,
+    submit,
+    sweep,
+    sweep_view,
+    watch,
+    workers,
+)
 from secateur.cli.groups import datasets, sweeps
 from secateur.cli.main import app as command
 from secateur.client import http_client
@@ -54,6 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
                 sweep_view,
                 sweeps,
                 watch,
+                workers,
             )
             for module in modules:
                 for name, stderr in (("out", False), ("err", True)):

@@ -127,7 +127,20 @@ def test_the_overview_has_every_command_under_its_heading() -> None:
     assert headings == ["Options", "Service", "Jobs", "Results"]
     jobs = text.partition("\nJobs:\n")[2].partition("\nResults:\n")[0]
     assert re.findall(r"^  (\S+)", jobs, re.MULTILINE) == [
-        *("submit", "sweep", "estimate", "watch", "logs", "jobs", "cancel", "retry", "catalog", "datasets", "sweeps")
+        *(
+            "submit",
+            "sweep",
+            "estimate",
+            "watch",
+            "logs",
+            "jobs",
+            "cancel",
+            "retry",
+            "workers",
+            "catalog",
+            "datasets",
+            "sweeps",
+        )
     ]
     assert "..." not in text.partition("Service:")[2]
     assert "Wait for a job and judge it by its gates, for a pipeline." in " ".join(text.split())
