@@ -85,11 +85,18 @@ def _check(setting: Setting) -> int:
     return TOKENIZER + (2 * FLOAT * setting.parameters if setting.imported else 0)
 
 
-def _walk(setting: Setting, calibration: Calibration, *, states: int, often: bool = False) -> int:
-    """Walks over the blocks that carry so many states of the whole text; `often`: with all weights packed for them."""
+def _walk(
+    setting: Setting, calibration: Calibration, *, states: int, often: bool = False, gradients: bool = False
+) -> int:
+    """Walks over the blocks that carry so many states of the whole text.
+
+    Args:
+        often: all weights are packed for them, and not a block at a time.
+        gradients: which packed weights have none of, so nothing is packed.
+    """
     tokens = calibration.samples * calibration.tokens
     blocks = setting.model.count.per_block
-    packs = setting.device == "cpu" and setting.width == FLOAT
+    packs = setting.device == "cpu" and setting.width == FLOAT and not gradients
     packed = FLOAT * (setting.head + (sum(blocks) if often else max(blocks))) if packs else 0
     carried = states * tokens * setting.model.hidden * setting.width
     return setting.loaded(setting.parameters) + packed + carried + setting.logits(tokens)
@@ -101,7 +108,8 @@ def _score(setting: Setting) -> int:
         return BUFFERS
     blocks = len(setting.model.count.blocks)
     if scoring.criterion == "taylor":  # each block's input is kept for the way back
-        return _walk(setting, scoring.calibration, states=blocks + 1) + FLOAT * setting.largest_block
+        walked = _walk(setting, scoring.calibration, states=blocks + 1, gradients=True)
+        return walked + FLOAT * setting.largest_block
     if scoring.criterion in ("block_influence", "cosine", "angular"):
         return _walk(setting, scoring.calibration, states=2)
     return _walk(setting, scoring.calibration, states=blocks + 1, often=scoring.criterion != "perplexity")

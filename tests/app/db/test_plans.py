@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
-from app.db import claims, datasets, events, jobs, past_stages, stages, sweeps, twins
+from app.db import claims, datasets, events, jobs, past_stages, stages, sweeps, twins, workers
 from app.db.job_pages import JobFilters, list_page
+from app.db.queue_place import queue_place
 from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State, Verdict
@@ -42,6 +43,8 @@ def unused_dataset(session: Session) -> None:
 
 
 QUERIES: dict[str, Callable[[Session], object]] = {
+    "where a job stands in the queue": lambda session: queue_place(session, JOB),
+    "what workers run": workers.held,
     "stages that new ones are judged by": lambda session: past_stages.newest(session, ["check", "score"]),
     "benchmarks of a model": lambda session: past_stages.benchmarks_of(session, "org/model-7"),
     "the dashboard's counts": jobs.count_by_state,

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api import example_results
+from app.api import example_results, workers
 from app.api import example_sweeps as sweeps
 from app.api.example_estimates import ESTIMATE
 from app.api.example_specs import OTHER_JOB_ID
@@ -59,6 +59,12 @@ def test_an_estimate_is_asked_for_once() -> None:
     assert found.model_dump(mode="json") == ESTIMATE
     assert json.loads(fake.requests[0].content) == SPEC
     assert len(fake.requests) == 2
+
+
+def test_workers() -> None:
+    with Fake(get_workers=[httpx.Response(200, json=workers.EXAMPLE)]).client() as client:
+        (worker,) = client.workers()
+    assert (worker.name, worker.state, worker.running[0].key) == ("gpu-3:4711", "up", "score")
 
 
 def test_the_key_is_sent_as_bearer(monkeypatch: pytest.MonkeyPatch) -> None:

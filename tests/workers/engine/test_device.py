@@ -135,6 +135,8 @@ def test_an_unknown_device_is_refused_by_name(name: str) -> None:
 
 def test_a_probe_computes() -> None:
     found = probe("cpu")
+    assert found.name
+    assert found.memory > 10**8
     assert (found.setting, found.kind, found.dtype) == ("cpu", "cpu", "float32")
 
 
