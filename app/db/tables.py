@@ -1,5 +1,4 @@
-"""The tables: jobs, their stages, events and artifacts, the report of each job that has one, sweeps, and uploaded data
-sets.
+"""The tables: jobs with their stages, events, artifacts and reports, sweeps, data sets, open dashboards, and workers.
 
 Postgres is the truth about all of them; messages on the broker only wake workers up. Three rules hold everywhere:
 
