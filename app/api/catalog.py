@@ -13,7 +13,8 @@ from app.deps import Caller
 from secateur.contract.catalog import TABLES
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
-from secateur.schemas.catalog import Catalog, Method, Preset
+from secateur.contract.sweep_presets import SWEEP_PRESETS
+from secateur.schemas.catalog import Catalog, Method, Preset, SweepPreset
 
 TAG = Tag("catalogue", "What a job may ask for.", place=6)
 router = APIRouter(tags=[TAG.name])
@@ -23,7 +24,13 @@ def _example() -> dict[str, Any]:
     """The first row of each table, without the schema of the spec, which is long."""
     first = {name: [next(iter(rows.values())).to_dict()] for name, rows in TABLES.items()}
     presets = [asdict(next(iter(PRESETS.values())))]
-    return {"presets": presets, **first, "spec": {"title": "CompressionSpec", "type": "object"}}
+    sweeps = [asdict(next(iter(SWEEP_PRESETS.values())))]
+    return {
+        "presets": presets,
+        "sweep_presets": sweeps,
+        **first,
+        "spec": {"title": "CompressionSpec", "type": "object"},
+    }
 
 
 @router.get(
@@ -41,4 +48,5 @@ def _catalog() -> Catalog:
     """It is the same for as long as the process lives, and a job's schema takes a tenth of a second to write."""
     tables = {name: [Method(**row.to_dict()) for row in rows.values()] for name, rows in TABLES.items()}
     presets = [Preset(**asdict(preset)) for preset in PRESETS.values()]
-    return Catalog(presets=presets, **tables, spec=CompressionSpec.model_json_schema())
+    sweeps = [SweepPreset.model_validate(asdict(preset)) for preset in SWEEP_PRESETS.values()]
+    return Catalog(presets=presets, sweep_presets=sweeps, **tables, spec=CompressionSpec.model_json_schema())

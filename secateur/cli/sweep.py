@@ -65,15 +65,19 @@ def _sweep(
 ) -> None:
     """Submit a sweep, many jobs that differ in some fields, and print its id.
 
-    All other flags are those of `secateur submit`, and hold for every point.
+    All other flags are those of `secateur submit`, and hold for every point. `--preset shortened_llama_figure_4` holds
+    depth pruning against width pruning, as the paper does.
     """
     from secateur.cli.spec_flags import merge
+    from secateur.contract.sweep_presets import SWEEP_PRESETS
 
     try:
         body = json_object(file)
         axes = dict(_axis(text) for text in grid or [])
         if axes:
             body["grid"] = {**(body.get("grid") or {}), **axes}
+        if values.get("preset") in SWEEP_PRESETS:  # the flag is that of a job's preset too
+            body["preset"] = values.pop("preset")
         spec = dict(body.get("spec") or {})
         for section in dict.fromkeys(name.split(".")[0] for name in axes if "." in name):
             spec.setdefault(section, {})  # which method the values are of is filled in as for the flags
@@ -82,8 +86,10 @@ def _sweep(
             body["spec"]["model"] = named_model(model, source=source, revision=revision)
         if label:
             body["labels"] = {**body.get("labels", {}), **labels_of(label)}
-        if "grid" not in body and "points" not in body:
-            raise ValueError("say what varies: give a --grid, or a --file with `grid` or `points`")
+        if not {"grid", "points", "preset"} & body.keys():
+            raise ValueError(
+                "say what varies: give a --grid, a --preset of sweeps, or a --file with `grid` or `points`"
+            )
     except (ValueError, OSError) as error:
         raise usage(str(error)) from None
     if dry_run:

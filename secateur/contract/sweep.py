@@ -11,7 +11,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,17 +22,24 @@ from secateur.contract.options.gates import Gates
 from secateur.contract.options.method import Options
 from secateur.contract.shown import printable, shortened
 from secateur.contract.spec import Label, LabelName
+from secateur.contract.sweep_presets import SWEEP_PRESETS, unfolded
 from secateur.contract.validation_errors import pointer_of
 
 _OWN = ("gates", "labels")  # sections of a job's spec that a sweep has for all of its points
 _MOST_NESTED = 32  # objects within each other; a spec has eight
 
 Path = tuple[str, ...]
+SweepPresetName: Any = Literal[tuple(SWEEP_PRESETS)]
 
 
 class SweepSpec(Options):
     """Many jobs that differ in what the grid or the list of points says, and in nothing else."""
 
+    preset: SweepPresetName | None = Field(
+        default=None,
+        description="The points of a paper's comparison under one name, in place of `grid` and `points`; it also fills "
+        "in what `spec` leaves out. `GET /catalog` lists them.",
+    )
     spec: dict[str, Any] = Field(
         description="What all points have in common: the spec of a job, or that without what the points bring."
     )
@@ -54,8 +61,22 @@ class SweepSpec(Options):
         default_factory=dict, max_length=32, description="Of the sweep and of each of its jobs."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, asked: Any) -> Any:
+        name = asked.get("preset") if isinstance(asked, Mapping) else None
+        if isinstance(name, str) and name in SWEEP_PRESETS and not {"grid", "points"} & asked.keys():
+            return unfolded(asked, SWEEP_PRESETS[name])
+        return asked
+
     @model_validator(mode="after")
     def _one_of(self) -> SweepSpec:
+        if self.preset is not None:
+            raise PydanticCustomError(
+                "preset_and_points",
+                "the preset `{preset}` has points of its own",
+                {"preset": self.preset, "field": "preset", "expected": "a preset, a grid or a list of points"},
+            )
         if (self.grid is None) == (self.points is None):
             words = "not both" if self.grid is not None else "of which there is none"
             raise PydanticCustomError(

@@ -9,13 +9,13 @@ from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES, is_least
 from secateur.contract.sweep_report import Figure, PointResult, SweepReport
-from secateur.report.picture import LOOKS, LegendEntry, Picture, both
+from secateur.report.picture import LegendEntry, Picture, both, look
 from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded, tag
 from secateur.report.sweep_table import change_in_words, standing_in_words
 from secateur.report.text import one_line
 
 KEY = "pareto"
-_SERIES = ("v1", "v2", "v3", "v0")  # colours of as many values of one field; more stay alike
+_MOST_SERIES = 8  # that marks tell apart; more stay alike
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Plot:
     points: tuple[PointResult, ...]
     front: tuple[int, ...]
     recommended: int | None
-    field: str  # whose values the marks tell apart; empty where all are alike
+    fields: tuple[str, ...]  # whose values the marks tell apart; empty where all are alike
     values: tuple[str, ...]
     x_limits: tuple[_Limit, ...]
     y_limits: tuple[_Limit, ...]
@@ -48,10 +48,7 @@ class _Plot:
 
     def look(self, point: PointResult) -> tuple[str, str]:
         """Shape and colour of a point."""
-        if not self.field:
-            return LOOKS[1][0], _SERIES[0]
-        number = self.values.index(change_in_words(point.changes.get(self.field)))
-        return LOOKS[number % len(LOOKS)][0], _SERIES[number]
+        return look(1 + self.values.index(_value(point, self.fields)) if self.fields else 1)  # 0 is the original's
 
 
 def pareto(report: SweepReport) -> Picture | None:
@@ -60,14 +57,14 @@ def pareto(report: SweepReport) -> Picture | None:
     points = tuple(point for point in report.points if point.standing in ("front", "dominated"))
     if not points:
         return None
-    field, values = _series(points)
+    fields, values = _series(points)
     plot = _Plot(
         x,
         y,
         points,
         tuple(report.front),
         report.recommended,
-        field,
+        fields,
         values,
         _limits(report, x),
         _limits(report, y),
@@ -85,14 +82,21 @@ def pareto(report: SweepReport) -> Picture | None:
     return Picture(KEY, title, _caption(plot), both(draw, height=430, phone_height=320), tuple(_legend(plot)))
 
 
-def _series(points: Sequence[PointResult]) -> tuple[str, tuple[str, ...]]:
-    """The field whose values marks tell apart: the first whose values are words, and few."""
-    for name in dict.fromkeys(name for point in points for name in point.changes):
-        given = [point.changes.get(name) for point in points]
-        values = tuple(dict.fromkeys(change_in_words(value) for value in given))
-        if 1 < len(values) <= len(_SERIES) and all(isinstance(value, str) for value in given):
-            return name, values
-    return "", ()
+def _series(points: Sequence[PointResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields whose values marks tell apart, and what there is of them: all whose values are words, if these are
+    few, and else the first of them."""
+    names = dict.fromkeys(name for point in points for name in point.changes)
+    worded = [name for name in names if all(isinstance(point.changes.get(name, ""), str) for point in points)]
+    for fields in (tuple(worded), tuple(worded[:1])):
+        values = tuple(dict.fromkeys(_value(point, fields) for point in points))
+        if 1 < len(values) <= _MOST_SERIES:
+            return fields, values
+    return (), ()
+
+
+def _value(point: PointResult, fields: Sequence[str]) -> str:
+    """ "depth, taylor"."""
+    return ", ".join(change_in_words(point.changes[name]) for name in fields if name in point.changes)
 
 
 def _limits(report: SweepReport, metric: Metric) -> tuple[_Limit, ...]:
@@ -192,11 +196,11 @@ def _better(metric: Metric) -> str:
 
 def _legend(plot: _Plot) -> list[LegendEntry]:
     entries = [
-        LegendEntry(LOOKS[number % len(LOOKS)][0], _SERIES[number], one_line(f"{plot.field} {value}", limit=60))
+        LegendEntry(*look(1 + number), one_line(value, limit=60) or "without")
         for number, value in enumerate(plot.values)
-    ] or [LegendEntry(LOOKS[1][0], _SERIES[0], "on the front")]
+    ] or [LegendEntry(*look(1), "on the front")]
     if any(point.standing == "dominated" for point in plot.points):
-        entries.append(LegendEntry(LOOKS[1][0], "dim", "dominated: another point is better in both"))
+        entries.append(LegendEntry(look(1)[0], "dim", "dominated: another point is better in both"))
     return entries
 
 

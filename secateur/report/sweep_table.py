@@ -7,7 +7,7 @@ know how figures compare.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +62,7 @@ def sweep_table(report: SweepReport) -> SweepTable:
     changed = list(dict.fromkeys(name for point in report.points for name in point.changes))
     columns: list[tuple[Column, list[Cell]]] = []
     for number, name in enumerate(changed):
-        values = [point.changes.get(name) for point in report.points]
-        columns.append((Column(f"c{number}", one_line(name)), _given(values)))
+        columns.append((Column(f"c{number}", one_line(name)), _given([point.changes for point in report.points], name)))
     for metric in shown_metrics(report):
         columns.append((Column(metric.name, metric.label, figure=True), _figures(report.points, metric)))
     if any(point.gates for point in report.points):
@@ -106,11 +105,18 @@ def change_in_words(value: Any) -> str:
     return one_line(words, limit=VALUE_CHARACTERS)
 
 
-def _given(values: Sequence[Any]) -> list[Cell]:
+def _given(changes: Sequence[Mapping[str, Any]], name: str) -> list[Cell]:
+    """Numbers in their order, else words in theirs; those that have none behind them."""
+    values = [change[name] for change in changes if name in change]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     key: Callable[[Any], Any] = (lambda value: value) if numbers else change_in_words
-    ranks = _ranks([key(value) for value in values])
-    return [Cell(change_in_words(value), rank) for value, rank in zip(values, ranks, strict=True)]
+    places = {value: rank for rank, value in enumerate(sorted({key(value) for value in values}))}
+    return [
+        Cell(change_in_words(change[name]), places[key(change[name])])
+        if name in change
+        else Cell(n.MISSING, len(places))
+        for change in changes
+    ]
 
 
 def _figures(points: Sequence[PointResult], metric: Metric) -> list[Cell]:

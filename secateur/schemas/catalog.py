@@ -30,10 +30,18 @@ class Preset(Body):
     depth_alone: bool = Field(description="Whether it is for the pruning of whole blocks alone.")
 
 
+class SweepPreset(Body):
+    """The points of a sweep under one name, and settings for what its spec leaves out."""
+
+    settings: Preset
+    points: list[dict[str, Any]] = Field(description="What each point changes of the spec.")
+
+
 class Catalog(Body):
     """Every method that this service offers."""
 
     presets: list[Preset]
+    sweep_presets: list[SweepPreset]
 
     criteria: list[Method]
     pruners: list[Method]

@@ -76,7 +76,7 @@ def test_the_plot_has_points_limits_and_the_original(report: SweepReport) -> Non
     assert wide.count('class="dim"') == 2
     assert "point 5: Speedup 1.40×, KL divergence 0.950, dominated by 4" in wide
     legend = page[page.index('<ul class="legend">') : page.index("</ul>", page.index('<ul class="legend">'))]
-    assert "scoring.criterion taylor" in legend
+    assert re.findall(r"</svg>([^<]+)</li>", legend)[:2] == ["perplexity", "taylor"]
 
 
 def test_without_a_pair_of_figures_there_is_no_plot() -> None:
@@ -84,6 +84,26 @@ def test_without_a_pair_of_figures_there_is_no_plot() -> None:
     page = sweep_html.render(failed)
     assert "<figure" not in page
     assert "largest batch was not measured" in page
+
+
+def test_methods_that_differ_in_several_fields_are_told_apart() -> None:
+    depth: list[dict[str, Any]] = [
+        {"pruning.kind": "depth", "scoring.criterion": criterion} for criterion in ("perplexity", "taylor")
+    ]
+    width: list[dict[str, Any]] = [
+        {"pruning.kind": kind, "pruning.ratio": 0.2} for kind in ("wanda_sp", "flap", "llm_pruner")
+    ]
+    points = [
+        point(place, measured(1.1 + 0.05 * place, 0.1 + 0.1 * place), changes)
+        for place, changes in enumerate([*depth, *width])
+    ]
+    page = sweep_html.render(swept(points))
+    legend = page[page.index('<ul class="legend">') : page.index("</ul>", page.index('<ul class="legend">'))]
+    found = re.findall(r"</svg>([^<]+)</li>", legend)
+    assert found == ["depth, perplexity", "depth, taylor", "wanda_sp", "flap", "llm_pruner"]
+    glyphs = re.findall(r'<svg viewBox="0 0 14 14"[^>]*>(.*?)</svg>', legend)
+    assert len(set(glyphs)) == 5
+    assert ">–</td>" in page  # of a field that a point does not change
 
 
 def cells(text: str) -> Iterator[dict[str, str]]:

@@ -39,6 +39,15 @@ def test_a_grid_on_the_command_line(run: Run) -> None:
     }
 
 
+def test_a_preset_of_sweeps_and_one_of_jobs(run: Run) -> None:
+    found = dry(run, "m.gguf", "--preset", "shortened_llama_figure_4", "--no-tasks", "--latency-batch-sizes", "1,4")
+    assert found["preset"] == "shortened_llama_figure_4"
+    assert found["spec"]["benchmark"] == {"latency": {"batch_sizes": [1, 4]}, "tasks": None}
+    assert "pruning" not in found["spec"]
+    assert "preset" not in found["spec"]
+    assert dry(run, "m.gguf", "--preset", "quick", "--grid", "pruning.blocks=1,2")["spec"]["preset"] == "quick"
+
+
 def test_values_are_json_where_they_can_be(run: Run) -> None:
     grid = dry(
         run,
