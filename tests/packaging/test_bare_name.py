@@ -24,7 +24,8 @@ TOLD = re.compile(rf"\binstall(?:s|ing)?\s+[`'\"]*{_NAME}", re.IGNORECASE)
 def tells(text: str) -> list[str]:
     """Lines that would fetch the name from the index."""
     joined = text.replace("\\\n", "  ").replace('"\n', '" \n')  # commands that go on in the next line
-    return [line.strip() for line in joined.splitlines() if BARE.search(line) or TOLD.search(line)]
+    lines = (line for line in joined.splitlines() if "secateur" in line.lower())  # the patterns are slow
+    return [line.strip() for line in lines if BARE.search(line) or TOLD.search(line)]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from app.db import datasets as dataset_rows
 from app.db.session import SessionFactory, unit_of_work
 from app.http.multipart import FormReceiver
 from app.main import create_app
+from app.services import datasets
+from app.services.dataset_files import look_through
 from app.settings import Settings
 from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
@@ -31,7 +33,13 @@ Upload = Callable[..., Any]
 
 
 @pytest.fixture
-def upload(client: TestClient) -> Upload:
+def upload(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Upload:
+    """The files are looked through here; elsewhere in a process that imports for half a second.
+
+    That process is what tests/app/services/test_dataset_check.py is about.
+    """
+    monkeypatch.setattr(datasets, "check_file", look_through)
+
     def post(content: bytes = ROWS, file_name: str = "rows.jsonl", **fields: str) -> Any:
         return client.post("/datasets", files={"file": (file_name, content)}, data=fields)
 
