@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.db import claims, events, twins
-from app.db.session import unit_of_work
+from app.db.session import SessionFactory, unit_of_work
 from app.reporting import sweep_html
 from secateur.contract.protocol import NewStage
 from tests.fixtures.browser import MISSING, Browser, browsing
@@ -21,6 +21,7 @@ from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
 from tests.fixtures.sweep_reports import swept, usual
+from tests.fixtures.worker_rows import beats
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
 
@@ -272,7 +273,7 @@ def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
 
 @pytest.mark.parametrize("width", [1200, 390])
 def test_no_page_is_wider_than_the_window(
-    url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, width: int
+    url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, sessions: SessionFactory, width: int
 ) -> None:
     job = httpx.post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
     worker.finish(job, {"prune": {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
@@ -283,7 +284,14 @@ def test_no_page_is_wider_than_the_window(
     sweep = httpx.post(f"{url}/sweeps", json=body).json()
     worker.finish(sweep["points"][0]["job_id"])
     pages = ("/ui", "/ui/new", f"/ui/jobs/{job}", f"/ui/compare?job={job}&job={other}", "/login")
-    for path in (*pages, "/ui/sweeps", f"/ui/sweeps/{sweep['id']}"):
+    beats(
+        sessions,
+        name="a-host-with-a-long-name.of.a.cluster.example:4711",
+        problem="x" * 200,
+        device=None,
+        device_name=None,
+    )
+    for path in (*pages, "/ui/workers", "/ui/sweeps", f"/ui/sweeps/{sweep['id']}"):
         browser.open(url + path)
         browser.until("return document.readyState === 'complete'")
         excess = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -178,7 +178,7 @@ class TestLogin:
             yield client
 
     def test_pages_lead_to_the_login(self, locked: TestClient) -> None:
-        for path in ("/ui", "/ui/new", "/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"):
+        for path in ("/ui", "/ui/new", "/ui/workers", "/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11"):
             response = locked.get(path, follow_redirects=False)
             assert (response.status_code, response.headers["location"]) == (303, "/login")
 
