@@ -47,7 +47,7 @@ def test_a_submission_is_accepted_stored_and_sent(
     assert [stage["key"] for stage in job["stages"]] == ["check", "score", "prune", "benchmark", "report"]
     assert job["spec"]["scoring"]["criterion"] == "perplexity"  # the default is filled in
     assert job["created_at"].endswith("Z")
-    assert client.get(response.headers["location"]).json() == job
+    assert client.get(response.headers["location"]).json() == {**job, "queue": {"position": 1, "workers": 0}}
     with unit_of_work(sessions) as session:
         assert session.get_one(Job, UUID(job["id"])).state.value == "queued"
     assert messages(client, redis_url) == 1
@@ -262,7 +262,8 @@ def test_a_job_has_one_form_wherever_it_is_read(
         session.execute(text("UPDATE jobs SET created_at = date_trunc('second', created_at)"))
         session.execute(text("UPDATE stages SET started_at = date_trunc('second', started_at)"))
     read = client.get(f"/jobs/{job}").json()
-    assert {name: value for name, value in read.items() if name != "spec"} == client.get("/jobs").json()["data"][0]
+    summary = {name: value for name, value in read.items() if name not in ("spec", "queue")}
+    assert summary == client.get("/jobs").json()["data"][0]
     assert client.post(f"/jobs/{job}/cancel").json() == read  # it is over, and nothing changes
 
     assert set(read) == set(JobBody.model_fields)
