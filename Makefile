@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 PIP_VERSION := $(shell sed -n 's/^pip==//p' requirements.lock)
 SOURCES := secateur app workers migrations tests benchmarks examples .ci
 PYTEST_ARGS ?=
+WORKERS ?= 3
 MUTATE_ARGS ?=
 COSMIC_RAY := 8.7.0
 DEMO_ARGS ?=
@@ -38,10 +39,10 @@ format: install ## Format the code and apply the linter's safe corrections
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# three files of tests at a time, each with one thread of arithmetic: many tests wait, so that keeps two cores busy;
+# three files of tests at a time (WORKERS), each with one thread of arithmetic: many wait, so that keeps two cores busy;
 # compiled modules are kept, since the tests start some hundred processes that import them
 test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
 mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")

@@ -35,6 +35,13 @@ _LONG_FIRST = (
     "tests/e2e/",
     "tests/workers/supervision/",
     "tests/workers/stages/",
+    "tests/workers/launch/test_fork_server.py",
+    "tests/workers/engine/pruning/test_width.py",
+    "tests/workers/engine/pruning/test_sub_block.py",
+    "tests/workers/engine/checkpoints/test_written_back.py",
+    "tests/workers/engine/recovery/test_healing.py",
+    "tests/workers/engine/recovery/test_training.py",
+    "tests/app/web/test_browser.py",
 )
 
 
