@@ -36,6 +36,7 @@ class Stage(Body):
     progress: StageProgress | None = None
     memory_bytes: int | None = Field(
         default=None,
+        validation_alias=AliasChoices("memory_bytes", "memory"),
         description="The most that its processes used, mapped files apart; known when it has succeeded, unless its "
         "result was another job's.",
     )
