@@ -6,15 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import UUID
 
-import httpx
-
-from secateur.client.errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut, refused
-from secateur.client.event_stream import EventReader
+from secateur.client.errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut
 from secateur.client.requests import TRIES, Requests, asked_delay, jittered
+from secateur.client.stream_messages import StreamExpired, stream_messages
 from secateur.schemas.events import Event, EventPage
 from secateur.schemas.jobs import Job
 
-STREAM_SILENCE_SECONDS = 45.0  # the service pings more often than that
 STREAM_FAILURES = 3  # in a row, without an event: then poll
 POLL_SECONDS = (5.0, 60.0)
 
@@ -43,7 +40,7 @@ async def follow(
             if job.state.terminal and job.last_event_seq <= seq:
                 return
             errors = 0
-        except _Expired:
+        except StreamExpired:
             pass
         except (Unreachable, RateLimited, ServiceFailed) as error:
             errors += 1
@@ -61,46 +58,19 @@ async def follow(
         await connection.sleep(pause if left is None else min(pause, left))
 
 
-class _Expired(Exception):
-    """The deadline passed in the middle of a stream."""
-
-
 async def _stream(requests: Requests, job_id: UUID | str, after: int, deadline: float | None) -> AsyncGenerator[Event]:
     """Events of one connection, until the service ends it or it breaks."""
-    connection = requests.connection
-
-    def expired() -> bool:
-        return deadline is not None and connection.clock() >= deadline
-
-    silence = STREAM_SILENCE_SECONDS
-    if deadline is not None:
-        silence = min(silence, max(0.1, deadline - connection.clock()))
-    headers = {"accept": "text/event-stream", "last-event-id": str(after)}
-    timeout = httpx.Timeout(connection.address.timeout, read=silence)
-    reader = EventReader()
-    try:
-        async with connection.stream("GET", f"/jobs/{job_id}/events", headers=headers, timeout=timeout) as response:
-            if response.status_code >= 400:
-                raise refused(response.status_code, await connection.whole(response), response.headers)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise Unreachable("the answer is no event stream")
-            async with aclosing(connection.lines(response)) as lines:
-                async for line in lines:
-                    message = reader.feed(line)
-                    if message is None:
-                        continue
-                    if expired():
-                        raise _Expired
-                    if message.comment or not message.id:
-                        continue
-                    event = requests.parsed(Event, message.data)
-                    if event.seq > after:
-                        after = event.seq
-                        yield event
-    except httpx.TransportError as error:
-        if expired():
-            raise _Expired from error
-        raise Unreachable(f"the event stream broke: {error}") from error
+    messages = stream_messages(
+        requests.connection, f"/jobs/{job_id}/events", headers={"last-event-id": str(after)}, deadline=deadline
+    )
+    async with aclosing(messages):
+        async for message in messages:
+            if not message.id:
+                continue
+            event = requests.parsed(Event, message.data)
+            if event.seq > after:
+                after = event.seq
+                yield event
 
 
 async def _poll(requests: Requests, job_id: UUID | str, after: int) -> AsyncGenerator[Event]:

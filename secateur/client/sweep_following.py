@@ -6,12 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from uuid import UUID
 
-import httpx
-
-from secateur.client.errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut, refused
-from secateur.client.event_stream import EventReader
-from secateur.client.following import POLL_SECONDS, STREAM_FAILURES, STREAM_SILENCE_SECONDS
+from secateur.client.errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut
+from secateur.client.following import POLL_SECONDS, STREAM_FAILURES
 from secateur.client.requests import Requests, asked_delay, jittered
+from secateur.client.stream_messages import StreamExpired, stream_messages
 from secateur.schemas.sweeps import Sweep, SweepChange
 
 
@@ -42,7 +40,7 @@ async def follow_sweep(
                         known, quiet = after, 0
                         yield after
             asked_to_wait = 0.0
-        except _Expired:
+        except StreamExpired:
             pass
         except (Unreachable, RateLimited, ServiceFailed) as error:
             asked_to_wait = asked_delay(error)
@@ -59,10 +57,6 @@ async def follow_sweep(
         await connection.sleep(pause if left is None else min(pause, left))
 
 
-class _Expired(Exception):
-    """The deadline passed in the middle of a stream."""
-
-
 def _with(sweep: Sweep, change: SweepChange) -> Sweep:
     """The sweep as it is after a change."""
     points = {point.place: point for point in (*sweep.points, *change.points)}
@@ -72,33 +66,8 @@ def _with(sweep: Sweep, change: SweepChange) -> Sweep:
 
 async def _changes(requests: Requests, sweep_id: UUID | str, deadline: float | None) -> AsyncGenerator[SweepChange]:
     """What one connection tells, until the service ends it or it breaks."""
-    connection = requests.connection
-
-    def expired() -> bool:
-        return deadline is not None and connection.clock() >= deadline
-
-    silence = STREAM_SILENCE_SECONDS
-    if deadline is not None:
-        silence = min(silence, max(0.1, deadline - connection.clock()))
-    timeout = httpx.Timeout(connection.address.timeout, read=silence)
-    path, headers = f"/sweeps/{sweep_id}/events", {"accept": "text/event-stream"}
-    reader = EventReader()
-    try:
-        async with connection.stream("GET", path, headers=headers, timeout=timeout) as response:
-            if response.status_code >= 400:
-                raise refused(response.status_code, await connection.whole(response), response.headers)
-            if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                raise Unreachable("the answer is no event stream")
-            async with aclosing(connection.lines(response)) as lines:
-                async for line in lines:
-                    message = reader.feed(line)
-                    if message is None:
-                        continue
-                    if expired():
-                        raise _Expired
-                    if not message.comment and message.data:
-                        yield requests.parsed(SweepChange, message.data)
-    except httpx.TransportError as error:
-        if expired():
-            raise _Expired from error
-        raise Unreachable(f"the event stream broke: {error}") from error
+    messages = stream_messages(requests.connection, f"/sweeps/{sweep_id}/events", deadline=deadline)
+    async with aclosing(messages):
+        async for message in messages:
+            if message.data:
+                yield requests.parsed(SweepChange, message.data)
