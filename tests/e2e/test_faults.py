@@ -11,9 +11,15 @@ import signal
 import threading
 import time
 
+import redis
+
 from app.broker.queue import make_celery
 from app.broker.sender import send_stage
+from app.db.session import unit_of_work
+from app.services import sweeps
+from app.services.work import Work
 from secateur.contract.jobs import State
+from secateur.contract.sweep import SweepSpec
 from tests.fixtures.service import PATIENCE, STAGES, Service, Worker, gone, pid_of
 
 # 1 -- SIGKILL of the worker in each stage
@@ -95,6 +101,38 @@ def test_a_killed_worker_whose_stage_others_wait_for(service: Service) -> None:
         service.settled(job_id)
     assert service.started(one, "score") + service.started(two, "score") == 2  # the killed one, and one more
     assert [service.started(one, name) + service.started(two, name) for name in ("prune", "recover")] == [1, 1]
+
+
+def test_a_sweep_survives_the_death_of_everything(service: Service) -> None:
+    """The worker is killed, the broker forgets, the database is killed: every point comes to its end, scored once."""
+    (service.folder / "models" / "m").mkdir(parents=True)
+    (service.folder / "models" / "m" / "config.json").write_text("{}")
+    roots = str(service.folder / "models")
+    settings = service.settings.model_copy(update={"check_local": False})
+    asked = SweepSpec.model_validate(
+        {
+            "spec": {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth"}},
+            "grid": {"pruning.blocks": [1, 2, 3]},
+            "labels": {"do/recover": "train:8:0.15"},
+        }
+    )
+    with Work(settings, service.sessions, lambda _: None) as work:  # and its messages are lost as well
+        sweep_id = sweeps.submit(work, asked, caller="me").id
+        job_ids = [point.job_id for point in sweeps.shown(work.session, sweep_id).points]
+    worker = service.worker(model_roots=roots, concurrency="2")
+    service.until(lambda: any(service.started(job_id, "recover") for job_id in job_ids))
+    worker.kill()
+    with redis.Redis.from_url(service.settings.redis_url or "") as client:
+        client.flushall()
+    service.servers.postgres.kill()
+    service.servers.postgres.start()
+    service.worker(model_roots=roots, concurrency="2")
+    for job_id in job_ids:
+        service.settled(job_id)
+    assert sum(service.started(job_id, "score") for job_id in job_ids) == 1
+    assert sum(bool(service.logged(job_id, "^resumed from step")) for job_id in job_ids) >= 1
+    with unit_of_work(service.sessions) as session:
+        assert sweeps.shown(session, sweep_id).state is State.SUCCEEDED
 
 
 # 16 -- shutdown
