@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -35,14 +36,18 @@ class PointSoFar:
     problem: str  # why it failed, in a sentence; empty otherwise
     report: Report | None
 
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """What a gate would judge of the final variant, for every metric that has it."""
+        return {} if self.report is None else _figures(self.report)
+
 
 def usual_pair(points: Sequence[PointSoFar]) -> tuple[str, str]:
     """The metrics that points are compared by unless others are asked for: what is sought against what it costs.
 
     Speedup against KL divergence, where these were measured, and else the first figures of their kind that were.
     """
-    found = [_figures(point.report) for point in points if point.report is not None]
-    there = [metric for name, metric in METRICS.items() if any(name in figures for figures in found)]
+    there = [metric for name, metric in METRICS.items() if any(name in point.figures for point in points)]
     x = next((metric for metric in there if metric.sought), next(metric for metric in there if metric.headline))
     rest = [metric for metric in there if metric is not x]
     return x.name, next((m for m in rest if m.section.quality), next(m for m in rest if m.headline)).name
@@ -54,11 +59,11 @@ def axis_of(metric: Metric) -> Axis:
 
 def point_results(points: Sequence[PointSoFar], x: Metric, y: Metric) -> list[PointResult]:
     """Each point with its figures, and how it stands among the others by these two."""
-    figures = {point.place: _figures(point.report) for point in points if point.report is not None}
+    figures = {point.place: point.figures for point in points}
     measured = {
         point.place: _how_measured(point.report, (x, y))
         for point in points
-        if point.report is not None and {x.name, y.name} <= figures[point.place].keys()
+        if point.report is not None and {x.name, y.name} <= point.figures.keys()
     }
     usual = next(iter(Counter(measured.values()).most_common(1)), (None, 0))[0]
     pairs = [
@@ -67,12 +72,11 @@ def point_results(points: Sequence[PointSoFar], x: Metric, y: Metric) -> list[Po
         if how == usual
     ]
     worse = dominated(pairs, higher=(x.judged_higher, y.judged_higher))
-    return [_result(point, figures.get(point.place), measured, usual, worse, (x, y)) for point in points]
+    return [_result(point, measured, usual, worse, (x, y)) for point in points]
 
 
 def _result(
     point: PointSoFar,
-    figures: dict[str, Figure] | None,
     measured: Mapping[int, _How],
     usual: _How | None,
     worse: Mapping[int, Dominated],
@@ -81,10 +85,10 @@ def _result(
     by = worse.get(point.place)
     standing: Standing = "dominated" if by else "front"
     note = ""
-    if figures is None or point.report is None:
+    if point.report is None:
         standing, note = "no result", point.problem or f"its job is {point.state.value}"
     elif point.place not in measured:
-        missing = [metric for metric in axes if metric.name not in figures]
+        missing = [metric for metric in axes if metric.name not in point.figures]
         standing, note = "unmeasured", f"{' and '.join(uncapitalised(m.label) for m in missing)} was not measured"
     elif usual is not None and measured[point.place] != usual:
         standing, note = "apart", measured[point.place].unlike(usual)
@@ -94,7 +98,7 @@ def _result(
         job_id=point.job_id,
         state=point.state,
         verdict=point.report.verdict if point.report else Verdict.NONE,
-        figures=figures or {},
+        figures=point.figures,
         gates=point.report.gates if point.report else [],
         standing=standing,
         dominated_by=by.by if by else None,
@@ -104,7 +108,6 @@ def _result(
 
 
 def _figures(report: Report) -> dict[str, Figure]:
-    """What a gate would judge of the final variant, for every metric that has it."""
     final = _final(report)
     found: dict[str, Figure] = {}
     for metric in METRICS.values():
