@@ -55,10 +55,10 @@ def chosen(context: StageContext, original: Original) -> tuple[list[int], list[i
         InvalidInput: so many cannot go, or a search has ranked fewer.
     """
     count, protected = wanted(context, original)
-    return sorted(first(context.read(SCORE), count, protected)), sorted(protected)
+    return sorted(first_that_may_go(context.read(SCORE), count, protected)), sorted(protected)
 
 
-def first(scored: Scored, count: int, protected: frozenset[int]) -> list[int]:
+def first_that_may_go(scored: Scored, count: int, protected: frozenset[int]) -> list[int]:
     """The first blocks of the order that may go. Raises InvalidInput where there are not so many."""
     scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
     return choose_blocks(scores, count=count, protected=protected)

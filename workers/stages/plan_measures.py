@@ -20,7 +20,7 @@ from workers.engine.model.loading import free_memory
 from workers.engine.runtime import Machine, available_memory
 from workers.stages.context import StageContext
 from workers.stages.original import Original
-from workers.stages.shallower import shallower
+from workers.stages.shallower_models import shallower
 
 ORIGINAL = "original"
 WARMUP, RUNS = 2, 8  # at most; the benchmark's own where those are fewer

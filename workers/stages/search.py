@@ -19,11 +19,11 @@ from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.results import Scored, Searched, TriedDepth
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.targets import CONSTRAINTS
-from workers.engine.benchmarks.proxy import Proxy
+from workers.engine.benchmarks.healed_distance import HealedDistance
 from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.runtime import environment
 from workers.stages.block_model import block_model
-from workers.stages.choice import NO_SCORING, first
+from workers.stages.choice import NO_SCORING, first_that_may_go
 from workers.stages.context import StageContext
 from workers.stages.fields import MODEL, PRUNING, told_in
 from workers.stages.original import calibration_tokens, open_original, prepare_machine
@@ -51,7 +51,9 @@ def run(context: StageContext) -> Searched:
     heals = spec.recovery.kind != "none"
     blocks = original.info.blocks
     protected = frozenset(plus_protected(blocks) if plus else ())
-    tries = _Tries(context, Proxy(model, model.check_ids(ids), heals=heals, seed=spec.seed), constraints, protected)
+    tries = _Tries(
+        context, HealedDistance(model, model.check_ids(ids), heals=heals, seed=spec.seed), constraints, protected
+    )
     removed = tries.most_within(most_that_may_go(blocks, plus=plus))
     found = [tries.found[count] for count in sorted(tries.found)]
     if removed == 0:
@@ -76,7 +78,7 @@ class _Tries:
     """Depths that have been tried."""
 
     context: StageContext
-    proxy: Proxy
+    proxy: HealedDistance
     constraints: Constraints
     protected: frozenset[int]
     found: dict[int, TriedDepth] = field(default_factory=dict)
@@ -100,7 +102,7 @@ class _Tries:
 
     def _try(self, removed: int) -> TriedDepth:
         scored = self.scored
-        drop = first(scored, removed, self.protected)
+        drop = first_that_may_go(scored, removed, self.protected)
         with self.context.part(f"without {removed} blocks"):
             distance = self.proxy.distance([block for block in range(len(scored.blocks)) if block not in drop])
         (kl, kl_low, kl_high), (same, same_low, same_high) = distance.kl, distance.top1_agreement

@@ -15,7 +15,7 @@ from secateur.contract.results import Searched
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job
-from workers.engine.benchmarks.proxy import Distance
+from workers.engine.benchmarks.healed_distance import Distance
 from workers.stages import search
 
 TEXT = {"text": {"source": "local", "path": "words.txt"}, "samples": 10, "tokens": 16}
@@ -63,7 +63,7 @@ class PlayedProxy:
 
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> type[PlayedProxy]:
-    monkeypatch.setattr(search, "Proxy", PlayedProxy)
+    monkeypatch.setattr(search, "HealedDistance", PlayedProxy)
     return PlayedProxy
 
 

@@ -32,7 +32,7 @@ class Distance:
     top1_agreement: Spread
 
 
-class Proxy:
+class HealedDistance:
     """Knows what the original predicts on the held-out samples."""
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.fixtures.whole_job import tiny_llama
-from workers.engine.benchmarks.proxy import Proxy
+from workers.engine.benchmarks.healed_distance import HealedDistance
 from workers.engine.benchmarks.statistics import mean_interval
 from workers.engine.healing.judge import hold_out
 from workers.engine.healing.walk import HealingSettings, fit_healing
@@ -40,8 +40,8 @@ def plain(kept: list[int], ids: Tensor) -> tuple[list[float], list[float]]:
     return kl.tolist(), same.tolist()
 
 
-def proxy(ids: Tensor, *, heals: bool) -> Proxy:
-    return Proxy(BlockModel.from_model(tiny_llama(spread=0.1)), ids, heals=heals, seed=0)
+def proxy(ids: Tensor, *, heals: bool) -> HealedDistance:
+    return HealedDistance(BlockModel.from_model(tiny_llama(spread=0.1)), ids, heals=heals, seed=0)
 
 
 @pytest.mark.parametrize("kept", [[0, 1, 2, 3, 4, 5], [0, 1, 3, 5], [1, 2, 3]], ids=str)
