@@ -13,7 +13,7 @@ from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import HealingRecovery, NoRecovery
-from secateur.contract.options.scoring import EvolutionaryScoring, TextScoring
+from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Calibration, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec, LocalModel
@@ -27,8 +27,6 @@ STAGE = "stage"
 WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their weights are read once
 READ_AT_ONCE = 8  # tokens of a text that cost as much as one that is generated
 VARIANTS = 2  # the original and what came of it, beside those that are quantised
-SLOW_CRITERIA = ("greedy", "healed_greedy")  # one walk for each block that goes
-PAIRWISE = ("perplexity", *SLOW_CRITERIA)  # walks over all blocks with each one missing
 
 
 @dataclass(frozen=True)
@@ -115,16 +113,17 @@ def _score(spec: CompressionSpec, scale: Scale) -> Work | None:
     scoring = spec.scoring
     if not isinstance(scoring, TextScoring):
         return Work(scale.bytes, BYTE)
-    walks: float = 1
-    if scoring.criterion in PAIRWISE:
-        walks = scale.blocks / 2
-    if scoring.criterion in SLOW_CRITERIA:
-        if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.constraints:
-            return None  # how many go is known when the model has been looked at
-        walks *= blocks_to_remove(spec.pruning, scale.blocks)
-    if isinstance(scoring, EvolutionaryScoring):
-        walks = scoring.evaluations
+    walks = scoring.walks(scale.blocks, _known_number(spec, scale))
+    if walks is None:
+        return None
     return Work(walks * _tokens(scoring.calibration) * scale.parameters, TOKEN_PARAMETER)
+
+
+def _known_number(spec: CompressionSpec, scale: Scale) -> int | None:
+    """How many blocks go, where that is known before the model has been looked at."""
+    if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.constraints:
+        return None
+    return blocks_to_remove(spec.pruning, scale.blocks)
 
 
 def _prune(spec: CompressionSpec, scale: Scale) -> Work:

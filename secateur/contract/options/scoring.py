@@ -29,6 +29,10 @@ class BlockScoring(Method):
         """Whether it looks for a set of blocks, so that its scores depend on how many go and on which may not."""
         return False
 
+    def walks(self, blocks: int, gone: int | None) -> float | None:
+        """How often all of a model's blocks are walked over; None where that depends on how many go, and none says."""
+        return 1
+
 
 class TextScoring(BlockScoring):
     """What criteria have in common that judge on a text."""
@@ -54,6 +58,9 @@ class PerplexityScoring(TextScoring):
     @property
     def searches(self) -> bool:
         return self.racing
+
+    def walks(self, blocks: int, gone: int | None) -> float | None:
+        return blocks / 2  # with each block missing, from that block on
 
 
 class TaylorScoring(TextScoring):
@@ -130,6 +137,9 @@ class GreedyScoring(TextScoring):
     def searches(self) -> bool:
         return True
 
+    def walks(self, blocks: int, gone: int | None) -> float | None:
+        return None if gone is None else gone * blocks / 2
+
 
 def _more_text() -> Calibration:
     """Healing is fitted on it too."""
@@ -156,6 +166,9 @@ class HealedGreedyScoring(TextScoring):
     def searches(self) -> bool:
         return True
 
+    def walks(self, blocks: int, gone: int | None) -> float | None:
+        return None if gone is None else gone * blocks / 2
+
 
 class EvolutionaryScoring(TextScoring):
     title = "Evolutionary search"
@@ -173,6 +186,9 @@ class EvolutionaryScoring(TextScoring):
     @property
     def searches(self) -> bool:
         return True
+
+    def walks(self, blocks: int, gone: int | None) -> float | None:
+        return self.evaluations
 
 
 class RandomScoring(BlockScoring):
