@@ -39,12 +39,12 @@ def specs(model: str, text: str) -> dict[str, dict[str, Any]]:
             "scoring": {"criterion": "magnitude"},
             "pruning": {"kind": "depth", "ratio": 0.3},
             "recovery": {"kind": "lora", **trained},
+            "quantise": [{"kind": "int8"}],
             "benchmark": timed,
         },
         "5 attentions": {
             "pruning": {"kind": "sub_block", "drop": [f"{block}.attention" for block in range(10, 15)]},
             "recovery": nothing,
-            "quantise": [{"kind": "int8"}],
             "benchmark": untimed,
         },
         "Wanda-sp, a fifth": {
