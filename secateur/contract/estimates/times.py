@@ -11,6 +11,8 @@ from statistics import median
 
 from secateur.contract.estimates.work import Task, Work
 
+REACH = 20.0  # so many times more or less work, and what takes the time is something else
+
 
 @dataclass(frozen=True)
 class PastStage:
@@ -43,7 +45,8 @@ def duration(task: Task, work: Work | None, past: Sequence[PastStage], *, device
     """
     if work is None:
         return None
-    alike = [stage for stage in past if (stage.task, stage.device, stage.work.unit) == (task, device, work.unit)]
+    same = [stage for stage in past if (stage.task, stage.device, stage.work.unit) == (task, device, work.unit)]
+    alike = [stage for stage in same if 1 / REACH <= work.amount / stage.work.amount <= REACH]
     if not alike:
         return None
     return Duration(work.amount * median(stage.seconds / stage.work.amount for stage in alike), len(alike), work.unit)

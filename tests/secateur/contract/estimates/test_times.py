@@ -80,6 +80,15 @@ def test_only_stages_that_did_the_same_are_compared() -> None:
     assert duration(task, None, past, device="cpu") is None
 
 
+def test_a_stage_of_another_size_tells_nothing() -> None:
+    """A tiny model's seconds are the start of a process, and not those of its weights."""
+    task = Task("prune", "depth")
+    past = [PastStage(task, "cpu", "m", 1, Work(100, "byte"), None)]
+    assert duration(task, Work(2000, "byte"), past, device="cpu") is not None
+    assert duration(task, Work(2001, "byte"), past, device="cpu") is None
+    assert duration(task, Work(4, "byte"), past, device="cpu") is None
+
+
 def test_a_measured_speedup_goes_before_the_one_by_bytes() -> None:
     model, spec = known_model(SMOLLM2_CONFIG), spec_of(pruning={"kind": "depth", "blocks": 6})
     assert model is not None
