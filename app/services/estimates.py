@@ -180,7 +180,7 @@ def _stage(
     return StageEstimate(
         key=stage.key,
         kind=stage.kind,
-        seconds=None if time is None else round(time.seconds, 1),
+        seconds=None if time is None else round(time.seconds, 3),
         seconds_basis=None if time is None else TimeBasis(stages=time.stages, unit=time.unit),
         memory_bytes=memory,
         memory_basis=None if memory is None else "sizes" if seen is None else "past",

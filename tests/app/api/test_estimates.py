@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from secateur.schemas.estimates import Estimate
 from tests.fixtures.gguf_models import tiny_model, write_model
 from tests.fixtures.hub_server import Answer, serving
+from tests.fixtures.model_folders import checkpoint
 from tests.fixtures.played_worker import MEMORY, PlayedWorker
 from tests.fixtures.small_files import write_gguf
 from tests.fixtures.smollm2 import BLOCK, PARAMETERS, SMOLLM2_CONFIG
@@ -161,7 +162,11 @@ def test_times_and_memory_come_from_what_has_run_here(
 def test_times_of_a_model_that_is_known(
     client: TestClient, model_root: Path, spec: dict[str, Any], worker: PlayedWorker
 ) -> None:
-    body = {**spec, "model": folder(model_root, SMOLLM2_CONFIG)}
+    checkpoint(model_root, config=SMOLLM2_CONFIG)
+    body = {**spec, "model": {"source": "local", "path": "model"}}
+    checked = worker.results["check"]
+    size = {"parameters": PARAMETERS, "bytes_on_disk": 2 * PARAMETERS, "blocks": 30}
+    worker.results = {**worker.results, "check": {**checked, "model": {**checked["model"], **size}}}
     worker.finish(client.post("/jobs", json=body).json()["id"])
     found = estimated(client, body)
     assert found.seconds is not None
