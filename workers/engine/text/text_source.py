@@ -20,7 +20,7 @@ from workers.engine.text.beginning import Beginning, beginning_of
 from workers.engine.text.text_ids import GivenText
 from workers.engine.text.token_cache import tokenizer_fingerprint
 from workers.engine.text.tokenizer_loading import load_tokenizer
-from workers.engine.text.tokenizing import put_first
+from workers.engine.text.tokenizing import put_around, put_first
 
 Purpose = Literal["calibration", "training", "measuring"]
 AnyText = SelfText | AnswersText | GivenText | BlendText
@@ -91,7 +91,21 @@ class TextSource:
         if asked == "none":
             return beginning_of(asked, adds=False, token=None, rows=rows)
         first = put_first(self.tokenizer)
+        if first is None and asked != "each":
+            self._refuse_several(asked)
         return beginning_of(asked, adds=first is not None, token=self.bos if first is None else first, rows=rows)
+
+    def _refuse_several(self, asked: Bos) -> None:
+        """Refuse to leave out what the tokenizer begins a text with where that is more than a sample can have."""
+        several, _ = put_around(self.tokenizer)
+        if len(several) > 1:
+            raise InvalidInput.field(
+                "bos",
+                f"The tokenizer begins a text with {len(several)} tokens (ids {', '.join(map(str, several))}), and a "
+                "sample can begin with one.",
+                value=asked,
+                expected='"none" for samples without them, or "each" for the beginning-of-text token alone',
+            )
 
 
 @contextmanager

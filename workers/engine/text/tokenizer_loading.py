@@ -30,4 +30,13 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 def _loaded(path: Path) -> PreTrainedTokenizerBase:
     tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     tokenizer("a", verbose=False)  # some break at the first text
+    _without_dropout(tokenizer)
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def _without_dropout(tokenizer: Any) -> None:
+    """Byte-pair merges are left out at random where tokenizer.json has `dropout`, which is for training: the same text
+    would have other tokens each time."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(model, "dropout", None):
+        cast(Any, model).dropout = None

@@ -193,6 +193,25 @@ def test_what_a_tokenizer_puts_behind_a_text_is_no_beginning(
     assert ids.flatten().tolist() == text_ids_of(source, text_file)[: 6 * 32]
 
 
+def test_several_tokens_that_a_tokenizer_puts_first_are_not_left_out_in_silence(
+    make_source: Callable[..., TextSource], text_file: Path
+) -> None:
+    """As GLM-4's `[gMASK]<sop>`: a sample can begin with one token."""
+    source = make_source(bos=False)
+    backend: Any = source.tokenizer
+    backend.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> </s> $A", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    source.tokenizer.bos_token = None
+    for asked in ("auto", "first"):
+        with pytest.raises(InvalidInput, match=r"begins a text with 2 tokens \(ids 1, 2\)") as caught:
+            batch(source, asked)
+        assert (caught.value.errors[0].pointer, caught.value.errors[0].value) == ("bos", asked)
+    ids, _ = batch(source, "none")
+    assert ids.flatten().tolist() == text_ids_of(source, text_file)[: 6 * 32]
+    batch(source, "auto", text=SelfText())  # which begins with what the model was given
+
+
 def test_a_model_without_such_a_token(make_source: Callable[..., TextSource]) -> None:
     source = make_source(bos=False, bos_token_id=None)
     source.tokenizer.bos_token = None

@@ -169,3 +169,14 @@ def test_a_sound_one_is_loaded(folder: Path) -> None:
     edit(folder / FILE, added("<next>", 259))
     tokenizer = load_tokenizer(folder)
     assert tokenizer.convert_tokens_to_ids("<next>") == 259
+
+
+def test_merges_are_not_left_out_at_random(folder: Path) -> None:
+    """`dropout` is for a tokenizer's training; a text is to have the same tokens each time."""
+
+    def with_dropout(content: dict[str, Any]) -> None:
+        content["model"] |= {"dropout": 0.5, "merges": [["a", "b"]]}
+        content["model"]["vocab"]["ab"] = 259
+
+    edit(folder / FILE, with_dropout)
+    assert load_tokenizer(folder)("ab" * 50)["input_ids"] == [1, *[259] * 50]
