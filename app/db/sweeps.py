@@ -189,7 +189,7 @@ def done_stages(session: Session, sweep_id: UUID) -> list[DoneStage]:
 
 def job_ids(session: Session, sweep_id: UUID, *states: State) -> list[UUID]:
     """Its jobs in one of these states, in the order of their ids: that in which they are locked."""
-    query = select(Job.id).where(Job.sweep_id == sweep_id, Job.state.in_(states)).order_by(Job.id)
+    query = select(Job.id).where(Job.sweep_id == sweep_id, among(Job.state, states)).order_by(Job.id)
     return list(session.scalars(query))
 
 

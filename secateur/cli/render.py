@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
-    from secateur.schemas.catalog import Catalog
+    from secateur.schemas.catalog import Catalog, Method, Preset
     from secateur.schemas.jobs import JobSummary, Stage
 
 _WITH_STAGE = 100  # columns of a terminal from which on a list of jobs names stages
@@ -84,11 +84,20 @@ def artifact_table(artifacts: Iterable[Artifact]) -> Table:
 
 
 def catalog_tables(catalog: Catalog) -> Iterable[Table]:
-    """The methods that a service offers, section by section."""
-    for title in ("criteria", "pruners", "recoveries", "quantisations", "benchmarks"):
+    """What a service offers under a name, section by section: presets of jobs and of sweeps, and every method."""
+    sections: dict[str, Sequence[Preset | Method]] = {
+        "presets": catalog.presets,
+        "presets of sweeps": [preset.settings for preset in catalog.sweep_presets],
+        "criteria": catalog.criteria,
+        "pruners": catalog.pruners,
+        "recoveries": catalog.recoveries,
+        "quantisations": catalog.quantisations,
+        "benchmarks": catalog.benchmarks,
+    }
+    for title, rows in sections.items():
         table = Table(box=box.SIMPLE_HEAD, title=title.capitalize(), title_justify="left")
         for name in ("Name", "What it does", "Paper"):
             table.add_column(name, overflow="fold")
-        for method in getattr(catalog, title):
-            table.add_row(method.name, escape(method.summary), escape(method.paper))
+        for row in rows:
+            table.add_row(row.name, escape(row.summary), escape(row.paper))
         yield table

@@ -24,7 +24,7 @@ from tests.fixtures.service import Service
 
 API_THAT_DIES = """
 import os, signal, sys
-import app.broker.queue
+import app.broker.sender
 
 app.broker.sender.send_stages = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 

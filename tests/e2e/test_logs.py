@@ -38,7 +38,7 @@ BROKEN_WORKER = f"""
 import workers.supervision.stage_run
 def broken(self):
     raise RuntimeError({LEAK!r})
-workers.supervision.stage_run.Run.run = broken
+workers.supervision.stage_run.StageRun.run = broken
 """
 
 

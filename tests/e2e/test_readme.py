@@ -198,7 +198,8 @@ def test_the_pipelines_use_commands_and_options_that_exist() -> None:
 
     commands = get_command(secateur).commands  # type: ignore[attr-defined]  # the app is a group
     for path in (
-        *(ROOT / "examples").glob("*.yml"),
+        ROOT / "action.yml",
+        ROOT / "templates" / "gate.yml",
         ROOT / "docs" / "gate-in-ci.md",
         ROOT / "docs" / "run-on-a-laptop.md",
     ):
@@ -210,6 +211,18 @@ def test_the_pipelines_use_commands_and_options_that_exist() -> None:
                 parameters = commands[name].get_params(Context(commands[name]))
                 known = {option for parameter in parameters for option in parameter.opts}
                 assert set(re.findall(r"(?<!\S)--[a-z-]+", arguments)) <= known, (path.name, name)
+
+
+def test_the_examples_hand_on_options_that_exist() -> None:
+    from typer import Context
+    from typer.main import get_command
+
+    submit = get_command(secateur).commands["submit"]  # type: ignore[attr-defined]  # the app is a group
+    known = {option for parameter in submit.get_params(Context(submit)) for option in parameter.opts}
+    for name in ("github-actions.yml", "gitlab-ci.yml"):
+        found = re.findall(r"(?<![\w-])--[a-z-]+", (ROOT / "examples" / name).read_text(encoding="utf-8"))
+        assert found
+        assert set(found) <= known
 
 
 def test_the_pipelines_are_yaml() -> None:

@@ -16,6 +16,7 @@ from app.api import example_errors, example_results, examples
 from secateur.cli.session import parse_seconds
 from secateur.contract.catalog import TABLES
 from secateur.contract.presets import PRESETS
+from secateur.contract.sweep_presets import SWEEP_PRESETS
 from tests.fixtures.answers import JOB, Service, event, finished, stream
 
 Run = Callable[..., Result]
@@ -121,9 +122,11 @@ def test_cancel_and_retry(service: Service, run: Run) -> None:
 def test_catalog_shows_every_row(service: Service, run: Run) -> None:
     rows = {section: [row.to_dict() for row in table.values()] for section, table in TABLES.items()}
     presets = [asdict(preset) for preset in PRESETS.values()]
-    service.answers["GET /catalog"] = {**rows, "presets": presets, "spec": {}}
+    sweeps = [asdict(preset) for preset in SWEEP_PRESETS.values()]
+    service.answers["GET /catalog"] = {**rows, "presets": presets, "sweep_presets": sweeps, "spec": {}}
     text = run("catalog").stdout
-    assert all(row["name"] in text for table in rows.values() for row in table)
+    assert all(row["name"] in text for table in (*rows.values(), presets) for row in table)
+    assert all(sweep["settings"]["name"] in text for sweep in sweeps)
     assert json.loads(run("catalog", "--json").stdout)["criteria"][0]["name"] == "perplexity"
 
 
