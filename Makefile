@@ -14,7 +14,7 @@ DEMO_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check format test mutate demo lock clean
+.PHONY: help install check format test test-all mutate demo lock clean
 
 help: ## Say what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,13 @@ format: install ## Format the code and apply the linter's safe corrections
 
 # three files of tests at a time (WORKERS), each with one thread of arithmetic: many wait, so that keeps two cores busy;
 # compiled modules are kept, since the tests start some hundred processes that import them
-test: install ## Run the tests (PYTEST_ARGS="-k name" for some)
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: install ## Run the tests but for the thorough ones (PYTEST_ARGS="-k name" for some)
+	$(PYTEST) -m "not thorough" $(PYTEST_ARGS)
+
+test-all: install ## Run all tests, as CI does
+	$(PYTEST) $(PYTEST_ARGS)
 
 # cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
 mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import pytest
 import redis
 from sqlalchemy import select
 from starlette.testclient import TestClient
@@ -37,6 +38,7 @@ BODY = {"model": {"source": "local", "path": "m"}, "pruning": {"kind": "depth", 
 KEY = {"Idempotency-Key": "pipeline-7"}
 
 
+@pytest.mark.thorough
 def test_a_job_survives_the_api_that_took_it(service: Service, tmp_path: Path) -> None:
     """The client may never get an answer. Its job runs all the same, and asking again with its key finds that job."""
     with socket.socket() as probe:

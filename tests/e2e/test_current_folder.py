@@ -65,6 +65,7 @@ def call(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("hostile")
 def test_commands_that_end_by_themselves(empty_database_url: str) -> None:
     assert call("--version").returncode == 0
@@ -73,6 +74,7 @@ def test_commands_that_end_by_themselves(empty_database_url: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("hostile")
 def test_the_api(database_url: str, redis_url: str) -> None:
     urls = {"SECATEUR_DATABASE_URL": database_url, "SECATEUR_REDIS_URL": redis_url}
@@ -84,12 +86,14 @@ def test_the_api(database_url: str, redis_url: str) -> None:
         assert asked.stdout.strip() == "True", asked.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("hostile")
 def test_the_worker_and_its_stages(service: Service) -> None:
     with running_worker(service.environment(stage_preload="colorsys")):
         service.settled(service.submit())
 
 
+@pytest.mark.thorough
 def test_up(hostile: Path) -> None:
     (hostile / "models").mkdir()
     up = Up(Path("data"), "--model-root", "models")

@@ -23,6 +23,7 @@ def fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fault"
 
 
+@pytest.mark.thorough
 def test_a_worker_whose_device_is_broken_takes_no_messages(
     service: Service, fault: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 
+import pytest
 import redis
 
 from app.broker.queue import make_celery
@@ -25,6 +26,7 @@ from tests.fixtures.service import PATIENCE, STAGES, Service, Worker, gone, pid_
 # 1 -- SIGKILL of the worker in each stage
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_in_each_stage(service: Service) -> None:
     """Completed stages are not run again, a training goes on from its checkpoint, and no process is left."""
     worker = service.worker()
@@ -53,6 +55,7 @@ def test_a_killed_worker_in_each_stage(service: Service) -> None:
 # 4 -- a worker that is stopped past its lease
 
 
+@pytest.mark.thorough
 def test_a_stopped_worker_is_fenced_out(service: Service) -> None:
     """Its stage process ends with the lease, before another worker has the stage; what it wrote is refused."""
     stopped = service.worker()
@@ -85,6 +88,7 @@ def test_the_same_message_many_times_and_to_two_workers(service: Service) -> Non
     assert [service.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
 
 
+@pytest.mark.thorough
 def test_a_killed_worker_whose_stage_others_wait_for(service: Service) -> None:
     """One of the two goes on, in the other's place or its own, and both jobs come to their end."""
     (service.folder / "models" / "m").mkdir(parents=True)
@@ -103,6 +107,7 @@ def test_a_killed_worker_whose_stage_others_wait_for(service: Service) -> None:
     assert [service.started(one, name) + service.started(two, name) for name in ("prune", "recover")] == [1, 1]
 
 
+@pytest.mark.thorough
 def test_a_sweep_survives_the_death_of_everything(service: Service) -> None:
     """The worker is killed, the broker forgets, the database is killed: every point comes to its end, scored once."""
     (service.folder / "models" / "m").mkdir(parents=True)
@@ -138,6 +143,7 @@ def test_a_sweep_survives_the_death_of_everything(service: Service) -> None:
 # 16 -- shutdown
 
 
+@pytest.mark.thorough
 def test_a_shutdown_puts_stages_back(service: Service) -> None:
     """SIGTERM, then SIGQUIT, in the middle of a training: the worker ends soon, and the next one goes on."""
     worker = service.worker()
@@ -161,6 +167,7 @@ def test_a_shutdown_puts_stages_back(service: Service) -> None:
 # 11, 20 -- two of everything, and chance
 
 
+@pytest.mark.thorough
 def test_a_soak_of_random_kills(service: Service) -> None:
     """Two workers, some jobs, and kills at random for a while: every job ends as it must."""
     chance = random.Random(7)

@@ -122,6 +122,7 @@ def runner(tmp_path: Path, forge: Forge) -> Runner:
     )
 
 
+@pytest.mark.thorough
 def test_the_action_submits_waits_gates_and_reports(played_service: str, runner: Runner, forge: Forge) -> None:
     asked = {
         "url": played_service,
@@ -147,6 +148,7 @@ def test_the_action_submits_waits_gates_and_reports(played_service: str, runner:
     assert runner.outputs["job"] != first["job"]
 
 
+@pytest.mark.thorough
 def test_a_spec_is_the_jobs_and_what_is_wrong_with_it_is_told(played_service: str, runner: Runner) -> None:
     model = {"source": "local", "path": MODEL}
     spec = {"model": model, "pruning": {"kind": "depth", "blocks": 6}, "labels": {"note": 'quotes " and $(words)'}}
@@ -174,6 +176,7 @@ def test_each_exit_code_of_the_gate_is_a_verdict(runner: Runner, code: int, verd
     assert bool(runner.outputs["report"]) is (verdict in ("failed", "none"))
 
 
+@pytest.mark.thorough
 def test_the_component_submits_waits_and_gates(played_service: str, tmp_path: Path, forge: Forge) -> None:
     given = {"model": MODEL, "arguments": "--blocks 6 --max-kl 0.9", "comment": True}
     values = {name: given.get(name, declared.get("default")) for name, declared in INPUTS["spec"]["inputs"].items()}

@@ -87,6 +87,7 @@ def test_every_command_is_run_somewhere() -> None:
     assert set(COMMANDS) == {*RUN_HERE, *RUN_ELSEWHERE}
 
 
+@pytest.mark.thorough
 def test_jobs_by_curl_and_by_command(service: str) -> None:
     for command in RUN_HERE:
         if " up " in command:
@@ -103,6 +104,7 @@ def test_jobs_by_curl_and_by_command(service: str) -> None:
             assert UUID(done.stdout.strip())
 
 
+@pytest.mark.thorough
 def test_its_jobs_are_done_by_a_worker(database_url: str, redis_url: str, tmp_path: Path) -> None:
     """To their end, as they stand there, with a tiny model under the name of the demo's.
 
@@ -230,6 +232,7 @@ def test_the_pipelines_are_yaml() -> None:
         assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
 
 
+@pytest.mark.thorough
 def test_the_examples_submit_real_jobs(service: str) -> None:
     """Both programs get as far as a service without a worker lets them: the job is there, and they wait."""
     programs = [[sys.executable, "examples/submit.py"]]

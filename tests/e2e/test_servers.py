@@ -11,6 +11,7 @@ import redis
 from tests.fixtures.service import STAGES, Service
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orderly", [False, True], ids=["killed", "restarted"])
 def test_the_broker_goes_and_comes_back_in_the_middle(steady: Service, orderly: bool) -> None:
     job_id = steady.submit(score="sleep:1", prune="sleep:0.5")
@@ -26,6 +27,7 @@ def test_the_broker_goes_and_comes_back_in_the_middle(steady: Service, orderly: 
     assert [steady.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
 
 
+@pytest.mark.thorough
 def test_the_broker_goes_while_idle(steady: Service) -> None:
     steady.servers.valkey.kill()
     job_id = steady.submit(send=False)
@@ -45,6 +47,7 @@ def test_the_broker_forgets_everything(steady: Service) -> None:
         assert [steady.started(each, stage) for stage in STAGES] == [1] * len(STAGES)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_the_database_goes_and_comes_back_in_the_middle(steady: Service, how: str) -> None:
     """Short enough for the lease: nothing is done twice."""

@@ -23,6 +23,8 @@ from examples.demo import QUICK
 from secateur.contract.report import Report
 from tests.fixtures.processes import secateur_environment
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

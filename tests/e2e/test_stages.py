@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import pytest
 import redis
 
 from app.blobs.store import OWNER
@@ -40,6 +41,7 @@ def test_a_cancel_ends_a_stage_that_is_deaf_to_it_and_leaves_no_process(steady: 
     assert gone(pids)
 
 
+@pytest.mark.thorough
 def test_a_cancelled_job_can_be_retried_and_goes_on(steady: Service) -> None:
     job_id = steady.submit(recover="train:60:0.1")
     steady.until(lambda: any(e.data.get("step") == 3 for e in steady.events(job_id)))
@@ -52,6 +54,7 @@ def test_a_cancelled_job_can_be_retried_and_goes_on(steady: Service) -> None:
     assert steady.logged(job_id, "^resumed from step")
 
 
+@pytest.mark.thorough
 def test_a_cancel_at_every_boundary(steady: Service) -> None:
     """Jobs are cancelled at moments spread over their whole run; each ends once, cancelled or succeeded."""
     ends = []
@@ -88,6 +91,7 @@ def test_a_stage_that_always_crashes_fails_after_three_attempts(steady: Service)
     assert len(steady.logged(job_id, "about to crash")) == 3  # what the process printed is shown
 
 
+@pytest.mark.thorough
 def test_a_stage_that_uses_too_much_memory_is_told_so_and_not_tried_again(service: Service) -> None:
     service.worker(stage_memory_bytes=str(128 << 20))
     job_id = service.submit(score="eat:256")
@@ -121,6 +125,7 @@ def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(steady: 
     assert len(steady.logged(job_id, "no event")) == 2
 
 
+@pytest.mark.thorough
 def test_jobs_at_once_end_one_after_the_other(service: Service) -> None:
     """On one slot: a job's next stage goes before another job's first, though its message came last."""
     submitted = [service.submit(seed=seed) for seed in range(3)]

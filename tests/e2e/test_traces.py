@@ -50,6 +50,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collector
 
 
+@pytest.mark.thorough
 def test_a_request_its_attempts_and_their_parts(service: Service, collector: Collector) -> None:
     scripts = {"do/check": "parts;crash:1", "do/score": "parts"}
     with api(service, otlp_endpoint=collector.endpoint) as address:

@@ -136,6 +136,7 @@ def test_commands_exist(compose: dict[str, Any], name: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.thorough
 def test_migrate_and_api_run_with_the_settings_of_the_compose_file(
     compose: dict[str, Any], empty_database_url: str, redis_url: str, tmp_path: Path
 ) -> None:

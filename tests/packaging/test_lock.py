@@ -6,7 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Collection
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -49,7 +49,9 @@ def test_pyproject_pins_exactly_what_is_locked() -> None:
 def test_everything_that_the_project_asks_for_is_locked_to_the_end() -> None:
     """Follow the installed packages' own requirements, from the project's: each has its pin, and that version."""
     pins = locked()
-    installed = {normal(found.metadata["Name"]): found for found in distributions()}
+    installed: dict[str, Distribution] = {}
+    for found in distributions():  # the first of a name is what is imported; setuptools appends copies of its own
+        installed.setdefault(normal(found.metadata["Name"]), found)
     todo = [(requirement, frozenset(requirement.extras)) for requirement in requirements(without=NOT_INSTALLED)]
     seen: set[tuple[str, frozenset[str]]] = set()
     while todo:

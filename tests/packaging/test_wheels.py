@@ -163,6 +163,7 @@ def test_it_brings_nothing_but_what_is_locked(programs: Path) -> None:
     assert installed.items() <= {canonicalize_name(name): pin for name, pin in pins.items()}.items()
 
 
+@pytest.mark.thorough
 def test_it_drives_a_job(programs: Path, played_service: str, project: Path) -> None:
     def call(program: str, *arguments: str) -> str:
         environment = secateur_environment(SECATEUR_URL=played_service)

@@ -88,6 +88,7 @@ def others_of(stage: Stage) -> list[psutil.Process]:
     return psutil.Process(stage.process.pid).children()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("method", "processes"),
     [("lora", 2), ("distill", 2), ("continued", 3), ("lora in parts", 2), ("continued in parts", 2)],
@@ -112,6 +113,7 @@ def test_several_processes_learn_what_one_learns(runner: Runner, method: str, pr
     assert not any("processes" in note for note in alone["notes"])
 
 
+@pytest.mark.thorough
 def test_a_training_by_three_killed_with_sigkill_ends_with_the_same_bytes(runner: Runner) -> None:
     whole, _ = recover(runner, DROPOUT, processes=3)
     expected = (Path(runner.inputs["recover"]) / WEIGHTS).read_bytes()
@@ -132,6 +134,7 @@ def test_a_training_by_three_killed_with_sigkill_ends_with_the_same_bytes(runner
     assert again["resumed_from"] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_ends_the_stage_with_its_reason(runner: Runner, number: signal.Signals) -> None:
     stage = start(runner, {**DROPOUT, "epochs": 500}, processes=3)

@@ -37,6 +37,7 @@ def parts_of(events: list[Any]) -> list[str]:
     return over
 
 
+@pytest.mark.thorough
 def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     events = runner.run("score")
     assert {event.unit for event in events if event.type == "progress"} != set()
@@ -88,6 +89,7 @@ def test_a_job_runs_stage_by_stage(runner: Runner) -> None:
     assert not any("overlap" in note for note in found.notes)
 
 
+@pytest.mark.thorough
 def test_with_the_default_texts_no_data_set_is_needed(runner: Runner) -> None:
     generated = {"source": "self"}
     spec = {
@@ -114,6 +116,7 @@ def test_with_the_default_texts_no_data_set_is_needed(runner: Runner) -> None:
     assert found["variants"][0]["latency"] == []
 
 
+@pytest.mark.thorough
 def test_the_same_job_gives_the_same_bits(runner: Runner) -> None:
     def run(attempt: str) -> tuple[dict[str, Any], bytes, bytes]:
         scores = runner.result("score", work=f"score-{attempt}")
@@ -274,6 +277,7 @@ def test_a_stage_that_nobody_listens_to_ends(runner: Runner) -> None:
     assert process.wait() in (3, -signal.SIGPIPE)  # by its own check, or by the signal where that is not ignored
 
 
+@pytest.mark.thorough
 def test_by_hand_events_are_printed_and_nothing_else_is(runner: Runner) -> None:
     spec = runner.spec_file("prune", {**SPEC, "pruning": {"kind": "depth", "drop": [4]}})
     done = subprocess.run([sys.executable, "-m", "workers.stage", str(spec)], capture_output=True, check=True)

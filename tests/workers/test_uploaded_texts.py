@@ -78,6 +78,7 @@ def make(service: Service, store: ArtifactStore, forkserver: ForkServer) -> Supe
     return Supervisor(service.settings, service.sessions, store, forkserver, SoundDevice(), send=lambda _: None)
 
 
+@pytest.mark.thorough
 def test_a_stage_gets_the_data_sets_that_it_reads(
     service: Service, store: ArtifactStore, forkserver: ForkServer
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_file_that_the_store_lost(service: Service, store: ArtifactStore, fork
     assert job.state is State.FAILED
 
 
+@pytest.mark.thorough
 def test_from_the_upload_to_the_report(
     service: Service, stage_server: ForkServer, tiny_checkpoint: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -38,6 +39,7 @@ SPEC: dict[str, Any] = {
 }
 
 
+@pytest.mark.thorough
 def test_the_training_goes_on_where_an_earlier_one_ended(
     service: Service, stage_server: ForkServer, tiny_checkpoint: Callable[..., Path]
 ) -> None:

@@ -144,6 +144,7 @@ def endpoints(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "POST", path
 
 
+@pytest.mark.thorough
 def test_hostile_headers_everywhere(served: tuple[str, dict[str, Any]]) -> None:
     url, document = served
     for number, (method, path) in enumerate(endpoints(document)):

@@ -83,6 +83,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.thorough
 def test_made_up_requests(document: Any) -> None:
     tried = []
     for found in document.exclude(path="/jobs/{job_id}", method="DELETE").get_all_operations():

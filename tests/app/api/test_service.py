@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -96,6 +97,7 @@ def test_the_catalogue_has_every_method_with_its_options(client: TestClient) -> 
     assert "CompressionSpec" in catalog["spec"]["title"]
 
 
+@pytest.mark.thorough
 def test_the_api_loads_no_torch() -> None:
     code = (
         "import sys, app.main; app.main.create_app().openapi(); heavy = "

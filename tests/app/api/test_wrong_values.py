@@ -71,6 +71,7 @@ def bodies(model: type[BaseModel], chosen: dict[str, Any], wrong: Any) -> Iterat
                 yield {**chosen, name: [body] if item else body}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", WRONG)
 def test_no_answer_speaks_of_python(client: TestClient, kind: str) -> None:
     places: set[str] = set()

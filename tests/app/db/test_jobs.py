@@ -212,6 +212,7 @@ def test_only_a_job_that_is_over_can_be_deleted(session: Session) -> None:
         events.append(session, job.id, [events.log("too late")])
 
 
+@pytest.mark.thorough
 def test_a_job_with_very_many_files_and_events_can_be_deleted(session: Session) -> None:
     job = insert(session)
     jobs.request_cancel(session, job.id)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import psycopg
+import pytest
 from alembic import command
 
 from app.db.migrate import alembic_config, is_current, upgrade
@@ -65,6 +66,7 @@ def test_every_state_is_explained_in_the_database(database_url: str) -> None:
             assert f"{state.value}:" in comments[f"{table}.state"]
 
 
+@pytest.mark.thorough
 def test_processes_may_upgrade_at_once(empty_database_url: str) -> None:
     program = "import sys; from app.db.migrate import upgrade; upgrade(sys.argv[1])"
     running = [subprocess.Popen([sys.executable, "-c", program, empty_database_url]) for _ in range(3)]

@@ -163,6 +163,7 @@ def test_what_is_no_http_is_a_problem_too(url: str, sent: bytes, status: int) ->
     assert (got, headers["content-type"], problem["status"]) == (status, "application/problem+json", status)
 
 
+@pytest.mark.thorough
 def test_three_hundred_half_sent_requests_under_256_descriptors(
     database_url: str, redis_url: str, tmp_path: Any
 ) -> None:

@@ -118,6 +118,7 @@ def gone(processes: list[psutil.Process], seconds: float = 90.0) -> bool:
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.thorough
 def test_from_nothing_to_ready_killed_ready_again_and_back_to_nothing(folder: Path) -> None:
     up = Up(folder)
     with Client(up.url) as client:
@@ -168,6 +169,7 @@ def test_beyond_loopback_it_wants_a_key() -> None:
     assert "listens beyond loopback, which needs SECATEUR_API_KEYS" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("option", "variable"), [("--model-root", "MODEL_ROOTS"), ("--data-root", "DATA_ROOTS")])
 def test_roots_that_are_no_folders_are_named(option: str, variable: str, tmp_path: Path) -> None:
     (file := tmp_path / "file").touch()
@@ -207,6 +209,7 @@ def test_the_parts_for_a_cluster_want_both_urls(part: str) -> None:
     assert "set SECATEUR_DATABASE_URL and SECATEUR_REDIS_URL" in refused(part)
 
 
+@pytest.mark.thorough
 def test_migrate_runs_twice(empty_database_url: str) -> None:
     for _ in range(2):
         done = subprocess.run(

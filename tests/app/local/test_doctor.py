@@ -25,6 +25,7 @@ def examined(tmp_path: Path, **settings: str) -> tuple[int, dict[str, dict[str, 
     return done.returncode, {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.thorough
 def test_all_is_well(tmp_path: Path, database_url: str, redis_url: str) -> None:
     settings = {"SECATEUR_DATABASE_URL": database_url, "SECATEUR_REDIS_URL": redis_url}
     code, found = examined(tmp_path, SECATEUR_MODEL_ROOTS=str(tmp_path), **settings)
@@ -34,6 +35,7 @@ def test_all_is_well(tmp_path: Path, database_url: str, redis_url: str) -> None:
     assert found["hub"]["state"] == "note"
 
 
+@pytest.mark.thorough
 def test_what_is_wrong_comes_with_its_remedy(tmp_path: Path) -> None:
     code, found = examined(
         tmp_path,

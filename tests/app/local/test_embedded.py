@@ -170,6 +170,7 @@ def test_a_second_owner_is_told_who_has_the_folder(folder: Path) -> None:
     assert servers_under(folder) == []
 
 
+@pytest.mark.thorough
 def test_a_killed_owner_leaves_nothing_and_the_folder_starts_again(folder: Path) -> None:
     owner = start_owner(folder)
     assert servers_under(folder)

@@ -34,6 +34,7 @@ def written(tmp_path: Path, *, dense: bool = False, **columns: Any) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dense", [False, True])  # as Arrow's own dictionaries, and as plain strings
 @pytest.mark.parametrize(("length", "times"), [(MB, 1280), (12 * MB, 107)])
 def test_a_text_that_a_dictionary_repeats_counts_each_time(
@@ -67,6 +68,7 @@ def test_columns_that_are_not_read_are_for_nothing(tmp_path: Path) -> None:
     assert check_file(path, PARQUET, most_bytes=1000) == Looked(DatasetKind.TEXT, 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("column", "says"), [
     (arrow.array([[["a"]]]), "row 1 has no string as `text`"),
     (arrow.array([[("a", 1)]], arrow.map_(arrow.string(), arrow.int64())), "the column `text` holds map"),

@@ -48,6 +48,7 @@ def quiet_console(browser: Browser, url: str) -> Iterator[None]:
     assert [line for line in lines if "422" not in line] == []
 
 
+@pytest.mark.thorough
 def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
     browser.open(f"{url}/ui/jobs/{job}")
@@ -113,6 +114,7 @@ def test_a_job_is_cancelled_and_deleted_by_its_buttons(url: str, browser: Browse
     assert httpx.get(f"{url}/jobs/{job}").status_code == 404
 
 
+@pytest.mark.thorough
 def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]) -> None:
     browser.open(f"{url}/ui")
     assert "No job yet" in browser.text("table")
@@ -130,6 +132,7 @@ def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]
     assert browser.run("return document.activeElement.closest('tr').rowIndex") == 1
 
 
+@pytest.mark.thorough
 def test_ticked_jobs_are_compared(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     """Two to five; ticks stay while the list renews itself."""
     jobs = [httpx.post(f"{url}/jobs", json={**spec, "seed": seed}).json()["id"] for seed in range(2)]
@@ -264,6 +267,7 @@ def test_texts_are_chosen_by_upload_or_by_name(url: str, browser: Browser) -> No
     assert browser.run(choose, text + "split", "test") == {**named, "split": "test"}
 
 
+@pytest.mark.thorough
 def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
     browser.open(f"{url}/docs")
     browser.until("return document.querySelectorAll('.opblock').length > 10")
@@ -271,6 +275,7 @@ def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
     browser.until("return document.querySelector('.opblock-body select.examples-select-element') !== null")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [1200, 390])
 def test_no_page_is_wider_than_the_window(
     url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, sessions: SessionFactory, width: int
@@ -298,6 +303,7 @@ def test_no_page_is_wider_than_the_window(
         assert excess <= 0, path
 
 
+@pytest.mark.thorough
 def test_a_sweep_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     body = {"spec": {**spec, "pruning": {"kind": "depth"}}, "grid": {"pruning.blocks": [1, 2]}}
     sweep = httpx.post(f"{url}/sweeps", json=body).json()

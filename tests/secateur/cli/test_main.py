@@ -68,6 +68,7 @@ def test_a_clients_installation_has_every_command() -> None:
     assert done.stdout.count("Usage: secateur") == 1 + len(names)
 
 
+@pytest.mark.thorough
 def test_a_clients_installation_talks_to_a_service() -> None:
     done = client_alone(("--url", "http://127.0.0.1:1", "jobs"))
     assert done.returncode == 40

@@ -119,6 +119,7 @@ def test_cancel_and_retry(service: Service, run: Run) -> None:
     assert "only a failed or cancelled job" in result.stderr
 
 
+@pytest.mark.thorough
 def test_catalog_shows_every_row(service: Service, run: Run) -> None:
     rows = {section: [row.to_dict() for row in table.values()] for section, table in TABLES.items()}
     presets = [asdict(preset) for preset in PRESETS.values()]

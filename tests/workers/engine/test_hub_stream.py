@@ -84,6 +84,7 @@ def hub() -> Iterator[StreamHub]:
         yield state
 
 
+@pytest.mark.thorough
 def test_rows_are_streamed_at_the_commit_of_the_branch(hub: StreamHub, tmp_path: Path) -> None:
     """And files that are not come to yet are not touched."""
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}

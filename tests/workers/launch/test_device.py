@@ -61,6 +61,7 @@ def test_what_the_probe_finds_is_what_stages_compute_on(answer: Path, probed: tu
     assert told == [True, False]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("program", "expected"),
     [

@@ -346,6 +346,7 @@ def main(spec, events):
 """
 
 
+@pytest.mark.thorough
 def test_the_real_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One thread and no device, which makes forking safe; and hardly anything is left for a stage to import.
 

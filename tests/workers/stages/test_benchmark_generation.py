@@ -75,6 +75,7 @@ def test_every_variant_answers_and_is_held_against_the_original(measure: Measure
     assert [v.samples for v in again.variants] == [v.samples for v in found.variants]
 
 
+@pytest.mark.thorough
 def test_a_chat_model_is_given_chats(measure: Measure) -> None:
     plain, _ = measure(work="plain")
     found, _ = measure(TEMPLATE)

@@ -309,6 +309,7 @@ def test_files_that_are_not_those_of_a_model(check: Check, tmp_path: Path, fault
         assert "float32" not in told
 
 
+@pytest.mark.thorough
 def test_a_gate_on_a_task_of_one_item_is_told(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "models" / "tasks"

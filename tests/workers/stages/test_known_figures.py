@@ -123,6 +123,7 @@ def test_it_can_be_turned_off(measure: Callable[..., tuple[Benchmarks, list[int]
     assert not any("reused" in note for note in found.notes)
 
 
+@pytest.mark.thorough
 def test_other_settings_are_other_figures(measure: Callable[..., tuple[Benchmarks, list[int]]]) -> None:
     measure(1)
     windows = {"perplexity": {**SPEC["benchmark"]["perplexity"], "windows": 5}}
@@ -139,6 +140,7 @@ def test_another_model_is_another_original(
     assert measure(2)[1] == [3, 3, 2, 2]
 
 
+@pytest.mark.thorough
 def test_a_broken_entry_is_measured_anew(measure: Callable[..., tuple[Benchmarks, list[int]]], tmp_path: Path) -> None:
     first, _ = measure(1)
     entries = sorted((tmp_path / "cache" / "figures").glob("*.json"))

@@ -52,6 +52,7 @@ def test_every_way_to_prune(kind: str, root: Path, tiny_checkpoint: Callable[...
     assert 0 < pruned.parameters_after < pruned.parameters_before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", sorted(RECOVERIES.keys() - {"none"}))
 def test_every_way_to_recover(kind: str, root: Path) -> None:
     job = _job(root, recovery=_short(kind, TRAINING))

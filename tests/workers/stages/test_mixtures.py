@@ -47,6 +47,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mixture_is_pruned_or_refused_with_a_field(
     family: str, tiny_checkpoint: Callable[..., Path], text_file: Path

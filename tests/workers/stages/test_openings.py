@@ -33,6 +33,7 @@ def job_of(original: Path, **spec: Any) -> Job:
     return Job(original.parent, CompressionSpec.model_validate({**SHORT_SPEC, **spec}))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", [True, False], ids=["first to open it", "after the check"])
 @pytest.mark.parametrize(
     "pruning",

@@ -89,6 +89,7 @@ def planned(root: Path, target: dict[str, Any], **changes: Any) -> Planned:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("target", "removed", "reached"),
     [
@@ -149,6 +150,7 @@ def refused(root: Path, target: dict[str, Any], **changes: Any) -> Any:
     return error
 
 
+@pytest.mark.thorough
 def test_what_no_depth_reaches_is_told_with_the_best(root: Path, played: Played) -> None:
     error = refused(root, {"speedup": 4})
     assert error.detail == (
@@ -160,6 +162,7 @@ def test_what_no_depth_reaches_is_told_with_the_best(root: Path, played: Played)
     assert 'the "+" rule keeps 6' in refused(root, {"latency_ms": 5}, scoring={"criterion": "magnitude"}).detail
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("target", [{"latency_ms": 10_000}, {"tokens_per_second": 0.2}, {"memory": 1800}], ids=str)
 def test_what_the_original_has_is_refused(root: Path, played: Played, target: dict[str, Any]) -> None:
     assert "the original has it as it is" in refused(root, target).detail
@@ -176,6 +179,7 @@ def run_all(run: Job) -> Any:
     return run.results["report"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("criterion", ["magnitude", "greedy"])
 def test_a_whole_job_reports_what_was_asked_foreseen_and_reached(root: Path, played: Played, criterion: str) -> None:
     scoring = {"criterion": criterion, "plus": False}
@@ -196,6 +200,7 @@ def test_a_whole_job_reports_what_was_asked_foreseen_and_reached(root: Path, pla
     assert "by these a block is 10.0 % of the original" in page
 
 
+@pytest.mark.thorough
 def test_a_target_that_the_real_result_misses_fails(root: Path, played: Played) -> None:
     run = job(root, {"speedup": 1.3})
     for name in ("check", "plan", "score", "prune"):
@@ -211,6 +216,7 @@ def test_a_target_that_the_real_result_misses_fails(root: Path, played: Played) 
     assert "1.11×" in report.gates[0].message
 
 
+@pytest.mark.thorough
 def test_other_gates_are_judged_beside_it(root: Path, played: Played) -> None:
     report = run_all(job(root, {"memory": 0.9}, gates={"max_parameters": 1}))
     assert [(gate.gate, gate.passed) for gate in report.gates] == [
@@ -220,6 +226,7 @@ def test_other_gates_are_judged_beside_it(root: Path, played: Played) -> None:
     assert report.verdict is Verdict.FAILED
 
 
+@pytest.mark.thorough
 def test_depths_that_do_not_fit_together_are_timed_one_by_one(
     root: Path, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:

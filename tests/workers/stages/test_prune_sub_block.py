@@ -28,6 +28,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recovery", ["lora", "distill", "continued"])
 def test_a_job_of_searched_halves(recovery: str, root: Path) -> None:
     pruning = {"kind": "sub_block", "units": 3, "protected": ["0.attention"], "calibration": CALIBRATION}

@@ -49,6 +49,7 @@ def job_of(root: Path, **fields: Any) -> Job:
     return Job(root, CompressionSpec.model_validate({**SPEC, **fields}))
 
 
+@pytest.mark.thorough
 def test_a_job_that_quantises(root: Path) -> None:
     stages = kinds_of(CompressionSpec.model_validate(SPEC))
     assert stages == (

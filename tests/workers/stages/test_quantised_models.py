@@ -290,6 +290,7 @@ def test_methods_that_nobody_knows_are_a_reason_too() -> None:
     assert why_not_computable({}) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
 def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int | None, root: Path) -> None:
     """transformers unpacks them, so the whole job runs."""
@@ -307,6 +308,7 @@ def test_compressed_tensors_are_scored_and_measured(bits: int, group_size: int |
     assert after.bytes_on_disk < results["benchmark"].variants[0].bytes_on_disk
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("bits", "group_size"), [(8, None), (4, 16)])
 def test_halves_of_compressed_tensors_are_searched_and_measured(bits: int, group_size: int | None, root: Path) -> None:
     quantise_linear(Checkpoint.open(root / "plain"), root / "tiny", bits=bits, group_size=group_size)

@@ -13,6 +13,7 @@ from secateur.contract.results import Recovered
 from tests.fixtures.stage_runner import SPEC, TEXT, Runner
 
 
+@pytest.mark.thorough
 def test_a_recovery_killed_with_sigkill_ends_with_the_same_bytes(runner: Runner) -> None:
     runner.run("score")
     runner.run("prune")
@@ -64,6 +65,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_every_recovery_that_trains_survives_a_kill_with_the_same_bytes(
     runner: Runner, text_file: Path, method: str
@@ -124,6 +126,7 @@ def test_a_warm_up_that_does_not_end_is_refused_before_anything_is_computed(
     assert {event.unit for event in events if event.type == "progress"} <= {"bytes"}  # the text was read, no more
 
 
+@pytest.mark.thorough
 def test_healing_trains_nothing_and_comes_nearer_to_the_original(runner: Runner) -> None:
     spec = {
         **SPEC,

@@ -129,6 +129,7 @@ def test_a_model_of_which_no_block_may_go(tiny_checkpoint: Callable[..., Path], 
     assert "none of the model's 6 blocks may go" in error.detail
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recovery", [{"kind": "none"}, {"kind": "healing", **TEXT, "own_text": 0}], ids=str)
 def test_a_whole_job_says_what_was_foreseen_and_what_came(root: Path, recovery: dict[str, Any]) -> None:
     run = job(root, {"max_kl": 1.5, "min_top1_agreement": 0.05}, recovery=recovery)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import redis
 
 from app.broker.messages import QUEUE, REJECTED, wake_up
@@ -14,6 +15,7 @@ from tests.fixtures.service import Service
 CONTROL = "/0.celery.pidbox"  # where Celery's remote control is published
 
 
+@pytest.mark.thorough
 def test_whatever_comes_the_worker_goes_on(service: Service) -> None:
     worker = service.worker()
     raws = [raw for raw, _ in BAD.values()]

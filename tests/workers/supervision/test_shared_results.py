@@ -52,6 +52,7 @@ def test_identical_stages_share_a_result(service: Service, sharing: Supervisor, 
     assert list(store.attempts()) == []
 
 
+@pytest.mark.thorough
 def test_jobs_that_differ_in_how_much_goes_share_one_scoring(service: Service, sharing: Supervisor) -> None:
     ratios = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
     job_ids = [service.submit(send=False, pruning={"kind": "depth", "ratio": ratio}) for ratio in ratios]
@@ -62,6 +63,7 @@ def test_jobs_that_differ_in_how_much_goes_share_one_scoring(service: Service, s
     assert [service.started(job_id, "prune") for job_id in job_ids] == [1] * 6
 
 
+@pytest.mark.thorough
 def test_a_sweep_scores_once(service: Service, sharing: Supervisor) -> None:
     """Twelve points, which differ in how much goes and in how quality is recovered; each prunes once."""
     grid = {"pruning.blocks": [1, 2, 3, 4, 5, 6], "recovery.kind": ["none", "lora"]}

@@ -95,6 +95,7 @@ Supervisor(settings, session_factory(settings), store, forkserver, SoundDevice()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("where", ["before the commit", "after the commit"])
 def test_a_worker_killed_around_the_commit(
     service: Service, supervisor: Supervisor, store: LocalStore, tmp_path: Path, where: str
@@ -167,6 +168,7 @@ def cut_engine(service: Service) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.mark.thorough
 def test_connections_cut_in_the_middle_of_commits(
     service: Service, store: LocalStore, forkserver: ForkServer, cut_engine: Engine
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import sys
 from workers.engine.architectures.config import as_config
@@ -27,6 +29,7 @@ print(type(sys.modules["transformers.activations"].ACT2FN["gelu"]).__name__)
 """
 
 
+@pytest.mark.thorough
 def test_imported_on_first_use() -> None:
     output = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True)
     assert output.splitlines() == ["False", "True", "True True", "GELUActivation"]

@@ -159,12 +159,14 @@ COMPILED = Mode(compiled=True, static_cache=True)
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_compiling_changes_no_token(make_model: Callable[..., PreTrainedModel]) -> None:
     model = make_model(num_hidden_layers=2)
     torch.testing.assert_close(keys_after(model, COMPILED), keys_after(model, Mode()))
 
 
+@pytest.mark.thorough
 @needs_compiler
 def test_what_is_timed_as_compiled_is(make_model: Callable[..., PreTrainedModel]) -> None:
     models = {name: make_model(num_hidden_layers=2, seed=seed) for seed, name in enumerate(("original", "pruned"))}
@@ -173,6 +175,7 @@ def test_what_is_timed_as_compiled_is(make_model: Callable[..., PreTrainedModel]
     assert all(figures.compiled and figures.static_cache for figures in found.values())
 
 
+@pytest.mark.thorough
 def test_every_step_runs_compiled_in_every_cell(
     make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def _by_the_harness(path: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 def test_accuracies_are_those_of_the_harness_itself(folder: Path, tiny_checkpoint: Callable[..., Path]) -> None:
     path = tiny_checkpoint(num_hidden_layers=3)
     model: Any = load_model(Checkpoint.open(path), device=CPU, dtype=torch.float32)

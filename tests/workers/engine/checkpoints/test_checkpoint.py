@@ -189,6 +189,7 @@ def test_multi_token_prediction_layers_may_follow_the_blocks(single: Path) -> No
     assert Checkpoint.open(single).names()
 
 
+@pytest.mark.thorough
 def test_reading_leaves_resident_memory_flat(tmp_path: Path) -> None:
     """400 MB read tensor by tensor must not stay resident; a process of its own, so that nothing else counts."""
     tensors = {f"model.layers.{i}.w": torch.zeros(25_000_000, dtype=torch.bfloat16) for i in range(8)}

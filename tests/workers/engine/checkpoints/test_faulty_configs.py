@@ -87,6 +87,7 @@ def walk(folder: Path, out: Path, ids: Tensor) -> None:
             load_model(Checkpoint.open(path), device=torch.device("cpu"), dtype=torch.float32)(ids)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("key", [*REFUSED, *HARMLESS])
 def test_one_entry_at_a_time(
     key: str,

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[4] / "benchmarks" / "fuzz_readers.py"
 
 
+@pytest.mark.thorough
 def test_damaged_files_give_one_clear_error() -> None:
     command = [sys.executable, str(SCRIPT), "--cases", "120", "--seed", "1"]
     ended = subprocess.run(command, capture_output=True, text=True)

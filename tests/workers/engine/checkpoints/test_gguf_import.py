@@ -17,6 +17,7 @@ from workers.engine.checkpoints.gguf_import import import_gguf
 SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 288}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("quantisation", ["F32", "Q8_0", "Q4_1"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_equals_what_transformers_loads(

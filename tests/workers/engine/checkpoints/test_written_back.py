@@ -135,6 +135,7 @@ def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., T
         assert torch.allclose(reload(tmp_path / "healed")(make_ids()).logits, expected, atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_integers(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
     if family in (*EXPERTS, "gpt2", "falcon"):  # Falcon's linear maps are of a class of their own
         with pytest.raises(UnsupportedModel, match=r"most of its weights elsewhere|no plain linear layers"):
@@ -153,6 +154,7 @@ def test_integers(stored: Path, family: str, make_ids: Callable[..., Tensor], tm
         assert torch.allclose(again(make_ids()).logits, model(make_ids()).logits, atol=2e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["continued", "distill", "distill-lora", "lora"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3"], indirect=True)
 def test_whole_recoveries(

@@ -235,6 +235,7 @@ def test_an_existing_target_is_kept(make_model: Make, save_model: Save, tmp_path
     assert [path.name for path in (tmp_path / "pruned").iterdir()] == ["mine"]
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_nothing(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     """A limit on the size of files, in a process of its own, stops the copy half way."""
     source = save_model(make_model("llama"))
@@ -348,6 +349,7 @@ def test_quantised_checkpoints_lose_whole_blocks(
 DENSE = [row.architecture.model_types[0] for row in FAMILIES if "moe" not in row.architecture.quirks]
 
 
+@pytest.mark.thorough
 def test_no_model_class_is_imported_where_none_is_built(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     """They take more memory than all else; no dense family's prune may cost it, nor what some config classes import."""
     for model_type in DENSE:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -29,6 +30,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.thorough
 def test_resident_memory_stays_flat(tmp_path: Path) -> None:
     """264 MB are pruned in a process of its own, whose memory may grow by less than one block of four has."""
     write(tmp_path / "small", hidden=64)

@@ -209,6 +209,7 @@ def test_per_layer_settings_follow_the_blocks(
     assert pruned.config.layer_types == [kinds[0], kinds[2], kinds[3]]
 
 
+@pytest.mark.thorough
 def test_the_loader_needs_nothing_of_this_project(make_model: Make, save_model: Save, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere" / "pruned"
     prune_sub_block(Checkpoint.open(save_model(make_model("llama"))), target, drop=DROP)

@@ -236,6 +236,7 @@ def test_the_dtype_on_disk_stays(
     assert {names[checkpoint.dtype(name)] for name in checkpoint.names()} == {dtype}
 
 
+@pytest.mark.thorough
 def test_the_loader_needs_nothing_of_this_project(
     make_model: Make, save_model: Save, make_ids: Ids, tmp_path: Path
 ) -> None:

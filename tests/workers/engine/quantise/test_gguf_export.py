@@ -73,6 +73,7 @@ def checkpoint(
     return make
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", sorted(ERRORS))
 def test_the_file_is_read_back_as_the_same_model(
     kind: str, checkpoint: Callable[..., tuple[Any, Path]], tmp_path: Path

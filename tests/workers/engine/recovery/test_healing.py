@@ -53,6 +53,7 @@ def job_for(source: Path, pruned: Path, kept: list[int], tmp_path: Path) -> Reco
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_healed_checkpoint_is_what_was_fitted_and_comes_nearer_to_the_original(
     make_model: Callable[..., PreTrainedModel],

@@ -226,6 +226,7 @@ def test_a_training_leaves_no_group_and_no_variables_behind(together: Together) 
 PARTS = replace(SETTINGS, shard=True)
 
 
+@pytest.mark.thorough
 def test_parts_of_a_model_learn_what_the_whole_learns(together: Together, tmp_path: Path) -> None:
     alone, found = together(count=1), together(settings=PARTS)
     assert (found.steps, found.tokens, found.error) == (alone.steps, alone.tokens, "")
@@ -239,6 +240,7 @@ def test_parts_of_a_model_learn_what_the_whole_learns(together: Together, tmp_pa
         assert max(len(part) for part in parts) <= -(-len(whole) // 2)  # no more than its half in each
 
 
+@pytest.mark.thorough
 def test_parts_with_validation_give_the_best_and_a_finished_training_needs_no_others(
     together: Together, make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +257,7 @@ def test_parts_with_validation_give_the_best_and_a_finished_training_needs_no_ot
     assert near(again, found, atol=0.0)
 
 
+@pytest.mark.thorough
 def test_parts_that_were_interrupted_end_with_the_same_bits(together: Together, tmp_path: Path) -> None:
     whole = together(settings=PARTS)
     for snapshot in list_snapshots(tmp_path / "2"):

@@ -83,6 +83,7 @@ def test_loss_falls_and_the_curve_tells_it(run: Callable[..., Any]) -> None:
     assert points[-1].learning_rate < points[5].learning_rate
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kill_at", [1, 4, 5, 7, 11])
 def test_a_training_that_was_killed_ends_with_the_same_bits(run: Callable[..., Any], kill_at: int) -> None:
     expected, whole = run("whole")

@@ -213,6 +213,7 @@ def test_distillation_takes_examples_one_after_the_other(train: Training, source
     assert (field.pointer, field.expected) == ("batch", "more rows, or shorter samples")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [DistillRecovery, ContinuedRecovery, LoraRecovery])
 def test_of_prompts_and_answers_the_answers_are_learnt_unless_all_is_to_be(
     source: TextSource, tmp_path: Path, kind: Any

@@ -126,6 +126,7 @@ def job(tiny_checkpoint: Callable[..., Path], text_file: Path, tmp_path: Path) -
     return attempt
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["plain.txt", "rows.jsonl", "alpaca.jsonl", "rows.parquet"])
 def test_a_long_text_takes_its_share_of_the_minutes_whatever_it_is(
     job: Callable[..., RecoveryJob], seconds: list[float], text_file: Path, name: str

@@ -292,6 +292,7 @@ def test_a_long_text_is_measured_from_its_start(source: TextSource, tokenised: l
     assert sum(map(len, tokenised)) < 40 * 64 * text_ids.TOKEN_BYTES + 100
 
 
+@pytest.mark.thorough
 def test_a_text_of_long_tokens_is_read_whole_where_a_part_has_too_few(
     source: TextSource, tokenised: list[str], long_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -131,6 +131,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("property")
 
 
+@pytest.mark.thorough
 @settings(max_examples=EXAMPLES, deadline=None, derandomize=EXAMPLES <= 25, suppress_health_check=list(HealthCheck))
 @given(drawn=models(), stray=st.none() | STRAYS, lost=st.none() | st.integers(0, 1000))
 def test_an_import_is_the_true_model_or_a_refusal(
