@@ -38,6 +38,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from app.services.dataset_files import look_through
+from app.services.gguf_config import gguf_file
 from app.services.local_files import inspect_model
 from secateur.contract.datasets import DatasetFormat
 from secateur.contract.errors import BadCheckpoint, InvalidInput, PayloadTooLarge
@@ -166,6 +167,7 @@ class Cases:
     def gguf(self, change: Callable[[bytes], bytes]) -> None:
         path = self._fresh("tiny.gguf", None, change)
         self._judge("submit gguf", lambda: inspect_model("tiny.gguf", [self.scratch]))
+        self._judge("size gguf", lambda: gguf_file(path))
         self._judge("open gguf", lambda: read_gguf_header(path))
         self._judge("prune gguf", lambda: prune_gguf_depth(path, self.scratch / "out.gguf", drop=[1]))
         self._judge("import gguf", lambda: import_gguf(path, self.scratch / "imported"))

@@ -65,14 +65,16 @@ def gguf_file(path: Path) -> GgufFile | None:
         with path.open("rb") as file:
             keys, tensors = read_keys(file), list(_tensors(file))
         config = _config(keys, {tensor.name: tensor.shape for tensor in tensors})
-        count = parameter_count(config) if config is not None else None
-    except (OSError, EOFError, struct.error, KeyError, InvalidInput, ValueError):
+        if config is None:
+            return None
+        count = parameter_count(config)
+        parameters = sum(math.prod(tensor.shape) for tensor in tensors if not tensor.name.startswith(_NO_PARAMETERS))
+        if count is None or count.total != parameters:
+            return None
+        size = path.stat().st_size
+        return GgufFile(config, _bytes_of_blocks(tensors, size, len(count.blocks)), size)
+    except (OSError, EOFError, struct.error, LookupError, InvalidInput, ValueError):
         return None
-    parameters = sum(math.prod(tensor.shape) for tensor in tensors if not tensor.name.startswith(_NO_PARAMETERS))
-    if config is None or count is None or count.total != parameters:
-        return None
-    size = path.stat().st_size
-    return GgufFile(config, _bytes_of_blocks(tensors, size, len(count.blocks)), size)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 MAX_KEYS = 4096
 MAX_TEXT_BYTES = 1 << 20
 MAX_ENTRIES = 1 << 20  # strings of all arrays together: more than any vocabulary has
+MAX_ARRAY_BYTES = 1 << 40  # far above any file; a seek takes no more than 64 bits
 _WHOLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 10: "Q", 11: "q"}  # value type → struct code
 _SIZES = {6: 4, 7: 1, 12: 8} | {kind: struct.calcsize("<" + code) for kind, code in _WHOLE.items()}
 _STRING, _ARRAY = 8, 9
@@ -98,6 +99,8 @@ def _skip(file: BinaryIO, kind: int, entries: _Budget, *, depth: int) -> None:
         if depth > 2:
             raise EOFError
         if element in _SIZES:
+            if _SIZES[element] * count > MAX_ARRAY_BYTES:
+                raise EOFError
             file.seek(_SIZES[element] * count, 1)
             return
         entries.take(count)
