@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import moment
 from secateur.contract.sweep_report import SweepReport
-from secateur.report.markdown_text import code, escape, prose
+from secateur.report.markdown_text import SIGNS, code, escape, prose
 from secateur.report.sweep_forms import HTML, MARKDOWN, SWEEP_FORMS
 from secateur.report.sweep_table import Cell, Column, Row, sweep_table
 from secateur.report.sweep_words import counted, saved_in_words, verdict_in_words
-
-_SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
 
 
 def render(report: SweepReport, *, public_url: str | None = None) -> str:
     """The whole text. `public_url`, where the service can be reached, adds links to the other forms."""
     parts = [
-        f"## {_SIGNS[report.verdict]} {verdict_in_words(report)}",
+        f"## {SIGNS[report.verdict]} {verdict_in_words(report)}",
         f"{code(report.model)}: {counted(report)}. {prose(report.why)}",
         _table(report),
     ]

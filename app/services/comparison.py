@@ -26,10 +26,11 @@ def compare(session: Session, job_id: UUID, other_id: UUID) -> JobComparison:
         detail = f"job {job_id} is the same as itself"
         field = FieldError("", detail, str(other_id), "the id of another job", "path other_id")
         raise InvalidInput(detail, errors=[field])
-    return compare_reports(_report(session, job_id), _report(session, other_id))
+    return compare_reports(comparable(session, job_id), comparable(session, other_id))
 
 
-def _report(session: Session, job_id: UUID) -> Report:
+def comparable(session: Session, job_id: UUID) -> Report:
+    """The report of a job that has succeeded. Raises NotFound, Conflict."""
     state = jobs.get(session, job_id).state
     if state is not State.SUCCEEDED:
         raise Conflict(f"job {job_id} is {state.value}; only jobs that have succeeded can be compared")

@@ -29,7 +29,7 @@ from app.http.hosts import SESSION_COOKIE
 from app.services import datasets as dataset_service
 from app.services import jobs as service
 from app.services import results
-from app.services.comparison import compare
+from app.services.comparison import comparable
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
 from app.services.workers import list_workers
@@ -37,6 +37,7 @@ from app.settings import Settings
 from app.web import sweep_pages, views
 from app.web.job_figures import JobFigures
 from app.web.pages import LoginNeeded, PageCaller, render
+from secateur.contract.comparison import compare_reports
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.report import Report
@@ -187,17 +188,18 @@ def compare_page(
         detail = f"Tick two to {MOST_COMPARED} jobs that have succeeded in the list, and compare them."
         return render("error.html", status=422, title="Nothing to compare", detail=detail, locked=locked)
     try:
-        compared = [compare(work.session, ids[0], other) for other in ids[1:]]
+        first, *others = reports = [comparable(work.session, one) for one in ids]
     except (NotFound, Conflict) as error:
         detail = f"{error.detail[:1].upper()}{error.detail[1:]}."
         return render("error.html", status=error.status, title="Cannot be compared", detail=detail, locked=locked)
+    compared = [compare_reports(first, other) for other in others]
     return render(
         "compare.html",
         jobs=[compared[0].job, *(one.other for one in compared)],
         labels=[job_rows.get(work.session, one).labels for one in ids],
         spec=spec_rows(compared),
         rows=figure_rows(compared),
-        samples=views.samples([results.report(work.session, one) for one in ids]),
+        samples=views.samples(reports),
         notes=list(dict.fromkeys(note for one in compared for note in one.notes)),
         locked=locked,
     )

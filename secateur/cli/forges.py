@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from secateur.cli.session import usage
+
 if TYPE_CHECKING:
     import httpx
 
@@ -38,6 +40,16 @@ def _command_value(text: str, more: str = "") -> str:
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text
+
+
+def summary_file(asked: bool) -> Path | None:
+    """Of the option --summary: the file of the step's summary; None where it is not asked for."""
+    if not asked:
+        return None
+    named = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not named:
+        raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    return Path(named)
 
 
 def append_summary(path: Path, markdown: str) -> None:

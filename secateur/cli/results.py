@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from secateur.cli.forges import CannotComment, Request, annotate, append_summary, as_code, request_of
+from secateur.cli.forges import CannotComment, Request, annotate, append_summary, as_code, request_of, summary_file
 from secateur.cli.job_ids import JobId, find
 from secateur.cli.render import artifact_table, gates_table
-from secateur.cli.session import Exit, connect, err, fail, out, parse_seconds, usage
+from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
 from secateur.report.forms import FORMS, JUNIT, MARKDOWN
 from secateur.whole_files import write_whole
@@ -98,7 +98,6 @@ def download(
         paths = client.download(found, destination, prefix=prefix, progress=advance)
         listed = client.artifacts(found) if as_json else []
     told = {destination / artifact.path: artifact.model_dump(mode="json") for artifact in listed}
-
     if not paths:
         raise usage(f"job {job_id} has published nothing under {prefix!r}" if prefix else "nothing is published yet")
     for path in paths:
@@ -128,13 +127,7 @@ def gate(
     cancelled, 30 the wait timed out and the job goes on, 40 no answer or no key. Within GitHub Actions a gate that
     failed is an annotation.
     """
-    try:
-        seconds = None if timeout is None else parse_seconds(timeout)
-    except ValueError as error:
-        raise usage(f"--timeout {timeout}: {error}") from None
-    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary and not step_summary:
-        raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    seconds, step_summary = timeout_seconds(timeout), summary_file(summary)
     request = _commented() if comment else None
     with connect() as client:
         job = show(client, find(client, job_id), timeout=seconds)
@@ -145,10 +138,10 @@ def gate(
             _renew(request, text, job)
         end_unless_succeeded(job)
         found = client.report(job.id)
-        if (step_summary and summary) or request:
+        if step_summary or request:
             text = client.report_text(job.id, MARKDOWN.name)
-            if step_summary and summary:
-                append_summary(Path(step_summary), text)
+            if step_summary:
+                append_summary(step_summary, text)
             _renew(request, text, job)
         if junit is not None:
             write_whole(junit, client.report_text(job.id, JUNIT.name))

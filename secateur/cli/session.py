@@ -122,6 +122,14 @@ def _plain(text: str) -> str:
     return escape(text)
 
 
+def timeout_seconds(typed: str | None) -> float | None:
+    """Of the option --timeout; ends the command where it is no duration."""
+    try:
+        return None if typed is None else parse_seconds(typed)
+    except ValueError as error:
+        raise usage(f"--timeout {typed}: {error}") from None
+
+
 def parse_seconds(text: str) -> float:
     """ "90", "90s", "15m", "2h", "1d" in seconds. Raises ValueError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}

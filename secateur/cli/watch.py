@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from secateur.cli.job_ids import JobId, find, short
-from secateur.cli.session import Exit, connect, err, parse_seconds, show_problem, usage
+from secateur.cli.session import Exit, connect, err, show_problem, timeout_seconds
 from secateur.contract.jobs import waiting_in_words
 from secateur.contract.numbers import count, duration
 
@@ -169,10 +169,7 @@ def watch(
     Ends with 0 where the job succeeded, 20 where it failed, 21 where it was cancelled, 30 at the time-out.
     Ctrl-C stops watching, not the job.
     """
-    try:
-        seconds = None if timeout is None else parse_seconds(timeout)
-    except ValueError as error:
-        raise usage(f"--timeout {timeout}: {error}") from None
+    seconds = timeout_seconds(timeout)
     with connect() as client:
         job = show(client, find(client, job_id), timeout=seconds)
         if as_json:

@@ -93,11 +93,11 @@ def figure_rows(comparisons: Sequence[JobComparison]) -> list[FigureRow]:
         for one in comparison.figures:
             row = row_of(one)
             row.cells[0].lines = figure_in_words(one.metric, one.job)
-            difference, finding = difference_in_words(one), finding_in_words(one)
+            difference, better = difference_in_words(one), None if one.better is None else one.better == "other"
+            finding = finding_in_words(one) if better is None else "better" if better else "worse"
+            told = one.difference != 0 and difference != ABSENT
             row.cells[place] = Cell(
-                figure_in_words(one.metric, one.other),
-                finding if one.difference == 0 or difference == ABSENT else f"{difference}, {_short(finding)}",
-                None if one.better is None else one.better == "other",
+                figure_in_words(one.metric, one.other), f"{difference}, {finding}" if told else finding, better
             )
         for apart in comparison.not_compared:
             row = row_of(apart)
@@ -106,10 +106,6 @@ def figure_rows(comparisons: Sequence[JobComparison]) -> list[FigureRow]:
             lines = [] if apart.other is None else figure_in_words(apart.metric, apart.other)
             row.cells[place] = Cell(lines, why=apart.why)
     return [rows[key] for key in sorted(rows, key=lambda key: order.get(key[0], len(order)))]
-
-
-def _short(finding: str) -> str:
-    return {"other is better": "better", "job is better": "worse"}.get(finding, finding)
 
 
 def spec_rows(comparisons: Sequence[JobComparison]) -> list[tuple[str, list[str]]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 
+from secateur.contract.jobs import Verdict
 from secateur.report.text import one_line, parted
 
+SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~^$&])")
 _LINKED = re.compile(r"@|#(?=\d)|:(?=//)|www(?=\.)", re.IGNORECASE)
 _ZERO_WIDTH = "\u200b"  # after "@" and "#", within "://" and "www.": nobody is notified, nothing is linked

@@ -5,7 +5,6 @@ Every foreign word is either in a code span or escaped (`secateur/report/markdow
 
 from __future__ import annotations
 
-from secateur.contract.jobs import Verdict
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.numbers import moment
 from secateur.contract.report import GateResult, Report
@@ -18,7 +17,7 @@ from secateur.report.gates import (
     value_in_words,
     verdict_in_words,
 )
-from secateur.report.markdown_text import code, escape, prose
+from secateur.report.markdown_text import SIGNS, code, escape, prose
 from secateur.report.text import block_list, plural
 from secateur.report.words import (
     change_in_words,
@@ -32,13 +31,11 @@ from secateur.report.words import (
     widths_in_words,
 )
 
-_SIGNS = {Verdict.PASSED: "✅", Verdict.FAILED: "❌", Verdict.NONE: "⚪"}
-
 
 def render(report: Report, *, public_url: str | None = None) -> str:
     """The whole text. `public_url`, where the service can be reached, adds links to the other forms."""
     parts = [
-        f"## {_SIGNS[report.verdict]} {verdict_in_words(report)}",
+        f"## {SIGNS[report.verdict]} {verdict_in_words(report)}",
         f"{code(report.model.id)}: {_summary(report)}.",
         figures_table(report),
     ]

@@ -1,8 +1,8 @@
 // One job as it happens: its event stream renews the part that the service writes anew, fills the log, and reloads the
 // page at the end. Every figure and every time comes from the service as text.
 import { act } from "./actions.js";
-import { become } from "./morph.js";
 import { say } from "./notice.js";
+import { renewals } from "./renewal.js";
 
 const job = document.getElementById("job");
 const live = document.getElementById("live");
@@ -12,27 +12,7 @@ const LOG_LINES = 2000;
 const LEAST_WAIT = 300; // milliseconds between two renewals, however many events come
 const CLOCK = 2000; // a stage that tells nothing still takes longer
 
-let waiting = null;
-let again = false;
-
-async function renew() {
-  const response = await fetch(`/ui/jobs/${job.dataset.id}/live`, { redirect: "error" });
-  if (response.ok) become(live, await response.text());
-}
-
-// one renewal at a time; of the events that come meanwhile, one more shows them all
-function renewSoon() {
-  if (waiting) {
-    again = true;
-    return;
-  }
-  again = false;
-  waiting = setTimeout(async () => {
-    await renew().catch(() => {}); // the service is away: the stream's own notice says so
-    waiting = null;
-    if (again) renewSoon();
-  }, LEAST_WAIT);
-}
+const renewSoon = renewals(live, `/ui/jobs/${job.dataset.id}/live`, { wait: LEAST_WAIT });
 
 function onState(event) {
   if (!event.stage && TERMINAL.includes(event.data.state)) {

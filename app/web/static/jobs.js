@@ -1,21 +1,13 @@
 // The first page of jobs renews its filters and its rows while it is looked at, in place.
-import { become } from "./morph.js";
+import { renewEvery } from "./renewal.js";
 
 const list = document.querySelector("[data-live]");
 
-async function renew() {
-  if (document.hidden) return;
+if (list) {
   const url = new URL(location.href);
   url.searchParams.set("fragment", "true");
-  try {
-    const response = await fetch(url, { redirect: "error" });
-    if (response.ok) become(list, await response.text());
-  } catch {
-    // the service is away; the next turn tries again
-  }
+  renewEvery(3000, list, url);
 }
-
-if (list) setInterval(renew, 3000);
 
 // Two to five ticked jobs can be compared. Ticks stay while rows are renewed, since these are changed in place.
 const compare = document.querySelector("#compare");

@@ -1,34 +1,14 @@
 // One sweep as it goes: its stream says that points stand otherwise, and the service writes the part of the page anew.
 import { act } from "./actions.js";
-import { become } from "./morph.js";
 import { say } from "./notice.js";
+import { renewals } from "./renewal.js";
 
 const sweep = document.getElementById("sweep");
 const live = document.getElementById("live");
 const TERMINAL = ["succeeded", "failed", "cancelled"];
 const LEAST_WAIT = 2000; // milliseconds between two renewals: each holds all reports against each other
 
-let waiting = null;
-let again = false;
-
-async function renew() {
-  const response = await fetch(`/ui/sweeps/${sweep.dataset.id}/live`, { redirect: "error" });
-  if (response.ok) become(live, await response.text());
-}
-
-// one renewal at a time; of the changes that come meanwhile, one more shows them all
-function renewSoon() {
-  if (waiting) {
-    again = true;
-    return;
-  }
-  again = false;
-  waiting = setTimeout(async () => {
-    waiting = null;
-    if (again) renewSoon();
-  }, LEAST_WAIT);
-  renew().catch(() => {}); // the service is away: the stream's own notice says so
-}
+const renewSoon = renewals(live, `/ui/sweeps/${sweep.dataset.id}/live`, { wait: LEAST_WAIT, atOnce: true });
 
 if (!TERMINAL.includes(sweep.dataset.state)) {
   const stream = new EventSource(`/sweeps/${sweep.dataset.id}/events`);

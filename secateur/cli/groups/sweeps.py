@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from secateur.cli.forges import annotate, append_summary
+from secateur.cli.forges import annotate, append_summary, summary_file
 from secateur.cli.results import TABLE
-from secateur.cli.session import Exit, asks_service, connect, err, out, parse_seconds, usage
+from secateur.cli.session import Exit, asks_service, connect, err, out, timeout_seconds, usage
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
 from secateur.report.sweep_forms import MARKDOWN, SWEEP_FORMS
@@ -67,7 +66,7 @@ def watch(
 
     Ends with 0 where every point succeeded, 20 where one failed, 21 where one was cancelled, 30 at the time-out.
     """
-    seconds = _seconds(timeout)
+    seconds = timeout_seconds(timeout)
     with connect() as client:
         end_unless_succeeded(watch_sweep(client, find(client, sweep_id), timeout=seconds))
     err.print("[green]succeeded[/]; the report: secateur sweeps report")
@@ -90,10 +89,7 @@ def gate(
     all were cancelled, 30 the wait timed out and the sweep goes on, 40 no answer or no key. A point that failed fails
     no other.
     """
-    seconds = _seconds(timeout)
-    step_summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary and not step_summary:
-        raise usage("--summary needs GITHUB_STEP_SUMMARY to name a file, as GitHub Actions does")
+    seconds, step_summary = timeout_seconds(timeout), summary_file(summary)
     with connect() as client:
         found = watch_sweep(client, find(client, sweep_id), timeout=seconds)
         judged = any(point.state == "succeeded" for point in found.points)
@@ -101,8 +97,8 @@ def gate(
             annotate("error", f"sweep {found.state.value}", f"{found.id}: no point has a report")
             end_unless_succeeded(found)
         verdict = client.sweep_verdict(found.id)
-        if summary and step_summary:
-            append_summary(Path(step_summary), client.sweep_report_text(found.id, MARKDOWN.name))
+        if step_summary:
+            append_summary(step_summary, client.sweep_report_text(found.id, MARKDOWN.name))
     raise typer.Exit(_judge(verdict))
 
 
@@ -114,13 +110,6 @@ def _judge(verdict: SweepVerdict) -> Exit:
         return Exit.OK
     annotate("error", "no gates" if verdict.verdict == "none" else "no point passes", verdict.why)
     return Exit.NO_GATES if verdict.verdict == "none" else Exit.GATE_FAILED
-
-
-def _seconds(timeout: str | None) -> float | None:
-    try:
-        return None if timeout is None else parse_seconds(timeout)
-    except ValueError as error:
-        raise usage(f"--timeout {timeout}: {error}") from None
 
 
 Metric = Annotated[str | None, typer.Option(metavar="METRIC", help="A figure to compare by, such as kl or parameters.")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Options(BaseModel):
@@ -25,6 +26,17 @@ class Method(Options):
     title: ClassVar[str]
     summary: ClassVar[str]  # one or two sentences: what it does and when to choose it
     paper: ClassVar[str]  # where the formula comes from
+
+
+def require_one(options: Options, names: Sequence[str], listed: str) -> None:
+    """Raise PydanticCustomError unless exactly one of these fields is given; `listed` names them in words."""
+    given = [name for name in names if getattr(options, name) is not None]
+    if len(given) != 1:
+        raise PydanticCustomError(
+            "exactly_one",
+            "give exactly one of {names}, not {given}",
+            {"names": listed, "given": " and ".join(given) or "none", "expected": f"one of {', '.join(names)}"},
+        )
 
 
 def usually(usual: type[Method], tag: str) -> BeforeValidator:

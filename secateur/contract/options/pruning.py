@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.constraints import Constraints
-from secateur.contract.options.method import Method
+from secateur.contract.options.method import Method, require_one
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.target import Target
 from secateur.contract.options.texts import Calibration
@@ -61,17 +61,7 @@ class DepthPruning(Method):
 
     @model_validator(mode="after")
     def _one_of(self) -> DepthPruning:
-        given = [name for name in HOW_MUCH if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise PydanticCustomError(
-                "exactly_one",
-                "give exactly one of {names}, not {given}",
-                {
-                    "names": ", ".join(f"`{name}`" for name in HOW_MUCH),
-                    "given": " and ".join(given) or "none",
-                    "expected": f"one of {', '.join(HOW_MUCH)}",
-                },
-            )
+        require_one(self, HOW_MUCH, ", ".join(f"`{name}`" for name in HOW_MUCH))
         for name, other in (("maximise", "constraints"), ("minimise", "target")):
             if getattr(self, name) is not None and getattr(self, other) is None:
                 raise PydanticCustomError(
@@ -132,13 +122,7 @@ class SubBlockPruning(Method):
 
     @model_validator(mode="after")
     def _one_of(self) -> SubBlockPruning:
-        given = [name for name in ("units", "ratio", "drop") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise PydanticCustomError(
-                "exactly_one",
-                "give exactly one of `units`, `ratio` and `drop`, not {given}",
-                {"given": " and ".join(given) or "none", "expected": "one of units, ratio, drop"},
-            )
+        require_one(self, ("units", "ratio", "drop"), "`units`, `ratio` and `drop`")
         for name in ("drop", "protected"):
             names = getattr(self, name) or ()
             if len(set(names)) != len(names):

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from secateur.contract.options.method import Options
+from secateur.contract.options.method import Options, require_one
 
 
 def _size(value: float) -> float:
@@ -67,17 +67,7 @@ class Target(Options):
 
     @model_validator(mode="after")
     def _one_of(self) -> Target:
-        given = [name for name in FIGURES if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise PydanticCustomError(
-                "exactly_one",
-                "give exactly one of {names}, not {given}",
-                {
-                    "names": " and ".join(f"`{name}`" for name in FIGURES),
-                    "given": " and ".join(given) or "none",
-                    "expected": f"one of {', '.join(FIGURES)}",
-                },
-            )
+        require_one(self, FIGURES, " and ".join(f"`{name}`" for name in FIGURES))
         return self
 
     @model_validator(mode="after")
