@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from app.api.example_sweeps import EXAMPLE, SWEEP_ID
+from secateur.client import sweep_following
 from secateur.client.errors import NotFound, WaitTimedOut
 from tests.fixtures.scripted_service import Broken, Fake, problem
 
@@ -83,7 +84,8 @@ def test_a_stream_that_breaks_is_taken_up_again() -> None:
     ]  # fmt: skip
 
 
-def test_where_streams_do_not_get_through_it_asks_now_and_then() -> None:
+def test_where_streams_do_not_get_through_it_asks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_following, "jittered", lambda seconds: seconds)  # which may put one before another
     states = [stands("running", "score")] * 5 + [stands("succeeded")]
     service = fake([answer(one) for one in states], [httpx.ConnectError("refused")])
     assert followed(service) == [("running", ["score"]), ("succeeded", [])]
