@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-from app.db.tables import METADATA
+from app.db.tables.metadata import METADATA
 
 LOCK = 7_232_031  # advisory lock: any number, as long as nothing else of this service uses it
 

@@ -13,7 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from app.api import example_errors, example_specs, examples
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, Tag, problems
-from app.db.tables import Event as EventRow
+from app.db.tables.job_records import Event as EventRow
 from app.db.threads import in_turn
 from app.deps import Caller, FactoryDep
 from app.http.negotiation import preferred

@@ -13,7 +13,7 @@ from app.api import example_errors, example_specs, examples
 from app.api.events import TAG
 from app.api.responses import BAD_PATH, BAD_QUERY, UNAUTHORIZED, problems
 from app.db.session import SessionFactory
-from app.db.tables import Event as EventRow
+from app.db.tables.job_records import Event as EventRow
 from app.deps import Caller, FactoryDep
 from app.http.negotiation import preferred
 from app.services import events as service

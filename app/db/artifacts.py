@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Artifact
+from app.db.tables.job_records import Artifact
 from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound
 from secateur.contract.stage_kinds import CARDS, REPORT

@@ -25,7 +25,7 @@ from app.db import events, jobs, stage_ends
 from app.db.origin import UNKNOWN, Origin
 from app.db.stage_ends import HELD, LOST, Ended
 from app.db.stages import next_waiting, waiting_ids
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from app.db.transitions import move_job
 from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound

@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app.db.tables import DashboardSession
+from app.db.tables.dashboard_sessions import DashboardSession
 
 
 def insert(session: Session, id: str, *, proof: str, hours: float) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
-from app.db.tables import Dataset, Job
+from app.db.tables.datasets import Dataset
+from app.db.tables.jobs import Job
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.errors import Conflict, NotFound
 

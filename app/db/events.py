@@ -17,7 +17,8 @@ from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
-from app.db.tables import Event, Job
+from app.db.tables.job_records import Event
+from app.db.tables.jobs import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
 

@@ -13,7 +13,7 @@ from sqlalchemy import TextClause, bindparam, text
 
 from app.db.job_json import job_json
 from app.db.session import Database
-from app.db.tables import ID_FROM_ITS_END, Job
+from app.db.tables.jobs import ID_FROM_ITS_END, Job
 from secateur.contract.jobs import State, Verdict
 
 

@@ -18,7 +18,7 @@ from app.db.job_json import job_json
 from app.db.origin import UNKNOWN, Origin
 from app.db.queue_place import QUEUE
 from app.db.session import Database
-from app.db.tables import Job, job_counts
+from app.db.tables.jobs import Job, job_counts
 from app.db.transitions import give_turns, move_job, move_stage
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.db.arrays import among
 from app.db.session import Database
-from app.db.tables import Report
+from app.db.tables.job_records import Report
 from secateur.contract.jobs import Verdict
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import artifacts, events, reports
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from app.db.transitions import give_turns, move_job, move_stage
 from app.stored_file import StoredFile
 from secateur.contract.jobs import State, Verdict

@@ -14,7 +14,7 @@ from sqlalchemy import Select, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from secateur.contract.jobs import State
 
 

@@ -15,7 +15,9 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import Session
 
 from app.db.arrays import among
-from app.db.tables import Job, Report, Sweep
+from app.db.tables.job_records import Report
+from app.db.tables.jobs import Job
+from app.db.tables.sweeps import Sweep
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.sweep import state_of, verdict_of

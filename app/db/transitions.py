@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import func
 
 from app.db import events
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from secateur.contract.errors import Conflict
 from secateur.contract.jobs import State, may_follow
 from secateur.contract.stage_graph import ready

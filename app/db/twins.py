@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, aliased
 from app.db import artifacts, claims, jobs, stage_ends
 from app.db.claims import Claim
 from app.db.stage_ends import HELD, Ended
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from app.stored_file import StoredFile
 from secateur.contract.jobs import State
 from secateur.contract.protocol import NewStage

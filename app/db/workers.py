@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db.stage_ends import HELD
-from app.db.tables import Stage, Worker
+from app.db.tables.jobs import Stage
+from app.db.tables.workers import Worker
 
 UP = Worker.up_until > func.now()  # it has renewed its row in time
 LOST_FOR = timedelta(days=1)  # then the row of a worker that did not take it away is forgotten

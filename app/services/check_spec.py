@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.db import datasets
-from app.db.tables import Dataset
+from app.db.tables.datasets import Dataset
 from app.services.check_target import check_target
 from app.services.local_files import LocalModelInfo, find_under, inspect_model
 from app.settings import Settings

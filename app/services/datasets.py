@@ -17,7 +17,7 @@ from app.db import datasets
 from app.db.base import new_id
 from app.db.datasets import DatasetPage, NewDataset
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Dataset
+from app.db.tables.datasets import Dataset
 from app.http.cursor import decode
 from app.http.multipart import ReceivedForm
 from app.services.dataset_check import check_file

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from app.db import past_stages, workers
 from app.db.past_stages import BenchmarkRow, StageRow
-from app.db.tables import Worker
+from app.db.tables.workers import Worker
 from app.services.check_spec import check_config
 from app.services.gguf_config import GgufFile, gguf_file
 from app.services.hub_config import hub_config

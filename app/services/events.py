@@ -9,7 +9,7 @@ from uuid import UUID
 
 from app.db import events, jobs
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Event
+from app.db.tables.job_records import Event
 from app.db.threads import in_turn
 from app.services.event_hub import EventHub
 

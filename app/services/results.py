@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import jobs, reports
-from app.db.tables import Job
+from app.db.tables.jobs import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
 from secateur.contract.report import Report

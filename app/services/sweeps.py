@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db import jobs, stages, sweeps
 from app.db.sweeps import SweepPage
-from app.db.tables import Sweep
+from app.db.tables.sweeps import Sweep
 from app.http.cursor import decode
 from app.services.submit import check, send
 from app.services.work import Work

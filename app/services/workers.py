@@ -7,7 +7,7 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from app.db import workers as rows
-from app.db.tables import Worker as Row
+from app.db.tables.workers import Worker as Row
 from secateur.schemas.workers import RunningStage, Worker, WorkerList
 
 

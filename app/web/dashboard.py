@@ -22,7 +22,7 @@ from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
 from app.db.queue_place import queue_place
-from app.db.tables import Job
+from app.db.tables.jobs import Job
 from app.deps import SettingsDep, WorkDep, caller_of, transaction
 from app.http import cursor as cursors
 from app.http.hosts import SESSION_COOKIE

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from secateur.contract.jobs import State
 from secateur.contract.numbers import PERCENT, duration
 from secateur.contract.report import Report

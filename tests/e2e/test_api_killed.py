@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from app.broker.messages import QUEUE
 from app.db.session import unit_of_work
-from app.db.tables import Job
+from app.db.tables.jobs import Job
 from app.main import create_app
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.service import Service

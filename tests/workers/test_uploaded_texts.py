@@ -14,7 +14,7 @@ import pytest
 from app.blobs.store import ArtifactStore, LocalStore, memory_store
 from app.db import datasets, jobs, stages
 from app.db.session import unit_of_work
-from app.db.tables import Dataset
+from app.db.tables.datasets import Dataset
 from app.http.multipart import ReceivedFile, ReceivedForm
 from app.main import create_app
 from app.services.datasets import add

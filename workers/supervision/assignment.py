@@ -17,7 +17,7 @@ from app.blobs.store import ArtifactStore
 from app.db import artifacts, claims, datasets, jobs, twins
 from app.db.claims import Claim
 from app.db.stage_ends import Ended
-from app.db.tables import Dataset
+from app.db.tables.datasets import Dataset
 from app.db.twins import SharedResult
 from app.db.warm_starts import warm_start_of
 from app.settings import Settings

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.blobs.store import DATASETS, ArtifactStore, read_owner, set_owner
 from app.db import claims, datasets, jobs, stages, twins, workers
 from app.db.session import SessionFactory, is_disconnect, unit_of_work, what_broke
-from app.db.tables import installation
+from app.db.tables.installation import installation
 from app.settings import Settings
 from secateur.contract.errors import StageFailed
 from workers.supervision import scratch

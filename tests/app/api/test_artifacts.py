@@ -191,7 +191,7 @@ def test_a_large_file_is_streamed(application: FastAPI, spec: dict[str, Any], wo
         with stored.open("r+b") as file:  # the store's file is a hard link to it; sparse, so it takes no disk
             file.truncate(size)
         from app.db.session import unit_of_work
-        from app.db.tables import Artifact
+        from app.db.tables.job_records import Artifact
 
         with unit_of_work(worker.sessions) as session:
             session.query(Artifact).filter_by(path=PATH).update({"size": size})

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.broker.messages import QUEUE
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Job
+from app.db.tables.jobs import Job
 from app.deps import sender_for
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.schemas.jobs import Job as JobBody

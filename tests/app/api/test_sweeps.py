@@ -14,7 +14,8 @@ from starlette.testclient import TestClient
 
 from app.api.example_sweeps import SUBMIT
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Job, Sweep
+from app.db.tables.jobs import Job
+from app.db.tables.sweeps import Sweep
 from app.main import create_app
 from app.settings import Settings
 from secateur.contract.sweep_report import SweepReport

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import claims, events, jobs, stages
 from app.db.claims import Claim, Standing
 from app.db.stage_ends import LOST, Ended
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.spec import CompressionSpec

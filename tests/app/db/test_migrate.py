@@ -11,7 +11,7 @@ from alembic import command
 
 from app.db.migrate import alembic_config, is_current, upgrade
 from app.db.session import make_engine
-from app.db.tables import METADATA
+from app.db.tables.metadata import METADATA
 from secateur.contract.jobs import State
 
 SCHEMA = """

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.answers import STATEMENT_SECONDS
 from app.db.session import is_disconnect, make_engine, what_broke
-from app.db.tables import Stage
+from app.db.tables.jobs import Stage
 
 
 def error_of(engine: Engine, work: Callable[[Any], object]) -> SQLAlchemyError:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.db import artifacts, claims, events, jobs, stages, twins
 from app.db.claims import Claim
 from app.db.stage_ends import Ended
-from app.db.tables import Job
+from app.db.tables.jobs import Job
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.protocol import NewStage

@@ -14,7 +14,7 @@ from app.db import claims, events, jobs, stages, twins
 from app.db.claims import Claim
 from app.db.session import SessionFactory, unit_of_work
 from app.db.stage_ends import LOST, Ended
-from app.db.tables import Stage
+from app.db.tables.jobs import Stage
 from app.db.transitions import give_turns
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State

@@ -16,7 +16,8 @@ from app.blobs.store import OWNER, LocalStore, dataset_output, memory_store, out
 from app.db import claims, datasets, jobs, stages
 from app.db.base import new_id
 from app.db.session import SessionFactory, make_engine, make_session_factory, unit_of_work
-from app.db.tables import Job, installation
+from app.db.tables.installation import installation
+from app.db.tables.jobs import Job
 from app.settings import Settings
 from secateur.contract.datasets import DatasetFormat, DatasetKind
 from secateur.contract.jobs import State

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from app.db import claims, jobs
 from app.db.claims import Claim, Standing
 from app.db.session import SessionFactory, unit_of_work
-from app.db.tables import Job, Stage
+from app.db.tables.jobs import Job, Stage
 from app.settings import Settings
 from secateur.contract.jobs import State
 from tests.fixtures.job_rows import PROBLEM, insert, take

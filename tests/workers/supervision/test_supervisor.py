@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, select
 from app.blobs.store import ArtifactStore, LocalStore, RemoteStore, memory_store
 from app.db import artifacts, claims, jobs, stages
 from app.db.session import make_session_factory, unit_of_work
-from app.db.tables import Stage
+from app.db.tables.jobs import Stage
 from app.stored_file import StoredFile
 from secateur.contract.jobs import State
 from tests.fixtures.service import PATIENCE, STAGES, Service

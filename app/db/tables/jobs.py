@@ -1,6 +1,6 @@
-"""The tables: jobs with their stages, events, artifacts and reports, sweeps, data sets, open dashboards, and workers.
+"""Jobs and their stages.
 
-Postgres is the truth about all of them; messages on the broker only wake workers up. Three rules hold everywhere:
+Postgres is the truth about them; messages on the broker only wake workers up. Three rules hold everywhere:
 
 - Whoever changes a job or its stages locks the job's row first (`jobs.lock`), then the stages', so nobody deadlocks.
   Renewing a lease touches the stage's row alone.
@@ -22,22 +22,19 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
-    Uuid,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.db.base import Base, new_id, words
-from secateur.contract.datasets import DatasetFormat, DatasetKind
+from app.db.tables.sweeps import Sweep
 from secateur.contract.jobs import State, Verdict
 
 ID_FROM_ITS_END = "reverse(replace(id::text, '-', ''))"  # people name jobs by how their ids end
@@ -109,7 +106,7 @@ class Job(Base):
         SmallInteger, default=0, server_default="0", comment="The spec's; jobs of a higher one go first."
     )
     sweep_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("sweeps.id", ondelete="CASCADE"), comment="The sweep that it is a point of."
+        ForeignKey(Sweep.id, ondelete="CASCADE"), comment="The sweep that it is a point of."
     )
     sweep_place: Mapped[int | None] = mapped_column(comment="Which of its points, from 0.")
     caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
@@ -129,37 +126,6 @@ class Job(Base):
         order_by="Stage.place", back_populates="job", lazy="selectin", passive_deletes=True
     )
 
-
-class Sweep(Base):
-    """Jobs that were made together, a point each, and have one report. Its state follows from theirs."""
-
-    __tablename__ = "sweeps"
-    __table_args__ = (
-        UniqueConstraint("caller", "idempotency_key"),
-        CheckConstraint("(idempotency_key IS NULL) = (idempotency_fingerprint IS NULL)", name="idempotency"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    asked: Mapped[dict[str, Any]] = mapped_column(comment="The SweepSpec as it was sent.")
-    changes: Mapped[list[Any]] = mapped_column(
-        JSONB, comment="What each point differs in, in the order of their places: field of the spec to value."
-    )
-    gates: Mapped[dict[str, Any]] = mapped_column(comment="By which all points are judged, as their specs have them.")
-    labels: Mapped[dict[str, str]] = mapped_column(default=dict)
-    model_id: Mapped[str] = mapped_column(comment="Hub id or path of the first point's model.")
-    caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
-    request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request that made the sweep.")
-    idempotency_key: Mapped[str | None]
-    idempotency_fingerprint: Mapped[str | None] = mapped_column(comment="sha256 of the body that the key came with.")
-
-
-installation = Table(
-    "installation",
-    Base.metadata,
-    Column("id", Uuid(), nullable=False),
-    comment="One row: the id that marks the store and the scratch which belong to this database.",
-)
 
 # How many jobs stand in each state, as changes: a trigger on `jobs` adds a row for every job that comes, goes or moves.
 # Rows are only added, so transactions never wait for each other here as they would for a counter.
@@ -232,7 +198,7 @@ class Stage(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"))
     key: Mapped[str] = mapped_column(
         comment="Its own within the job: what events, artifacts and other stages name it by."
     )
@@ -290,111 +256,3 @@ class Stage(Base):
     )
 
     job: Mapped[Job] = relationship(back_populates="stages", lazy="raise")
-
-
-class Event(Base):
-    """One line of a job's history, in the order in which it was committed."""
-
-    __tablename__ = "events"
-    __table_args__ = (
-        CheckConstraint("type IN ('state', 'progress', 'log', 'metrics', 'verdict')", name="type"),
-        CheckConstraint("level IN ('debug', 'info', 'warning', 'error')", name="level"),
-        CheckConstraint("seq > 0", name="seq"),
-    )
-
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, comment="1, 2, 3 … within the job, without gaps.")
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    stage: Mapped[str | None] = mapped_column(comment="Its key; NULL: of the job as a whole.")
-    attempt: Mapped[int | None]
-    type: Mapped[str]
-    level: Mapped[str] = mapped_column(default="info")
-    request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request behind it; else of the job's.")
-    data: Mapped[dict[str, Any]]
-
-
-class Artifact(Base):
-    """One published file. Its bytes lie in the store and never change."""
-
-    __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("job_id", "path"), CheckConstraint("size >= 0", name="size"))
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    stage: Mapped[str] = mapped_column(comment="Its key.")
-    path: Mapped[str] = mapped_column(comment="As users see it: recover/checkpoint/model.safetensors.")
-    key: Mapped[str] = mapped_column(comment="As the store knows it.")
-    size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")
-    sha256: Mapped[str]
-    content_type: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Report(Base):
-    """The report of a job that has succeeded."""
-
-    __tablename__ = "reports"
-
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    body: Mapped[dict[str, Any]] = mapped_column(comment="A report, as results.py has it.")
-    verdict: Mapped[Verdict] = mapped_column(words(Verdict, "verdict"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class Dataset(Base):
-    """An uploaded data set. Its bytes lie in the store and never change; equal ones are one data set."""
-
-    __tablename__ = "datasets"
-    __table_args__ = (
-        UniqueConstraint("sha256", "format"),
-        CheckConstraint("size > 0", name="size"),
-        CheckConstraint("rows > 0", name="rows"),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=new_id)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    name: Mapped[str] = mapped_column(comment="As it was first uploaded; for people.")
-    format: Mapped[DatasetFormat] = mapped_column(words(DatasetFormat, "format"))
-    kind: Mapped[DatasetKind] = mapped_column(
-        words(DatasetKind, "kind"),
-        comment="What rows hold: text, alpaca (instruction, input, output) or chat (messages).",
-    )
-    rows: Mapped[int] = mapped_column(BigInteger, comment="Objects; of a plain text, lines.")
-    size: Mapped[int] = mapped_column(BigInteger, comment="Bytes.")
-    sha256: Mapped[str]
-    key: Mapped[str] = mapped_column(comment="As the store knows it.")
-
-
-class DashboardSession(Base):
-    """A browser that has logged in to the dashboard with an API key, until it logs out or its time is over."""
-
-    __tablename__ = "dashboard_sessions"
-
-    id: Mapped[str] = mapped_column(primary_key=True, comment="SHA-256 of the cookie, which is not kept.")
-    proof: Mapped[str] = mapped_column(comment="HMAC of the id by the API key: without that key it opens nothing.")
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime]
-
-
-class Worker(Base):
-    """A worker that is up, or was: it renews its row as long as it lives, and takes it away when it stops."""
-
-    __tablename__ = "workers"
-    __table_args__ = (CheckConstraint("slots > 0", name="slots"),)
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, comment="Another one after each start.")
-    name: Mapped[str] = mapped_column(comment="Host and process; the claims of its stages begin with it.")
-    host: Mapped[str]
-    version: Mapped[str]
-    slots: Mapped[int] = mapped_column(comment="Stages that it runs at a time.")
-    stage_memory: Mapped[int] = mapped_column(BigInteger, comment="Bytes that each of them may use.")
-    device: Mapped[str | None] = mapped_column(comment="cpu or cuda; NULL while none has been found to work.")
-    device_name: Mapped[str | None]
-    device_memory: Mapped[int | None] = mapped_column(BigInteger, comment="Bytes.")
-    problem: Mapped[str | None] = mapped_column(comment="Why its device does not work, so that it takes no stage.")
-    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    up_until: Mapped[datetime] = mapped_column(comment="It counts as lost where it has not renewed its row by then.")
-
-
-METADATA = Base.metadata  # of all tables, which stand in this file
