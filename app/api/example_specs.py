@@ -61,6 +61,17 @@ EXPLICIT_DROP: dict[str, Any] = {
     "benchmark": {"latency": {"warmup": 2, "runs": 5}},
 }
 
+AGAINST_MAIN: dict[str, Any] = {
+    "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "pruning": {"kind": "depth", "blocks": 6},
+    "baseline": {
+        "label": {"branch": "main"},
+        "required": False,
+        "max_regression": {"speedup": 0.05, "kl": 0.1},
+    },
+    "labels": {"branch": "main"},
+}
+
 HALVES: dict[str, Any] = {
     "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
     "pruning": {"kind": "sub_block", "units": 12, "protected": ["0.attention", "0.mlp"]},
@@ -114,6 +125,12 @@ SUBMIT: Any = {
         "description": "Blocks are scored once; a stage `search` bisects the depth with quick healing as a proxy, and "
         "one depth is recovered and measured.",
         "value": WITHIN,
+    },
+    "against-main": {
+        "summary": "No worse than the last result on the main branch",
+        "description": "At most 5 % slower and 10 % further from the original than the last job with this label that "
+        "passed; until there is one, nothing is compared.",
+        "value": AGAINST_MAIN,
     },
     "explicit-drop": {
         "summary": "These very blocks, no recovery",

@@ -12,6 +12,7 @@ from uuid import UUID
 from app.db import jobs
 from app.db.session import Database
 from app.db.warm_starts import is_warm, warm_start_of
+from app.services.check_baseline import check_baseline
 from app.services.check_spec import check_spec, check_uploads
 from app.services.local_files import LocalModelInfo
 from app.services.work import Work
@@ -92,12 +93,14 @@ def check(work: Work, spec: CompressionSpec) -> LocalModelInfo | None:
         check_uploads(work.session, spec, uploads)
     if is_warm(spec) and (start := warm_start_of(work.session, spec)):
         start.refuse_spec(spec)
+    if spec.baseline is not None:
+        check_baseline(work.session, spec.baseline)
     return found
 
 
 def _names_rows(spec: CompressionSpec) -> bool:
     """Whether it names data sets or an earlier job."""
-    return bool(texts_of(spec, UploadText)) or is_warm(spec)
+    return bool(texts_of(spec, UploadText)) or is_warm(spec) or spec.baseline is not None
 
 
 def send(work: Work, stage_id: UUID) -> None:

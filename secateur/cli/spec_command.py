@@ -27,11 +27,21 @@ _TYPES: dict[str, Any] = {
     "list": str | None,
     "strings": list[str] | None,
     "quantisations": list[str] | None,
+    "pairs": list[str] | None,
+    "figures": list[str] | None,
     "text": str | None,
     "texts": list[str] | None,
     "off": bool | None,
 }
-_METAVARS = {"list": "N,N,…", "text": "TEXT", "texts": "TEXT", "strings": "STRING", "quantisations": "KIND"}
+_METAVARS = {
+    "list": "N,N,…",
+    "text": "TEXT",
+    "texts": "TEXT",
+    "strings": "STRING",
+    "quantisations": "KIND",
+    "pairs": "NAME=VALUE",
+    "figures": "NAME=NUMBER",
+}
 
 
 def spec_command(function: Callable[..., None]) -> type[TyperCommand]:

@@ -27,12 +27,15 @@ from pydantic_core import PydanticUndefined
 
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.named_texts import NAMED_TEXTS
+from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 
-Kind = Literal["int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "off"]
+Kind = Literal[
+    "int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "pairs", "figures", "off"
+]
 
 # section of the spec → the field that names the method, its rows, what stands before its flags
 _METHODS: tuple[tuple[str, str, Mapping[str, Row], str], ...] = (
@@ -86,7 +89,12 @@ def spec_flags() -> list[Flag]:
     found.setdefault(
         "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
     )
-    for flag in (*_walk(Benchmark, ("benchmark",), "", "Benchmark"), *_walk(Gates, ("gates",), "", "Gates")):
+    walked = (
+        *_walk(Benchmark, ("benchmark",), "", "Benchmark"),
+        *_walk(Gates, ("gates",), "", "Gates"),
+        *_walk(Baseline, ("baseline",), "baseline", "Baseline"),
+    )
+    for flag in walked:
         found.setdefault(flag.name, replace(flag, help=_with_note(flag.help, _default_note(flag.default))))
     for name in _TOP_LEVEL:
         field = CompressionSpec.model_fields[name]
@@ -139,6 +147,8 @@ def _kind(annotation: Any, metadata: Any = ()) -> Kind | None:
     if len(options) != 1:
         return None
     plain = options[0]
+    if get_origin(plain) is dict:
+        return "pairs" if _flatten(get_args(plain)[1]) == [str] else "figures"
     if get_origin(plain) is Literal:
         return "str"
     kinds: dict[Any, Kind] = {UUID: "str", bool: "bool", int: "int", float: "float", str: "str"}
@@ -234,11 +244,21 @@ def _value(flag: Flag, value: Any) -> Any:
         return [parse_text(item) for item in value]
     if flag.kind == "quantisations":
         return [parse_quantisation(item) for item in value]
+    if flag.kind in ("pairs", "figures"):
+        pairs = dict(_pair(flag, item) for item in value)
+        return pairs if flag.kind == "pairs" else {name: _scalar(given) for name, given in pairs.items()}
     if flag.kind == "strings":
         return list(value)
     if flag.kind == "list":
         return [_scalar(item) for item in value.split(",")]
     return value
+
+
+def _pair(flag: Flag, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{flag.option} {text}: write it as NAME=VALUE")
+    return name, value
 
 
 def _scalar(text: str) -> int | float | str:

@@ -25,6 +25,7 @@ from secateur.contract.results import Result
 from secateur.contract.validation_errors import pointer_of
 
 Which = Literal["job", "other"]
+Readings = dict[tuple[str | int, ...], Reading]  # by what they are of
 
 # Parts of a benchmark whose results do not tell all of how they were measured: the settings and the seed do.
 _TOLD_BY_SETTINGS = ("generation", "samples")
@@ -119,10 +120,10 @@ def compare_reports(job: Report, other: Report) -> JobComparison:
     compared: list[Compared] = []
     apart: list[NotCompared] = []
     for metric in METRICS.values():
-        found, others = _readings(metric, job), _readings(metric, other)
+        found, others = readings_of(metric, job), readings_of(metric, other)
         for key in dict.fromkeys([*found, *others]):
             mine, theirs = found.get(key), others.get(key)
-            why = _why_not(metric, mine, theirs, (job, other), has=(bool(found), bool(others)))
+            why = why_not_compared(metric, mine, theirs, (job, other), has=(bool(found), bool(others)))
             if why is None and mine is not None and theirs is not None:
                 compared.append(_compared(metric, mine, theirs, same_original=same_original))
             else:
@@ -153,7 +154,7 @@ def _side(report: Report) -> ComparedJob:
     )
 
 
-def _readings(metric: Metric, report: Report) -> dict[tuple[str | int, ...], Reading]:
+def readings_of(metric: Metric, report: Report) -> Readings:
     """By what they are of; of the variant that the job hands out."""
     final = next((variant for variant in variants_of(report) if variant.name == report.final_variant), None)
     return {} if final is None else {reading.subject.key: reading for reading in metric.read(final)}
@@ -162,13 +163,13 @@ def _readings(metric: Metric, report: Report) -> dict[tuple[str | int, ...], Rea
 # --- whether a figure may be compared -------------------------------------------------------------------------------
 
 
-def _why_not(
+def why_not_compared(
     metric: Metric,
     mine: Reading | None,
     theirs: Reading | None,
     reports: tuple[Report, Report],
     *,
-    has: tuple[bool, bool],
+    has: tuple[bool, bool] = (True, True),
 ) -> str | None:
     """Why these two are not the same thing, in words; None where they are. `has`: the metric, of whatever."""
     if mine is None or theirs is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log
 
 from secateur.contract.errors import FieldError
+from secateur.contract.metrics import METRICS
 from secateur.contract.options.benchmark import (
     GRAM,
     Benchmark,
@@ -43,7 +44,17 @@ _Found = tuple[str, str]  # why the gate cannot pass, and what is expected
 
 def never_passed(spec: CompressionSpec) -> list[FieldError]:
     """Every gate of `spec` that no measurement of the job can pass."""
-    return list(_never_passed(spec))
+    return [*_never_passed(spec), *_never_compared(spec)]
+
+
+def _never_compared(spec: CompressionSpec) -> Iterator[FieldError]:
+    """Figures that a result is to be held to an earlier one's by, and that the job does not measure."""
+    for name, limit in spec.baseline.max_regression.items() if spec.baseline else ():
+        part = METRICS[name].measured_by
+        if part is not None and not spec.benchmark.measures(part):
+            detail = f"the job does not measure `{name}`, to hold it against another's: /benchmark/{part} leaves it out"
+            expected = f"no `{name}` here, or a benchmark with `{part}`"
+            yield FieldError(f"/baseline/max_regression/{name}", detail, limit, expected)
 
 
 def _never_passed(spec: CompressionSpec) -> Iterator[FieldError]:

@@ -46,6 +46,13 @@ class TargetOutcome(Result):
     message: str  # all of it in a sentence
 
 
+class HeldAgainst(Result):
+    """The earlier job that the result was held against."""
+
+    job_id: UUID
+    created_at: datetime
+
+
 class Report(Result):
     """The whole result of a job."""
 
@@ -65,4 +72,5 @@ class Report(Result):
     final_variant: VariantName  # the one that the gates judge and the job hands out
     verdict: Verdict
     gates: list[GateResult] = Field(default_factory=list)
+    baseline: HeldAgainst | None = None  # where the spec has one and there is one
     notes: list[str] = Field(default_factory=list)  # in words: what to mind when reading the figures

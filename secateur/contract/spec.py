@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
+from secateur.contract.options.labels import Label, LabelName
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.pruning import DepthPruning, Pruning
 from secateur.contract.options.quantise import Quantisation
@@ -58,10 +60,6 @@ def _method(usual: type[Method], tag: str) -> Any:
     return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
 
 
-Label = Annotated[str, StringConstraints(max_length=200)]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9._/-]+$")]
-
-
 class CompressionSpec(Options):
     """One compression job."""
 
@@ -80,6 +78,9 @@ class CompressionSpec(Options):
     )
     benchmark: Benchmark = Field(default_factory=Benchmark)
     gates: Gates = Field(default_factory=Gates)
+    baseline: Baseline | None = Field(
+        default=None, description="An earlier job that the result is held against; each figure named is a gate."
+    )
     labels: dict[LabelName, Label] = Field(default_factory=dict, max_length=32)
     priority: int = Field(
         default=0,

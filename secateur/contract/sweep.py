@@ -19,9 +19,9 @@ from pydantic_core import PydanticCustomError
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.options.gates import Gates
+from secateur.contract.options.labels import Label, LabelName
 from secateur.contract.options.method import Options
 from secateur.contract.shown import printable, shortened
-from secateur.contract.spec import Label, LabelName
 from secateur.contract.sweep_presets import SWEEP_PRESETS, unfolded
 from secateur.contract.validation_errors import pointer_of
 

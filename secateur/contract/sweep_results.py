@@ -21,6 +21,7 @@ from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES
 from secateur.contract.pareto import Dominated, Pair, apart, dominated
 from secateur.contract.readings import Estimate, Variant, variants_of
+from secateur.contract.regression import figure_of
 from secateur.contract.report import Report
 from secateur.contract.sweep_report import Axis, Figure, PointResult, Standing
 
@@ -171,7 +172,8 @@ def recommend(points: Sequence[PointResult], gates: Mapping[str, Any], x: Metric
     Gates on quality say how much may be lost, so among the points that keep them the one that gains most is best. Gates
     on speed and size alone say how much is to be gained, and then the one that loses least is.
     """
-    asked = [name for name in GATES if gates.get(name) is not None]
+    asked = [metric for name, metric in GATES.items() if gates.get(name) is not None]
+    asked += [figure for point in points for gate in point.gates if (figure := figure_of(gate.gate))]
     if not asked:
         return None, "No gates were set, so nothing says how much quality may be lost: choose from the front."
     judged = [point for point in points if point.gates]
@@ -180,7 +182,7 @@ def recommend(points: Sequence[PointResult], gates: Mapping[str, Any], x: Metric
     passed = [point for point in judged if point.verdict is Verdict.PASSED]
     if not passed:
         return None, _none_passes(judged)
-    best_by, other = (x, y) if any(GATES[name].section.quality for name in asked) else (y, x)
+    best_by, other = (x, y) if any(metric.section.quality for metric in asked) else (y, x)
     ranked = [point for point in passed if point.standing in ("front", "dominated")]
     if not ranked:
         return None, f"{_count(passed)} all gates, and none can be ranked by {uncapitalised(best_by.label)}."

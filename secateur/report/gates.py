@@ -5,6 +5,7 @@ from __future__ import annotations
 from secateur.contract.jobs import Verdict
 from secateur.contract.numbers import NUMBER, Format
 from secateur.contract.options.gates import GATES, is_least
+from secateur.contract.regression import figure_of, regression_format, worse_in_words
 from secateur.contract.report import GateResult, Report
 from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import listed, plural
@@ -28,7 +29,9 @@ def verdict_in_words(report: Report) -> str:
 
 def quality_was_judged(report: Report) -> bool:
     """Whether any of the job's gates is on how good the model is, and not on its speed or size alone."""
-    return any(metric.section.quality for gate in report.gates if (metric := GATES.get(gate.gate)))
+    return any(
+        metric.section.quality for gate in report.gates if (metric := GATES.get(gate.gate) or figure_of(gate.gate))
+    )
 
 
 def unshown_gain(gate: GateResult) -> str:
@@ -46,6 +49,9 @@ def result_in_words(gate: GateResult) -> str:
 
 def limit_in_words(gate: GateResult) -> str:
     """ "at least 1.25×", or "low end at least 1.25×" where the interval was judged."""
+    if figure_of(gate.gate):
+        end = "" if gate.judged in (None, gate.value) else ", at the worse end"
+        return f"at most {typed_limit(gate)} worse{end}"
     end = "" if gate.judged in (None, gate.value) else "low end " if gate.judged == gate.low else "high end "
     return f"{end}{'at least' if is_least(gate.gate) else 'at most'} {typed_limit(gate)}"
 
@@ -59,6 +65,8 @@ def value_in_words(gate: GateResult) -> str:
     """What was measured: "1.24×"."""
     if gate.value is None:
         return "not measured"
+    if figure := figure_of(gate.gate):
+        return worse_in_words(figure, gate.value)
     if gate.judged == gate.value:
         return _format(gate).apart(gate.value, gate.threshold)
     return _format(gate).write(gate.value)
@@ -72,4 +80,6 @@ def interval_in_words(gate: GateResult) -> str:
 def _format(gate: GateResult) -> Format:
     if metric := GATES.get(gate.gate):
         return metric.judged_format
+    if figure := figure_of(gate.gate):
+        return regression_format(figure)
     return next((figure.format for figure in TARGET_FIGURES.values() if figure.gate == gate.gate), NUMBER)

@@ -9,7 +9,8 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
-from secateur.contract.report import Report
+from secateur.contract.regression import judge_regressions
+from secateur.contract.report import HeldAgainst, Report
 from secateur.contract.results import Planned, Pruned, Quantised, Recovered, Scores, Searched
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
@@ -28,11 +29,13 @@ def assemble(
     recovered: Recovered | None,
     quantised: Quantised | None = None,
     benchmarks: Benchmarks,
+    earlier: Report | None = None,
 ) -> Report:
     """Put a job's results together.
 
     The variant that the gates judge is the one that the job hands out: the recovered model where there is one,
-    else the pruned; what was quantised stands beside it. `benchmarks.variants` begins with the original.
+    else the pruned; what was quantised stands beside it. `benchmarks.variants` begins with the original. `earlier` is
+    the report of the job that the spec's baseline names, if there is one.
 
     Raises:
         StageFailed: the benchmarks lack the original or the variant to judge.
@@ -68,4 +71,14 @@ def assemble(
         verdict=verdict,
         gates=gates,
     )
+    if spec.baseline is not None and (earlier is not None or spec.baseline.required):
+        regressions = judge_regressions(spec.baseline, spec.gates.judge, report, earlier)
+        verdict = (
+            Verdict.FAILED
+            if verdict is Verdict.FAILED or not all(gate.passed for gate in regressions)
+            else Verdict.PASSED
+        )
+        held = None if earlier is None else HeldAgainst(job_id=earlier.job_id, created_at=earlier.created_at)
+        changes = {"gates": [*gates, *regressions], "verdict": verdict, "baseline": held}
+        report = report.model_copy(update=changes)
     return report.model_copy(update={"notes": write_notes(report)})

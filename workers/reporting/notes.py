@@ -16,6 +16,7 @@ from secateur.contract.options.gates import GATES
 from secateur.contract.readings import cell_name
 from secateur.contract.report import Report
 from secateur.contract.results import TextInfo
+from secateur.contract.spec import CompressionSpec
 from secateur.report.gates import interval_in_words, quality_was_judged, typed_limit
 from secateur.report.text import block_list, listed, one_line, plural
 
@@ -58,6 +59,12 @@ def _taken_over(report: Report) -> Iterator[str]:
             f"All figures were taken over from job {measured.job_id}, which measured the same models with the same "
             f"settings on this machine on {moment(measured.measured_at)}."
         )
+
+
+def _no_baseline(report: Report) -> Iterator[str]:
+    baseline = CompressionSpec.model_validate(report.spec).baseline
+    if baseline is not None and report.baseline is None:
+        yield f"The result was held against no earlier job: none with {baseline.in_words} has passed before this one."
 
 
 def _missed_target(report: Report) -> Iterator[str]:
@@ -239,6 +246,7 @@ def _stages(report: Report) -> Iterator[str]:
 
 _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _missed_target,
+    _no_baseline,
     _unjudged,
     _taken_over,
     _loader,

@@ -14,7 +14,7 @@ from typing import Any
 
 from secateur.contract.report import Report
 from secateur.contract.results import with_choice
-from secateur.contract.stage_kinds import BENCHMARK, CARDS, PLAN, PRUNE, QUANTISE, RECOVER, SCORE, SEARCH
+from secateur.contract.stage_kinds import BENCHMARK, CARDS, PLAN, PRUNE, QUANTISE, RECOVER, REPORT, SCORE, SEARCH
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
 from workers.reporting import model_card
@@ -44,6 +44,7 @@ def run(context: StageContext) -> Report:
         recovered=recovered,
         quantised=context.read(QUANTISE) if context.has(QUANTISE) else None,
         benchmarks=context.read(BENCHMARK),
+        earlier=context.read(REPORT) if context.has(REPORT) else None,
     )
     url = stage.runtime.public_url
     renderers = {form.file: import_module(form.renderer) for form in FORMS.values() if form.renderer}

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs.store import ArtifactStore
 from app.db import artifacts, claims, datasets, jobs, twins
+from app.db.baselines import baseline_of
 from app.db.claims import Claim
 from app.db.stage_ends import Ended
 from app.db.tables.datasets import Dataset
@@ -24,10 +25,11 @@ from app.settings import Settings
 from app.stored_file import StoredFile
 from secateur.contract.errors import InvalidInput, NotFound, StageFailed
 from secateur.contract.jobs import State
+from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import Runtime, StageInput, StageSpec, UploadedFile, WorkingDevice
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import PRUNE, RECOVER, STAGE_KINDS
+from secateur.contract.stage_kinds import PRUNE, RECOVER, REPORT, STAGE_KINDS
 from secateur.contract.texts import texts_of
 from workers.machine.memory import stage_limit
 from workers.supervision.event_relay import StageResult
@@ -35,6 +37,7 @@ from workers.supervision.result_keys import dedupe_key, sources
 
 _ON_HUB = {"hub", "named"}
 WARM_START = "warm_start"  # the key of what an earlier job has left
+BASELINE = "baseline"  # the key of an earlier job's report
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,22 @@ def load(session: Session, claim: Claim) -> Assignment | None:
         start.refuse_pruned(next(stage.result or {} for stage in job.stages if stage.kind == PRUNE.name))
         files = artifacts.files_of_stage(session, start.job_id, start.key)
         inputs[WARM_START] = Input(RECOVER.name, start.output, files)
+    if claim.kind == REPORT.name and asked.baseline is not None:
+        inputs |= _baseline(session, asked.baseline, job.id)
     return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.kind))
+
+
+def _baseline(session: Session, baseline: Baseline, job_id: UUID) -> dict[str, Input]:
+    """The report of the job that this one's result is held against; nothing where it was deleted since."""
+    try:
+        earlier = baseline_of(session, baseline, before=job_id)
+    except InvalidInput:
+        return {}
+    written = next((stage for stage in earlier.stages if stage.kind == REPORT.name), None) if earlier else None
+    if earlier is None or written is None or written.output is None:
+        return {}
+    files = [file for file in artifacts.files_of_stage(session, earlier.id, written.key) if file.path == REPORT.file]
+    return {BASELINE: Input(REPORT.name, written.output, files)}
 
 
 def _uploads(session: Session, asked: CompressionSpec, kind: str) -> dict[UUID, Dataset]:

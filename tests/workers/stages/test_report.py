@@ -86,6 +86,7 @@ def test_every_form_is_written(stage: StageSpec, tmp_path: Path) -> None:
     ]
     report = Report.model_validate_json((out / "report.json").read_text())
     assert report.verdict == "passed"
+    assert report.baseline is None
     card = (out / "cards/prune/checkpoint/README.md").read_text()
     assert "| Parameters |" in card
     assert "had not been measured" not in card
@@ -100,3 +101,39 @@ def test_a_missing_input_is_a_clear_error(stage: StageSpec) -> None:
     context = StageContext(stage.model_copy(update={"inputs": {}}), events.append)
     with pytest.raises(StageFailed, match="needs the files of the prune stage"):
         report_stage.run(context)
+
+
+def test_it_is_held_against_an_earlier_report(stage: StageSpec, tmp_path: Path) -> None:
+    """The one of the stage's inputs that is a report."""
+    context = StageContext(stage, lambda _: None)
+    context.out.mkdir(parents=True)
+    earlier = report_stage.run(context)
+    (tmp_path / "earlier").mkdir()
+    slim = earlier.benchmarks.variants[-1].model_copy(update={"parameters": 200})
+    variants = [earlier.benchmarks.variants[0], slim]
+    slimmer = earlier.model_copy(
+        update={
+            "job_id": UUID("0193a1b2-0000-7000-8000-000000000000"),
+            "benchmarks": earlier.benchmarks.model_copy(update={"variants": variants}),
+        }
+    )
+    (tmp_path / "earlier" / "report.json").write_text(slimmer.model_dump_json())
+    for allowed, verdict in ((0.5, "passed"), (0.49, "failed")):
+        body = stage.spec.model_dump(mode="json")
+        body["baseline"] = {"label": {"branch": "main"}, "max_regression": {"parameters": allowed}}
+        held = stage.model_copy(
+            update={
+                "spec": CompressionSpec.model_validate(body),
+                "inputs": {**stage.inputs, "baseline": StageInput(kind="report", folder=tmp_path / "earlier")},
+            }
+        )
+        report = report_stage.run(StageContext(held, lambda _: None))
+        assert report.verdict == verdict
+        assert report.baseline is not None
+        assert report.baseline.job_id == slimmer.job_id
+        assert [gate.gate for gate in report.gates] == ["max_parameters", "max_regression.parameters"]
+        assert "max_regression.parameters" in (context.out / "report.junit.xml").read_text()
+        assert (
+            "50.0 % worse" in (context.out / "report.md").read_text()
+            or "50 % worse" in (context.out / "report.html").read_text()
+        )
