@@ -90,6 +90,20 @@ def _measured(variant: str, parameters: int, blocks: int, seconds: float, speedu
                 "noise": 0.02,
             }
         ],
+        "llama_cpp": [
+            {
+                "build": "llama-bench, build 5163 (8cf427ff)",
+                "against": "the Q4_1 file that came in",
+                "batch_size": 1,
+                "input_tokens": 12,
+                "output_tokens": 16,
+                "runs": 3,
+                "prompt_tokens_per_second": interval(400 / seconds),
+                "tokens_per_second": interval(80 / seconds),
+                "speedup": speedup,
+                "noise": 0.01,
+            }
+        ],
         "memory": None,
         "perplexity": [],
         "fidelity": [],

@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from app.db.tables.jobs import Job, Stage
 from secateur.contract.jobs import State
+from secateur.contract.measurements import Benchmarks
 from secateur.contract.numbers import PERCENT, duration
 from secateur.contract.report import Report
 from secateur.contract.results import LossPoint, Pruned, Recovered
-from secateur.contract.stage_kinds import PRUNE, RECOVER, STAGE_KINDS
+from secateur.contract.stage_kinds import BENCHMARK, PRUNE, RECOVER, STAGE_KINDS
 from secateur.report.loading import Way, ways_to_load
 from secateur.report.picture import LegendEntry, Picture
 from secateur.report.plot_loss import curve
@@ -81,10 +82,14 @@ def ways(job: Job) -> list[Way]:
     if PRUNE.name not in results or any(result is None for result in results.values()):
         return []
     recovered = results.get(RECOVER.name)
+    made = next((stage.result for stage in job.stages if stage.kind == BENCHMARK.name), None)
+    final = "recovered" if recovered else "pruned"
+    variants = Benchmarks.model_validate(made, extra="ignore").variants if made else []
     return ways_to_load(
         job.id,
         Pruned.model_validate(results[PRUNE.name]),
         Recovered.model_validate(recovered) if recovered else None,
+        measured=next((variant for variant in variants if variant.variant == final), None),
     )
 
 

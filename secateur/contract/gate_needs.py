@@ -17,13 +17,14 @@ from secateur.contract.metrics import METRICS
 from secateur.contract.options.benchmark import (
     GRAM,
     Benchmark,
+    EngineName,
     GenerationBenchmark,
     PerplexityBenchmark,
     SamplesBenchmark,
     TasksBenchmark,
 )
 from secateur.contract.options.gates import GATES
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec, HubModel
 
 _TAIL = 0.025  # of an interval of 95 %, on each side
 _BY_MEDIAN = '"judge": "median"'
@@ -36,7 +37,11 @@ class _Gate:
     name: str
     limit: float
     by_interval: bool
-    benchmark: Benchmark
+    spec: CompressionSpec
+
+    @property
+    def benchmark(self) -> Benchmark:
+        return self.spec.benchmark
 
 
 _Found = tuple[str, str]  # why the gate cannot pass, and what is expected
@@ -68,7 +73,7 @@ def _never_passed(spec: CompressionSpec) -> Iterator[FieldError]:
             detail = f"`{name}` judges what the job does not measure: {field} leaves it out"
             yield FieldError(pointer, detail, limit, f"no such gate, or a benchmark with `{metric.measured_by}`")
             continue
-        found = _RULES.get(name, _reached)(_Gate(name, limit, spec.gates.judge == "interval", spec.benchmark))
+        found = _RULES.get(name, _reached)(_Gate(name, limit, spec.gates.judge == "interval", spec))
         if found is not None:
             yield FieldError(pointer, found[0], limit, found[1])
 
@@ -155,7 +160,7 @@ def accuracy_of_one_item(spec: CompressionSpec) -> FieldError | None:
     limit = spec.judged.max_accuracy_drop
     if limit is None:
         return None
-    gate = _Gate("max_accuracy_drop", limit, spec.gates.judge == "interval", spec.benchmark)
+    gate = _Gate("max_accuracy_drop", limit, spec.gates.judge == "interval", spec)
     found = _drop_of_one(gate, "one item", "/benchmark/tasks/limit, or a task with more")
     return None if found is None else FieldError(f"/gates/{gate.name}", found[0], gate.limit, found[1])
 
@@ -188,7 +193,32 @@ def _down(share: float) -> float:
     return floor(share * 1000) / 1000
 
 
+def _timed_by(engine: EngineName) -> Callable[[_Gate], _Found | None]:
+    """Of a speedup, which is measured by the engines that the job names; by all that there are if it names none."""
+
+    def found(gate: _Gate) -> _Found | None:
+        latency = gate.benchmark.latency
+        assert latency is not None, "it is measured"
+        if latency.times_by(engine):
+            return _no_file(gate) if engine == "llama_cpp" else None
+        detail = f"`{gate.name}` judges what the job does not measure: /benchmark/latency/engines leaves out `{engine}`"
+        return detail, f"no such gate, or `{engine}` among /benchmark/latency/engines"
+
+    return found
+
+
+def _no_file(gate: _Gate) -> _Found | None:
+    """A model of the hub is never a GGUF file."""
+    if not isinstance(gate.spec.model, HubModel) or any(way.kind == "gguf" for way in gate.spec.quantise):
+        return None
+    detail = f"`{gate.name}` judges GGUF files, of which the job makes none"
+    return detail, "no such gate, or a way to quantise of the kind `gguf` in /quantise"
+
+
 _RULES: Mapping[str, Callable[[_Gate], _Found | None]] = {
+    "min_speedup": _timed_by("transformers"),
+    "min_llama_cpp_speedup": _timed_by("llama_cpp"),
+    "min_vllm_speedup": _timed_by("vllm"),
     "max_perplexity_ratio": _of_windows,
     "max_kl": _of_windows,
     "min_top1_agreement": _of_windows,

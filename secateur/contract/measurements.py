@@ -41,6 +41,21 @@ class LatencyCell(Result):
     static_cache: bool = False
 
 
+class EngineCell(Result):
+    """One variant at one batch size and output length, under an engine that models are deployed with."""
+
+    build: str  # the engine's name and version: "llama-bench, build 5163 (8cf427ff)"
+    against: str = ""  # "the original in Q8_0", "the Q4_1 file that came in"; nothing where there is but one
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    runs: int
+    prompt_tokens_per_second: Interval  # until the first token
+    tokens_per_second: Interval  # of those after the first
+    speedup: Interval | None = None  # original's seconds over this variant's, paired runs; None for the original
+    noise: float | None = None  # as in LatencyCell
+
+
 class Memory(Result):
     weights: int  # bytes of parameters and buffers in memory
     peak: int  # greatest memory in use while generating: process RSS on a CPU, allocator's peak on a GPU
@@ -144,7 +159,9 @@ class Measurement(Result):
     parameters: int
     blocks: int
     bytes_on_disk: int
-    latency: list[LatencyCell] = Field(default_factory=list)
+    latency: list[LatencyCell] = Field(default_factory=list)  # by transformers
+    llama_cpp: list[EngineCell] = Field(default_factory=list)
+    vllm: list[EngineCell] = Field(default_factory=list)
     memory: Memory | None = None
     perplexity: list[Perplexity] = Field(default_factory=list)
     fidelity: list[Fidelity] = Field(default_factory=list)

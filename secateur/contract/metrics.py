@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secateur.contract import numbers as n
+from secateur.contract.engine_metrics import metrics_under
 from secateur.contract.metric_row import CHANGE, DROP, RATIO, Comparison, Metric, Section
 from secateur.contract.readings import (
     accuracies,
@@ -145,6 +146,9 @@ NOISE = Metric(
     measured_by="latency",
     how="by which the original differs from itself",
 )
+UNDER_LLAMA_CPP = metrics_under("llama_cpp", "llama.cpp", lambda measured: measured.llama_cpp)
+UNDER_VLLM = metrics_under("vllm", "vLLM", lambda measured: measured.vllm)
+LLAMA_CPP_SPEEDUP, VLLM_SPEEDUP = UNDER_LLAMA_CPP.speedup, UNDER_VLLM.speedup
 WEIGHTS_IN_MEMORY = Metric(
     "weights_in_memory",
     "Weights in memory",
@@ -320,6 +324,8 @@ METRICS: Mapping[str, Metric] = {
         TIME_TO_FIRST_TOKEN,
         TIME_PER_OUTPUT_TOKEN,
         NOISE,
+        *UNDER_LLAMA_CPP,
+        *UNDER_VLLM,
         WEIGHTS_IN_MEMORY,
         PEAK_MEMORY,
         CACHE_PER_TOKEN,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from secateur.contract.measurements import (
     RECOVERED_FILE,
+    EngineCell,
     Fidelity,
     GenerationScore,
     Interval,
@@ -99,6 +100,9 @@ def variants_of(report: Report) -> list[Variant]:
         recovered = report.recovered.gguf if report.recovered else None
         made = {"pruned": report.pruned.gguf, "recovered": recovered, RECOVERED_FILE: recovered}
         files |= {name: VariantFile(file.bytes_after) for name, file in made.items() if file is not None}
+    final = "recovered" if report.recovered else "pruned"
+    quantised = report.quantised.variants if report.quantised else []
+    files |= {f"{final}-{way.name}": VariantFile(way.file_bytes) for way in quantised if way.file_bytes is not None}
     unpacked = ("original", "pruned", "recovered") if came is not None else ()  # others are what they are on disk
     return [Variant(m, files.get(m.variant), m.variant in unpacked) for m in report.benchmarks.variants]
 
@@ -154,7 +158,31 @@ def in_cells(read: Callable[[LatencyCell], Interval | float | None]) -> Reader:
     return lambda variant: list(readings(variant))
 
 
-def cell_name(cell: LatencyCell) -> str:
+def under(
+    cells: Callable[[Measurement], list[EngineCell]], read: Callable[[EngineCell], Interval | float | None]
+) -> Reader:
+    """A figure of each cell that was timed under an engine."""
+
+    def readings(variant: Variant) -> Iterator[Reading]:
+        for cell in cells(variant.measured):
+            found = read(cell)
+            if isinstance(found, Interval):
+                yield Reading(found.median, found.low, found.high, subject=_engine_cell(cell))
+            elif found is not None:
+                yield Reading(found, subject=_engine_cell(cell))
+
+    return lambda variant: list(readings(variant))
+
+
+def _engine_cell(cell: EngineCell) -> Subject:
+    against = f", against {cell.against}" if cell.against else ""
+    place = f"{cell_name(cell)}{against}"
+    how = f"{cell.build}; median of {cell.runs} runs, the variants in turn, with 95 % bootstrap intervals"
+    key = (cell.against, cell.batch_size, cell.input_tokens, cell.output_tokens)
+    return Subject(key, place=place, measured=how, phrase=f" ({place})", protocol=(cell.build,))
+
+
+def cell_name(cell: LatencyCell | EngineCell) -> str:
     """Which cell of the latency grid: "batch 1, 12 + 128 tokens"."""
     return f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
 

@@ -339,6 +339,7 @@ class QuantisedVariant(Result):
     options: dict[str, Any]  # the spec's object, defaults filled in
     path: str  # of the checkpoint folder or the GGUF file, relative to the stage's folder
     bytes: int  # of all tensors
+    file_bytes: int | None = None  # of the whole file, where it is one
     quantised_parameters: int  # stored in fewer bits; the others keep their dtype
     other_parameters: int
     bits_per_weight: float  # of the quantised ones, scales included

@@ -185,14 +185,17 @@ class CompressionSpec(Options):
         latency = self.benchmark.latency
         if target is None or not target.measured:
             return self
-        if latency is None:
+        if latency is None or not latency.times_by("transformers"):
             raise PydanticCustomError(
                 "target_not_measured",
-                "the target `{figure}` is measured with the benchmark's `latency`, which is left out",
+                "the target `{figure}` is measured with the benchmark's {what}",
                 {
+                    "what": "`latency`, which is left out"
+                    if latency is None
+                    else "`latency` by transformers, which its `engines` leave out",
                     "figure": target.figure,
                     "field": f"pruning/target/{target.figure}",
-                    "expected": "a benchmark with `latency`, or a target of parameters or bytes",
+                    "expected": "a benchmark with `latency` by transformers, or a target of parameters or bytes",
                 },
             )
         for name, measured in (("batch_size", latency.batch_sizes), ("output_tokens", latency.output_tokens)):

@@ -6,9 +6,11 @@ Only what can load the checkpoint is named. Of a checkpoint whose shapes its con
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from secateur.contract.measurements import EngineCell, Measurement
 from secateur.contract.results import Pruned, Recovered
 from secateur.contract.stage_kinds import PRUNE, RECOVER
 from secateur.report.text import one_line
@@ -27,23 +29,37 @@ class Way:
     note: str = ""
 
 
-def ways_to_load(job_id: UUID, pruned: Pruned, recovered: Recovered | None) -> list[Way]:
-    """The download first, then everything that loads what was downloaded."""
+_NOT_RUN = "This job did not run it."
+
+
+def ways_to_load(
+    job_id: UUID, pruned: Pruned, recovered: Recovered | None, *, measured: Measurement | None = None
+) -> list[Way]:
+    """The download first, then everything that loads what was downloaded.
+
+    Args:
+        measured: the figures of what is loaded, where there are any yet: they tell under what it was run.
+    """
+    by_vllm, by_llama_cpp = (measured.vllm, measured.llama_cpp) if measured else ([], [])
     stage, gguf = (RECOVER.name, recovered.gguf) if recovered else (PRUNE.name, pruned.gguf)
     checkpoint = f"{FOLDER}/{stage}/checkpoint"
     ways = [Way("download", "Download, in a shell", f"secateur download {job_id} {FOLDER} --prefix {stage}/\n")]
     ways.append(_transformers(checkpoint, pruned))
     if pruned.decilm or not pruned.needs_loader:
-        ways.append(Way("vllm", "vLLM, in a shell", f"vllm serve {checkpoint}\n", "This job did not run it."))
+        ways.append(Way("vllm", "vLLM, in a shell", f"vllm serve {checkpoint}\n", _ran(by_vllm)))
     if gguf:
         path = one_line(f"{FOLDER}/{stage}/{gguf.path}")
         command = f"llama-cli -m {shlex.quote(path)}\n"  # a stranger may have named the file
-        ways.append(Way("llama", "llama.cpp, in a shell", command, "This job did not run it."))
+        ways.append(Way("llama", "llama.cpp, in a shell", command, _ran(by_llama_cpp)))
     elif not pruned.needs_loader:
         convert = f"python convert_hf_to_gguf.py {checkpoint} --outfile {FOLDER}/model.gguf\n"
-        note = "In a clone of llama.cpp; for the families that it knows. This job did not run it."
+        note = "In a clone of llama.cpp; for the families that it knows. " + _NOT_RUN
         ways.append(Way("llama", "llama.cpp, in a shell", f"{convert}llama-cli -m {FOLDER}/model.gguf\n", note))
     return ways
+
+
+def _ran(cells: Sequence[EngineCell]) -> str:
+    return f"This job timed it under {cells[0].build}." if cells else _NOT_RUN
 
 
 def _transformers(checkpoint: str, pruned: Pruned) -> Way:

@@ -35,6 +35,7 @@ from secateur.report.plots import pictures
 from secateur.report.text import one_line, parted, printable
 from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, title_of, work_in_words
+from workers.reporting.notes import measurement
 
 
 def render(report: Report, *, public_url: str | None = None) -> str:
@@ -54,7 +55,12 @@ def render(report: Report, *, public_url: str | None = None) -> str:
         groups=groups(report),
         pictures=[_picture(picture) for picture in pictures(report)],
         samples=_samples(report),
-        ways=ways_to_load(report.job_id, report.pruned, report.recovered),
+        ways=ways_to_load(
+            report.job_id,
+            report.pruned,
+            report.recovered,
+            measured=measurement(report, report.final_variant),
+        ),
         work=work_in_words(report),
         texts=_texts(report),
         machines=_machines(report),

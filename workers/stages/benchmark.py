@@ -17,15 +17,23 @@ from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
+from workers.stages.benchmark_engines import measure_engines
 from workers.stages.benchmark_notes import notes_on_files, notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts
 from workers.stages.benchmark_speed import measure_alone, measure_speed
-from workers.stages.benchmark_variants import ORIGINAL, Variant, opened_variant, quantised_variants, recovered_file
+from workers.stages.benchmark_variants import (
+    ORIGINAL,
+    Variant,
+    file_of,
+    opened_variant,
+    quantised_variants,
+    recovered_file,
+)
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
 from workers.stages.known_figures import known_figures
 from workers.stages.measurable import SIZES_ALONE, measured_parts, refuse_unmeasurable
-from workers.stages.original import open_original, prepare_machine, text_source
+from workers.stages.original import open_original, prepare_machine, source_gguf, text_source
 
 MEMORY_SHARE = 0.7  # of the free memory: models that need more together are loaded in pairs
 
@@ -52,14 +60,25 @@ def run(context: StageContext) -> Benchmarks:
     refuse_unmeasurable(spec.benchmark, original.checkpoint.config)
     pruned = context.read(PRUNE)
     variants = [
-        opened_variant(ORIGINAL, original.checkpoint, pruned.parameters_before, len(pruned.kept) + len(pruned.dropped)),
         opened_variant(
-            "pruned", Checkpoint.open(context.input(PRUNE) / "checkpoint"), pruned.parameters_after, len(pruned.kept)
+            ORIGINAL,
+            original.checkpoint,
+            pruned.parameters_before,
+            len(pruned.kept) + len(pruned.dropped),
+            file=source_gguf(context),
+        ),
+        opened_variant(
+            "pruned",
+            Checkpoint.open(context.input(PRUNE) / "checkpoint"),
+            pruned.parameters_after,
+            len(pruned.kept),
+            file=file_of(context, PRUNE, pruned.gguf),
         ),
     ]
     if context.has(RECOVER):
         recovered = Checkpoint.open(context.input(RECOVER) / "checkpoint")
-        variants.append(opened_variant("recovered", recovered, pruned.parameters_after, len(pruned.kept)))
+        file = file_of(context, RECOVER, context.read(RECOVER).gguf)
+        variants.append(opened_variant("recovered", recovered, pruned.parameters_after, len(pruned.kept), file=file))
     final = variants[-1]
     variants += recovered_file(context, final) if context.has(RECOVER) else []
     variants += quantised_variants(context, final)
@@ -93,13 +112,14 @@ def run(context: StageContext) -> Benchmarks:
         notes += measure_speed(context, group, models, positions)
         del models
         free_memory()
+    notes += measure_engines(context, variants, machine, positions)
     variants[0].reused = known.reused
     notes += known.notes()
     if context.has(RECOVER):
         trained = context.read(RECOVER).text
         notes += notes_on_texts(spec, trained)
     made = context.read(QUANTISE).variants if context.has(QUANTISE) else []
-    notes += notes_on_files([variant.name for variant in variants if not variant.timed])
+    notes += notes_on_files({variant.name: bool(variant.llama_cpp) for variant in variants if not variant.timed})
     notes += notes_on_quantised(made, timed=spec.benchmark.latency is not None)
     return Benchmarks(
         variants=[variant.measurement(variants[0]) for variant in variants],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from secateur.contract.named_texts import NAMED_TEXTS, split_of
 from secateur.contract.options.benchmark import PerplexityBenchmark
@@ -26,13 +26,18 @@ def notes_on_texts(spec: CompressionSpec, trained: TextInfo | None) -> list[str]
     ]
 
 
-def notes_on_files(files: Sequence[str]) -> list[str]:
-    """How variants that are GGUF files were measured: by their values, which transformers computes with."""
+def notes_on_files(files: Mapping[str, bool]) -> list[str]:
+    """How variants that are GGUF files were measured: by their values, which transformers computes with.
+
+    Args:
+        files: each with whether llama.cpp was timed with it.
+    """
     if not files:
         return []
+    unmeasured = "Memory under llama.cpp was" if all(files.values()) else "Speed and memory under llama.cpp were"
     return [
-        f"Of {', '.join(files)} the values in the file were measured, unpacked and run by transformers. Speed and "
-        "memory under llama.cpp were not measured."
+        f"Of {', '.join(files)} the values in the file were measured, unpacked and run by transformers. {unmeasured} "
+        "not measured."
     ]
 
 

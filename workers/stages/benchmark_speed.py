@@ -29,7 +29,7 @@ from workers.stages.context import StageContext, part
 def measure_alone(context: StageContext, variants: list[Variant], machine: Machine, positions: int | None) -> list[str]:
     """Memory of each variant with no other model loaded; returns notes."""
     latency = timed_as(context, positions)
-    if latency is None:
+    if latency is None or not latency.times_by("transformers"):
         return []
     notes = []
     if latency != context.stage.spec.benchmark.latency:
@@ -75,7 +75,8 @@ def measure_speed(
 
     The original's cells are those of the first group. Where a model cannot be compiled, all are timed as they are.
     """
-    cells = grid(timed_as(context, positions))
+    latency = timed_as(context, positions)
+    cells = grid(latency if latency is not None and latency.times_by("transformers") else None)
     if not cells or (len(group) == 2 and not group[1].timed):
         return []
     notes = []

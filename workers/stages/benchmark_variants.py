@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from secateur.contract.measurements import (
     RECOVERED_FILE,
+    EngineCell,
     Fidelity,
     GenerationScore,
     LatencyCell,
@@ -18,7 +20,8 @@ from secateur.contract.measurements import (
     ReusedFigure,
     Sample,
 )
-from secateur.contract.stage_kinds import QUANTISE, RECOVER
+from secateur.contract.results import PrunedFile
+from secateur.contract.stage_kinds import QUANTISE, RECOVER, StageKind
 from workers.engine.benchmarks.generation_checks import Answers
 from workers.engine.benchmarks.samples import sample_figures
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
@@ -40,13 +43,16 @@ class Variant:
     parameters: int
     blocks: int
     bytes_on_disk: int
-    timed: bool = True  # whether speed and memory are measured too
+    timed: bool = True  # whether it can be timed by transformers, and its memory measured
+    file: Path | None = None  # the GGUF file as which it came or goes
     memory: Memory | None = None
     perplexity: list[Perplexity] = field(default_factory=list)
     losses: dict[str, Tensor] = field(default_factory=dict)  # hash of a text's tokens → mean loss of each window
     fidelity: list[Fidelity] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     latency: list[LatencyCell] = field(default_factory=list)
+    llama_cpp: list[EngineCell] = field(default_factory=list)
+    vllm: list[EngineCell] = field(default_factory=list)
     answers: Answers | None = None  # to the checks of generation
     scores: list[GenerationScore] = field(default_factory=list)
     tasks: list[TaskRun] = field(default_factory=list)
@@ -60,6 +66,8 @@ class Variant:
             blocks=self.blocks,
             bytes_on_disk=self.bytes_on_disk,
             latency=self.latency,
+            llama_cpp=self.llama_cpp,
+            vllm=self.vllm,
             memory=self.memory,
             perplexity=self.perplexity,
             fidelity=self.fidelity,
@@ -71,8 +79,15 @@ class Variant:
         )
 
 
-def opened_variant(name: str, checkpoint: Checkpoint, parameters: int, blocks: int) -> Variant:
-    return Variant(name, checkpoint, parameters, blocks, checkpoint.total_bytes)
+def opened_variant(
+    name: str, checkpoint: Checkpoint, parameters: int, blocks: int, *, file: Path | None = None
+) -> Variant:
+    return Variant(name, checkpoint, parameters, blocks, checkpoint.total_bytes, file=file)
+
+
+def file_of(context: StageContext, kind: StageKind[Any], made: PrunedFile | None) -> Path | None:
+    """Where a stage of the job has left the model as a GGUF file, if it did."""
+    return context.input(kind) / made.path if made is not None else None
 
 
 def recovered_file(context: StageContext, recovered: Variant) -> list[Variant]:
@@ -83,7 +98,7 @@ def recovered_file(context: StageContext, recovered: Variant) -> list[Variant]:
     file = context.input(RECOVER) / made.path
     size = sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
     unpacked = _unpacked(context, file, RECOVERED_FILE)
-    return [Variant(RECOVERED_FILE, unpacked, recovered.parameters, recovered.blocks, size, timed=False)]
+    return [Variant(RECOVERED_FILE, unpacked, recovered.parameters, recovered.blocks, size, False, file)]
 
 
 def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
@@ -97,14 +112,16 @@ def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
         is_file = path.is_file()
         checkpoint = _unpacked(context, path, made.name) if is_file else Checkpoint.open(path)
         name = f"{final.name}-{made.name}"
-        found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, timed=not is_file))
+        file = path if is_file else None
+        found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, not is_file, file))
     return found
 
 
 def _unpacked(context: StageContext, file: Path, name: str) -> Checkpoint:
     """The values of a GGUF file as a checkpoint in the scratch folder `name`, for what transformers can tell of it.
 
-    How fast llama.cpp is with the file cannot be told that way, so neither speed nor memory is measured.
+    How fast llama.cpp is with the file cannot be told that way, so neither speed nor memory is measured by it
+    (`benchmark_engines.py` asks llama.cpp itself).
     """
     folder = context.scratch / name
     if not folder.is_dir():

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from secateur.contract.measurements import Interval
 from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.depth_fit import Figure, TimedPair, measured, predicted, shares, trial_depths
-from workers.engine.benchmarks.latency import AGAIN, Cell, time_cell
+from workers.engine.benchmarks.in_turn import AGAIN
+from workers.engine.benchmarks.latency import Cell, time_cell
 from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.benchmarks.placement import place_weights
 from workers.engine.benchmarks.size_fit import Line, fitted

@@ -178,6 +178,7 @@ def _make(context: StageContext, source: Checkpoint, number: int) -> QuantisedVa
         options=options.model_dump(mode="json"),
         path=options.path,
         bytes=outcome.bytes,
+        file_bytes=path.stat().st_size if (path := context.scratch / options.path).is_file() else None,
         quantised_parameters=outcome.quantised_parameters,
         other_parameters=outcome.other_parameters,
         bits_per_weight=outcome.bits_per_weight,

@@ -11,6 +11,8 @@ from secateur.contract.options.method import Method, Options
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.texts import BOS, BlendText, Bos, SelfText, Text, is_written
 
+EngineName = Literal["transformers", "llama_cpp", "vllm"]
+
 
 class LatencyBenchmark(Method):
     """The paper's protocol: 12 tokens in, 128 out, batch 1, 10 warm-up and 20 timed runs."""
@@ -42,6 +44,17 @@ class LatencyBenchmark(Method):
     largest_batch: bool = Field(
         default=False, description="Find the largest batch that fits into a GPU's memory, for each variant."
     )
+    engines: tuple[EngineName, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="By what the models are timed: by transformers, llama.cpp (their GGUF files, one sequence at a "
+        "time) or vLLM. By transformers and whatever else the worker has if absent; one that is named and not there "
+        "is refused before anything is computed.",
+    )
+
+    def times_by(self, engine: EngineName) -> bool:
+        """Whether models are to be timed by this engine, where it is installed."""
+        return self.engines is None or engine in self.engines
 
     @model_validator(mode="after")
     def _compiled_shapes_stay(self) -> LatencyBenchmark:

@@ -15,6 +15,7 @@ from secateur.contract.metrics import (
     ACCURACY,
     EXACT_MATCH,
     KL,
+    LLAMA_CPP_SPEEDUP,
     PARAMETERS,
     PERPLEXITY,
     REPETITION,
@@ -22,6 +23,7 @@ from secateur.contract.metrics import (
     SAMPLE_LENGTH,
     SPEEDUP,
     TOP1_AGREEMENT,
+    VLLM_SPEEDUP,
     WEIGHTS_ON_DISK,
 )
 from secateur.contract.options.method import Options
@@ -36,7 +38,15 @@ class Gates(Options):
         "gate, or the figure itself (a median or a mean). Sizes are counted and have no interval.",
     )
     min_speedup: float | None = Field(
-        default=None, gt=0, description="Least speedup in generation over the original, first latency cell."
+        default=None,
+        gt=0,
+        description="Least speedup in generation over the original by transformers, first latency cell.",
+    )
+    min_llama_cpp_speedup: float | None = Field(
+        default=None, gt=0, description="Least speedup of the GGUF file under llama.cpp, first cell."
+    )
+    min_vllm_speedup: float | None = Field(
+        default=None, gt=0, description="Least speedup under vLLM, first latency cell."
     )
     max_perplexity_ratio: float | None = Field(
         default=None, gt=0, description="Greatest perplexity over the original's, worst text."
@@ -76,6 +86,8 @@ class Gates(Options):
 
 GATES: Mapping[str, Metric] = {
     "min_speedup": SPEEDUP,
+    "min_llama_cpp_speedup": LLAMA_CPP_SPEEDUP,
+    "min_vllm_speedup": VLLM_SPEEDUP,
     "max_perplexity_ratio": PERPLEXITY,
     "max_kl": KL,
     "min_top1_agreement": TOP1_AGREEMENT,

@@ -9,7 +9,7 @@ from scipy.stats import binomtest  # type: ignore[import-untyped]  # ships no an
 
 from secateur.contract.gate_needs import never_passed
 from secateur.contract.options.gates import GATES
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec, LocalModel
 
 LEAVES_OUT: dict[str, dict[str, Any]] = {
     "latency": {"latency": None},
@@ -21,6 +21,8 @@ LEAVES_OUT: dict[str, dict[str, Any]] = {
 }
 NEEDS = {
     "min_speedup": "latency",
+    "min_llama_cpp_speedup": "latency",
+    "min_vllm_speedup": "latency",
     "max_perplexity_ratio": "perplexity",
     "max_kl": "fidelity",
     "min_top1_agreement": "fidelity",
@@ -41,6 +43,7 @@ def spec(gates: dict[str, Any], benchmark: dict[str, Any]) -> CompressionSpec:
         {
             "model": {"source": "hub", "id": "some/model"},
             "pruning": {"kind": "depth", "blocks": 1},
+            "quantise": [{"kind": "gguf"}],
             "benchmark": {**EVERYTHING, **benchmark},
             "gates": gates,
         }
@@ -158,3 +161,25 @@ def test_prompts_that_are_named_as_enough_are() -> None:
     assert never_passed(spec({"min_same_text": 0.95}, {"generation": {"prompts": 23}})) != []
     (error,) = never_passed(spec({"min_same_text": 1}, {}))
     assert error.expected == 'at most 0.926, or "judge": "median"'
+
+
+@pytest.mark.parametrize(
+    ("gate", "engine"),
+    [("min_speedup", "transformers"), ("min_llama_cpp_speedup", "llama_cpp"), ("min_vllm_speedup", "vllm")],
+)
+def test_a_speedup_is_of_an_engine_that_times_it(gate: str, engine: str) -> None:
+    engines = ["transformers", "llama_cpp", "vllm"]
+    assert never_passed(spec({gate: 1}, {"latency": {"engines": [engine]}})) == []
+    others = [other for other in engines if other != engine]
+    (error,) = never_passed(spec({gate: 1}, {"latency": {"engines": others}}))
+    assert error.pointer == f"/gates/{gate}"
+    assert f"/benchmark/latency/engines leaves out `{engine}`" in error.detail
+
+
+def test_llama_cpp_s_speedup_needs_a_file() -> None:
+    gated = spec({"min_llama_cpp_speedup": 1}, {})
+    (error,) = never_passed(gated.model_copy(update={"quantise": ()}))
+    assert error.pointer == "/gates/min_llama_cpp_speedup"
+    assert "GGUF files, of which the job makes none" in error.detail
+    local = LocalModel(source="local", path="model.gguf")
+    assert never_passed(gated.model_copy(update={"quantise": (), "model": local})) == []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES, Gates, is_least
 from secateur.contract.readings import Variant, VariantFile
-from tests.fixtures.reports import benchmarks
+from tests.fixtures.reports import benchmarks, engine_cell, interval
 
 
 def final() -> Variant:
@@ -16,7 +18,12 @@ def final() -> Variant:
     measured = benchmarks().variants[-1]
     assert measured.memory is not None
     memory = measured.memory.model_copy(update={"largest_batch": 12})
-    return Variant(measured.model_copy(update={"memory": memory}), VariantFile(80_100_000))
+    more: dict[str, Any] = {
+        "memory": memory,
+        "llama_cpp": [engine_cell(90.0, speedup=interval(1.3), build="llama-bench, build 5163 (8cf427ff)")],
+        "vllm": [engine_cell(300.0, speedup=interval(1.2), build="vLLM 0.99.0")],
+    }
+    return Variant(measured.model_copy(update=more), VariantFile(80_100_000))
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
@@ -44,6 +51,8 @@ def test_of_what_was_not_measured_there_is_nothing() -> None:
     bare = final().measured.model_copy(
         update={
             "latency": [],
+            "llama_cpp": [],
+            "vllm": [],
             "memory": None,
             "perplexity": [],
             "fidelity": [],
@@ -62,9 +71,10 @@ def having(what: str) -> set[str]:
 
 def test_what_readers_see_first() -> None:
     seen_first = {"parameters", "file_size", "weights_on_disk", "speedup", "kl", "perplexity", "accuracy"}
-    seen_first |= {"exact_match", "same_text"}
+    seen_first |= {"exact_match", "same_text", "llama_cpp_speedup", "vllm_speedup"}
     assert having("headline") == seen_first
-    assert having("short") == seen_first | {"tokens_per_second", "peak_memory", "top1_agreement", "repetition"}
+    speeds = {"tokens_per_second", "llama_cpp_tokens_per_second", "vllm_tokens_per_second"}
+    assert having("short") == seen_first | speeds | {"peak_memory", "top1_agreement", "repetition"}
 
 
 def test_what_is_counted_has_no_interval_to_judge() -> None:
@@ -74,7 +84,8 @@ def test_what_is_counted_has_no_interval_to_judge() -> None:
 
 def test_what_the_original_has_by_definition() -> None:
     known = {name: metric.at_original for name, metric in METRICS.items() if metric.at_original is not None}
-    assert known == {"speedup": 1, "kl": 0, "top1_agreement": 1, "same_text": 1}
+    speedups = {"speedup": 1, "llama_cpp_speedup": 1, "vllm_speedup": 1}
+    assert known == {**speedups, "kl": 0, "top1_agreement": 1, "same_text": 1}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_what_says_how_good_a_model_is() -> None:
 
 
 def test_what_pruning_is_for() -> None:
-    assert having("sought") == {"speedup"}
+    assert having("sought") == {"speedup", "llama_cpp_speedup", "vllm_speedup"}
     speedup, kl = METRICS["speedup"], METRICS["kl"]
     ends = [(0.9, 1.1), (1.0, 1.1), (0.9, 1.0), (1.01, 1.1), (0.8, 0.99), (None, None)]
     assert [speedup.unshown(*both) for both in ends] == [True, True, True, False, False, False]

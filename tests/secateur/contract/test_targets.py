@@ -149,6 +149,7 @@ def test_targets_that_cannot_be_meant(pruning: dict[str, Any], pointer: str, par
     [
         ({"speedup": 1.3}, None, "/pruning/target/speedup", "`latency`, which is left out"),
         ({"memory": 0.8}, None, "/pruning/target/memory", "`latency`, which is left out"),
+        ({"speedup": 1.3}, {"engines": ["vllm"]}, "/pruning/target/speedup", "which its `engines` leave out"),
         (
             {"speedup": 1.3, "batch_size": 4},
             {},

@@ -9,11 +9,28 @@ import pytest
 from secateur.contract.report import Report
 from secateur.contract.results import PrunedFile
 from secateur.report.loading import Way, ways_to_load
+from tests.fixtures.reports import engine_cell, interval
 
 
 def ways(report: Report, *, recovered: bool = True, **changes: Any) -> dict[str, Way]:
     pruned = report.pruned.model_copy(update=changes)
     return {way.key: way for way in ways_to_load(report.job_id, pruned, report.recovered if recovered else None)}
+
+
+def test_what_the_job_has_timed_it_under_is_said(report: Report) -> None:
+    cells = {
+        "llama_cpp": [engine_cell(90.0, speedup=interval(1.3), build="llama-bench, build 5163 (8cf427ff)")],
+        "vllm": [engine_cell(300.0, speedup=interval(1.2), build="vLLM 0.99.0")],
+    }
+    file = PrunedFile(path="m.gguf", bytes_before=2, bytes_after=1)
+    pruned = report.pruned.model_copy(update={"gguf": file})
+    measured = report.benchmarks.variants[1]
+    notes = {way.key: way.note for way in ways_to_load(report.job_id, pruned, None, measured=measured)}
+    assert notes["vllm"] == notes["llama"] == "This job did not run it."
+    measured = measured.model_copy(update=cells)
+    notes = {way.key: way.note for way in ways_to_load(report.job_id, pruned, None, measured=measured)}
+    assert notes["llama"] == "This job timed it under llama-bench, build 5163 (8cf427ff)."
+    assert notes["vllm"] == "This job timed it under vLLM 0.99.0."
 
 
 @pytest.mark.parametrize(("recovered", "stage"), [(True, "recover"), (False, "prune")])

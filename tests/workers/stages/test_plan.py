@@ -18,7 +18,8 @@ from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job
 from workers.engine.benchmarks.clock import Timing
-from workers.engine.benchmarks.latency import AGAIN, Cell
+from workers.engine.benchmarks.in_turn import AGAIN
+from workers.engine.benchmarks.latency import Cell
 from workers.stages import benchmark_speed, plan_measures
 
 BLOCKS = 8  # of the tiny model

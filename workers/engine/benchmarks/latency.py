@@ -1,11 +1,7 @@
 """Seconds per generation, of the original and its variants in turn.
 
-The paper's protocol (Shortened LLaMA, arXiv 2402.02834): random prompts of 12 tokens, 128 tokens out, greedy. Every
-round times the original, each variant, and the original again, on one prompt; every other round goes backwards. A
-speedup is the median over rounds of (mean of the original's two times / the variant's time), so what slows the
-machine for a while slows both sides of a ratio, and a steady drift cancels between the original's two. The
-original's two times against each other are the A/A check: they say what the machine's noise alone can look like,
-and widen the interval where they do not hold 1.
+The paper's protocol (Shortened LLaMA, arXiv 2402.02834): random prompts of 12 tokens, 128 tokens out, greedy; all on
+one prompt in one round. `in_turn.py` has the order of the rounds and what a speedup is.
 """
 
 from __future__ import annotations
@@ -23,11 +19,10 @@ from secateur.contract.measurements import Interval, LatencyCell
 from workers.engine.benchmarks.clock import Timing, clock_for
 from workers.engine.benchmarks.compiling import PLAIN, Mode, NotCompiled, Runner, fresh_compiler, settle
 from workers.engine.benchmarks.decoding import decode, random_prompt
-from workers.engine.benchmarks.statistics import half_width, median_interval, ratio_interval, widen
+from workers.engine.benchmarks.in_turn import speedups, time_in_turn
+from workers.engine.benchmarks.statistics import median_interval
 from workers.engine.model.generation import derive_seed
 from workers.engine.progress import Progress, no_progress
-
-AGAIN = "original, again"
 
 
 @dataclass(frozen=True)
@@ -52,34 +47,26 @@ def time_cell(
         progress: counts rounds, warm-up included.
 
     Returns:
-        `cell.runs` timings for each name, in pairs: the i-th of every name are of one round. The original's second
-        times stand under AGAIN.
+        `cell.runs` timings for each name, as `time_in_turn` gives them.
 
     Raises:
         NotCompiled: the mode asks for it, and not every step of every model that was timed ran compiled.
     """
-    original = next(iter(models))
-    entrants = [*models, AGAIN]
-    timings: dict[str, list[Timing]] = {name: [] for name in entrants}
     capacity = cell.input_tokens + cell.output_tokens
     with _undisturbed(), fresh_compiler(len(models)) if cell.mode.compiled else nullcontext():
         runners = {name: Runner(model, cell.mode, capacity=capacity) for name, model in models.items()}
         if cell.mode.compiled:
             _compile(runners, cell, seed=seed)
-        runners[AGAIN] = runners[original]
-        for turn in range(cell.warmup + cell.runs):
-            warm = turn < cell.warmup
-            order = [name for name in entrants if not (warm and name == AGAIN)]
-            for name in order if turn % 2 == 0 else reversed(order):
-                runner = runners[name]
-                graphs, calls = runner.graphs, runner.calls
-                timing = _time_one(runner, cell, seed=derive_seed(seed, "latency", turn))
-                if cell.mode.compiled and (runner.graphs, runner.calls - calls) != (graphs, cell.output_tokens - 1):
-                    raise NotCompiled(f"the {name} model: not every step that was timed ran compiled")
-                if not warm:
-                    timings[name].append(timing)
-            progress(turn + 1, cell.warmup + cell.runs, "rounds")
-    return timings
+
+        def time_one(name: str, turn: int) -> Timing:
+            runner = runners[name]
+            graphs, calls = runner.graphs, runner.calls
+            timing = _time_one(runner, cell, seed=derive_seed(seed, "latency", turn))
+            if cell.mode.compiled and (runner.graphs, runner.calls - calls) != (graphs, cell.output_tokens - 1):
+                raise NotCompiled(f"the {name} model: not every step that was timed ran compiled")
+            return timing
+
+        return time_in_turn(list(models), time_one, warmup=cell.warmup, runs=cell.runs, progress=progress)
 
 
 def _compile(runners: Mapping[str, Runner], cell: Cell, *, seed: int) -> None:
@@ -93,16 +80,8 @@ def _compile(runners: Mapping[str, Runner], cell: Cell, *, seed: int) -> None:
 
 def cells_of(timings: Mapping[str, list[Timing]], cell: Cell) -> dict[str, LatencyCell]:
     """The figures of each model from the timings of one cell."""
-    names = [name for name in timings if name != AGAIN]
-    first, again = timings[names[0]], timings[AGAIN]
-    same = ratio_interval([t.total for t in first], [t.total for t in again])
-    bracket = [(a.total + b.total) / 2 for a, b in zip(first, again, strict=True)]
-    found = {}
-    for name in names:
-        totals = [timing.total for timing in timings[name]]
-        speedup = None if name == names[0] else widen(ratio_interval(bracket, totals), same)
-        found[name] = _cell(cell, timings[name], speedup, half_width(same))
-    return found
+    found = speedups({name: [timing.total for timing in of] for name, of in timings.items()})
+    return {name: _cell(cell, timings[name], speedup, found.noise) for name, speedup in found.by_name.items()}
 
 
 def _cell(cell: Cell, timings: list[Timing], speedup: Interval | None, noise: float) -> LatencyCell:

@@ -10,6 +10,7 @@ from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.computable import why_not_computable
 from workers.engine.text.tokenizing import BoundedEncoder, refuse_ids_without_row
+from workers.stages.benchmark_engines import refuse_engines
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import told_at
 from workers.stages.measurable import measured_parts, refuse_unmeasurable
@@ -32,7 +33,8 @@ def latency(subject: Subject) -> str | None:
     _refuse_too_long(subject, "/benchmark/latency")
     if options.compile:
         refuse_uncompilable(str(subject.machine.device))
-    return f"{len(set(options.batch_sizes)) * len(set(options.output_tokens))} cells"
+    by = refuse_engines(subject.context, options)
+    return f"{len(set(options.batch_sizes)) * len(set(options.output_tokens))} cells, by {by}"
 
 
 def samples(subject: Subject) -> str | None:

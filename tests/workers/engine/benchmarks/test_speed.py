@@ -16,7 +16,8 @@ from workers.engine.benchmarks import compiling, largest_batch, latency, memory
 from workers.engine.benchmarks.clock import ProcessorClock, Timing
 from workers.engine.benchmarks.compiling import Mode, NotCompiled, Runner, refuse_uncompilable
 from workers.engine.benchmarks.decoding import decode, random_prompt
-from workers.engine.benchmarks.latency import AGAIN, Cell, cells_of, time_cell
+from workers.engine.benchmarks.in_turn import AGAIN
+from workers.engine.benchmarks.latency import Cell, cells_of, time_cell
 from workers.engine.benchmarks.memory import cache_bytes, measure_memory, weight_bytes
 from workers.engine.model.generation import kv_bytes_per_token
 
