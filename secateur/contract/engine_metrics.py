@@ -49,7 +49,6 @@ def metrics_under(name: str, title: str, cells: Cells) -> EngineMetrics:
             better="higher",
             measured_by="latency",
             compares=CHANGE,
-            how="generated after the first",
             short=True,
         ),
         Metric(

@@ -50,8 +50,8 @@ class EngineCell(Result):
     input_tokens: int
     output_tokens: int
     runs: int
-    prompt_tokens_per_second: Interval  # until the first token
-    tokens_per_second: Interval  # of those after the first
+    prompt_tokens_per_second: Interval  # until the first token that is generated
+    tokens_per_second: Interval  # generated, over the whole generation, as in LatencyCell
     speedup: Interval | None = None  # original's seconds over this variant's, paired runs; None for the original
     noise: float | None = None  # as in LatencyCell
 

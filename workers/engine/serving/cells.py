@@ -78,9 +78,6 @@ def _asked(cell: Cell, vocabulary: int, *, seed: int) -> Asked:
 def _cell(
     cell: Cell, timings: list[Took], speedup: Interval | None, noise: float, *, build: str, against: str
 ) -> EngineCell:
-    later = [took.total - took.prompt for took in timings]
-    if min(later) <= 0:
-        raise EngineFailed("took no time for the tokens after the first")
     return EngineCell(
         build=build,
         against=against,
@@ -89,7 +86,7 @@ def _cell(
         output_tokens=cell.output_tokens,
         runs=len(timings),
         prompt_tokens_per_second=_rate(cell.batch_size * cell.input_tokens, [took.prompt for took in timings]),
-        tokens_per_second=_rate(cell.batch_size * (cell.output_tokens - 1), later),
+        tokens_per_second=_rate(cell.batch_size * cell.output_tokens, [took.total for took in timings]),
         speedup=speedup,
         noise=noise,
     )
