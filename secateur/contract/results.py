@@ -294,6 +294,7 @@ class HealedCut(Result):
     kl_before: float  # mean KL(original || pruned), nats per token, with all that was taken before
     kl_after: float  # the same with this change too
     folded: bool  # whether it is in the checkpoint: only if it lowers the divergence
+    neurons: int = 0  # of removed blocks that are among the change, in the places of as many
 
 
 class RefittedBlocks(Result):

@@ -54,6 +54,8 @@ def schedule_in_words(schedule: Schedule) -> str:
 def healed_in_words(healed: HealedCut | RefittedBlocks) -> str:
     """What healing did before a cut, or after it: "taken, KL 2.04 → 1.18 on held-out samples"."""
     what = "taken," if healed.folded else "left as it was, since the best change gave"
+    if healed.folded and isinstance(healed, HealedCut) and healed.neurons:
+        what = f"taken with {plural(healed.neurons, 'neuron')} of removed blocks,"
     return f"{what} KL {n.significant(healed.kl_before)} → {n.significant(healed.kl_after)} on held-out samples"
 
 

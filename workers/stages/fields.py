@@ -51,7 +51,7 @@ def of_recovery(options: Recovery) -> dict[str, str]:
     trained = "train" if isinstance(options, DistillRecovery) else "kind"
     return {
         **of_text("/recovery"),
-        **beneath("/recovery", "format", "last_blocks", "optimizer", "top_k", "validation"),
+        **beneath("/recovery", "format", "last_blocks", "neurons", "optimizer", "top_k", "validation"),
         "calibration": "/recovery/text",
         "trained": f"/recovery/{trained}",
     }

@@ -158,6 +158,14 @@ class HealingRecovery(Method):
         description="Whether the kept blocks after a cut are fitted anew too, each in turn: the output projection of "
         "the attention, then the down-projection, towards the original's states.",
     )
+    neurons: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the neurons of the block before a cut, its weakest, that make room for the strongest of "
+        "the removed blocks, where that brings the predictions nearer than its own do. Not for mixtures of experts, "
+        "nor where a norm follows the MLP.",
+    )
     ridge: float | None = Field(
         default=None,
         gt=0,

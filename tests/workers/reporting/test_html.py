@@ -290,11 +290,13 @@ def test_what_healing_did_for_each_cut_is_told(make_report: MakeReport, report: 
         block=6, last=12, ridge=0.1, error_before=0.81, error_after=0.54, kl_before=2.04, kl_after=1.18, folded=True
     )
     worse = cut.model_copy(update={"block": 14, "kl_before": 1.18, "kl_after": 1.5, "folded": False})
+    grafted = cut.model_copy(update={"block": 20, "kl_before": 1.1, "kl_after": 1.0, "neurons": 768})
     after = RefittedBlocks(blocks=[15, 17], kl_before=1.18, kl_after=0.9, folded=True)
-    healed = Healed(cuts=[cut, worse], refitted=[after])
+    healed = Healed(cuts=[cut, worse, grafted], refitted=[after])
     page = html.render(make_report(recovered=report.recovered.model_copy(update={"healed": healed})))
     assert "Healing of block 6" in page
     assert "taken, KL 2.04 → 1.18 on held-out samples" in page
     assert "left as it was, since the best change gave KL 1.18 → 1.50 on held-out samples" in page
+    assert "taken with 768 neurons of removed blocks, KL 1.10 → 1.00 on held-out samples" in page
     assert "Healing of blocks 15 to 17" in page
     assert "taken, KL 1.18 → 0.900 on held-out samples" in page

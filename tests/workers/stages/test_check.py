@@ -254,6 +254,7 @@ def test_what_a_family_or_this_worker_cannot_do_is_seen_before_anything_is_walke
     assert pointers(check, recovery=split, quantise=[]) == ["/recovery/shard"]
     healing = {"kind": "healing", "text": TEXT, "tokens": 32}
     assert check(recovery=healing, quantise=[])  # a norm follows the MLP: the block before the cut is trained
+    assert pointers(check, recovery={**healing, "neurons": 0.5}, quantise=[]) == ["/recovery/neurons"]
 
 
 def test_weights_that_cannot_be_written_back_are_told_before_they_are_trained(check: Check, tmp_path: Path) -> None:
@@ -267,6 +268,9 @@ def test_weights_that_cannot_be_written_back_are_told_before_they_are_trained(ch
     dropped = {"kind": "depth", "drop": [2]}
     assert pointers(check, recovery={"train": "after_cut", **text}, pruning=dropped, quantise=[]) == ["/recovery/train"]
     assert check(recovery=text, quantise=[])  # adapters are trained
+    healing = {"kind": "healing", "text": TEXT, "tokens": 32}
+    assert check(recovery=healing, quantise=[])
+    assert pointers(check, recovery={**healing, "neurons": 0.5}, quantise=[]) == ["/recovery/neurons"]
 
 
 def test_more_blocks_than_stay_cannot_be_the_last_that_are_trained(check: Check) -> None:

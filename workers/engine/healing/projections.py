@@ -130,7 +130,7 @@ def _reaching(
     block: Block, run: Callable[[Tensor], Tensor], state: Tensor, path: str, *, beside: Projection | None
 ) -> Projection | None:
     """The projection, if its output reaches the state; `beside`: the MLP's, which works on what this one made."""
-    module = _module(block.module, path)
+    module = module_at(block.module, path)
     if not isinstance(module, nn.Linear | Conv1D):
         return None
     paths = [path] if beside is None else [path, beside.path]
@@ -150,7 +150,7 @@ def _reaching(
     return Projection(path, factor, isinstance(module, Conv1D), module.bias is not None)
 
 
-def _module(block: nn.Module, path: str) -> nn.Module | None:
+def module_at(block: nn.Module, path: str) -> nn.Module | None:
     try:
         return block.get_submodule(path)
     except AttributeError:
@@ -174,6 +174,11 @@ def watched(block: nn.Module, paths: Collection[str], *, silent: Collection[str]
         for path in paths:
             handles.callback(block.get_submodule(path).register_forward_hook(hook(path)).remove)
         yield seen
+
+
+def added(change: BlockChange, other: BlockChange) -> dict[str, Tensor]:
+    """Both changes together."""
+    return {**change, **{name: change[name] + more if name in change else more for name, more in other.items()}}
 
 
 @contextmanager

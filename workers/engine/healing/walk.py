@@ -17,7 +17,8 @@ tokens of massive activations, and spoil the rest. What makes the predictions wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -28,14 +29,15 @@ from workers.engine.healing.cuts import cut_ends
 from workers.engine.healing.fit import Aim, fit_projection, through
 from workers.engine.healing.judge import Judge, hold_out
 from workers.engine.healing.local_regression import RegressionSettings, regress
+from workers.engine.healing.neurons import Transplant, layout_of, no_neurons
 from workers.engine.healing.projections import (
     BlockChange,
     Projection,
     Projections,
+    added,
     projections_of,
-    watched,
 )
-from workers.engine.model.batches import batches
+from workers.engine.healing.stream import Stream
 from workers.engine.model.block_model import Block, BlockModel
 from workers.engine.progress import Meter, Progress, no_progress
 
@@ -48,9 +50,21 @@ class HealingSettings:
 
     refit: Refit = "after_cut"
     ridge: float | None = None  # None: chosen on held-out samples
+    neurons: float = 0.0  # share of those of the block before a cut that may make room for removed blocks'
     regression: RegressionSettings = field(default_factory=RegressionSettings)
     changeable: Callable[[int, str], bool] = lambda block, name: True  # whether a parameter of a block may be changed
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What may be added to a block before a cut; the names are those of `CutFit`."""
+
+    change: BlockChange
+    neurons: int
+    ridge: float | None
+    error_before: float
+    error_after: float
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ class CutFit:
     error_after: float  # held-out tokens, without the change and with it
     kl_before: float  # from the original on the held-out samples, nats per token: with what was taken before
     kl_after: float  # and with this too
+    neurons: int = 0  # of removed blocks that are in the change
 
     @property
     def helps(self) -> bool:
@@ -121,49 +136,13 @@ def fit_healing(
 
     Raises:
         StageFailed: the states are not finite.
+        UnsupportedModel: neurons are asked for, and the model has none that could be taken.
     """
     settings = settings or HealingSettings()
     ends = cut_ends(kept, model.n_blocks)
     if not ends:
         return Healing([])
     return _Walk(model, kept, ends, ids, settings, progress).run()
-
-
-@dataclass
-class _Stream:
-    """Samples on their way through the original's blocks and through the healed pruned model's."""
-
-    whole: list[Tensor]  # the original's states, in pieces of (samples, tokens, hidden)
-    pruned: list[Tensor]  # the same list until a block is gone
-
-    @classmethod
-    def of(cls, model: BlockModel, ids: Tensor) -> _Stream:
-        whole = [model.embed(piece) for _, piece in batches(ids)]
-        return cls(whole, whole)
-
-    def pass_both(self, block: Block) -> None:
-        """Through a kept block as it is."""
-        together = self.pruned is self.whole
-        self.pass_whole(block)
-        self.pruned = self.whole if together else through(block, self.pruned, {})
-
-    def pass_whole(self, block: Block) -> None:
-        """The original alone."""
-        self.whole = [block(state) for state in self.whole]
-
-    def pass_halfway(self, block: Block, down: Projection | None) -> list[Tensor]:
-        """The original alone; its states before the MLP's output is added, where that can be told."""
-        if down is None:
-            self.pass_whole(block)
-            return []
-        halfway, whole = [], []
-        with watched(block.module, [down.path]) as seen:
-            for state in self.whole:
-                left = block(state)
-                halfway.append(left - down.added(seen[down.path], left))
-                whole.append(left)
-        self.whole = whole
-        return halfway
 
 
 class _Walk:
@@ -183,13 +162,13 @@ class _Walk:
         self._ends = ends
         self._settings = settings
         for_fit, for_judging = hold_out(ids)
-        self._fitted, self._held = _Stream.of(model, for_fit), _Stream.of(model, for_judging)
+        self._fitted, self._held = Stream.of(model, for_fit), Stream.of(model, for_judging)
         self._meter = Meter(progress, self._work(), "block passes")
         self._judge = Judge(model, for_judging, kept, self._meter)
         self._now: float | None = None  # the divergence with all that was taken so far
 
     @property
-    def _streams(self) -> tuple[_Stream, _Stream]:
+    def _streams(self) -> tuple[Stream, Stream]:
         return self._fitted, self._held
 
     def run(self) -> Healing:
@@ -219,32 +198,60 @@ class _Walk:
 
     def _mend(self, before: int, end: int) -> CutFit:
         """Fit the block before a cut, and take what helps."""
+        transplant: Transplant | None = None
         for position, block in enumerate(self._model.blocks([*range(before, end + 1), before])):
+            if position == 0 and self._settings.neurons:
+                transplant = self._transplant(block)
             if position <= end - before:
-                for stream in self._streams:
-                    stream.pruned = list(stream.pruned)
-                    stream.pass_whole(block)
+                self._fitted.pass_whole(block, transplant)
+                self._held.pass_whole(block)
                 self._count(1)
                 continue
-            change, ridge, error_before, error_after = self._fit_block(block)
             if self._now is None:
                 self._now = self._judge.divergence(through(block, self._held.pruned, {}), after=before)
-            healed = self._judge.divergence(through(block, self._held.pruned, change), after=before)
-            cut = CutFit(before, end, change, ridge, error_before, error_after, self._now, healed)
+            cuts = []
+            for found in self._fits(block, transplant):
+                healed = self._judge.divergence(through(block, self._held.pruned, found.change), after=before)
+                cuts.append(CutFit(before, end, **vars(found), kl_before=self._now, kl_after=healed))
+            cut = min(cuts, key=lambda cut: (math.isnan(cut.kl_after), cut.kl_after))
             for stream in self._streams:
-                stream.pruned = through(block, stream.pruned, change if cut.helps else {})
+                stream.pruned = through(block, stream.pruned, cut.change if cut.helps else {})
             self._count(1)
-            self._now = min(self._now, healed)
+            self._now = min(self._now, cut.kl_after)
         return cut
 
-    def _fit_block(self, block: Block) -> tuple[BlockChange, float | None, float, float]:
-        """What to add to the block, the ridge where it was a closed form, and the error before and after."""
+    def _transplant(self, block: Block) -> Transplant:
+        """What gathers neurons for the block before a cut, which the walk has come to. Raises UnsupportedModel."""
+        state, share = self._held.pruned[0][:1], self._settings.neurons
+        layout = layout_of(block, state) if self._projections(block).down is not None else None
+        if layout is None or not all(self._settings.changeable(block.index, part.name) for part in layout.stretches):
+            raise no_neurons(
+                f"Block {block.index} cannot take neurons of removed blocks: its MLP is not one that reads a norm and "
+                "adds what it makes to the state as it is.",
+                share,
+            )
+        return Transplant(block, layout, state, share=share)
+
+    def _fits(self, block: Block, transplant: Transplant | None) -> Iterator[_Fit]:
+        """What may be added to the block: without neurons of removed blocks, and where asked for with them."""
         down = self._projections(block).down
-        if down is not None:
-            fitted, held = (Aim(stream.pruned, stream.whole) for stream in self._streams)
-            fit = fit_projection(block, down, down=down, fitted=fitted, held=held, ridge=self._settings.ridge)
+        if down is None:
+            yield self._trained(block)
+            return
+        fitted, held = (Aim(stream.pruned, stream.whole) for stream in self._streams)
+        begun: list[tuple[int, BlockChange]] = [(0, {})]
+        if transplant is not None:
+            begun.append((transplant.count, transplant.change(block)))
+        error_before: float | None = None
+        for neurons, change in begun:
+            fit = fit_projection(
+                block, down, down=down, fitted=fitted, held=held, change=change, ridge=self._settings.ridge
+            )
             self._count(1)
-            return down.as_parameters(fit.change), fit.ridge, fit.left_before, fit.left_after
+            error_before = fit.left_before if error_before is None else error_before
+            yield _Fit(added(change, down.as_parameters(fit.change)), neurons, fit.ridge, error_before, fit.left_after)
+
+    def _trained(self, block: Block) -> _Fit:
         found = regress(
             block,
             (self._fitted.pruned, self._fitted.whole),
@@ -254,7 +261,7 @@ class _Walk:
             seed=self._settings.seed,
             tell=self._count,
         )
-        return found.change, None, found.left_before, found.left_after
+        return _Fit(found.change, 0, None, found.left_before, found.left_after)
 
     def _projections(self, block: Block) -> Projections:
         """Those of a block that a closed form can change, and that the checkpoint can take."""
@@ -338,8 +345,9 @@ class _Walk:
             elif before < self._model.n_blocks:
                 blocks += sum(self._passes(number) for number in between)
             if before < self._model.n_blocks:
-                blocks += end - before + 1 + 2
-                judged += [before, before] if before == min(self._ends) else [before]
+                kinds = 2 if self._settings.neurons else 1
+                blocks += end - before + 1 + kinds + 1
+                judged += [before] * (kinds + (before == min(self._ends)))
             at = end + 1
         judging = sum(sum(block > after for block in self._kept) + head for after in judged)
         return pieces * blocks + held * (self._model.n_blocks + judging)

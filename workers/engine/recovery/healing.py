@@ -60,11 +60,12 @@ def recover(job: RecoveryJob, options: HealingRecovery) -> RecoveryOutcome:
 
     Raises:
         InvalidInput: the text is too short or cannot be read.
-        UnsupportedModel: there is no cut with a block before it.
+        UnsupportedModel: there is no cut with a block before it, or that block can take no neurons.
     """
     ids, text = with_own_text(job, options, *given_tokens(job, options))
     settings = HealingSettings(
         refit=options.refit,
+        neurons=options.neurons,
         ridge=options.ridge,
         regression=RegressionSettings(epochs=options.epochs, rank=options.rank),
     )
@@ -217,6 +218,7 @@ def as_result(found: Healing) -> Healed:
                 kl_before=cut.kl_before,
                 kl_after=cut.kl_after,
                 folded=cut.helps,
+                neurons=cut.neurons,
             )
             for cut in found.cuts
         ],
@@ -240,6 +242,8 @@ def healing_notes(healed: Healed, kept: Sequence[int]) -> list[str]:
 def _of_cut(cut: HealedCut) -> str:
     where = f"the cut after block {cut.block} (to block {cut.last})"
     how = "by training the block before it" if cut.ridge is None else f"with a ridge of {plain(cut.ridge)}"
+    if cut.neurons:
+        how += f" and {cut.neurons:,} neurons of the removed blocks"
     error = f"{significant(cut.error_before)} to {significant(cut.error_after)}"
     if cut.folded:
         return (

@@ -5,8 +5,10 @@ from __future__ import annotations
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.pruning import DepthPruning
-from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery
+from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, HealingRecovery, LoraRecovery
 from secateur.contract.options.training import TrainedRecovery
+from workers.engine.architectures.registry import architecture_of
+from workers.engine.healing.neurons import check_neurons
 from workers.engine.pruning.depth import blocks_to_keep
 from workers.engine.recovery.job import check_optimizer
 from workers.engine.recovery.lora import check_adapters
@@ -30,6 +32,8 @@ def look(subject: Subject) -> str | None:
         return options.kind
     if isinstance(options, LoraRecovery):
         check_adapters(subject.config, options)
+    if isinstance(options, HealingRecovery):
+        check_neurons(architecture_of(subject.config), options.neurons)
     if isinstance(options, DistillRecovery | ContinuedRecovery) and options.train in OWN_WEIGHTS:
         refuse_unwritable(subject.checkpoint, blocks=None if options.train == "all" else _one_of_them(subject))
         if options.train == "last_blocks":

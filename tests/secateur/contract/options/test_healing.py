@@ -31,3 +31,12 @@ def test_any_other_cut_can(drop: list[int]) -> None:
 def test_healing_that_was_not_asked_for_is_left_out() -> None:
     spec = {**SPEC, "recovery": {"kind": "distill"}, "pruning": {"kind": "depth", "drop": [0]}}
     assert CompressionSpec.model_validate(spec).recovery.kind == "distill"
+
+
+@pytest.mark.parametrize("neurons", [-0.1, 1.5, "many", float("nan"), None])
+def test_the_share_of_neurons_is_between_none_and_all(neurons: object) -> None:
+    spec = {**SPEC, "recovery": {"kind": "healing", "neurons": neurons}, "pruning": {"kind": "depth", "drop": [1]}}
+    with pytest.raises(ValidationError) as caught:
+        CompressionSpec.model_validate(spec)
+    (error,) = caught.value.errors()
+    assert error["loc"][-1] == "neurons"

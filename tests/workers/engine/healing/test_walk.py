@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from secateur.contract.errors import UnsupportedModel
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.healing import fit, least_squares, walk
 from workers.engine.healing.cuts import cut_ends
 from workers.engine.healing.judge import hold_out
+from workers.engine.healing.neurons import Transplant
 from workers.engine.healing.projections import BlockChange, changed
 from workers.engine.healing.walk import CutFit, HealingSettings, Refitted, fit_healing
-from workers.engine.model.block_model import BlockModel
+from workers.engine.model.block_model import Block, BlockModel
 
 KEPT = [0, 1, 2, 5, 6, 7]  # of eight blocks, without the one in which the activations arise
 MARK = 1  # the token that gets them
@@ -209,16 +211,20 @@ def test_a_cut_at_the_beginning_is_left(
     assert fit_healing(model, [0, 1, 2, 3], ids).cuts == []
 
 
+@pytest.mark.parametrize("neurons", [0, 0.5])
 def test_a_model_streamed_from_disk_gets_the_same_changes(
     make_model: Callable[..., PreTrainedModel],
     make_ids: Callable[..., Tensor],
     save_model: Callable[..., Path],
+    neurons: float,
 ) -> None:
+    settings = HealingSettings(neurons=neurons)
     model, kept, ids = make_model(num_hidden_layers=7), [0, 2, 3, 6], make_ids(20, 12)
     streamed = BlockModel.from_checkpoint(Checkpoint.open(save_model(model)), device="cpu", dtype=torch.float32)
-    there, here = (fit_healing(view, kept, ids) for view in (streamed, BlockModel.from_model(model)))
-    assert [(cut.ridge, cut.kl_before, cut.kl_after) for cut in there.cuts] == [
-        (cut.ridge, cut.kl_before, cut.kl_after) for cut in here.cuts
+    views = (streamed, BlockModel.from_model(model))
+    there, here = (fit_healing(view, kept, ids, settings=settings) for view in views)
+    assert [(cut.ridge, cut.neurons, cut.kl_before, cut.kl_after) for cut in there.cuts] == [
+        (cut.ridge, cut.neurons, cut.kl_before, cut.kl_after) for cut in here.cuts
     ]
     assert there.taken().keys() == here.taken().keys()
     for block, change in here.taken().items():
@@ -226,7 +232,82 @@ def test_a_model_streamed_from_disk_gets_the_same_changes(
             assert torch.equal(there.taken()[block][name], added)
 
 
-@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text", "olmo2", "mixtral"])
+def talkative(make_model: Callable[..., PreTrainedModel]) -> PreTrainedModel:
+    """A model whose block 3 does much in a few neurons, while half of those of block 2 do next to nothing."""
+    model: Any = make_model(num_hidden_layers=6)
+    with torch.no_grad():
+        for number, neurons, factor in ((2, slice(0, 24), 1e-3), (3, slice(10, 20), 4.0)):
+            mlp = model.model.layers[number].mlp
+            for projection in (mlp.gate_proj, mlp.up_proj):
+                projection.weight[neurons] *= factor
+    return cast(PreTrainedModel, model)
+
+
+NEURONS = HealingSettings(refit="none", neurons=0.5)
+
+
+def test_neurons_of_a_removed_block_go_on_where_idle_ones_stood_and_the_predictions_come_nearer(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    model, kept, fresh = BlockModel.from_model(talkative(make_model)), [0, 1, 2, 4, 5], make_ids(40, 16, seed=9)
+    ids = make_ids(100, 16)
+    (alone,) = fit_healing(model, kept, ids, settings=CUTS_ALONE).cuts
+    (cut,) = fit_healing(model, kept, ids, settings=NEURONS).cuts
+    assert (alone.neurons, cut.neurons) == (0, 24)
+    assert set(cut.change) == {f"mlp.{name}_proj.weight" for name in ("gate", "up", "down")}
+    assert (cut.error_before, cut.kl_before) == (alone.error_before, alone.kl_before)
+    assert cut.kl_after < 0.9 * alone.kl_after
+    assert cut.kl_after == pytest.approx(divergence(model, kept, {2: cut.change}, hold_out(ids)[1]), rel=1e-3)
+    assert divergence(model, kept, {2: cut.change}, fresh) < 0.9 * divergence(model, kept, {2: alone.change}, fresh)
+
+
+def test_neurons_that_do_not_help_are_not_taken(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, kept, ids = BlockModel.from_model(talkative(make_model)), [0, 1, 2, 4, 5], make_ids(100, 16)
+    (alone,) = fit_healing(model, kept, ids, settings=CUTS_ALONE).cuts
+
+    def idle(transplant: Transplant, block: Block) -> dict[str, Tensor]:
+        return {"mlp.gate_proj.weight": -block.module.get_parameter("mlp.gate_proj.weight").data}
+
+    monkeypatch.setattr(Transplant, "change", idle)
+    (cut,) = fit_healing(model, kept, ids, settings=NEURONS).cuts
+    assert cut.helps
+    assert (cut.neurons, cut.kl_after) == (0, alone.kl_after)
+    assert torch.equal(cut.change["mlp.down_proj.weight"], alone.change["mlp.down_proj.weight"])
+
+
+@pytest.mark.parametrize("model_type", ["gemma3_text", "mixtral", "olmoe", "falcon"])
+def test_neurons_are_refused_where_none_can_be_taken(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], model_type: str
+) -> None:
+    """A norm after the MLP, experts, and norms with biases before projections that have none."""
+    model = BlockModel.from_model(make_model(model_type))
+    with pytest.raises(UnsupportedModel, match="neurons") as refused:
+        fit_healing(model, [0, 1, 3], make_ids(20, 12), settings=NEURONS)
+    assert [(item.pointer, item.value) for item in refused.value.errors] == [("neurons", 0.5)]
+
+
+def test_neurons_are_refused_where_the_checkpoint_cannot_take_them(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor]
+) -> None:
+    settings = replace(NEURONS, changeable=lambda block, name: "gate" not in name)
+    with pytest.raises(UnsupportedModel, match="Block 1 cannot take neurons"):
+        fit_healing(BlockModel.from_model(make_model()), [0, 1, 3], make_ids(20, 12), settings=settings)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "qwen3"])
+def test_a_gpt_2_and_a_qwen_3_come_nearer_to_the_original_by_far_more_than_chance(
+    make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], model_type: str
+) -> None:
+    model, kept = BlockModel.from_model(make_model(model_type, num_hidden_layers=6)), [0, 1, 4, 5]
+    found = fit_healing(model, kept, make_ids(100, 16))
+    assert [step.helps for step in found.cuts] == [True]
+    fresh = make_ids(40, 16, seed=9)
+    assert divergence(model, kept, found.taken(), fresh) < 0.9 * divergence(model, kept, {}, fresh)
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text", "olmo2", "mixtral", "qwen3_moe", "olmoe", "gpt_oss"])
 def test_where_no_closed_form_holds_the_block_before_the_cut_is_trained(
     make_model: Callable[..., PreTrainedModel], make_ids: Callable[..., Tensor], model_type: str
 ) -> None:
@@ -268,12 +349,16 @@ def test_held_out_samples_are_a_fifth_within_a_bound_and_one_sample_is_cut() -> 
 
 
 @pytest.mark.parametrize("samples", [1, 30])
-@pytest.mark.parametrize(("model_type", "refit"), [("llama", "none"), ("llama", "after_cut"), ("gemma2", "after_cut")])
+@pytest.mark.parametrize(
+    ("model_type", "refit", "neurons"),
+    [("llama", "none", 0), ("llama", "none", 0.5), ("llama", "after_cut", 0), ("gemma2", "after_cut", 0)],
+)
 def test_progress_ends_with_the_work(
     make_model: Callable[..., PreTrainedModel],
     make_ids: Callable[..., Tensor],
     model_type: str,
     refit: walk.Refit,
+    neurons: float,
     samples: int,
 ) -> None:
     told: list[tuple[int, int, str]] = []
@@ -281,7 +366,7 @@ def test_progress_ends_with_the_work(
         BlockModel.from_model(make_model(model_type, num_hidden_layers=9)),
         [1, 2, 4, 5, 7],
         make_ids(samples, 12),
-        settings=HealingSettings(refit=refit),
+        settings=HealingSettings(refit=refit, neurons=neurons),
         progress=lambda *at: told.append(at),
     )
     total = told[0][1]

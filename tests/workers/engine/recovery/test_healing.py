@@ -31,7 +31,7 @@ from workers.engine.recovery import healing
 from workers.engine.recovery.healing import Start, given_tokens, healed_start, with_own_text
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.runtime import Machine
-from workers.engine.text.calibration import token_batch
+from workers.engine.text.calibration import describe_batch, token_batch
 
 CPU = Machine(torch.device("cpu"), torch.float32, 1, 0)
 FAMILIES = (
@@ -79,6 +79,40 @@ def test_a_healed_checkpoint_is_what_was_fitted_and_comes_nearer_to_the_original
     pruned = BlockModel.from_model(load_model(Checkpoint.open(tmp_path / "pruned"), device=CPU.device, dtype=CPU.dtype))
     fresh = make_ids(20, 16, seed=7)
     assert _divergence(original, healed, fresh) < _divergence(original, pruned, fresh)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "phi3"])
+def test_a_checkpoint_with_neurons_of_removed_blocks_is_what_was_fitted(
+    make_model: Callable[..., PreTrainedModel],
+    make_ids: Callable[..., Tensor],
+    save_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    model_type: str,
+) -> None:
+    """Phi-3 has gate and up in one matrix, GPT-2 has no gate and biases."""
+    model = make_model(model_type, num_hidden_layers=5)
+    for name, parameter in model.named_parameters():
+        if ".mlp." in name:  # so that neurons do much
+            parameter.data.mul_(2)
+    source, ids = save_model(model), make_ids(60, 16)
+    prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
+    job = job_for(source, tmp_path / "pruned", [0, 1, 4], tmp_path)
+    info = describe_batch(ids, description="random", source="local", identity="random")
+    monkeypatch.setattr(healing, "given_tokens", lambda job, options: (ids, info))
+    options = HealingRecovery.model_validate({"kind": "healing", "neurons": 0.5, "own_text": 0, "refit": "none"})
+    outcome = healing.recover(job, options)
+    assert outcome.healed is not None
+    (cut,) = outcome.healed.cuts
+    assert cut.folded
+    assert cut.neurons > 0
+    assert f"and {cut.neurons} neurons of the removed blocks: on held-out samples" in outcome.notes[0]
+    original, healed = (
+        BlockModel.from_model(load_model(Checkpoint.open(folder), device=CPU.device, dtype=CPU.dtype))
+        for folder in (source, job.out / "checkpoint")
+    )
+    _, held = hold_out(ids)
+    assert _divergence(original, healed, held) == pytest.approx(cut.kl_after, rel=1e-3)
 
 
 @torch.no_grad()
