@@ -23,6 +23,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.healing import fit
 from workers.engine.healing.judge import hold_out
 from workers.engine.healing.least_squares import FittedChange, Sums
+from workers.engine.healing.neurons import layout_of
 from workers.engine.healing.walk import Healing
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -91,11 +92,15 @@ def test_a_checkpoint_with_neurons_of_removed_blocks_is_what_was_fitted(
     model_type: str,
 ) -> None:
     """Phi-3 has gate and up in one matrix, GPT-2 has no gate and biases."""
-    model = make_model(model_type, num_hidden_layers=5)
-    for name, parameter in model.named_parameters():
-        if ".mlp." in name:  # so that neurons do much
-            parameter.data.mul_(2)
-    source, ids = save_model(model), make_ids(60, 16)
+    model, ids = make_model(model_type, num_hidden_layers=5), make_ids(60, 16)
+    view = BlockModel.from_model(model)
+    for block in view.blocks([1, 2]):
+        layout = layout_of(block, torch.randn(1, 8, 32, generator=torch.Generator().manual_seed(0)))
+        assert layout is not None
+        places, factor = (slice(0, layout.count // 2), 1e-3) if block.index == 1 else (slice(8, 16), 4.0)
+        for stretch in (*layout.rows, *layout.biases):  # idle ones, and some that do much
+            stretch.of(block.module.get_parameter(stretch.name).data, layout.count)[places] *= factor
+    source = save_model(model)
     prune_depth(Checkpoint.open(source), tmp_path / "pruned", drop=[2, 3])
     job = job_for(source, tmp_path / "pruned", [0, 1, 4], tmp_path)
     info = describe_batch(ids, description="random", source="local", identity="random")
