@@ -54,6 +54,12 @@ WITHIN: dict[str, Any] = {
     },
 }
 
+AFTER_HEALING: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "scoring": {"criterion": "perplexity", "after_healing": True, "finalists": 3, "finalist_steps": 40},
+    "pruning": {"kind": "depth", "blocks": 6},
+}
+
 EXPLICIT_DROP: dict[str, Any] = {
     "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
     "pruning": {"kind": "depth", "drop": [21, 22, 23, 24, 25, 26]},
@@ -131,6 +137,12 @@ SUBMIT: Any = {
         "description": "At most 5 % slower and 10 % further from the original than the last job with this label that "
         "passed; until there is one, nothing is compared.",
         "value": AGAINST_MAIN,
+    },
+    "chosen-after-healing": {
+        "summary": "The blocks whose loss heals best",
+        "description": "A stage `choose` heals twelve sets that the criterion proposes, distils the best three for 40 "
+        "steps each, and takes the one that predicts nearest to the original; the report has the figures of all.",
+        "value": AFTER_HEALING,
     },
     "explicit-drop": {
         "summary": "These very blocks, no recovery",

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
-from secateur.contract.results import ModelInfo, Planned, Pruned, Quantised, Recovered, Result, Scores, Searched
+from secateur.contract.results import Chosen, ModelInfo, Planned, Pruned, Quantised, Recovered, Result, Scores, Searched
 
 REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -64,6 +64,7 @@ class Report(Result):
     scores: Scores | None = None  # None where the blocks were named in the spec
     planned: Planned | None = None  # where it took measuring to know how many blocks go
     searched: Searched | None = None  # where constraints decided how many blocks go
+    chosen: Chosen | None = None  # where sets of blocks were compared after healing
     pruned: Pruned
     target: TargetOutcome | None = None  # where the job was asked for one
     recovered: Recovered | None = None

@@ -1,4 +1,4 @@
-"""What the stages that make a model hand on: Checked, Scored, Pruned, Recovered, Quantised.
+"""What the stages that make a model hand on: Checked, Scored, Chosen, Pruned, Recovered, Quantised.
 
 Every figure was measured unless its name ends in `_estimate`. Times are seconds, sizes bytes, losses nats per token.
 What a benchmark measures is in `measurements.py`, the report that is made of everything in `report.py`.
@@ -220,6 +220,43 @@ class Searched(Result):
     def chosen(self) -> TriedDepth:
         """The depth that was chosen, as it was foreseen."""
         return next(depth for depth in self.tried if depth.removed == self.removed)
+
+
+class Candidate(Result):
+    """A set of blocks that could go, and how far from the original the model without it is on held-out samples.
+
+    Divergences are mean KL(original || model), nats per token.
+    """
+
+    blocks: list[int]  # ascending
+    origin: Literal["criterion", "run", "swap"]  # the criterion's own set, a run, or its own but for one block
+    kl_pruned: float  # nothing done
+    kl_healed: float  # its cuts healed quickly; never above the former, since what does not help is left out
+    kl_distilled: float | None = None  # after a few steps of distillation more; None of those that were no finalists
+
+
+class Chosen(Result):
+    """Which of several sets of blocks goes, by what is left once their cuts are healed."""
+
+    dropped: list[int]  # the set that is taken, ascending
+    candidates: list[Candidate]  # the criterion's own set first
+    steps: int | None = None  # of each finalist's distillation; None where there were no finalists
+    fitted_tokens: int
+    judged_tokens: int
+    text: TextInfo
+    model: ModelInfo
+    seconds: float
+    environment: Environment
+
+    @property
+    def taken(self) -> Candidate:
+        """The set that goes."""
+        return next(candidate for candidate in self.candidates if candidate.blocks == self.dropped)
+
+    @property
+    def own(self) -> Candidate:
+        """The set that the criterion alone would have taken."""
+        return self.candidates[0]
 
 
 class PrunedFile(Result):

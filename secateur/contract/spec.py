@@ -239,6 +239,31 @@ class CompressionSpec(Options):
             )
         return self
 
+    @model_validator(mode="after")
+    def _a_choice_after_healing_has_sets_and_heals(self) -> CompressionSpec:
+        """Sets of one size are compared as what follows finds them: it has to be known how many go, and it mends."""
+        pruning = self.pruning
+        if not self.scoring.after_healing or not isinstance(pruning, DepthPruning):
+            return self
+        for problem, why, expected in (
+            (pruning.drop is not None, "`drop` names the blocks, so nothing is chosen", "no `after_healing`"),
+            (
+                pruning.constraints is not None,
+                "constraints try depths of one order, which a choice among sets would leave",
+                "no `after_healing`, or a number of blocks",
+            ),
+            (
+                self.recovery.kind == "none",
+                "sets are judged with their cuts healed, and this job heals nothing",
+                "a recovery, such as `healing`, or no `after_healing`",
+            ),
+        ):
+            if problem:
+                raise PydanticCustomError(
+                    "choice_without_sets", "{why}", {"why": why, "field": "scoring/after_healing", "expected": expected}
+                )
+        return self
+
     @property
     def judged(self) -> Gates:
         """All that the result is judged by: the gates, and the constraints of the depth as such."""

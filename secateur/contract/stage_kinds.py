@@ -16,9 +16,10 @@ from typing import Any, Generic, TypeVar
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.constraints import Constraints
 from secateur.contract.options.pruning import DepthPruning
+from secateur.contract.options.scoring import OF_THE_CHOICE
 from secateur.contract.options.target import Target
 from secateur.contract.report import Report
-from secateur.contract.results import Checked, Planned, Pruned, Quantised, Recovered, Result, Scored, Searched
+from secateur.contract.results import Checked, Chosen, Planned, Pruned, Quantised, Recovered, Result, Scored, Searched
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
@@ -59,7 +60,7 @@ def _sections(*names: str) -> Callable[[CompressionSpec], dict[str, Any]]:
 
 def _scoring(spec: CompressionSpec) -> dict[str, Any]:
     """How many blocks go, and which may not, is chosen later, unless the criterion searches for such a set."""
-    scoring = spec.scoring.model_dump(mode="json")
+    scoring = spec.scoring.model_dump(mode="json", exclude=set(OF_THE_CHOICE))
     if spec.scoring.searches:
         return {"scoring": scoring, **_sections("pruning")(spec)}
     del scoring["plus"]
@@ -110,6 +111,11 @@ def _search(spec: CompressionSpec) -> dict[str, Any]:
     return {"constraints": constraints.model_dump(mode="json"), "plus": spec.scoring.plus, "heals": heals}
 
 
+def _is_scored(spec: CompressionSpec) -> bool:
+    """Other methods judge heads, neurons, experts or halves of blocks, and do so while they prune."""
+    return isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None
+
+
 CHECK = StageKind(
     name="check",
     title="Check",
@@ -143,8 +149,7 @@ SCORE = StageKind(
     file="scores.json",
     reads=("check",),
     reads_too=lambda spec: ("plan",) if spec.scoring.searches else (),
-    # other methods judge heads, neurons, experts or halves of blocks, and do so while they prune
-    asked=lambda spec: isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None,
+    asked=_is_scored,
     texts=("scoring",),
     decides=_scoring,
 )
@@ -161,6 +166,19 @@ SEARCH = StageKind(
     decides=_search,
     hands_on=("removed",),
 )
+CHOOSE = StageKind(
+    name="choose",
+    title="Choice",
+    doing="healing the sets that could go",
+    module="workers.stages.choose",
+    result=Chosen,
+    file="chosen.json",
+    reads=("check", "plan", "score"),
+    asked=lambda spec: _is_scored(spec) and spec.scoring.after_healing,
+    texts=("scoring",),
+    decides=_sections("scoring", "pruning"),
+    hands_on=("dropped",),
+)
 PRUNE = StageKind(
     name="prune",
     title="Pruning",
@@ -168,7 +186,7 @@ PRUNE = StageKind(
     module="workers.stages.prune",
     result=Pruned,
     file="pruned.json",
-    reads=("check", "plan", "score", "search"),
+    reads=("check", "plan", "score", "search", "choose"),
     asked=_always,
     texts=("pruning",),
     decides=_choice,
@@ -219,7 +237,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "score", "search", "prune", "recover", "quantise", "benchmark"),
+    reads=("plan", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -230,7 +248,7 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
-    kind.name: kind for kind in (CHECK, PLAN, SCORE, SEARCH, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+    kind.name: kind for kind in (CHECK, PLAN, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
 }
 
 

@@ -10,6 +10,8 @@ from secateur.contract.metric_row import CHANGE
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import (
+    Candidate,
+    Chosen,
     HealedCut,
     KeptExperts,
     Planned,
@@ -89,6 +91,29 @@ def search_in_words(searched: Searched) -> str:
         f"{limits}: {plural(searched.removed, 'block')} can go. Depths tried, {how}, on {searched.judged_tokens:,} "
         f"held-out tokens of {one_line(searched.text.description)}, in {n.duration(searched.seconds)}: {tried}"
     )
+
+
+def choice_in_words(chosen: Chosen) -> str:
+    """Which set was taken after healing, and which by the criterion alone; and all that were looked at."""
+    taken, own = chosen.taken, chosen.own
+    same = "as by the criterion alone"
+    if taken != own:
+        same = f"where the criterion alone takes {block_list(own.blocks)}"
+    sets = "; ".join(_candidate_in_words(candidate, chosen.steps) for candidate in chosen.candidates)
+    return (
+        f"blocks {block_list(taken.blocks)}, {same}. {plural(len(chosen.candidates), 'set')} healed on "
+        f"{chosen.fitted_tokens:,} tokens of {one_line(chosen.text.description)} and judged on "
+        f"{chosen.judged_tokens:,} more, in {n.duration(chosen.seconds)}: {sets}"
+    )
+
+
+def _candidate_in_words(candidate: Candidate, steps: int | None) -> str:
+    """ "13–18 (run): KL 0.879 pruned, 0.274 healed, 0.251 after 40 steps"."""
+    kind = {"criterion": "the criterion's own", "run": "run", "swap": "one block swapped"}[candidate.origin]
+    figures = f"KL {n.NUMBER.write(candidate.kl_pruned)} pruned, {n.NUMBER.write(candidate.kl_healed)} healed"
+    if candidate.kl_distilled is not None:
+        figures += f", {n.NUMBER.write(candidate.kl_distilled)} after {plural(steps or 0, 'step')}"
+    return f"{block_list(candidate.blocks)} ({kind}): {figures}"
 
 
 def foreseen_in_words(report: Report) -> str:

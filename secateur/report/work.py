@@ -11,6 +11,7 @@ from secateur.contract.report import Report
 from secateur.contract.results import Environment, Pruned
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
+    choice_in_words,
     experts_in_words,
     foreseen_in_words,
     gguf_in_words,
@@ -46,6 +47,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
     if report.searched:
         rows.append(("Constraints", search_in_words(report.searched)))
         rows.append(("Foreseen and come", foreseen_in_words(report)))
+    if report.chosen:
+        rows.append(("Chosen after healing", choice_in_words(report.chosen)))
     if report.planned:
         rows.append(("Plan", plan_in_words(report.planned)))
     rows += _search(pruned)

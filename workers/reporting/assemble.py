@@ -11,7 +11,7 @@ from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.regression import judge_regressions
 from secateur.contract.report import HeldAgainst, Report
-from secateur.contract.results import Planned, Pruned, Quantised, Recovered, Scores, Searched
+from secateur.contract.results import Chosen, Planned, Pruned, Quantised, Recovered, Scores, Searched
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
 from workers.reporting.target import target_gate, target_of, target_outcome
@@ -25,6 +25,7 @@ def assemble(
     scores: Scores | None,
     planned: Planned | None = None,
     searched: Searched | None = None,
+    chosen: Chosen | None = None,
     pruned: Pruned,
     recovered: Recovered | None,
     quantised: Quantised | None = None,
@@ -63,6 +64,7 @@ def assemble(
         pruned=pruned,
         planned=planned,
         searched=searched,
+        chosen=chosen,
         target=outcome,
         recovered=recovered,
         quantised=quantised,

@@ -128,6 +128,7 @@ def _texts(report: Report) -> list[dict[str, str]]:
                 purposes.append(purpose)
 
     add(report.scores.calibration if report.scores else None, "calibration")
+    add(report.chosen.text if report.chosen else None, "choice")
     add(report.pruned.calibration, "calibration")
     add(report.recovered.text if report.recovered else None, "training")
     for m in report.benchmarks.variants:
@@ -153,6 +154,8 @@ def _machines(report: Report) -> list[dict[str, Any]]:
         stages.append(("recovery", report.recovered.environment))
     if report.scores:
         stages.append(("scoring", report.scores.environment))
+    if report.chosen:
+        stages.append(("choice", report.chosen.environment))
     if report.pruned.unit_scores:
         stages.append(("search", report.pruned.unit_scores.environment))
     together: list[tuple[Machine, list[str]]] = []

@@ -21,6 +21,7 @@ from secateur.report.markdown_text import SIGNS, code, escape, prose
 from secateur.report.text import block_list, plural
 from secateur.report.words import (
     change_in_words,
+    choice_in_words,
     experts_in_words,
     foreseen_in_words,
     gguf_in_words,
@@ -95,6 +96,8 @@ def _details(report: Report) -> str:
     if report.searched:
         lines.append(f"- Constraints: {escape(search_in_words(report.searched))}")
         lines.append(f"- Foreseen and come: {escape(foreseen_in_words(report))}")
+    if report.chosen:
+        lines.append(f"- Chosen after healing: {escape(choice_in_words(report.chosen))}")
     if report.target:
         lines.append(f"- Target: {escape(report.target.message)}")
     if report.pruned.gguf:

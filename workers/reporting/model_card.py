@@ -60,7 +60,7 @@ def render(
         _metadata(pruned, recovered),
         f"# {escape(one_line(pruned.model.id.rstrip('/').rsplit('/', 1)[-1]))}, pruned",
         _lead(pruned, recovered),
-        "## What was removed\n\n" + "\n".join(f"- {line}" for line in _removed(pruned, scores)),
+        "## What was removed\n\n" + "\n".join(f"- {line}" for line in _removed(pruned, scores, report)),
     ]
     if recovered:
         parts.append("## Recovery\n\n" + "\n".join(f"- {line}" for line in _recovery(recovered)))
@@ -111,7 +111,7 @@ def _lead(pruned: Pruned, recovered: Recovered | None) -> str:
     return f"{text} The licence of the original holds for it too."
 
 
-def _removed(pruned: Pruned, scores: Scored | None) -> list[str]:
+def _removed(pruned: Pruned, scores: Scored | None, report: Report | None) -> list[str]:
     row = PRUNERS.get(pruned.kind)
     lines = [f"Method: {_title(PRUNERS, pruned.kind)}" + (f" ({row.paper})" if row else "")]
     if pruned.units:
@@ -126,8 +126,11 @@ def _removed(pruned: Pruned, scores: Scored | None) -> list[str]:
         lines.append(f"Calibration: {escape(pruned.calibration.description)}, {text_amount(pruned.calibration)}")
     if scores:
         criterion = CRITERIA.get(scores.criterion)
+        chosen = report.chosen if report else None
         lines.append(
-            f"Chosen by: {_title(CRITERIA, scores.criterion)}" + (f" ({criterion.paper})" if criterion else "")
+            f"Chosen by: {_title(CRITERIA, scores.criterion)}"
+            + (f" ({criterion.paper})" if criterion else "")
+            + (f", of {plural(len(chosen.candidates), 'set')} compared after healing" if chosen else "")
         )
         if scores.calibration:
             lines.append(f"Calibration: {escape(scores.calibration.description)}, {text_amount(scores.calibration)}")

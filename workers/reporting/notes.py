@@ -220,6 +220,24 @@ def _choice(report: Report) -> Iterator[str]:
         )
 
 
+def _healed_choice(report: Report) -> Iterator[str]:
+    """Where what the criterion alone takes did not go."""
+    chosen = report.chosen
+    if chosen is None or chosen.taken == chosen.own:
+        return
+    taken, own = chosen.taken, chosen.own
+    figures = f"{significant(taken.kl_healed)} in place of {significant(own.kl_healed)} once healed"
+    if taken.kl_distilled is not None and own.kl_distilled is not None:
+        figures = (
+            f"{significant(taken.kl_distilled)} in place of {significant(own.kl_distilled)} after healing and "
+            f"{plural(chosen.steps or 0, 'step')}"
+        )
+    yield (
+        f"The criterion alone would have removed blocks {block_list(own.blocks)}. The choice after healing removed "
+        f"{block_list(taken.blocks)}: KL from the original on {chosen.judged_tokens:,} held-out tokens is {figures}."
+    )
+
+
 def _width(report: Report) -> Iterator[str]:
     if report.pruned.experts:
         yield (
@@ -258,6 +276,7 @@ _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _near_gates,
     _little_text,
     _choice,
+    _healed_choice,
     _width,
     _stages,
 )

@@ -1,4 +1,7 @@
-"""Which blocks go: the order of the scores, less what may not go, cut at how many the spec asks for."""
+"""Which blocks go: the order of the scores, less what may not go, cut at how many the spec asks for.
+
+Where sets were compared after healing, the stage that did so has chosen (`choose.py`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from secateur.contract.depth import blocks_to_remove, check_depth, plus_protecte
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.results import Scored
-from secateur.contract.stage_kinds import PLAN, SCORE, SEARCH
+from secateur.contract.stage_kinds import CHOOSE, PLAN, SCORE, SEARCH
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
@@ -55,10 +58,16 @@ def chosen(context: StageContext, original: Original) -> tuple[list[int], list[i
         InvalidInput: so many cannot go, or a search has ranked fewer.
     """
     count, protected = wanted(context, original)
+    if context.has(CHOOSE):
+        return context.read(CHOOSE).dropped, sorted(protected)
     return sorted(first_that_may_go(context.read(SCORE), count, protected)), sorted(protected)
 
 
 def first_that_may_go(scored: Scored, count: int, protected: frozenset[int]) -> list[int]:
     """The first blocks of the order that may go. Raises InvalidInput where there are not so many."""
-    scores = BlockScores([block.value for block in scored.blocks], None, scored.order)
-    return choose_blocks(scores, count=count, protected=protected)
+    return choose_blocks(block_scores(scored), count=count, protected=protected)
+
+
+def block_scores(scored: Scored) -> BlockScores:
+    """As the engine has them."""
+    return BlockScores([block.value for block in scored.blocks], None, scored.order)

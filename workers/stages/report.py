@@ -14,7 +14,18 @@ from typing import Any
 
 from secateur.contract.report import Report
 from secateur.contract.results import with_choice
-from secateur.contract.stage_kinds import BENCHMARK, CARDS, PLAN, PRUNE, QUANTISE, RECOVER, REPORT, SCORE, SEARCH
+from secateur.contract.stage_kinds import (
+    BENCHMARK,
+    CARDS,
+    CHOOSE,
+    PLAN,
+    PRUNE,
+    QUANTISE,
+    RECOVER,
+    REPORT,
+    SCORE,
+    SEARCH,
+)
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
 from workers.reporting import model_card
@@ -40,6 +51,7 @@ def run(context: StageContext) -> Report:
         scores=scores,
         planned=context.read(PLAN) if context.has(PLAN) else None,
         searched=context.read(SEARCH) if context.has(SEARCH) else None,
+        chosen=context.read(CHOOSE) if context.has(CHOOSE) else None,
         pruned=pruned,
         recovered=recovered,
         quantised=context.read(QUANTISE) if context.has(QUANTISE) else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from secateur.contract.models.quantised import check_quantised
-from secateur.contract.options.scoring import TextScoring
+from secateur.contract.options.scoring import OF_THE_CHOICE, TextScoring
 from secateur.contract.results import BlockScore, Scored
 from workers.engine.checkpoints.computable import refuse_uncomputable
 from workers.engine.runtime import environment
@@ -59,7 +59,7 @@ def run(context: StageContext) -> Scored:
     errors = scores.standard_errors or [None] * len(scores.values)
     return Scored(
         criterion=spec.scoring.criterion,
-        options=spec.scoring.model_dump(mode="json", exclude=None if searches else {"plus"}),
+        options=spec.scoring.model_dump(mode="json", exclude={*OF_THE_CHOICE, *(() if searches else ("plus",))}),
         blocks=[
             BlockScore(block=block, value=value, standard_error=error)
             for block, (value, error) in enumerate(zip(scores.values, errors, strict=True))

@@ -15,11 +15,11 @@ from secateur.contract.estimates.removal import Removal
 from secateur.contract.estimates.work import measures_a_file
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
-from secateur.contract.options.scoring import TextScoring
+from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
 from secateur.contract.options.texts import Calibration
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import BENCHMARK, CHECK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
 
 LIBRARIES = 330 << 20  # of a process with torch and transformers, beside its mapped files
 TOKENIZER = 64 << 20  # with what a check looks at of a text
@@ -135,16 +135,30 @@ def _recover(setting: Setting) -> int:
     train = getattr(recovery, "train", "all")
     adapted = isinstance(recovery, LoraRecovery) or train == "lora"
     teacher = setting.loaded(setting.parameters) if isinstance(recovery, DistillRecovery) else 0
-    tokens = recovery.micro_batch_size * recovery.tokens
-    inner = 3 * int(setting.model.config.get("intermediate_size", 4 * setting.model.hidden))
-    states = tokens * (STATES_OF_A_BLOCK * setting.model.hidden + inner) * len(setting.model.count.blocks)
-    backward = states * setting.width + TRAINED_LOGITS_COPIES * tokens * setting.model.vocabulary * FLOAT
+    backward = _backward(setting, recovery.micro_batch_size * recovery.tokens)
     if adapted:
         return max(teacher, setting.loaded(setting.left) + backward)
     kept, gradients = ADAMW[recovery.optimizer] * setting.left, FLOAT * setting.left
     if recovery.batch_size == recovery.micro_batch_size:  # gradients come as states go
         return max(teacher, kept - gradients + max(gradients, backward))
     return max(teacher, kept + backward)
+
+
+def _backward(setting: Setting, tokens: int) -> int:
+    """What a training keeps of a micro-batch of so many tokens for its way back, and the logits."""
+    inner = 3 * int(setting.model.config.get("intermediate_size", 4 * setting.model.hidden))
+    states = tokens * (STATES_OF_A_BLOCK * setting.model.hidden + inner) * len(setting.model.count.blocks)
+    return states * setting.width + TRAINED_LOGITS_COPIES * tokens * setting.model.vocabulary * FLOAT
+
+
+def _choose(setting: Setting) -> int:
+    """States of the whole text at every depth; a block that is trained on them, or a whole finalist beside them."""
+    scoring = setting.spec.scoring
+    text = scoring.healing_text
+    walked = _walk(setting, text, states=len(setting.model.count.blocks) + 1) + ADAMW["adamw"] * setting.largest_block
+    if scoring.finalists is None:
+        return walked
+    return walked + setting.loaded(setting.left) + _backward(setting, FINALIST_BATCH * text.tokens)
 
 
 def _quantise(setting: Setting) -> int:
@@ -175,6 +189,7 @@ def _benchmark(setting: Setting) -> int:
 _NEEDS: Mapping[str, Callable[[Setting], int]] = {
     CHECK.name: _check,
     SCORE.name: _score,
+    CHOOSE.name: _choose,
     PRUNE.name: _prune,
     RECOVER.name: _recover,
     QUANTISE.name: _quantise,

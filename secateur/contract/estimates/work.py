@@ -13,11 +13,11 @@ from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import HealingRecovery, NoRecovery
-from secateur.contract.options.scoring import TextScoring
+from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
 from secateur.contract.options.texts import Calibration, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec, LocalModel
-from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.contract.sub_blocks import units_to_remove
 from secateur.contract.training_steps import most_steps
 
@@ -26,6 +26,7 @@ BYTE = "byte"
 STAGE = "stage"
 WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their weights are read once
 READ_AT_ONCE = 8  # tokens of a text that cost as much as one that is generated
+WALKS_OF_A_STEP = 3  # a step of training in walks over its samples
 VARIANTS = 2  # the original and what came of it, beside those that are quantised
 
 
@@ -71,6 +72,10 @@ def _scoring_method(spec: CompressionSpec) -> str:
     return spec.scoring.criterion
 
 
+def _choice_method(spec: CompressionSpec) -> str:
+    return "with finalists" if spec.scoring.finalists is not None else ""
+
+
 def _pruning_method(spec: CompressionSpec) -> str:
     named = getattr(spec.pruning, "drop", None) is not None
     return f"{spec.pruning.kind} of what is named" if named else spec.pruning.kind
@@ -98,6 +103,7 @@ def _benchmark_method(spec: CompressionSpec) -> str:
 
 _METHODS: Mapping[str, Callable[[CompressionSpec], str]] = {
     SCORE.name: _scoring_method,
+    CHOOSE.name: _choice_method,
     PRUNE.name: _pruning_method,
     RECOVER.name: _recovery_method,
     QUANTISE.name: _quantise_method,
@@ -117,6 +123,14 @@ def _score(spec: CompressionSpec, scale: Scale) -> Work | None:
     if walks is None:
         return None
     return Work(walks * _tokens(scoring.calibration) * scale.parameters, TOKEN_PARAMETER)
+
+
+def _choose(spec: CompressionSpec, scale: Scale) -> Work:
+    """Healing and judging a set is about a walk; a step is three, there and back, and of fewer samples."""
+    scoring = spec.scoring
+    walks = (1 + scoring.candidates) * scoring.healing_samples
+    walks += (scoring.finalists or 0) * scoring.finalist_steps * WALKS_OF_A_STEP * FINALIST_BATCH
+    return Work(walks * scoring.healing_text.tokens * scale.parameters, TOKEN_PARAMETER)
 
 
 def _known_number(spec: CompressionSpec, scale: Scale) -> int | None:
@@ -190,6 +204,7 @@ def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
 
 _WORK: Mapping[str, Callable[[CompressionSpec, Scale], Work | None]] = {
     SCORE.name: _score,
+    CHOOSE.name: _choose,
     PRUNE.name: _prune,
     RECOVER.name: _recover,
     QUANTISE.name: _quantise,

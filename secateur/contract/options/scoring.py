@@ -6,13 +6,19 @@ A criterion is a class here and a line in `Scoring`, at the end. What it compute
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.method import Method, usually
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.texts import Calibration
+
+# Of the choice among sets that comes after the scoring, so scores do not depend on them.
+OF_THE_CHOICE = ("after_healing", "candidates", "healing_samples", "finalists", "finalist_steps")
+
+FINALIST_BATCH = 4  # samples of a step of a finalist's distillation
 
 
 class BlockScoring(Method):
@@ -23,6 +29,70 @@ class BlockScoring(Method):
         default=True,
         description='The "+" rule: the first four and the last two blocks are never removed.',
     )
+    after_healing: bool = Field(
+        default=False,
+        description="Choose after healing: several sets that the criterion proposes are healed quickly, and that one "
+        "goes whose model then predicts nearest to the original on held-out samples.",
+    )
+    candidates: int = Field(
+        default=12,
+        ge=2,
+        le=1000,
+        description="How many sets are healed: the criterion's own, runs of blocks in a row, and sets one swap away.",
+    )
+    healing_samples: int = Field(
+        default=64,
+        ge=2,
+        le=100_000,
+        description="Samples, at most, of the calibration's text that candidates are healed on; the last fifth judges. "
+        "A criterion without one takes what the model writes.",
+    )
+    finalists: int | None = Field(
+        default=None,
+        ge=2,
+        description="So many of the nearest sets are distilled for a few steps each and judged again; absent: none.",
+    )
+    finalist_steps: int = Field(default=40, ge=1, le=100_000, description="Steps of distillation for each finalist.")
+
+    @model_validator(mode="after")
+    def _options_of_the_choice_have_one(self) -> Self:
+        """What says how sets are compared would be passed over where none are."""
+        fields = BlockScoring.model_fields
+        for name in OF_THE_CHOICE[1:]:
+            if not self.after_healing and getattr(self, name) != fields[name].default:
+                raise PydanticCustomError(
+                    "no_choice_after_healing",
+                    "`{field}` is for a choice after healing",
+                    {"field": name, "expected": f'no `{name}`, or "after_healing": true'},
+                )
+        if self.finalists is None and self.finalist_steps != fields["finalist_steps"].default:
+            raise PydanticCustomError(
+                "steps_without_finalists",
+                "`finalist_steps` is for finalists, and there are none",
+                {"field": "finalist_steps", "expected": "no `finalist_steps`, or a number of `finalists`"},
+            )
+        if self.finalists is not None and self.finalists > self.candidates:
+            raise PydanticCustomError(
+                "more_finalists_than_candidates",
+                "{finalists} finalists cannot come from {candidates} candidates",
+                {
+                    "finalists": self.finalists,
+                    "candidates": self.candidates,
+                    "field": "finalists",
+                    "expected": f"at most {self.candidates}, or more `candidates`",
+                },
+            )
+        return self
+
+    @property
+    def healing_text(self) -> Calibration:
+        """What the candidates are healed and judged on; of a text with fewer samples, as many as it has."""
+        return Calibration(samples=self.healing_samples)
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether a block's value is that of the run which begins there."""
+        return False
 
     @property
     def searches(self) -> bool:
@@ -38,6 +108,10 @@ class TextScoring(BlockScoring):
     """What criteria have in common that judge on a text."""
 
     calibration: Calibration = Field(default_factory=Calibration)
+
+    @property
+    def healing_text(self) -> Calibration:
+        return self.calibration.model_copy(update={"samples": self.healing_samples})
 
 
 class PerplexityScoring(TextScoring):
@@ -105,6 +179,10 @@ class AngularScoring(TextScoring):
     paper = "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887"
 
     criterion: Literal["angular"]
+
+    @property
+    def of_runs(self) -> bool:
+        return True
 
     @property
     def searches(self) -> bool:

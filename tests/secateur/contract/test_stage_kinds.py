@@ -28,6 +28,7 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "depth", "target": {"parameters": 0.8}}}, {"score"}),
         ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
         ({"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}, {"score", "search"}),
+        ({"scoring": {"after_healing": True}, "recovery": {"kind": "lora"}}, {"score", "choose", "recover"}),
         ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
         ({"quantise": [{"kind": "int8"}]}, {"score", "quantise"}),
@@ -47,9 +48,9 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    assert having("decides") == {"plan", "score", "search", "prune", "recover", "quantise", "benchmark"}
+    assert having("decides") == {"plan", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"}
     assert having("of_machine") == {"plan", "benchmark"}
-    assert having("hands_on") == {"plan", "search"}
+    assert having("hands_on") == {"plan", "search", "choose"}
     assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")

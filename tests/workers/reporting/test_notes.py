@@ -11,6 +11,7 @@ from secateur.contract.measurements import RECOVERED_FILE, Interval, Measurement
 from secateur.contract.report import Report
 from secateur.contract.results import TextInfo
 from secateur.contract.spec import CompressionSpec
+from tests.fixtures.reports import chosen
 from workers.stages.benchmark_notes import notes_on_texts
 
 MakeReport = Callable[..., Report]
@@ -184,3 +185,15 @@ def test_figures_of_another_job_are_said_to_be(make_report: MakeReport, report: 
     own = make_report(benchmarks=report.benchmarks.model_copy(update={**measured, "job_id": report.job_id}))
     assert not has(own, "taken over")
     assert not has(report, "taken over")
+
+
+def test_a_choice_that_leaves_the_criterions_own_set_is_told(make_report: MakeReport) -> None:
+    words = (
+        "The criterion alone would have removed blocks 10, 17, 20, 21, 24, 25. The choice after healing removed 13–18: "
+        "KL from the original on 1,536 held-out tokens is 0.251 in place of 0.590 after healing and 40 steps."
+    )
+    assert has(make_report(chosen=chosen()), words)
+    unfinished = [candidate.model_copy(update={"kl_distilled": None}) for candidate in chosen().candidates]
+    assert has(make_report(chosen=chosen(candidates=unfinished, steps=None)), "is 0.282 in place of 0.610 once healed.")
+    assert not has(make_report(chosen=chosen(dropped=chosen().own.blocks)), "The criterion alone")
+    assert not has(make_report(), "The criterion alone")

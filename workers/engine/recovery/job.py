@@ -25,7 +25,6 @@ from secateur.contract.options.recovery import Recovery
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
 from secateur.contract.training_steps import held_out, total_steps, warmup_of
-from secateur.whole_files import write_whole
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -36,6 +35,7 @@ from workers.engine.recovery.ranks import ALONE, Ranks
 from workers.engine.recovery.sequences import Sequences
 from workers.engine.recovery.training import Training, TrainingOutcome, train
 from workers.engine.recovery.training_settings import TrainingSettings
+from workers.engine.remembered import remembered
 from workers.engine.runtime import Machine
 from workers.engine.text.text_source import TextSource
 
@@ -97,12 +97,7 @@ class RecoveryJob:
 
     def remembered(self, name: str, find: Callable[[], Any]) -> Any:
         """What `find` gave to the first attempt of this stage that got so far, as JSON: later ones get the same."""
-        file = self.scratch / name
-        if not file.is_file():
-            found = find()
-            self.scratch.mkdir(parents=True, exist_ok=True)
-            write_whole(file, json.dumps(found).encode())
-        return json.loads(file.read_bytes())
+        return remembered(self.scratch / name, find)
 
     def identity(self, **more: str) -> str:
         """A hash of everything that the training's result depends on; a snapshot of another is not resumed."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secateur.contract.spec import CompressionSpec
-from workers.stages.checks import benchmark, model, pruning, quantise, recovery, texts, tokenizer
+from workers.stages.checks import benchmark, choice, model, pruning, quantise, recovery, texts, tokenizer
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import BENCHMARK, Fields, of_recovery
 
@@ -39,6 +39,7 @@ def _benchmark(spec: CompressionSpec) -> Fields:
 CHECKS: tuple[Row, ...] = (
     Row("model", model.look, "/model", "a model that transformers loads as it is", decisive=True),
     Row("pruning", pruning.look, "/pruning", "what the model can spare"),
+    Row("choice", choice.look, "/scoring/finalists", "sets that can be healed and trained here"),
     Row("recovery", recovery.look, "/recovery", "a recovery that holds for the model", _recovery),
     Row("quantise", quantise.look, "/quantise", "ways to quantise that hold for the model"),
     Row("kernels", benchmark.kernels, "/benchmark", "what this worker can measure"),

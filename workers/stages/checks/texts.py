@@ -13,7 +13,7 @@ from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery
 from secateur.contract.options.texts import AnswersText, BlendText, Calibration, SelfText, is_written
 from secateur.contract.options.training import TrainedRecovery
-from secateur.contract.stage_kinds import SCORE
+from secateur.contract.stage_kinds import CHOOSE, SCORE
 from secateur.contract.texts import texts_of
 from secateur.contract.training_steps import held_out, total_steps
 from workers.engine.checkpoints.computable import why_not_computable
@@ -28,6 +28,7 @@ from workers.engine.text.prompts_to_answer import prompts_to_answer
 from workers.engine.text.text_source import AnyText, Wanted, within_text
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
+from workers.stages.choose import text_fields
 from workers.stages.fields import of_text, told_at
 from workers.stages.original import calibration_tokens
 
@@ -49,6 +50,10 @@ def calibration(subject: Subject) -> str | None:
             continue
         ids, info = calibration_tokens(subject.context, subject.original, subject.machine, wanted, pointer=pointer)
         seen.append(f"{len(ids)} × {wanted.tokens} tokens of {info.description}")
+    if CHOOSE.asked(spec) and is_written((text := spec.scoring.healing_text).text):
+        asked = Wanted("calibration", text.samples, text.tokens, text.bos)
+        with told_at(text_fields(spec.scoring)):
+            seen.append(f"{_written(subject, text.text, asked)} to heal sets on")
     return "; ".join(seen) or None
 
 

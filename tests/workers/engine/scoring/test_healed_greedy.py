@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from secateur.contract.options.scoring import HealedGreedyScoring
+from workers.engine.healing import sets as healed_sets
 from workers.engine.healing.walk import HealingSettings, fit_healing
 from workers.engine.model.block_model import BlockModel
 from workers.engine.scoring import healed_greedy
@@ -102,7 +103,7 @@ def test_a_block_that_its_neighbour_can_stand_in_for_goes_first(
 def test_text_that_memory_does_not_hold_at_every_depth_is_cut(
     model: PreTrainedModel, make_ids: Callable[..., Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(healed_greedy, "available_memory", lambda device: 0)
+    monkeypatch.setattr(healed_sets, "available_memory", lambda device: 0)
     found = search(model, make_ids(40, 16), 1, sets="runs")
     assert (found.details["fitted_tokens"], found.details["judged_tokens"]) == (16, 16)
 
