@@ -3,7 +3,7 @@
 It is a fork of the server that stages are forked from, so what is wrong with that server is seen too: that it has
 started the GPU's driver, say, after which no fork of it can. The Celery process itself never touches a device.
 
-`spec_path` holds `{"device": …}`; the one line of the answer is `{"working": {…}}` or `{"problem": {…}}`.
+`spec_path` holds `{"device": …, "threads": …}`; the one line of the answer is `{"working": {…}}` or `{"problem": {…}}`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def main(spec_path: Path, answer: int) -> int:
     warnings.simplefilter("once")
     told: dict[str, object]
     try:
-        told = {"working": probe(json.loads(spec_path.read_bytes())["device"]).model_dump()}
+        asked = json.loads(spec_path.read_bytes())
+        told = {"working": probe(asked["device"], threads=asked["threads"]).model_dump()}
     except ServiceError as error:
         told = {"problem": error.detail}
     except Exception as error:

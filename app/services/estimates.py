@@ -28,6 +28,7 @@ from secateur.contract.estimates.disk import published, scratch
 from secateur.contract.estimates.memory import Setting, peak_memory
 from secateur.contract.estimates.model import DTYPE_BYTES, KnownModel, Stored, in_bytes, known_model
 from secateur.contract.estimates.removal import Removal, removal_of
+from secateur.contract.estimates.rough import Speed, rough_duration
 from secateur.contract.estimates.sizes import original_size, pruned_size
 from secateur.contract.estimates.speedups import PastSpeedup, speedup
 from secateur.contract.estimates.times import PastStage, duration
@@ -35,7 +36,17 @@ from secateur.contract.estimates.work import Scale, Task, task_of, work_of
 from secateur.contract.models.parameters import parameter_count
 from secateur.contract.spec import CompressionSpec, HubModel
 from secateur.contract.stage_graph import PlannedStage, planned
-from secateur.schemas.estimates import Device, Estimate, PrunedSize, Size, Speedup, StageEstimate, TimeBasis, Workers
+from secateur.schemas.estimates import (
+    Device,
+    Estimate,
+    PrunedSize,
+    Size,
+    Speedup,
+    StageEstimate,
+    TimeBasis,
+    TimeSpan,
+    Workers,
+)
 
 UNPACKED = DTYPE_BYTES["float32"]  # of a weight of a GGUF file, once it is imported
 NOT_DECIDED = "How much goes is known once the job has looked at the model."
@@ -78,7 +89,8 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         size = pruned_size(setting.model, removal, width=setting.width)
         pruned = PrunedSize(**vars(size), exact=removal.exact, spread=0 if removal.exact else removal.spread)
     past = [stage for row in rows if (stage := _past(row)) is not None]
-    of_stages = [_stage(stage, spec, name, device, setting, pruned, found.file, past) for stage in stages]
+    speed = _speed(up)
+    of_stages = [_stage(stage, spec, name, device, speed, setting, pruned, found.file, past) for stage in stages]
     gained = speedup(spec, found.model, removal, past=_speedups(benchmarks), device=device.name or "")
     times, disks = [stage.seconds for stage in of_stages], [stage.disk_bytes for stage in of_stages]
     memories = [stage.memory_bytes for stage in of_stages if stage.memory_bytes is not None]
@@ -93,6 +105,7 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         speedup=None if gained is None else Speedup(**vars(gained)),
         stages=of_stages,
         seconds=None if None in times else sum(time for time in times if time is not None),
+        rough_seconds=_rough_sum(of_stages),
         memory_bytes=most,
         disk_bytes=None if None in disks else sum(disk for disk in disks if disk is not None),
         worker_disk_bytes=_on_worker(spec, setting),
@@ -148,6 +161,27 @@ def _device(up: Sequence[Worker], rows: Sequence[StageRow]) -> Device:
     return Device(kind="cpu", name=None, detail="nothing has run here yet, so a CPU is taken")
 
 
+def _speed(up: Sequence[Worker]) -> Speed | None:
+    """That of the worker whose device is told, where its probe has measured it."""
+    first = next(iter(up), None)
+    if first is None or first.flops is None or first.weights_read is None:
+        return None
+    return Speed(first.flops, first.weights_read)
+
+
+def _rough_sum(stages: Sequence[StageEstimate]) -> TimeSpan | None:
+    if all(stage.seconds is not None for stage in stages):
+        return None
+    spans = [
+        stage.rough_seconds if stage.seconds is None else TimeSpan(low=stage.seconds, high=stage.seconds)
+        for stage in stages
+    ]
+    if None in spans:
+        return None
+    known = [span for span in spans if span is not None]
+    return TimeSpan(low=round(sum(span.low for span in known), 3), high=round(sum(span.high for span in known), 3))
+
+
 def _fits(worker: Worker, memory: int, device: Device) -> bool:
     """Whether stages that take so much on the estimate's kind of device can run on this worker."""
     has = worker.device_memory if worker.device == "cuda" else worker.stage_memory
@@ -159,6 +193,7 @@ def _stage(
     spec: CompressionSpec,
     name: str,
     device: Device,
+    speed: Speed | None,
     setting: Setting | None,
     pruned: PrunedSize | None,
     file: GgufFile | None,
@@ -171,6 +206,9 @@ def _stage(
             setting.parameters, len(setting.model.count.blocks), stored.total if stored else setting.parameters
         )
         time = duration(task, work_of(stage.kind, spec, scale), past, device=device.name or "")
+    rough = None
+    if time is None and setting is not None and speed is not None:
+        rough = rough_duration(stage.kind, setting, speed)
     seen = _memory_seen(task, name, device, past)
     memory = seen if seen is not None else None if setting is None else peak_memory(stage.kind, setting)
     disk = None
@@ -182,6 +220,7 @@ def _stage(
         kind=stage.kind,
         seconds=None if time is None else round(time.seconds, 3),
         seconds_basis=None if time is None else TimeBasis(stages=time.stages, unit=time.unit),
+        rough_seconds=None if rough is None else TimeSpan(low=round(rough.low, 3), high=round(rough.high, 3)),
         memory_bytes=memory,
         memory_basis=None if memory is None else "sizes" if seen is None else "past",
         disk_bytes=disk,

@@ -13,7 +13,7 @@ from app.web import views
 from secateur.about import VERSION
 from secateur.contract.errors import Unauthorized
 from secateur.contract.jobs import State, Verdict, waiting_in_words
-from secateur.contract.numbers import clock, count, duration, moment, ratio, size
+from secateur.contract.numbers import about, clock, count, duration, moment, ratio, size
 from secateur.contract.stage_kinds import STAGE_KINDS, doing
 from secateur.report.text import parted
 
@@ -31,6 +31,7 @@ templates.globals.update(
     count=count,
     clock=clock,
     moment=moment,
+    about=about,
     duration=duration,
     ratio=ratio,
     waiting=waiting_in_words,

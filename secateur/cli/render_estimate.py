@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from secateur.contract.numbers import count, duration, ratio, size
+from secateur.contract.numbers import about, count, duration, ratio, size
 
 if TYPE_CHECKING:
     from secateur.schemas.estimates import Estimate, Size, StageEstimate
 
 UNKNOWN = "unknown"
+ROUGH = "A span is rough, by this worker's arithmetic speed, until stages of the kind have run here."
 
 
 def show_estimate(estimate: Estimate, console: Console) -> None:
@@ -27,11 +28,21 @@ def show_estimate(estimate: Estimate, console: Console) -> None:
     notes = [
         *([f"Speedup by {estimate.speedup.detail}."] if estimate.speedup else []),
         f"On {device.name or device.kind} in {estimate.dtype}: {device.detail}. On the worker's disk beside: {beside}.",
+        *([ROUGH] if estimate.rough_seconds else []),
         workers_in_words(estimate),
         *estimate.notes,
     ]
     for note in notes:
         console.print(f"[dim]{escape(note)}[/]", soft_wrap=True)
+
+
+def time_in_words(estimate: Estimate) -> str:
+    """How long a job may take, in a line; empty where that is not known."""
+    if estimate.seconds is not None:
+        return f"It should take about {duration(estimate.seconds)}, by what has run here."
+    if estimate.rough_seconds is None:
+        return ""
+    return f"It may take {_time(estimate)}, by this worker's arithmetic speed."
 
 
 def workers_in_words(estimate: Estimate) -> str:
@@ -76,14 +87,16 @@ def _stages(estimate: Estimate) -> Table:
         table.add_column(name, justify="left" if name == "Stage" else "right")
     for stage in estimate.stages:
         table.add_row(escape(stage.key), _time(stage), _bytes(stage.memory_bytes), _bytes(stage.disk_bytes))
-    total = UNKNOWN if estimate.seconds is None else duration(estimate.seconds)
     table.add_section()
-    table.add_row("all, the most", total, _bytes(estimate.memory_bytes), _bytes(estimate.disk_bytes))
+    table.add_row("all, the most", _time(estimate), _bytes(estimate.memory_bytes), _bytes(estimate.disk_bytes))
     return table
 
 
-def _time(stage: StageEstimate) -> str:
-    return UNKNOWN if stage.seconds is None else duration(stage.seconds)
+def _time(timed: StageEstimate | Estimate) -> str:
+    if timed.seconds is not None:
+        return duration(timed.seconds)
+    rough = timed.rough_seconds
+    return UNKNOWN if rough is None else about(rough.low, rough.high)
 
 
 def _bytes(value: int | None) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from secateur.cli.job_ids import short
-from secateur.cli.render_estimate import show_estimate
+from secateur.cli.render_estimate import show_estimate, time_in_words
 from secateur.cli.session import connect, err, out
 from secateur.cli.spec_command import spec_command
 from secateur.cli.spec_input import Labels, Model, Revision, Source, SpecFile, look_at, spec_of, validated
 from secateur.cli.watch import end_unless_succeeded, show
+
+if TYPE_CHECKING:
+    from secateur import Client
 
 
 def _submit(
@@ -54,6 +57,7 @@ def _submit(
         job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         if not as_json:
             print(job.id)
+            _time_beside(client, body)
         if watch:
             job = show(client, job.id)
         if as_json:
@@ -75,6 +79,19 @@ def _estimate_beside(body: dict[str, Any]) -> None:
             err.print("[dim]No service answers, so there is no estimate of what the job would take.[/]")
             return
     show_estimate(found, err)
+
+
+def _time_beside(client: Client, body: dict[str, Any]) -> None:
+    """How long the job may take, where that is known; it has been submitted, so nothing is wrong where it is not."""
+    from secateur.client.errors import ClientError
+    from secateur.contract.errors import ServiceError
+
+    try:
+        said = time_in_words(client.estimate(body))
+    except (ClientError, ServiceError):
+        return
+    if said:
+        err.print(f"[dim]{said}[/]")
 
 
 def _check(body: dict[str, Any]) -> None:

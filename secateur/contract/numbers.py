@@ -88,6 +88,23 @@ def duration(value: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def about(low: float, high: float) -> str:
+    """A time that is known as a span, in whole units: "20 s to 2 min", "3 to 12 min", "1 to 5 h"."""
+    left, right = _whole(low), _whole(high)
+    if left == right:
+        return right
+    if left.rpartition(" ")[2] == right.rpartition(" ")[2]:
+        left = left.rpartition(" ")[0]
+    return f"{left} to {right}"
+
+
+def _whole(value: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if value >= length * 1.5:
+            return f"{round(value / length):,} {unit}"
+    return f"{max(1, round(value))} s"
+
+
 def age(value: float) -> str:
     """How long ago, in one unit: "42 s", "3 min", "5 h", "12 days"."""
     for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):

@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Preset] = {
             {
                 "scoring": {"criterion": "perplexity", "plus": True},
                 "recovery": {"kind": "healing", "samples": 96, "tokens": 128},
+                "benchmark": {"latency": {"output_tokens": [64], "warmup": 2, "runs": 9}},
             },
             depth_alone=True,
         ),

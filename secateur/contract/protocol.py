@@ -56,6 +56,8 @@ class WorkingDevice(Message):
     dtype: str  # that `auto` stands for
     name: str = ""  # the processor's or the card's own name, as results have it
     memory: int = 0  # bytes of the card's, or of the machine's that a process may have; 0: not known
+    flops: float = 0  # operations a second that it was seen to do; 0: not known
+    weights_read: float = 0  # bytes a second, where weights meet a single token; 0: not known
 
 
 class NewStage(Message):

@@ -52,6 +52,13 @@ class TimeBasis(Body):
     unit: str = Field(description="By which they were compared: the median of seconds for each is taken.")
 
 
+class TimeSpan(Body):
+    """Seconds between which a time may lie."""
+
+    low: float
+    high: float
+
+
 class StageEstimate(Body):
     """What one stage will take."""
 
@@ -59,6 +66,11 @@ class StageEstimate(Body):
     kind: str
     seconds: float | None = Field(description="Null until a stage like it has run here.")
     seconds_basis: TimeBasis | None
+    rough_seconds: TimeSpan | None = Field(
+        default=None,
+        description="Until a stage like it has run here: half and twice what its arithmetic takes at the speed that "
+        "the worker's probe has measured. Null where no worker is up, or the spec does not tell how much it has to do.",
+    )
     memory_bytes: int | None = Field(
         description="The most that its processes use: on a CPU beside mapped files, as a worker's limit counts it; "
         "of a GPU the device's memory."
@@ -90,6 +102,11 @@ class Estimate(Body):
     speedup: Speedup | None
     stages: list[StageEstimate]
     seconds: float | None = Field(description="Of all stages, one after the other; null where one is unknown.")
+    rough_seconds: TimeSpan | None = Field(
+        default=None,
+        description="The same where some stages are known by their `rough_seconds` alone; null where all are known "
+        "better, or one not even so.",
+    )
     memory_bytes: int | None = Field(description="Of the stage that takes most.")
     disk_bytes: int | None = Field(description="Of all files that the job publishes.")
     worker_disk_bytes: int | None = Field(

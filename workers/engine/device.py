@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 
 from secateur.contract.errors import DeviceFailed, StageFailed
+from secateur.contract.estimates.rough import Speed
 from secateur.contract.protocol import WorkingDevice
+from workers.engine.speed import measure_speed
 from workers.machine import memory
 from workers.machine.processor import processor
 
@@ -77,14 +79,20 @@ def auto_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def probe(name: str) -> WorkingDevice:
-    """Compute something on the device that the setting names, and see whether it is right.
+def probe(name: str, *, threads: int = 0) -> WorkingDevice:
+    """Compute something on the device that the setting names, and see whether it is right, and how fast it was.
+
+    Args:
+        threads: CPU threads of torch, as stages have them; 0 leaves torch's own choice.
 
     Raises:
         StageFailed, DeviceFailed: as `choose_device`; or the device computes wrongly, or not at all.
     """
     device = choose_device(name)
+    if threads:
+        torch.set_num_threads(threads)
     dtype = auto_dtype(device)
+    speed = Speed(0, 0)
     kind, right = "cpu", True
     name, size = processor(), memory.machine_memory()
     try:
@@ -94,6 +102,7 @@ def probe(name: str) -> WorkingDevice:
             kind = f"{name} {major}.{minor}"
         ones = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
         right = bool(((ones @ ones).cpu() == _SIDE).all())
+        speed = measure_speed(device, dtype)
     except torch.OutOfMemoryError:
         pass  # other stages have its memory: it works
     except RuntimeError as error:
@@ -102,7 +111,9 @@ def probe(name: str) -> WorkingDevice:
         raise DeviceFailed(f'The worker\'s device ("{name}") computes wrongly: it was seen to multiply matrices badly.')
     setting = name if ":" in name else device.type
     used = str(dtype).removeprefix("torch.")
-    return WorkingDevice(setting=setting, kind=kind, dtype=used, name=name, memory=size)
+    return WorkingDevice(
+        setting=setting, kind=kind, dtype=used, name=name, memory=size, flops=speed.flops, weights_read=speed.read
+    )
 
 
 def is_device_failure(error: BaseException) -> bool:

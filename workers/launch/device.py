@@ -24,6 +24,7 @@ from secateur.contract.protocol import WorkingDevice
 from workers.launch.fork_server import Exit, ForkServer, StageProcess
 from workers.launch.guardian import lease_clock
 from workers.machine.memory import stage_limit
+from workers.machine.processor import threads_of_a_stage
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class ProbedDevice(threading.Thread):
         """What a process of its own has found, or what is wrong."""
         with tempfile.TemporaryDirectory(prefix="secateur-probe-") as folder:
             spec, log = Path(folder, "spec.json"), Path(folder, "log")
-            spec.write_text(json.dumps({"device": self._settings.device}))
+            threads = threads_of_a_stage(self._settings.threads, slots=self._settings.concurrency)
+            spec.write_text(json.dumps({"device": self._settings.device, "threads": threads}))
             memory = stage_limit(self._settings.stage_memory_bytes, slots=self._settings.concurrency)
             until = lease_clock() + PROBE_SECONDS
             process = self._forkserver.start(spec, log=log, until=until, memory=memory, function="probe")

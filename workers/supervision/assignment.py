@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +31,7 @@ from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import PRUNE, RECOVER, REPORT, STAGE_KINDS
 from secateur.contract.texts import texts_of
 from workers.machine.memory import stage_limit
+from workers.machine.processor import threads_of_a_stage
 from workers.supervision.event_relay import StageResult
 from workers.supervision.result_keys import dedupe_key, sources
 
@@ -79,7 +79,7 @@ class Assignment:
         }
         runtime = Runtime(
             device=device.setting,
-            threads=settings.threads or max(1, _cores() // settings.concurrency),
+            threads=threads_of_a_stage(settings.threads, slots=settings.concurrency),
             memory=stage_limit(settings.stage_memory_bytes, slots=settings.concurrency),
             training_processes=settings.training_processes,
             cache=cache,
@@ -235,8 +235,3 @@ def _fingerprint(result: dict[str, Any] | None) -> str | None:
     model = (result or {}).get("model")
     fingerprint = model.get("fingerprint") if isinstance(model, dict) else None
     return fingerprint if isinstance(fingerprint, str) else None
-
-
-def _cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -74,6 +74,8 @@ class Presence(threading.Thread):
             "device": None if working is None else working.setting.partition(":")[0],
             "device_name": None if working is None else working.name or working.kind,
             "device_memory": None if working is None else working.memory or None,
+            "flops": None if working is None else working.flops or None,
+            "weights_read": None if working is None else working.weights_read or None,
             "problem": self._device.problem,
         }
 

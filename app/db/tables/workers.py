@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, func
+from sqlalchemy import BigInteger, CheckConstraint, Double, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base
@@ -26,6 +26,10 @@ class Worker(Base):
     device: Mapped[str | None] = mapped_column(comment="cpu or cuda; NULL while none has been found to work.")
     device_name: Mapped[str | None]
     device_memory: Mapped[int | None] = mapped_column(BigInteger, comment="Bytes.")
+    flops: Mapped[float | None] = mapped_column(
+        Double, comment="Operations a second of its device, as its probe has measured them."
+    )
+    weights_read: Mapped[float | None] = mapped_column(Double, comment="Bytes of weights that it reads a second.")
     problem: Mapped[str | None] = mapped_column(comment="Why its device does not work, so that it takes no stage.")
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from starlette.testclient import TestClient
 
+from app.db.session import SessionFactory
 from secateur.schemas.estimates import Estimate
 from tests.fixtures.gguf_models import tiny_model, write_model
 from tests.fixtures.hub_server import Answer, serving
@@ -19,6 +20,7 @@ from tests.fixtures.model_folders import checkpoint
 from tests.fixtures.played_worker import MEMORY, PlayedWorker
 from tests.fixtures.small_files import write_gguf
 from tests.fixtures.smollm2 import BLOCK, PARAMETERS, SMOLLM2_CONFIG
+from tests.fixtures.worker_rows import beats
 
 SIX = {"kind": "depth", "blocks": 6}
 GGUF = {"source": "local", "path": "m.gguf"}
@@ -160,7 +162,7 @@ def test_times_and_memory_come_from_what_has_run_here(
 
 
 def test_times_of_a_model_that_is_known(
-    client: TestClient, model_root: Path, spec: dict[str, Any], worker: PlayedWorker
+    client: TestClient, model_root: Path, spec: dict[str, Any], worker: PlayedWorker, sessions: SessionFactory
 ) -> None:
     checkpoint(model_root, config=SMOLLM2_CONFIG)
     body = {**spec, "model": {"source": "local", "path": "model"}}
@@ -180,7 +182,39 @@ def test_times_of_a_model_that_is_known(
     assert found.speedup.value == pytest.approx(1 / (1 - (1 - 1 / measured) / share))
     other = estimated(client, {**body, "scoring": {"criterion": "taylor"}})
     assert {stage.key for stage in other.stages if stage.seconds is None} == {"score"}
-    assert other.seconds is None
+    assert (other.seconds, other.rough_seconds) == (None, None)
+    beats(sessions, flops=1e11, weights_read=1e10, device_name=found.device.name)
+    other = estimated(client, {**body, "scoring": {"criterion": "taylor"}})
+    assert [stage.key for stage in other.stages if stage.rough_seconds] == ["score"]
+    score = next(stage.rough_seconds for stage in other.stages if stage.rough_seconds)
+    known = sum(stage.seconds for stage in other.stages if stage.seconds is not None)
+    assert other.rough_seconds is not None
+    assert other.rough_seconds.low == pytest.approx(known + score.low, abs=0.01)
+    assert estimated(client, body).rough_seconds is None  # all of it has run here
+
+
+def test_a_rough_time_by_the_speed_of_a_worker_that_is_up(
+    client: TestClient, model_root: Path, sessions: SessionFactory
+) -> None:
+    body = {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX, "preset": "quick"}
+    beats(sessions, flops=1e11, weights_read=1e10)
+    found = estimated(client, body)
+    assert found.seconds is None
+    spans = [stage.rough_seconds for stage in found.stages if stage.rough_seconds]
+    assert len(spans) == len(found.stages)
+    assert found.rough_seconds is not None
+    assert found.rough_seconds.low == pytest.approx(sum(span.low for span in spans))
+    assert found.rough_seconds.high == pytest.approx(sum(span.high for span in spans))
+    without_end = {**body, "recovery": {"kind": "lora", "text": {"source": "hub", "id": "some/text"}}}
+    assert estimated(client, without_end).rough_seconds is None  # one stage is unknown
+
+
+def test_a_worker_that_has_not_measured_its_speed_tells_no_time(
+    client: TestClient, model_root: Path, sessions: SessionFactory
+) -> None:
+    beats(sessions)
+    found = estimated(client, {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX})
+    assert (found.seconds, found.rough_seconds) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,18 @@ def test_what_is_not_known_is_told_as_unknown(service: Service, run: Run) -> Non
     assert "the hub did not answer" in result.stdout
 
 
+def test_a_rough_time_is_told_as_a_span_with_what_it_rests_on(service: Service, run: Run) -> None:
+    rough = {"seconds": None, "seconds_basis": None, "rough_seconds": {"low": 45.0, "high": 180.0}}
+    stages = [ESTIMATE["stages"][0], {**ESTIMATE["stages"][1], **rough}]
+    whole = {"seconds": None, "rough_seconds": {"low": 53.1, "high": 188.1}}
+    service.answers["POST /estimates"] = {**ESTIMATE, **whole, "stages": stages}
+    told = run("estimate", "m.gguf", "--blocks", "6").stdout
+    assert "45 s to 3 min" in told
+    assert "53 s to 3 min" in told
+    assert "8.1 s" in told
+    assert "arithmetic speed" in told
+
+
 def test_what_is_not_certain_is_told_with_its_spread(service: Service, run: Run) -> None:
     service.answers["POST /estimates"] = {
         **ESTIMATE,

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from typer.testing import Result
 
 from app.api import example_errors, example_specs, examples
+from app.api.example_estimates import ESTIMATE
 from secateur.cli.spec_flags import merge, parse_model, parse_text, spec_flags
 from secateur.contract.catalog import CRITERIA, PRUNERS, RECOVERIES
 from secateur.contract.options.texts import Text
@@ -119,8 +120,27 @@ def test_prints_the_id_alone_on_stdout(service: Service, run: Run) -> None:
     assert result.exit_code == 0
     assert result.stdout == f"{JOB}\n"
     assert service.body == {"pruning": {"kind": "depth", "blocks": 2}, "model": {"source": "local", "path": "m.gguf"}}
-    headers = service.requests[-1].headers
+    submitted = service.requests[0]  # what comes after it asks how long the job may take
+    headers = submitted.headers
     assert (headers["idempotency-key"], headers["cancel-after"]) == ("run-7", "2h")
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({}, "about 45 s, by what has run here"),
+        ({"seconds": None, "rough_seconds": {"low": 200, "high": 800}}, "may take 3 to 13 min"),
+        ({"seconds": None}, ""),
+    ],
+)
+def test_it_says_how_long_the_job_may_take(service: Service, run: Run, found: dict[str, Any], words: str) -> None:
+    service.answers["POST /jobs"] = httpx.Response(202, json=examples.JOB_QUEUED)
+    service.answers["POST /estimates"] = {**ESTIMATE, **found}
+    result = run("submit", "m.gguf", "--blocks", "6")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{JOB}\n"
+    assert words in result.stderr
+    assert ("take" in result.stderr) == bool(words)
 
 
 def test_json_is_the_whole_job(service: Service, run: Run) -> None:

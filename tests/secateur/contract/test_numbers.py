@@ -40,6 +40,10 @@ def test_units() -> None:
     assert n.duration(0.42) == "420 ms"
     assert n.duration(4.23) == "4.2 s"
     assert n.duration(42.4) == "42 s"
+    assert n.about(20, 80) == "20 to 80 s"
+    assert n.about(45, 180) == "45 s to 3 min"
+    assert n.about(180, 720) == "3 to 12 min"
+    assert n.about(5400, 5500) == "2 h"
     assert n.duration(185) == "3 min 05 s"
     assert n.duration(7620) == "2 h 07 min"
 

@@ -21,7 +21,7 @@ def main(spec, events):
     return 0
 
 def probe(spec, answer):
-    assert json.loads(spec.read_text()) == {"device": "auto"}
+    assert json.loads(spec.read_text()) == {"device": "auto", "threads": 3}
     told = Path(os.environ["FAKE_ANSWER"]).read_text()
     if told.startswith("{"):
         os.write(answer, told.encode())
@@ -44,7 +44,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def probed(answer: Path, tmp_path: Path) -> Iterator[tuple[ProbedDevice, list[bool]]]:
     told: list[bool] = []
     server = ForkServer("program_of_probe:main", [])
-    yield ProbedDevice(Settings(data_dir=tmp_path), server, on_change=told.append), told
+    yield ProbedDevice(Settings(data_dir=tmp_path, threads=3), server, on_change=told.append), told
     server.stop()
 
 
