@@ -17,7 +17,7 @@ from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.work import Scale, work_of
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GptqQuantisation
-from secateur.contract.options.recovery import HealingRecovery, LoraRecovery
+from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
 from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
@@ -137,7 +137,7 @@ def _recover(setting: Setting) -> _Effort | None:
     samples = min(given, math.ceil(trained / recovery.epochs)) if is_written(recovery.text) else trained
     adapted = isinstance(recovery, LoraRecovery) or getattr(recovery, "train", "") == "lora"
     operations = (FORWARD + BACKWARD * (0.5 if adapted else 1)) * trained * recovery.tokens * setting.left
-    if recovery.kind == "distill":  # the original's predictions
+    if isinstance(recovery, DistillRecovery):  # the original's predictions
         operations += FORWARD * samples * recovery.tokens * setting.parameters
     effort = _text(setting, recovery.text, samples, recovery.tokens) + _Effort(flops=operations)
     if recovery.heal is not False:
