@@ -146,7 +146,11 @@ class Bench:
             changed = {name: value for name, value in given.items() if value is not None}
             calibration = options.calibration.model_copy(update={"text": self.train, **changed})
             options = options.model_copy(update={"calibration": calibration})
-        key = {"scoring": options.model_dump(mode="json"), "count": count if options.searches else None}
+        scored = {"scoring": options.model_dump(mode="json")}
+        key = {**scored, "count": count if options.searches else None}
+        if criterion == "greedy":  # its rounds for more blocks begin with those for fewer
+            more = [{**scored, "count": more} for more in range(count, self.blocks)]
+            key = next((one for one in more if _name(one) in self.results), key)
         found = self._kept(key, lambda: self._order(options, count if options.searches else None))
         protected = frozenset(plus_protected(self.blocks))
         scores = BlockScores([None] * self.blocks, None, found["order"])
@@ -273,7 +277,7 @@ class Bench:
 
     def _kept(self, key: Mapping[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What stands under the key, or else is found now and put there."""
-        name = json.dumps(key, sort_keys=True)
+        name = _name(key)
         if name not in self.results:
             self.results[name] = find()
             part = self.file.with_suffix(".part")
@@ -281,6 +285,10 @@ class Bench:
             part.replace(self.file)
         found: dict[str, Any] = self.results[name]
         return found
+
+
+def _name(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
 
 
 def _task(score: TaskScore) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from secateur.contract.errors import DeviceFailed, StageFailed
 from secateur.contract.estimates.rough import Speed
 from secateur.contract.protocol import WorkingDevice
-from workers.engine.speed import measure_speed
+from workers.engine.device_speed import measure_speed
 from workers.machine import memory
 from workers.machine.processor import processor
 

@@ -2,7 +2,7 @@
 
 What scores, heals and trains is counted in operations, what generates token by token in weights that are read, what
 copies in bytes. The worker's probe has measured how many of the first two its device does in a second
-(`workers/engine/speed.py`). Overheads, caches and whatever else the machine does are in none of that, so the answer is
+(`workers/engine/device_speed.py`). Overheads, caches and whatever else the machine does are in none of that, so the answer is
 a span: half and twice what comes out. The constants were held against measurements (docs/benchmarks.md).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.contract.estimates.memory import Setting
-from secateur.contract.estimates.work import Scale, work_of
+from secateur.contract.estimates.work import Scale, tokens_read, tokens_written, variants_measured, work_of
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
@@ -164,10 +164,10 @@ def _benchmark(setting: Setting) -> _Effort | None:
     benchmark = setting.spec.benchmark
     if benchmark.tasks is not None:
         return None
-    work = work_of(BENCHMARK.name, setting.spec, _scale(setting))
-    if work is None:
-        return None
-    effort = _Effort(read=work.amount * setting.width)
+    models = variants_measured(setting.spec) * setting.parameters
+    effort = _Effort(
+        flops=FORWARD * tokens_read(benchmark) * models, read=tokens_written(benchmark) * models * setting.width
+    )
     if benchmark.perplexity is not None:
         for text in benchmark.perplexity.texts:
             effort += _text(setting, text, benchmark.perplexity.windows, benchmark.perplexity.tokens)

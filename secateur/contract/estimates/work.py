@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from secateur.contract.depth import blocks_to_remove
+from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import HealingRecovery, NoRecovery
@@ -181,25 +182,38 @@ def measures_a_file(spec: CompressionSpec) -> bool:
     return came_as_one and not isinstance(spec.recovery, NoRecovery)
 
 
-def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
-    """Tokens that the models generate one after the other; those of a text are computed at once."""
-    benchmark, tokens = spec.benchmark, 0.0
+def variants_measured(spec: CompressionSpec) -> int:
+    """How many models a benchmark measures."""
+    recovered = 0 if isinstance(spec.recovery, NoRecovery) else 1
+    return VARIANTS + len(spec.quantise) + recovered + (1 if measures_a_file(spec) else 0)
+
+
+def tokens_written(benchmark: Benchmark) -> float:
+    """Tokens that each model generates one after the other; of several sequences at once, as many as cost the same."""
+    tokens = 0.0
     if benchmark.latency is not None:
         rounds = benchmark.latency.warmup + benchmark.latency.runs
         sequences = sum(max(1.0, size / WRITTEN_AT_ONCE) for size in benchmark.latency.batch_sizes)
         tokens += rounds * sequences * sum(benchmark.latency.output_tokens)
-    if benchmark.perplexity is not None:
-        windows = len(benchmark.perplexity.texts) * benchmark.perplexity.windows
-        times = 2 if benchmark.fidelity.enabled else 1
-        tokens += times * windows * benchmark.perplexity.tokens / READ_AT_ONCE
     if benchmark.samples is not None:
         tokens += len(benchmark.samples.prompts) * benchmark.samples.max_new_tokens
     if benchmark.generation is not None:
         checks = benchmark.generation
         tokens += len(checks.checks) * checks.prompts * checks.max_new_tokens / WRITTEN_AT_ONCE
-    recovered = 0 if isinstance(spec.recovery, NoRecovery) else 1
-    variants = VARIANTS + len(spec.quantise) + recovered + (1 if measures_a_file(spec) else 0)
-    return Work(max(1.0, tokens) * variants * scale.parameters, TOKEN_PARAMETER)
+    return tokens
+
+
+def tokens_read(benchmark: Benchmark) -> float:
+    """Tokens of texts that are computed at once for each model; with the original's beside, where both are compared."""
+    if benchmark.perplexity is None:
+        return 0.0
+    windows = len(benchmark.perplexity.texts) * benchmark.perplexity.windows
+    return (2 if benchmark.fidelity.enabled else 1) * windows * benchmark.perplexity.tokens
+
+
+def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
+    tokens = tokens_written(spec.benchmark) + tokens_read(spec.benchmark) / READ_AT_ONCE
+    return Work(max(1.0, tokens) * variants_measured(spec) * scale.parameters, TOKEN_PARAMETER)
 
 
 _WORK: Mapping[str, Callable[[CompressionSpec, Scale], Work | None]] = {

@@ -73,6 +73,13 @@ def test_generation_takes_the_reading_of_the_weights() -> None:
     assert middle("benchmark", recovery=nothing, benchmark=bare) == pytest.approx(expected)
 
 
+def test_a_text_that_is_measured_takes_its_arithmetic_beside_the_originals() -> None:
+    measured = {"texts": [GIVEN], "windows": 10, "tokens": 128}
+    bare = {"perplexity": measured, "samples": None, "generation": None, "latency": None}
+    expected = 2 * 2 * 2 * 1280 * PARAMETERS / 1e11
+    assert middle("benchmark", recovery={"kind": "none"}, benchmark=bare) == pytest.approx(expected)
+
+
 def test_a_file_is_unpacked_at_first() -> None:
     there, file = (rough_duration("check", setting(imported=imported), SPEED) for imported in (False, True))
     assert there == Span(START / 2, 2 * START)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from workers.engine import speed
-from workers.engine.speed import measure_speed
+from workers.engine import device_speed
+from workers.engine.device_speed import measure_speed
 
 
 def test_it_is_work_over_the_best_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "SIDE", {"cpu": 8})
-    monkeypatch.setattr(speed, "WEIGHTS", 1 << 13)
+    monkeypatch.setattr(device_speed, "SIDE", {"cpu": 8})
+    monkeypatch.setattr(device_speed, "WEIGHTS", 1 << 13)
     clock = ticks([0.001, 7, 2, 4, 0.001, 3, 5, 8])  # the first try of each does not count, however quick
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     found = measure_speed(torch.device("cpu"), torch.float32)
