@@ -2,8 +2,8 @@
 
 What scores, heals and trains is counted in operations, what generates token by token in weights that are read, what
 copies in bytes. The worker's probe has measured how many of the first two its device does in a second
-(`workers/engine/device_speed.py`). Overheads, caches and whatever else the machine does are in none of that, so the answer is
-a span: half and twice what comes out. The constants were held against measurements (docs/benchmarks.md).
+(`workers/engine/device_speed.py`). Overheads, caches and whatever else the machine does are in none of that, so the
+answer is a span: half and twice what comes out. The constants were held against measurements (docs/benchmarks.md).
 """
 
 from __future__ import annotations
