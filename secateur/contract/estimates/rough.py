@@ -29,6 +29,7 @@ START = 3.0  # seconds until a stage's process has its libraries and its model
 COPIED = 3e8  # bytes a second, read and written
 UNPACKED = 1e8  # of a GGUF file, in float32; and of what is rounded
 FORWARD, BACKWARD = 2, 4  # operations for a token and a parameter
+TRAINED = 2.0  # times more than its operations at full speed: steps of few tokens, and the optimizer between
 HEALED = 6.0  # the same of healing, with its sums and what is judged
 HEALED_TOKENS = 65_536  # of a text that a training follows on, at most
 WRITTEN_AT_ONCE = 128  # sequences that a model writes
@@ -136,7 +137,7 @@ def _recover(setting: Setting) -> _Effort | None:
     given = recovery.samples or GENERATED_SAMPLES
     samples = min(given, math.ceil(trained / recovery.epochs)) if is_written(recovery.text) else trained
     adapted = isinstance(recovery, LoraRecovery) or getattr(recovery, "train", "") == "lora"
-    operations = (FORWARD + BACKWARD * (0.5 if adapted else 1)) * trained * recovery.tokens * setting.left
+    operations = TRAINED * (FORWARD + BACKWARD * (0.5 if adapted else 1)) * trained * recovery.tokens * setting.left
     if isinstance(recovery, DistillRecovery):  # the original's predictions
         operations += FORWARD * samples * recovery.tokens * setting.parameters
     effort = _text(setting, recovery.text, samples, recovery.tokens) + _Effort(flops=operations)

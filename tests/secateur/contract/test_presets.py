@@ -8,11 +8,18 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.cli.spec_flags import merge
+from secateur.contract.estimates.memory import Setting
+from secateur.contract.estimates.model import known_model
+from secateur.contract.estimates.removal import removal_of
+from secateur.contract.estimates.rough import Speed, rough_duration
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from secateur.contract.options.scoring import PerplexityScoring, TaylorScoring
+from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.presets import PRESETS, Preset, fill_in
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.training_steps import total_steps, warmup_of
+from secateur.contract.stage_graph import planned
+from secateur.contract.training_steps import most_steps, total_steps, warmup_of
+from tests.fixtures.smollm2 import SMOLLM2_CONFIG
 
 MODEL = {"source": "hub", "id": "some/model"}
 SPEC: dict[str, Any] = {"model": MODEL, "pruning": {"kind": "depth", "blocks": 2}}
@@ -25,6 +32,35 @@ def test_every_preset_is_a_valid_spec_and_says_no_more_than_a_job_may(name: str)
     assert spec.preset == name
     explicit = CompressionSpec.model_validate({**SPEC, **PRESETS[name].spec})
     assert spec.model_dump(exclude={"preset"}) == explicit.model_dump(exclude={"preset"})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_ends_within_its_warm_up(name: str) -> None:
+    recovery = CompressionSpec.model_validate({**SPEC, "preset": name}).recovery
+    if isinstance(recovery, TrainedRecovery):
+        steps = most_steps(recovery, samples=recovery.samples, tokens=recovery.tokens, validation=0, generated=True)
+        assert steps is not None
+        assert warmup_of(recovery.warmup_steps, steps, usual=recovery.usual_warmup) <= steps / 10
+    long = {"recovery": {"kind": "lora", "warmup_steps": 16}}
+    with pytest.raises(ValidationError, match="does not end in a training of 16"):
+        CompressionSpec.model_validate({**PAPER, **long})
+
+
+def test_the_quick_one_is_quick_and_trains_nothing() -> None:
+    """Two cores, as quick as those of the tables in the documentation; a job that names nothing takes an hour there."""
+    seconds = {name: _middle(name) for name in PRESETS}
+    assert seconds["quick"] < 600 < seconds["shortened_llama"] < seconds["balanced"] < seconds["best"]
+    quick = CompressionSpec.model_validate({**SPEC, "preset": "quick"})
+    assert not isinstance(quick.recovery, TrainedRecovery)
+
+
+def _middle(name: str) -> float:
+    spec = CompressionSpec.model_validate({**SPEC, "pruning": {"kind": "depth", "blocks": 6}, "preset": name})
+    model = known_model(SMOLLM2_CONFIG)
+    assert model is not None
+    job = Setting(spec, model, removal_of(spec, model), True, "cpu", 4)
+    spans = [rough_duration(stage.kind, job, Speed(flops=2.5e11, read=1.3e10)) for stage in planned(spec)]
+    return sum(2 * span.low for span in spans if span is not None)
 
 
 def test_the_papers_recipe_is_what_the_paper_says() -> None:

@@ -9,7 +9,7 @@ import pytest
 from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.model import known_model
 from secateur.contract.estimates.removal import removal_of
-from secateur.contract.estimates.rough import START, Span, Speed, rough_duration
+from secateur.contract.estimates.rough import START, TRAINED, Span, Speed, rough_duration
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_graph import planned
@@ -59,9 +59,9 @@ def test_text_that_the_model_writes_is_read_out_of_its_weights_token_by_token() 
 def test_a_training_takes_its_steps_and_the_originals_predictions() -> None:
     bounds = {"text": GIVEN, "max_steps": 10, "batch_size": 8, "tokens": 256, "heal": False}
     left = PARAMETERS - 6 * BLOCK
-    copied = middle("recover", recovery={"kind": "lora", **bounds}) - 4 * 10 * 8 * 256 * left / 1e11
+    copied = middle("recover", recovery={"kind": "lora", **bounds}) - TRAINED * 4 * 10 * 8 * 256 * left / 1e11
     trained = middle("recover", recovery={"kind": "distill", **bounds}) - copied
-    assert trained == pytest.approx((6 * left + 2 * PARAMETERS) * 10 * 8 * 256 / 1e11)
+    assert trained == pytest.approx((TRAINED * 6 * left + 2 * PARAMETERS) * 10 * 8 * 256 / 1e11)
     healed = middle("recover", recovery={"kind": "distill", **bounds, "heal": True}) - copied
     assert healed > trained
 
