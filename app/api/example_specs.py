@@ -83,6 +83,11 @@ HALVES: dict[str, Any] = {
     "pruning": {"kind": "sub_block", "units": 12, "protected": ["0.attention", "0.mlp"]},
 }
 
+JOINT: dict[str, Any] = {
+    "model": {"source": "local", "path": "SmolLM2-135M-Instruct.Q4_1.gguf"},
+    "pruning": {"kind": "joint", "target": {"speedup": 1.3}, "protected": ["0.attention"]},
+}
+
 EXPERTS: dict[str, Any] = {
     "model": {"source": "hub", "id": "Qwen/Qwen3-30B-A3B"},
     "pruning": {"kind": "experts", "ratio": 0.25, "criterion": "reap"},
@@ -153,6 +158,12 @@ SUBMIT: Any = {
         "summary": "Twelve halves of blocks fewer",
         "description": "The attention or the MLP of a block, each time the one whose loss hurts least.",
         "value": HALVES,
+    },
+    "joint": {
+        "summary": "1.3 times as fast, by whatever blocks, attentions and MLPs that takes",
+        "description": "A stage `costs` times what an attention and an MLP take on the worker; a search then chooses "
+        "what goes from each block, and the report has what whole blocks alone would have done.",
+        "value": JOINT,
     },
     "experts-of-a-mixture": {
         "summary": "A quarter of a mixture's experts fewer",

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.db import jobs
 from secateur.contract.errors import InvalidInput, NotFound
 from secateur.contract.jobs import State
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec
@@ -39,7 +40,10 @@ class WarmStart:
     def refuse_spec(self, spec: CompressionSpec) -> None:
         """Raises InvalidInput: the job of this spec is, as far as it tells, of another model or loses other blocks."""
         pruning = spec.pruning
-        if not isinstance(pruning, DepthPruning | SubBlockPruning) or pruning.kind != self.pruned["kind"]:
+        if (
+            not isinstance(pruning, DepthPruning | SubBlockPruning | JointPruning)
+            or pruning.kind != self.pruned["kind"]
+        ):
             raise _misfit(
                 self.job_id,
                 f"job {self.job_id} pruned by {self.pruned['kind']}, and this one by {pruning.kind}",
@@ -49,9 +53,10 @@ class WarmStart:
         if here != there:
             raise _misfit(self.job_id, f"job {self.job_id} recovered {there[-1]}, and this one has {here[-1]}", _WANTED)
         gone = self.pruned["dropped"] if isinstance(pruning, DepthPruning) else self.pruned["units"]
-        if pruning.drop is not None and set(pruning.drop) != set(gone):
+        drop = None if isinstance(pruning, JointPruning) else pruning.drop
+        if drop is not None and set(drop) != set(gone):
             raise _misfit(
-                self.job_id, f"job {self.job_id} is without {_listed(gone)}, and not {_listed(pruning.drop)}", _WANTED
+                self.job_id, f"job {self.job_id} is without {_listed(gone)}, and not {_listed(drop)}", _WANTED
             )
 
     def refuse_pruned(self, pruned: Mapping[str, Any]) -> None:

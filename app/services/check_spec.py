@@ -14,17 +14,19 @@ from sqlalchemy.orm import Session
 
 from app.db import datasets
 from app.db.tables.datasets import Dataset
-from app.services.check_target import check_target
+from app.services.check_target import check_joint_target, check_target
 from app.services.local_files import LocalModelInfo, find_under, inspect_model
 from app.settings import Settings
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.depth import check_depth, not_gguf
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.gate_needs import never_passed
+from secateur.contract.joint import check_joint
 from secateur.contract.models.family_limits import check_family
 from secateur.contract.models.mixtures import check_mixture
 from secateur.contract.models.positions import positions_of, too_long
 from secateur.contract.models.quantised import check_quantised, check_quantiser
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.texts import LocalText, UploadText
 from secateur.contract.options.training import TrainedRecovery
@@ -149,6 +151,9 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | 
         check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):
         check_units(spec.pruning, info.blocks)
+    if isinstance(spec.pruning, JointPruning):
+        check_joint(spec.pruning, info.blocks)
+        check_joint_target(spec.pruning, info)
     return info
 
 

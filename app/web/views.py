@@ -12,7 +12,7 @@ from markupsafe import Markup
 from app.db.tables.jobs import Job, Stage
 from secateur.contract.jobs import State
 from secateur.contract.measurements import Benchmarks
-from secateur.contract.numbers import PERCENT, duration
+from secateur.contract.numbers import PERCENT, duration, plain
 from secateur.contract.report import Report
 from secateur.contract.results import LossPoint, Pruned, Recovered
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, RECOVER, STAGE_KINDS
@@ -147,6 +147,12 @@ def what(spec: dict[str, Any]) -> str:
         words = f"block{'s' if len(pruning['drop']) > 1 else ''} {block_list(pruning['drop'])}"
     elif pruning.get("blocks"):
         words = f"{plural(pruning['blocks'], 'block')} by {scoring.get('criterion')}"
+    elif pruning.get("target"):
+        figure, asked = next((name, value) for name, value in pruning["target"].items() if value is not None)
+        method = scoring.get("criterion") if pruning.get("kind") == "depth" else pruning.get("kind")
+        words = f"as much as {figure.replace('_', ' ')} {plain(asked)} takes by {method}"
+    elif pruning.get("constraints"):
+        words = f"as much as the constraints allow by {scoring.get('criterion')}"
     elif pruning.get("kind") == "depth":
         words = f"{PERCENT.typed(pruning.get('ratio', 0))} of the blocks by {scoring.get('criterion')}"
     else:

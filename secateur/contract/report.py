@@ -13,7 +13,8 @@ from pydantic import Field
 
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
-from secateur.contract.results import Chosen, ModelInfo, Planned, Pruned, Quantised, Recovered, Result, Scores, Searched
+from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
+from secateur.contract.results import ModelInfo, Pruned, Quantised, Recovered, Result, Scores
 
 REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
@@ -38,7 +39,7 @@ class TargetOutcome(Result):
     figure: str  # "parameters"
     asked: float  # as in the spec: the figure, or below 1 a share of the original's
     limit: float  # the figure that was asked for
-    removed: int  # blocks that went for it
+    removed: int  # blocks that went for it, whole
     value: float | None  # what the model has that the job hands out; None where it was not measured
     low: float | None = None  # interval of the value
     high: float | None = None
@@ -63,6 +64,7 @@ class Report(Result):
     model: ModelInfo
     scores: Scores | None = None  # None where the blocks were named in the spec
     planned: Planned | None = None  # where it took measuring to know how many blocks go
+    costs: UnitCosts | None = None  # where it took measuring to know what halves of blocks cost
     searched: Searched | None = None  # where constraints decided how many blocks go
     chosen: Chosen | None = None  # where sets of blocks were compared after healing
     pruned: Pruned

@@ -152,111 +152,44 @@ class UnitScores(Result):
     details: dict[str, Any] = Field(default_factory=dict)  # rounds with their losses, passes over blocks
 
 
-class TimedDepth(Result):
-    """What a target asks for, measured without so many blocks, whichever they were."""
+class PartChoice(Result):
+    """What may go from one block, and what was known of it."""
 
-    removed: int
-    value: float
-    low: float | None = None  # 95 % interval; None of what was read off once
-    high: float | None = None
+    block: int
+    goes: str  # "attention", "mlp", "block"
+    kl: float  # from the original, of the model that lacks this alone; nats per token
+    saved: float  # in the unit of the budget
+    removed: bool = False
 
 
-class Planned(Result):
-    """How many blocks go so that a target of speed or memory is reached, and how that was found.
+class JudgedParts(Result):
+    """One choice over all blocks, as a whole."""
 
-    The figure follows from time = a + b · blocks (or memory likewise), fitted to the depths that were measured; the
-    number is the least whose prediction reaches the target with the worse end of its interval. Then that depth was
-    measured by itself.
-    """
+    units: list[str]  # halves that go: "3.attention"
+    saved: float
+    kl: float  # from the original, on the text of the search
+    kl_held: float  # on samples that the search has not seen
 
-    figure: str  # "speedup"
-    asked: float  # as in the spec
-    limit: float  # the figure that was asked for; a share of the original's as a number
-    batch_size: int
-    input_tokens: int
-    output_tokens: int
-    original: TimedDepth
-    tried: list[TimedDepth]  # ascending by blocks removed
-    per_block: float  # what one block takes of the original's time or memory, as a share
-    removed: int  # the number that was chosen
-    predicted: TimedDepth  # of it, by the fit
-    confirmed: TimedDepth  # of it, measured
-    corrected_from: int | None = None  # the number before, where its own measurement spoke against it
-    runs: int  # timed generations of each model; 1 of memory
-    model: ModelInfo
+
+class JointSearch(Result):
+    """Why joint pruning chose what it did, and what is needed to repeat it."""
+
+    options: dict[str, Any]  # the spec's pruning object, defaults filled in
+    unit: str  # of the budget: "parameters", "bytes", or "share" of the original's time or memory
+    needed: float  # that has to be saved together
+    parts: list[PartChoice]  # block by block
+    best: JudgedParts  # what went
+    blocks_alone: JudgedParts | None = None  # the best of whole blocks alone, by the same search
+    summed: float  # what single divergences sum to, of the choice by which that is least
+    summed_kl: float  # and what that choice came to
+    foreseen: float | None = None  # of a measured target: its figure by the costs of what went
+    judged: int  # sets, beside each part alone
+    searched_tokens: int
+    held_tokens: int
+    protected: list[str]
+    seed: int
     seconds: float
     environment: Environment
-    notes: list[str] = Field(default_factory=list)
-
-
-class TriedDepth(Result):
-    """A depth that was healed quickly, and how far from the original that is on held-out samples."""
-
-    removed: int
-    kl: float  # mean KL(original || healed), nats per token
-    kl_low: float | None = None  # 95 % interval over samples; None of a single one
-    kl_high: float | None = None
-    top1_agreement: float
-    top1_agreement_low: float | None = None
-    top1_agreement_high: float | None = None
-    within: bool  # whether the worse ends keep the constraints
-
-
-class Searched(Result):
-    """How many blocks can go within the constraints, found by bisection with a healing for each depth."""
-
-    limits: dict[str, float]  # the constraints that the search went by
-    tried: list[TriedDepth]  # ascending by blocks removed
-    removed: int  # the most that keeps them
-    healed: bool  # whether cuts were healed, as where a recovery follows
-    fitted_tokens: int
-    judged_tokens: int
-    text: TextInfo
-    model: ModelInfo
-    seconds: float
-    environment: Environment
-
-    @property
-    def chosen(self) -> TriedDepth:
-        """The depth that was chosen, as it was foreseen."""
-        return next(depth for depth in self.tried if depth.removed == self.removed)
-
-
-class Candidate(Result):
-    """A set of blocks that could go, and how far from the original the model without it is on held-out samples.
-
-    Divergences are mean KL(original || model), nats per token.
-    """
-
-    blocks: list[int]  # ascending
-    origin: Literal["criterion", "run", "swap"]  # the criterion's own set, a run, or its own but for one block
-    kl_pruned: float  # nothing done
-    kl_healed: float  # its cuts healed quickly; never above the former, since what does not help is left out
-    kl_distilled: float | None = None  # after a few steps of distillation more; None of those that were no finalists
-
-
-class Chosen(Result):
-    """Which of several sets of blocks goes, by what is left once their cuts are healed."""
-
-    dropped: list[int]  # the set that is taken, ascending
-    candidates: list[Candidate]  # the criterion's own set first
-    steps: int | None = None  # of each finalist's distillation; None where there were no finalists
-    fitted_tokens: int
-    judged_tokens: int
-    text: TextInfo
-    model: ModelInfo
-    seconds: float
-    environment: Environment
-
-    @property
-    def taken(self) -> Candidate:
-        """The set that goes."""
-        return next(candidate for candidate in self.candidates if candidate.blocks == self.dropped)
-
-    @property
-    def own(self) -> Candidate:
-        """The set that the criterion alone would have taken."""
-        return self.candidates[0]
 
 
 class PrunedFile(Result):
@@ -283,7 +216,8 @@ class Pruned(Result):
     experts: KeptExperts | None = None  # where experts went
     gguf: PrunedFile | None = None  # beside the checkpoint, where the model came as one
     units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
-    unit_scores: UnitScores | None = None  # where these were searched for
+    unit_scores: UnitScores | None = None  # where these were searched for, one after the other
+    joint: JointSearch | None = None  # where they were chosen under one budget
     protected: list[int] = Field(default_factory=list)  # whole blocks that could not be chosen, where scores were
     calibration: TextInfo | None = None  # what the method was shown; that of depth pruning is in the scores
     needs_loader: bool = False  # whether plain transformers cannot load it, and this project's loader is needed

@@ -17,12 +17,14 @@ from pydantic_core import PydanticCustomError
 from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.labels import Label, LabelName
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.pruning import DepthPruning, Pruning
 from secateur.contract.options.quantise import Quantisation
 from secateur.contract.options.recovery import USUAL_RECOVERY, DistillRecovery, HealingRecovery, Recovery
 from secateur.contract.options.scoring import USUAL_SCORING, Scoring
+from secateur.contract.options.target import Target
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.presets import PRESETS, fill_in
 
@@ -181,7 +183,7 @@ class CompressionSpec(Options):
     @model_validator(mode="after")
     def _target_is_measured(self) -> CompressionSpec:
         """What a target asks for is measured by the benchmark too, in the same cell: else nobody knew what came."""
-        target = self.pruning.target if isinstance(self.pruning, DepthPruning) else None
+        target = self.target
         latency = self.benchmark.latency
         if target is None or not target.measured:
             return self
@@ -263,6 +265,11 @@ class CompressionSpec(Options):
                     "choice_without_sets", "{why}", {"why": why, "field": "scoring/after_healing", "expected": expected}
                 )
         return self
+
+    @property
+    def target(self) -> Target | None:
+        """What the pruned model is to reach, where that was said in place of how much goes."""
+        return self.pruning.target if isinstance(self.pruning, DepthPruning | JointPruning) else None
 
     @property
     def judged(self) -> Gates:

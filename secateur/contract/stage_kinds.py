@@ -15,11 +15,13 @@ from typing import Any, Generic, TypeVar
 
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.constraints import Constraints
+from secateur.contract.options.joint import JointPruning
+from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.scoring import OF_THE_CHOICE
-from secateur.contract.options.target import Target
+from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
 from secateur.contract.report import Report
-from secateur.contract.results import Checked, Chosen, Planned, Pruned, Quantised, Recovered, Result, Scored, Searched
+from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
@@ -79,25 +81,25 @@ def _measuring(spec: CompressionSpec) -> dict[str, Any] | None:
     return spec.model_dump(mode="json", include={"recovery", "benchmark"})  # the one for a note on its text
 
 
-def _target(spec: CompressionSpec) -> Target | None:
-    return spec.pruning.target if isinstance(spec.pruning, DepthPruning) else None
+def _measured_target(*prunings: type[Method]) -> Callable[[CompressionSpec], bool]:
+    """Whether pruning of these kinds has a target that takes measuring to be reached."""
+    return lambda spec: spec.target is not None and spec.target.measured and isinstance(spec.pruning, prunings)
 
 
-def _is_planned(spec: CompressionSpec) -> bool:
-    """Whether it takes measuring to know how many blocks go."""
-    target = _target(spec)
-    return target is not None and target.measured
+def _measuring_target(spec: CompressionSpec) -> dict[str, Any]:
+    target, latency = spec.target, spec.benchmark.latency
+    assert target is not None, "only then there is something to measure"
+    assert latency is not None, "a spec that has such a target measures it"
+    return {"target": target.model_dump(mode="json"), "latency": latency.model_dump(mode="json")}
 
 
 def _plan(spec: CompressionSpec) -> dict[str, Any]:
-    target, latency = _target(spec), spec.benchmark.latency
-    assert target is not None, "only then it is planned"
-    assert latency is not None, "a spec that has such a target measures it"
-    return {
-        "target": target.model_dump(mode="json"),
-        "plus": spec.scoring.plus,
-        "latency": latency.model_dump(mode="json"),
-    }
+    return {**_measuring_target(spec), "plus": spec.scoring.plus}
+
+
+def _costs(spec: CompressionSpec) -> dict[str, Any]:
+    may_go = spec.pruning.model_dump(mode="json", include={"choices", "plus", "protected"})
+    return {**_measuring_target(spec), "pruning": may_go}
 
 
 def _constraints(spec: CompressionSpec) -> Constraints | None:
@@ -135,10 +137,23 @@ PLAN = StageKind(
     result=Planned,
     file="plan.json",
     reads=("check",),
-    asked=_is_planned,
+    asked=_measured_target(DepthPruning),
     decides=_plan,
     of_machine=True,
     hands_on=("removed",),  # its timings are never the same twice, and change nothing that comes after
+)
+COSTS = StageKind(
+    name="costs",
+    title="Costs",
+    doing="timing attentions and MLPs",
+    module="workers.stages.costs",
+    result=UnitCosts,
+    file="costs.json",
+    reads=("check",),
+    asked=_measured_target(JointPruning),
+    decides=_costs,
+    of_machine=True,
+    hands_on=("attention", "mlp", "needed", "original"),  # what is chosen by
 )
 SCORE = StageKind(
     name="score",
@@ -186,7 +201,7 @@ PRUNE = StageKind(
     module="workers.stages.prune",
     result=Pruned,
     file="pruned.json",
-    reads=("check", "plan", "score", "search", "choose"),
+    reads=("check", "plan", "costs", "score", "search", "choose"),
     asked=_always,
     texts=("pruning",),
     decides=_choice,
@@ -237,7 +252,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"),
+    reads=("plan", "costs", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -248,7 +263,7 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
-    kind.name: kind for kind in (CHECK, PLAN, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+    kind.name: kind for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
 }
 
 

@@ -6,7 +6,7 @@ A block is two units, its attention and its MLP, called "3.attention" and "3.mlp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from secateur.contract.depth import plus_protected
 from secateur.contract.errors import FieldError, InvalidInput
@@ -49,12 +49,7 @@ def check_units(pruning: SubBlockPruning, blocks: int, *, pointer: str = "/pruni
     Raises:
         InvalidInput: more units than may go, or a unit that the model does not have.
     """
-    errors = [
-        *_unknown(pruning.drop or (), blocks, f"{pointer}/drop"),
-        *_unknown(pruning.protected, blocks, f"{pointer}/protected"),
-    ]
-    if errors:
-        raise InvalidInput(errors[0].detail, errors=errors)
+    refuse_unknown([(pruning.drop or (), f"{pointer}/drop"), (pruning.protected, f"{pointer}/protected")], blocks)
     units, kept = len(HALVES) * blocks, len(protected_units(pruning, blocks))
     most, asked = min(units - kept, units - 1), units_to_remove(pruning, blocks)
     if asked <= most:
@@ -70,6 +65,13 @@ def check_units(pruning: SubBlockPruning, blocks: int, *, pointer: str = "/pruni
     raise InvalidInput.field(
         f"{pointer}/{name}", what, value=list(given) if isinstance(given, tuple) else given, expected=expected
     )
+
+
+def refuse_unknown(named: Iterable[tuple[Sequence[str], str]], blocks: int) -> None:
+    """Raises InvalidInput: a model of so many blocks lacks a unit; `named` has lists of units with their pointers."""
+    errors = [error for units, pointer in named for error in _unknown(units, blocks, pointer)]
+    if errors:
+        raise InvalidInput(errors[0].detail, errors=errors)
 
 
 def _unknown(units: Sequence[str], blocks: int, pointer: str) -> list[FieldError]:

@@ -46,7 +46,7 @@ def blocks_for_size(target: Target, sizes: Sizes, *, plus: bool, pointer: str = 
     Raises:
         InvalidInput: it is as small already, or not even without all blocks that may go.
     """
-    place, unit = f"{pointer}/{target.figure}", _UNITS[target.figure]
+    place, unit = f"{pointer}/{target.figure}", SIZE_UNITS[target.figure]
     limit = limit_of(target, sizes.whole)
     if limit >= sizes.whole:
         raise as_large(target, sizes.whole, pointer=pointer)
@@ -66,7 +66,7 @@ def as_large(target: Target, whole: int, *, pointer: str = POINTER) -> InvalidIn
     """The error for a target that the original, of the size `whole`, reaches as it is."""
     return InvalidInput.field(
         f"{pointer}/{target.figure}",
-        f"the model has no more than {whole:,} {_UNITS[target.figure]} as it is",
+        f"the model has no more than {whole:,} {SIZE_UNITS[target.figure]} as it is",
         value=target.value,
         expected=f"fewer than {whole:,}, or a share below 1",
     )
@@ -97,4 +97,4 @@ def _too_small(
     return InvalidInput.field(place, detail, value=target.value, expected=expected)
 
 
-_UNITS = {"parameters": "parameters", "bytes": "bytes of weights"}
+SIZE_UNITS = {"parameters": "parameters", "bytes": "bytes of weights"}

@@ -7,21 +7,17 @@ from collections.abc import Mapping
 from secateur.contract import numbers as n
 from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.metric_row import CHANGE
+from secateur.contract.planning import Candidate, Chosen, Planned, Searched, TimedDepth
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import (
-    Candidate,
-    Chosen,
     HealedCut,
     KeptExperts,
-    Planned,
     Pruned,
     PrunedFile,
     QuantisedVariant,
     RefittedBlocks,
     Schedule,
-    Searched,
-    TimedDepth,
 )
 from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES

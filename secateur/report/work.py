@@ -9,6 +9,7 @@ from secateur.contract import numbers as n
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.report import Report
 from secateur.contract.results import Environment, Pruned
+from secateur.report.joint_words import costs_in_words, joint_rows
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     choice_in_words,
@@ -35,6 +36,7 @@ def title_of(table: Mapping[str, Row], name: str) -> str:
 def work_in_words(report: Report) -> list[tuple[str, str]]:
     """What was done, as terms and descriptions."""
     pruned, scores, recovered = report.pruned, report.scores, report.recovered
+    searched = pruned.unit_scores is not None or pruned.joint is not None  # while it pruned
     method = PRUNERS.get(pruned.kind)
     source = f" ({method.paper})" if method and (pruned.widths or pruned.units or pruned.experts) else ""
     rows = [("Pruning", f"{title_of(PRUNERS, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
@@ -51,6 +53,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Chosen after healing", choice_in_words(report.chosen)))
     if report.planned:
         rows.append(("Plan", plan_in_words(report.planned)))
+    if report.costs:
+        rows.append(("Costs", costs_in_words(report.costs)))
     rows += _search(pruned)
     if pruned.gguf:
         rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))
@@ -67,9 +71,9 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Order, least important first", ", ".join(map(str, scores.order))))
         if scores.protected:
             rows.append(("Protected", block_list(scores.protected)))
-    elif pruned.units and pruned.unit_scores is None:
+    elif pruned.units and not searched:
         rows.append(("Criterion", "none: the halves were named in the job"))
-    elif pruned.dropped and pruned.unit_scores is None:
+    elif pruned.dropped and not searched:
         rows.append(("Criterion", "none: the blocks were named in the job"))
     if recovered:
         options = {key: value for key, value in recovered.options.items() if key not in ("kind", "text")}
@@ -99,6 +103,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
 
 def _search(pruned: Pruned) -> list[tuple[str, str]]:
     """How the halves that went were found."""
+    if pruned.joint is not None:
+        return joint_rows(pruned.joint)
     scores = pruned.unit_scores
     if scores is None:
         return []

@@ -9,12 +9,13 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
+from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
 from secateur.contract.regression import judge_regressions
 from secateur.contract.report import HeldAgainst, Report
-from secateur.contract.results import Chosen, Planned, Pruned, Quantised, Recovered, Scores, Searched
+from secateur.contract.results import Pruned, Quantised, Recovered, Scores
 from secateur.contract.spec import CompressionSpec
 from workers.reporting.notes import write_notes
-from workers.reporting.target import target_gate, target_of, target_outcome
+from workers.reporting.target import foreseen_of, target_gate, target_outcome
 
 
 def assemble(
@@ -24,6 +25,7 @@ def assemble(
     spec: CompressionSpec,
     scores: Scores | None,
     planned: Planned | None = None,
+    costs: UnitCosts | None = None,
     searched: Searched | None = None,
     chosen: Chosen | None = None,
     pruned: Pruned,
@@ -48,10 +50,10 @@ def assemble(
             f"the benchmarks hold {', '.join(names) or 'no variant'}; expected the original first, and {final}"
         )
     verdict, gates = judge(spec.judged, benchmarks, variant=final)
-    target, outcome = target_of(spec), None
+    target, outcome = spec.target, None
     if target is not None:
         original, handed_out = benchmarks.variants[0], benchmarks.variants[names.index(final)]
-        outcome = target_outcome(target, pruned, planned, original, handed_out)
+        outcome = target_outcome(target, pruned, foreseen_of(planned, costs, pruned), original, handed_out)
         if gate := target_gate(target, outcome):
             gates = [gate, *gates]
             verdict = Verdict.PASSED if gate.passed and verdict is not Verdict.FAILED else Verdict.FAILED
@@ -63,6 +65,7 @@ def assemble(
         scores=scores,
         pruned=pruned,
         planned=planned,
+        costs=costs,
         searched=searched,
         chosen=chosen,
         target=outcome,

@@ -158,6 +158,8 @@ def _machines(report: Report) -> list[dict[str, Any]]:
         stages.append(("choice", report.chosen.environment))
     if report.pruned.unit_scores:
         stages.append(("search", report.pruned.unit_scores.environment))
+    if report.pruned.joint:
+        stages.append(("search", report.pruned.joint.environment))
     together: list[tuple[Machine, list[str]]] = []
     for name, machine in stages:
         same = next((names for known, names in together if known == machine), None)

@@ -253,6 +253,7 @@ def _width(report: Report) -> Iterator[str]:
 
 def _stages(report: Report) -> Iterator[str]:
     yield from report.planned.notes if report.planned else []
+    yield from report.costs.notes if report.costs else []
     yield from report.pruned.notes
     if report.recovered:
         yield from report.recovered.notes

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from secateur.contract import numbers as n
 from secateur.contract.measurements import Interval, Measurement
-from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
+from secateur.contract.planning import Planned, UnitCosts
 from secateur.contract.readings import cell_name
 from secateur.contract.report import GateResult, TargetOutcome
-from secateur.contract.results import Planned, Pruned
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.results import Pruned
+from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES, cell_of_target, may_reach, reading_of
 from secateur.contract.targets import limit_of
 from secateur.report.text import plural
 
 
-def target_of(spec: CompressionSpec) -> Target | None:
-    """What the job was to reach, if it was told."""
-    return spec.pruning.target if isinstance(spec.pruning, DepthPruning) else None
+@dataclass(frozen=True)
+class Foreseen:
+    """What was known of a measured target before the model was pruned."""
+
+    limit: float
+    value: float | None  # of the figure, by the fit
+    corrected_from: int | None = None  # blocks
+
+
+def foreseen_of(planned: Planned | None, costs: UnitCosts | None, pruned: Pruned) -> Foreseen | None:
+    """By a plan or by costs; None where nothing was measured for it."""
+    if planned is not None:
+        return Foreseen(planned.limit, planned.predicted.value, planned.corrected_from)
+    if costs is not None:
+        return Foreseen(costs.limit, pruned.joint.foreseen if pruned.joint else None)
+    return None
 
 
 def target_outcome(
-    target: Target, pruned: Pruned, planned: Planned | None, original: Measurement, final: Measurement
+    target: Target, pruned: Pruned, foreseen: Foreseen | None, original: Measurement, final: Measurement
 ) -> TargetOutcome:
     """Args: `final` is of the model that the job hands out."""
-    if planned is None:
+    if foreseen is None:
         return _of_size(target, pruned)
     before = reading_of(target, original)
-    limit = planned.limit if before is None else limit_of(target, before.median)
+    limit = foreseen.limit if before is None else limit_of(target, before.median)
     reading = reading_of(target, final)
     met = reading is not None and may_reach(target, limit, reading)
     return TargetOutcome(
@@ -39,7 +54,7 @@ def target_outcome(
         low=None if reading is None or reading.low == reading.high else reading.low,
         high=None if reading is None or reading.low == reading.high else reading.high,
         met=met,
-        message=_message(target, limit, pruned, planned, _in_words(target, reading, final), met=met),
+        message=_message(target, limit, pruned, foreseen, _in_words(target, reading, final), met=met),
     )
 
 
@@ -61,16 +76,16 @@ def _of_size(target: Target, pruned: Pruned) -> TargetOutcome:
     )
 
 
-def _message(target: Target, limit: float, pruned: Pruned, planned: Planned, measured: str, *, met: bool) -> str:
+def _message(target: Target, limit: float, pruned: Pruned, before: Foreseen, measured: str, *, met: bool) -> str:
     """ "a speedup of at least 1.3×: 8 of 30 blocks went, for which 1.34× was predicted; it is 1.33× (1.30 to 1.36)"."""
     figure = TARGET_FIGURES[target.figure]
     relation = "at least" if target.least else "at most"
-    foreseen = figure.format.write(planned.predicted.value)
-    before = f", corrected from {planned.corrected_from}" if planned.corrected_from is not None else ""
+    foreseen = "nothing" if before.value is None else figure.format.write(before.value)
+    corrected = f", corrected from {before.corrected_from}" if before.corrected_from is not None else ""
     outcome = "reached" if met else "missed"
     return (
-        f"{figure.title} of {relation} {_limit_in_words(target, limit)}, {outcome}: {_gone(pruned)} went{before}, for "
-        f"which {foreseen} was predicted, and {measured}"
+        f"{figure.title} of {relation} {_limit_in_words(target, limit)}, {outcome}: {_gone(pruned)} went{corrected}, "
+        f"for which {foreseen} was predicted, and {measured}"
     )
 
 
@@ -92,6 +107,8 @@ def _limit_in_words(target: Target, limit: float) -> str:
 
 
 def _gone(pruned: Pruned) -> str:
+    if pruned.units:
+        return f"{len(pruned.units)} of {plural(len(HALVES) * pruned.model.blocks, 'half', 'halves')} of blocks"
     return f"{len(pruned.dropped)} of {plural(pruned.model.blocks, 'block')}"
 
 

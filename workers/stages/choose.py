@@ -21,7 +21,8 @@ from torch import Tensor
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.recovery import LoraRecovery
 from secateur.contract.options.scoring import BlockScoring, TextScoring
-from secateur.contract.results import Candidate, Chosen, TextInfo
+from secateur.contract.planning import Candidate, Chosen
+from secateur.contract.results import TextInfo
 from secateur.contract.stage_kinds import SCORE
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.computable import refuse_uncomputable

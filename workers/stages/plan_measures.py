@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from transformers import PreTrainedModel
 
 from secateur.contract.measurements import Interval
-from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.depth_fit import Figure, TimedPair, measured, predicted, shares, trial_depths
-from workers.engine.benchmarks.in_turn import AGAIN
-from workers.engine.benchmarks.latency import Cell, time_cell
+from workers.engine.benchmarks.latency import Cell
 from workers.engine.benchmarks.memory import measure_memory
-from workers.engine.benchmarks.placement import place_weights
 from workers.engine.benchmarks.size_fit import Line, fitted
-from workers.engine.benchmarks.statistics import median_interval, ratio_interval
+from workers.engine.benchmarks.statistics import median_interval
 from workers.engine.model.loading import free_memory
-from workers.engine.runtime import Machine, available_memory
+from workers.engine.runtime import Machine
+from workers.stages.beside_original import InTurn
 from workers.stages.context import StageContext
 from workers.stages.original import Original
-from workers.stages.shallower_models import shallower
-
-ORIGINAL = "original"
-WARMUP, RUNS = 2, 8  # at most; the benchmark's own where those are fewer
-MEMORY_SHARE = 0.7  # of the free memory: depths that need more together are timed one by one
+from workers.stages.smaller_models import shallower
 
 
 class Depths(Protocol):
     """One way to measure depths. Depths are numbers of blocks removed."""
 
-    notes: list[str]
+    @property
+    def notes(self) -> list[str]:
+        """What to mind of them, in words."""
+        ...
 
     @property
     def runs(self) -> int:
@@ -70,16 +67,19 @@ class SpeedOfDepths:
     cell: Cell
     free: list[int]
     name: str
-    notes: list[str] = field(default_factory=list)
     fitted: list[TimedPair] = field(default_factory=list)  # that the line goes through
     latest: list[TimedPair] = field(default_factory=list)  # by which is predicted
 
     def __post_init__(self) -> None:
-        self.cell = replace(self.cell, warmup=min(WARMUP, self.cell.warmup), runs=min(RUNS, self.cell.runs))
+        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.cell)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._turns.notes
 
     @property
     def runs(self) -> int:
-        return self.cell.runs
+        return self._turns.cell.runs
 
     @property
     def per_block(self) -> float:
@@ -87,60 +87,46 @@ class SpeedOfDepths:
 
     @property
     def figure(self) -> Figure:
-        made = self.cell.batch_size * self.cell.output_tokens
-        figures: dict[str, Figure] = {
-            "speedup": lambda seconds, ratio: 1 / ratio,
-            "latency_ms": lambda seconds, ratio: 1000 * seconds * ratio,
-            "tokens_per_second": lambda seconds, ratio: made / (seconds * ratio),
-        }
-        return figures[self.name]
+        return figure_of(self.name, self.cell)
 
     def of_original(self) -> Interval:
         return median_interval([self.figure(seconds, 1.0) for seconds in self.fitted[0].original])
 
     def fit(self, most: int) -> list[tuple[int, Interval]]:
-        self.fitted = self.latest = list(self._timed(trial_depths(most)))
+        self.fitted = self.latest = self._timed(trial_depths(most))
         return [(pair.removed, measured(pair, self.figure)) for pair in self.fitted]
 
     def predict(self, removed: int) -> Interval:
         return predicted(self.latest, removed, self.figure)
 
     def confirm(self, removed: int) -> Interval:
-        self.latest = list(self._timed([removed]))
+        self.latest = self._timed([removed])
         return measured(self.latest[0], self.figure)
 
-    def _timed(self, depths: list[int]) -> Iterator[TimedPair]:
-        for group in self._groups(depths):
-            models = {ORIGINAL: self._model(0)} | {str(removed): self._model(removed) for removed in group}
-            yield from self._time(models, group)
-            del models
-            free_memory()
+    def _timed(self, depths: list[int]) -> list[TimedPair]:
+        timed = self._turns.timed(
+            partial(self._model, 0),
+            {str(removed): partial(self._model, removed) for removed in depths},
+            what=lambda names: f"time without {', '.join(names)} blocks",
+        )
+        return [
+            TimedPair(removed, times.original, times.other, times.same)
+            for removed, times in zip(depths, timed, strict=True)
+        ]
 
     def _model(self, removed: int) -> PreTrainedModel:
-        model = shallower(self.context, self.original, self.machine, removed=removed, free=self.free)
-        place_weights(model)  # as the benchmark does before it times, and not before it takes memory
-        return model
+        return shallower(self.context, self.original, self.machine, removed=removed, free=self.free)
 
-    def _groups(self, depths: list[int]) -> list[list[int]]:
-        """Depths to hold in memory together, beside the original."""
-        needed = (1 + len(depths)) * self.original.info.parameters * self.machine.dtype.itemsize
-        together = needed <= MEMORY_SHARE * available_memory(self.machine.device)
-        return [depths] if together else [[removed] for removed in depths]
 
-    def _time(self, models: dict[str, PreTrainedModel], group: list[int]) -> Iterator[TimedPair]:
-        with self.context.part(f"time without {', '.join(map(str, group))} blocks"):
-            try:
-                timings = time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress)
-            except NotCompiled as error:
-                self.notes.append(f"Depths were timed without torch.compile. What stood against it, {error}.")
-                self.cell = replace(self.cell, mode=replace(self.cell.mode, compiled=False))
-                timings = time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress)
-        first = [timing.total for timing in timings[ORIGINAL]]
-        again = [timing.total for timing in timings[AGAIN]]
-        bracket = [(one + other) / 2 for one, other in zip(first, again, strict=True)]
-        same = ratio_interval(first, again)
-        for removed in group:
-            yield TimedPair(removed, bracket, [timing.total for timing in timings[str(removed)]], same)
+def figure_of(name: str, cell: Cell) -> Figure:
+    """How a figure of speed follows from the original's seconds and a model's share of them."""
+    made = cell.batch_size * cell.output_tokens
+    figures: dict[str, Figure] = {
+        "speedup": lambda seconds, ratio: 1 / ratio,
+        "latency_ms": lambda seconds, ratio: 1000 * seconds * ratio,
+        "tokens_per_second": lambda seconds, ratio: made / (seconds * ratio),
+    }
+    return figures[name]
 
 
 @dataclass
@@ -173,7 +159,7 @@ class MemoryOfDepths:
 
     def predict(self, removed: int) -> Interval:
         if removed in self.peaks:
-            return _exactly(self.peaks[removed])
+            return exactly(self.peaks[removed])
         peak, off = self.line.at(removed), self.line.residual
         return Interval(median=peak, low=peak - off, high=peak + off)
 
@@ -194,8 +180,9 @@ class MemoryOfDepths:
             self.peaks[removed] = float(found.peak)
             del model
             free_memory()
-        return _exactly(self.peaks[removed])
+        return exactly(self.peaks[removed])
 
 
-def _exactly(value: float) -> Interval:
+def exactly(value: float) -> Interval:
+    """What was read off once."""
     return Interval(median=value, low=value, high=value)

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from secateur.contract.depth import check_depth, most_that_may_go, not_gguf, plus_protected
 from secateur.contract.errors import FieldError, UnsupportedModel
 from secateur.contract.models.quantised import check_quantised
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, SubBlockPruning
 from secateur.contract.options.width import WidthPruning
@@ -29,6 +30,7 @@ from workers.stages.context import StageContext, part
 from workers.stages.fields import MODEL, PRUNING, told_at, told_in
 from workers.stages.original import Original, open_original, source_gguf
 from workers.stages.prune_experts import check_mixtures, prune_mixtures
+from workers.stages.prune_joint import check_choices, prune_jointly
 from workers.stages.prune_sub_block import check_halves, prune_halves
 from workers.stages.prune_width import check_width, prune_units
 from workers.stages.quantise import refuse_unquantisable
@@ -129,6 +131,7 @@ PRUNERS: Mapping[type[Method], Pruner[Any]] = dict(
     (
         _row(DepthPruning, Pruner(prune_blocks, check_blocks)),
         _row(SubBlockPruning, Pruner(prune_halves, check_halves)),
+        _row(JointPruning, Pruner(prune_jointly, check_choices)),
         _row(WidthPruning, Pruner(prune_units, check_width)),
         _row(ExpertPruning, Pruner(prune_mixtures, check_mixtures)),
     )

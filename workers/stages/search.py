@@ -16,7 +16,8 @@ from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.options.constraints import SEARCHED, Constraints
 from secateur.contract.options.pruning import DepthPruning
-from secateur.contract.results import Scored, Searched, TriedDepth
+from secateur.contract.planning import Searched, TriedDepth
+from secateur.contract.results import Scored
 from secateur.contract.stage_kinds import SCORE
 from secateur.contract.targets import CONSTRAINTS
 from workers.engine.benchmarks.healed_distance import HealedDistance

@@ -13,6 +13,7 @@ from typing import Any
 from secateur.contract.estimates.model import KnownModel
 from secateur.contract.estimates.removal import Removal
 from secateur.contract.estimates.work import measures_a_file
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
 from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
@@ -122,6 +123,9 @@ def _prune(setting: Setting) -> int:
     calibration: Calibration = pruning.calibration
     if pruning.kind == "sub_block":
         return _walk(setting, calibration, states=2 * len(setting.model.count.blocks) + 1, often=True)
+    if isinstance(pruning, JointPruning):  # each choice alone is walked in one piece
+        states = len(pruning.choices) * len(setting.model.count.blocks) + 1
+        return _walk(setting, calibration, states=states, often=True)
     return _walk(setting, calibration, states=2) + 2 * setting.width * setting.largest_block
 
 

@@ -11,8 +11,10 @@ from secateur.contract.depth import blocks_to_remove, check_depth, plus_protecte
 from secateur.contract.errors import InvalidInput
 from secateur.contract.estimates.model import KnownModel
 from secateur.contract.experts import check_experts, experts_to_remove
+from secateur.contract.joint import check_joint, needed_of, parts_of
 from secateur.contract.models.formulas import BlockCount
 from secateur.contract.models.widths import widths_of
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, Pruning, SubBlockPruning
 from secateur.contract.options.width import LlmPrunerPruning, WidthPruning
 from secateur.contract.spec import CompressionSpec
@@ -45,6 +47,8 @@ def removal_of(spec: CompressionSpec, model: KnownModel) -> Removal | None:
         return _depth(pruning, model, plus=spec.scoring.plus)
     if isinstance(pruning, SubBlockPruning):
         return _halves(pruning, model)
+    if isinstance(pruning, JointPruning):
+        return _joint(pruning, model)
     if isinstance(pruning, ExpertPruning):
         return _experts(pruning, model)
     return _width(pruning, model)
@@ -133,6 +137,34 @@ def _half(unit: str, model: KnownModel) -> Removal:
     idle = 0 if half == "attention" else block.total - _read_of(block, model)
     stored = None if model.stored is None else round(model.stored.blocks[int(number)] * size / block.total)
     return Removal(0, size, size - idle, stored, 1 if half == "attention" else 0)
+
+
+def _joint(pruning: JointPruning, model: KnownModel) -> Removal | None:
+    """As much as the target takes; a search may take up to one part more, and which is not known."""
+    blocks, stored = model.count.blocks, model.stored
+    check_joint(pruning, len(blocks))
+    if pruning.target.measured or (pruning.target.figure == "bytes" and stored is None):
+        return None
+    if pruning.target.figure == "bytes" and stored is not None:
+        sizes = Sizes(stored.blocks, stored.outside, stored.total)
+    else:
+        sizes = Sizes.of(model.count)
+
+    def saved(block: int, goes: str) -> int:
+        half = {"attention": blocks[block].attention, "mlp": blocks[block].mlp}.get(goes, blocks[block].total)
+        return round(sizes.per_block[block] * half / blocks[block].total)
+
+    parts = parts_of(pruning, len(blocks), saved)
+    share = needed_of(pruning.target, sizes, parts) / sum(sizes.per_block)
+    return Removal(
+        blocks=0,
+        parameters=round(share * sum(block.total for block in blocks)),
+        read=round(share * sum(_read_of(block, model) for block in blocks)),
+        bytes=None if stored is None else round(share * sum(stored.blocks)),
+        cache=share * len(blocks),
+        exact=False,
+        spread=min(block.attention for block in blocks),
+    )
 
 
 def _experts(pruning: ExpertPruning, model: KnownModel) -> Removal | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from secateur.contract.depth import blocks_to_remove
 from secateur.contract.options.benchmark import Benchmark
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import HealingRecovery, NoRecovery
@@ -28,6 +29,7 @@ STAGE = "stage"
 WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their weights are read once
 READ_AT_ONCE = 8  # tokens of a text that cost as much as one that is generated
 WALKS_OF_A_STEP = 3  # a step of training in walks over its samples
+SETS_IN_A_WALK = 2  # of a joint search, which have about half of their blocks in common
 VARIANTS = 2  # the original and what came of it, beside those that are quantised
 
 
@@ -148,6 +150,8 @@ def _prune(spec: CompressionSpec, scale: Scale) -> Work:
     walks: float = 1
     if isinstance(pruning, SubBlockPruning):
         walks = scale.blocks * units_to_remove(pruning, scale.blocks)
+    if isinstance(pruning, JointPruning):
+        walks = (len(pruning.choices) * scale.blocks + pruning.evaluations) / SETS_IN_A_WALK
     return Work(walks * _tokens(pruning.calibration) * scale.parameters, TOKEN_PARAMETER)
 
 

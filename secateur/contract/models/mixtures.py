@@ -46,5 +46,5 @@ def no_experts(config: Mapping[str, Any], *, pointer: str) -> UnsupportedModel:
         pointer,
         "the model is no mixture of experts, so there are none to remove",
         value=config.get("model_type"),
-        expected="depth, sub_block or a width method, or a mixture of experts",
+        expected="depth, sub_block, joint or a width method, or a mixture of experts",
     )

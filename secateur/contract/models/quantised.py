@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from secateur.contract.errors import BadCheckpoint, FieldError, UnsupportedModel
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, SubBlockPruning
 from secateur.contract.shown import shortened
 from secateur.contract.spec import CompressionSpec
@@ -76,12 +77,12 @@ def check_quantised(spec: CompressionSpec, config: Mapping[str, Any]) -> None:
     if method is None:
         return
     errors = []
-    if not isinstance(spec.pruning, DepthPruning | SubBlockPruning):
+    if not isinstance(spec.pruning, DepthPruning | SubBlockPruning | JointPruning):
         detail = (
             f"the checkpoint is quantised ({method}), and only whole blocks and whole halves of blocks of such a model "
             "can be removed"
         )
-        expected = "depth or sub_block, or a model that is not quantised"
+        expected = "depth, sub_block or joint, or a model that is not quantised"
         errors.append(FieldError("/pruning/kind", detail, spec.pruning.kind, expected))
     if spec.recovery.kind != "none":
         detail = f"the checkpoint is quantised ({method}), and its weights cannot be trained"

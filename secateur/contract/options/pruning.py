@@ -2,21 +2,23 @@
 
 A kind of pruning is a class here and a line in `Pruning`, at the end. What it runs is its row in
 `workers/stages/prune.py`. The arithmetic of how much goes is
-`secateur/contract/{depth,targets,sub_blocks,experts}.py`.
+`secateur/contract/{depth,targets,sub_blocks,joint,experts}.py`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from secateur.contract.options.constraints import Constraints
+from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.method import Method, require_one
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.target import Target
 from secateur.contract.options.texts import Calibration
+from secateur.contract.options.unit_names import UnitName, refuse_twins
 from secateur.contract.options.width import WidthMethod
 
 
@@ -77,7 +79,6 @@ class DepthPruning(Method):
 
 
 HOW_MUCH = ("blocks", "ratio", "drop", "target", "constraints")
-UnitName = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})\.(attention|mlp)$")]
 
 
 class SubBlockPruning(Method):
@@ -124,13 +125,7 @@ class SubBlockPruning(Method):
     def _one_of(self) -> SubBlockPruning:
         require_one(self, ("units", "ratio", "drop"), "`units`, `ratio` and `drop`")
         for name in ("drop", "protected"):
-            names = getattr(self, name) or ()
-            if len(set(names)) != len(names):
-                raise PydanticCustomError(
-                    "duplicate_units",
-                    "`{field}` names a unit twice",
-                    {"field": name, "expected": "distinct units"},
-                )
+            refuse_twins(name, getattr(self, name) or ())
         return self
 
     @model_validator(mode="after")
@@ -197,6 +192,7 @@ class ExpertPruning(Method):
 Pruning = Annotated[
     DepthPruning  #
     | SubBlockPruning
+    | JointPruning
     | WidthMethod
     | ExpertPruning,
     Field(discriminator="kind"),

@@ -31,6 +31,18 @@ def test_durations(seconds: float, words: str) -> None:
         ({"pruning": {"kind": "flap", "ratio": 0.2}}, "20 % by flap"),
         ({"pruning": {"kind": "sub_block", "units": 12}}, "12 halves of blocks by sub_block"),
         ({"pruning": {"kind": "sub_block", "drop": ["3.mlp", "5.attention"]}}, "3.mlp, 5.attention"),
+        (
+            {"pruning": {"kind": "joint", "target": {"parameters": None, "speedup": 1.3}}, "scoring": {}},
+            "as much as speedup 1.3 takes by joint",
+        ),
+        (
+            {"pruning": {"kind": "depth", "target": {"memory": 0.8}}, "scoring": {"criterion": "taylor"}},
+            "as much as memory 0.8 takes by taylor",
+        ),
+        (
+            {"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}, "scoring": {"criterion": "taylor"}},
+            "as much as the constraints allow by taylor",
+        ),
         ({"pruning": {"kind": "experts", "experts": 12, "criterion": "reap"}}, "12 experts by reap"),
         ({"pruning": {"kind": "experts", "ratio": 0.25, "criterion": "frequency"}}, "25 % of the experts by frequency"),
     ],

@@ -103,6 +103,14 @@ def test_a_target(run: Run) -> None:
     assert dry(run, "m.gguf", "--target-bytes", "4e8")["pruning"]["target"] == {"bytes": 4e8}
 
 
+def test_joint_pruning(run: Run) -> None:
+    flags = ("--pruner", "joint", "--target-speedup", "1.3", "--choices", "attention,block", "--protected", "0.mlp")
+    found = dry(run, "m.gguf", *flags, "--pruning-evaluations", "50")
+    wanted = {"choices": ["attention", "block"], "protected": ["0.mlp"], "evaluations": 50}
+    assert found["pruning"] == {"kind": "joint", "target": {"speedup": 1.3}, **wanted}
+    assert CompressionSpec.model_validate(found)
+
+
 def test_halves_of_blocks(run: Run) -> None:
     flags = ("--pruner", "sub_block", "--units", "4", "--protected", "0.mlp", "--pruning-plus")
     found = dry(run, "m.gguf", *flags, "--pruning-calibration-samples", "5")

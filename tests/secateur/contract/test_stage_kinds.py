@@ -25,6 +25,8 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "depth", "drop": [3]}}, set()),
         ({"pruning": {"kind": "wanda_sp", "ratio": 0.2}}, set()),
         ({"pruning": {"kind": "sub_block", "units": 2}}, set()),
+        ({"pruning": {"kind": "joint", "target": {"parameters": 0.8}}}, set()),
+        ({"pruning": {"kind": "joint", "target": {"speedup": 1.3}}}, {"costs"}),
         ({"pruning": {"kind": "depth", "target": {"parameters": 0.8}}}, {"score"}),
         ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
         ({"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}, {"score", "search"}),
@@ -48,9 +50,10 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    assert having("decides") == {"plan", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"}
-    assert having("of_machine") == {"plan", "benchmark"}
-    assert having("hands_on") == {"plan", "search", "choose"}
+    deciding = {"plan", "costs", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"}
+    assert having("decides") == deciding
+    assert having("of_machine") == {"plan", "costs", "benchmark"}
+    assert having("hands_on") == {"plan", "costs", "search", "choose"}
     assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
@@ -137,3 +140,15 @@ def test_the_plus_rule_decides_what_is_pruned(plus: bool) -> None:
 def test_what_a_stage_does_in_words() -> None:
     assert doing("prune") == "pruning the model"
     assert doing("of a newer service") == "of a newer service"
+
+
+def test_what_halves_cost_depends_on_what_may_go_and_where_it_is_timed() -> None:
+    def costs(**pruning: Any) -> dict[str, Any]:
+        return decided("costs", pruning={"kind": "joint", "target": {"speedup": 1.3}, **pruning})
+
+    assert costs() == costs(evaluations=7, calibration={"samples": 3})
+    assert costs() != costs(choices=["attention"])
+    assert costs() != costs(protected=["0.mlp"])
+    assert costs() != costs(target={"speedup": 1.4})
+    asked = spec(pruning={"kind": "joint", "target": {"speedup": 1.3}})
+    assert read_by(STAGE_KINDS["prune"], asked) == ("check", "costs")

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.planning import Planned, TimedDepth
 from secateur.contract.report import Report
-from secateur.contract.results import Planned, TimedDepth
 from secateur.report.gates import interval_in_words, limit_in_words
 from secateur.report.words import plan_in_words
 from tests.fixtures.reports import MACHINE, MODEL, MakeReport

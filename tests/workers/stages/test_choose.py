@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.results import Chosen
+from secateur.contract.planning import Chosen
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job

@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 from secateur.contract.errors import InvalidInput
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Memory
-from secateur.contract.results import Planned
+from secateur.contract.planning import Planned
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job
 from workers.engine.benchmarks.clock import Timing
 from workers.engine.benchmarks.in_turn import AGAIN
 from workers.engine.benchmarks.latency import Cell
-from workers.stages import benchmark_speed, plan_measures
+from workers.stages import benchmark_speed, beside_original, plan_measures
 
 BLOCKS = 8  # of the tiny model
 SPEC: dict[str, Any] = {
@@ -67,8 +67,9 @@ class Played:
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
     machine = Played()
-    for module in (plan_measures, benchmark_speed):
+    for module in (beside_original, benchmark_speed):
         monkeypatch.setattr(module, "time_cell", machine.time_cell)
+    for module in (plan_measures, benchmark_speed):
         monkeypatch.setattr(module, "measure_memory", machine.measure_memory)
     return machine
 
@@ -231,7 +232,7 @@ def test_other_gates_are_judged_beside_it(root: Path, played: Played) -> None:
 def test_depths_that_do_not_fit_together_are_timed_one_by_one(
     root: Path, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_measures, "available_memory", lambda device: 1)
+    monkeypatch.setattr(beside_original, "available_memory", lambda device: 1)
     assert planned(root, {"speedup": 1.3}).removed == 3
     assert played.depths == [[8, 6], [8, 3], [8, 1], [8, 5]]
 

@@ -11,7 +11,7 @@ import pytest
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.jobs import Verdict
-from secateur.contract.results import Searched
+from secateur.contract.planning import Searched
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, Job

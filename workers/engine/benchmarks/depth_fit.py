@@ -16,7 +16,7 @@ from secateur.contract.measurements import Interval
 from workers.engine.benchmarks.statistics import median_interval, widen
 
 Figure = Callable[[float, float], float]  # (the original's seconds, the model's share of them) → the figure
-_LEAST_RATIO = 1e-3  # what a prediction may fall to: noise must not make a time of nothing of it
+LEAST_RATIO = 1e-3  # what a prediction may fall to: noise must not make a time of nothing of it
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,13 @@ def shares(pairs: Sequence[TimedPair]) -> list[float]:
 
 def measured(pair: TimedPair, figure: Figure) -> Interval:
     """The figure of a depth that was timed, with its interval."""
-    return _interval(pair.original, pair.ratios, figure, pair.same)
+    return figure_interval(pair.original, pair.ratios, figure, pair.same)
 
 
 def predicted(pairs: Sequence[TimedPair], removed: int, figure: Figure) -> Interval:
     """The figure without so many blocks, with the interval that the rounds' spread gives it."""
-    ratios = [max(_LEAST_RATIO, 1 - share * removed) for share in shares(pairs)]
-    worst = max((pair.same for pair in pairs), key=_missed)
-    return _interval(pairs[0].original, ratios, figure, worst)
+    ratios = [max(LEAST_RATIO, 1 - share * removed) for share in shares(pairs)]
+    return figure_interval(pairs[0].original, ratios, figure, widest([pair.same for pair in pairs]))
 
 
 def least_depth(reaches: Callable[[int], bool], most: int) -> int | None:
@@ -69,10 +68,15 @@ def least_depth(reaches: Callable[[int], bool], most: int) -> int | None:
     return next((count for count in range(1, most + 1) if reaches(count)), None)
 
 
-def _interval(original: Sequence[float], ratios: Sequence[float], figure: Figure, same: Interval) -> Interval:
-    """Widened by what the original differs from itself, as every speedup is."""
+def figure_interval(original: Sequence[float], ratios: Sequence[float], figure: Figure, same: Interval) -> Interval:
+    """A figure by rounds. Widened by what the original differs from itself, as every speedup is."""
     values = [figure(seconds, ratio) for seconds, ratio in zip(original, ratios, strict=True)]
     return widen(median_interval(values), same)
+
+
+def widest(same: Sequence[Interval]) -> Interval:
+    """Of several timings, what the original differed from itself by where that was most."""
+    return max(same, key=_missed)
 
 
 def _missed(same: Interval) -> float:

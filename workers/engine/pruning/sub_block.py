@@ -84,7 +84,7 @@ def prune_sub_block(
     renumbered = renumbering(prefix, keep)
 
     def new_name(name: str) -> NewName:
-        return None if _goes(name, prefix, single, layout) else renumbered(name)
+        return None if goes_with(name, prefix, single, layout) else renumbered(name)
 
     with new_folder(target) as folder:
         write_renamed(source, folder, new_name, progress=progress)
@@ -131,7 +131,7 @@ def halves_to_remove(count: int, drop: Sequence[str]) -> dict[int, list[Half]]:
     return dict(sorted(found.items()))
 
 
-def _goes(name: str, prefix: str, single: Mapping[int, Half], layout: HalvesLayout) -> bool:
+def goes_with(name: str, prefix: str, single: Mapping[int, Half], layout: HalvesLayout) -> bool:
     """Whether a tensor on disk belongs to a half that its block loses."""
     block = block_of(name, prefix)
     if block is None or block not in single:

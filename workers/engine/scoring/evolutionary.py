@@ -14,17 +14,12 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from secateur.contract.options.scoring import EvolutionaryScoring
-from workers.engine.model.block_model import BlockModel
-from workers.engine.model.divergence import kl_from
+from workers.engine.scoring.divergences import Divergences, distinct
 from workers.engine.scoring.result import BlockScores, check_numbers
-from workers.engine.scoring.subsets import Removal, sample_groups, states_at_once, walk
+from workers.engine.scoring.subsets import Removal
 from workers.engine.scoring.task import ScoringTask
 
-INTACT: Removal = frozenset()
 SURVIVORS = 2  # of the first sifting
 _FEW = 16  # the first sifting sees one in so many samples: 2,048 of 32,768 tokens in the paper
 _MOST_SWAPS = 3
@@ -45,8 +40,8 @@ def score(task: ScoringTask[EvolutionaryScoring]) -> BlockScores:
     budget, initial, offspring = task.options.evaluations, task.options.initial, task.options.offspring
     generator = random.Random(task.seed)
     candidates = [block for block in range(model.n_blocks) if block not in protected]
-    few = _Fitness(model, tokens[: max(1, tokens.shape[0] // _FEW)])
-    full = _Fitness(model, tokens) if len(few.ids) < len(tokens) else few
+    few = Divergences(model, tokens[: max(1, tokens.shape[0] // _FEW)])
+    full = Divergences(model, tokens) if len(few.ids) < len(tokens) else few
     spent = 0
     generations: list[float] = []
 
@@ -59,12 +54,12 @@ def score(task: ScoringTask[EvolutionaryScoring]) -> BlockScores:
 
     with model.packed_whole():
         first = min(initial, budget)
-        parent = best_of(_distinct([frozenset(generator.sample(candidates, count)) for _ in range(first)]))
+        parent = best_of(distinct([frozenset(generator.sample(candidates, count)) for _ in range(first)]))
         generations.append(full.known[parent])
         while spent < budget and count < len(candidates):
             children = [_mutate(parent, candidates, generator) for _ in range(min(offspring, budget - spent))]
-            spent += len(children) - len(_distinct(children))  # twins cost a place, so the search ends
-            best = best_of(_distinct(children))
+            spent += len(children) - len(distinct(children))  # twins cost a place, so the search ends
+            best = best_of(distinct(children))
             full.of([parent, best])
             parent = min((parent, best), key=lambda removal: (full.known[removal], sorted(removal)))
             generations.append(full.known[parent])
@@ -82,46 +77,9 @@ def score(task: ScoringTask[EvolutionaryScoring]) -> BlockScores:
     return BlockScores(values, None, sorted(parent), details)
 
 
-class _Fitness:
-    """Divergence from the intact model on some samples, remembered for every set that was evaluated."""
-
-    def __init__(self, model: BlockModel, ids: Tensor) -> None:
-        self.ids = ids
-        self.passes = 0
-        self.known: dict[Removal, float] = {}
-        self._model = model
-
-    def of(self, sets: Sequence[Removal]) -> list[float]:
-        """Mean KL divergence of each set, nats per token."""
-        new = [removal for removal in _distinct(sets) if removal not in self.known]
-        if new:
-            parts: dict[Removal, list[Tensor]] = {removal: [] for removal in new}
-            wanted = [INTACT, *new]
-            for group in sample_groups(self._model, self.ids, states_at_once(self._model.n_blocks, wanted)):
-                states = dict(walk(self._model, self.ids[group], wanted, on_pass=self._count))
-                others = [states[removal] for removal in new]
-                for removal, found in zip(new, kl_from(self._model, states[INTACT], others), strict=True):
-                    parts[removal].append(found)
-            for removal, found_parts in parts.items():
-                self.known[removal] = float(torch.cat(found_parts).mean())
-        return [self.known[removal] for removal in sets]
-
-    def fittest(self, sets: Sequence[Removal], count: int) -> list[Removal]:
-        """The `count` sets with the least divergence, the least first."""
-        self.of(sets)
-        return sorted(sets, key=lambda removal: (self.known[removal], sorted(removal)))[:count]
-
-    def _count(self) -> None:
-        self.passes += 1
-
-
 def _mutate(parent: Removal, candidates: Sequence[int], generator: random.Random) -> Removal:
     """Swap a few removed blocks for as many that were kept."""
     removed = sorted(parent)
     kept = [block for block in candidates if block not in parent]
     swaps = min(generator.randint(1, _MOST_SWAPS), generator.randint(1, _MOST_SWAPS), len(removed), len(kept))
     return parent - set(generator.sample(removed, swaps)) | set(generator.sample(kept, swaps))
-
-
-def _distinct(sets: Sequence[Removal]) -> list[Removal]:
-    return list(dict.fromkeys(sets))

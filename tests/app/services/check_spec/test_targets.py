@@ -82,7 +82,7 @@ def test_a_speed_is_taken_where_blocks_may_go(client: TestClient, model_root: Pa
 def test_a_speed_that_nobody_measures(client: TestClient) -> None:
     error = only(client, {**local("model", target={"speedup": 1.3}), "benchmark": {"latency": None}})
     assert error["pointer"] == "/pruning/target/speedup"
-    assert error["expected"] == "a benchmark with `latency`, or a target of parameters or bytes"
+    assert error["expected"] == "a benchmark with `latency` by transformers, or a target of parameters or bytes"
 
 
 def test_a_speed_is_estimated_without_what_it_takes(client: TestClient, model_root: Path) -> None:
@@ -113,3 +113,38 @@ def test_constraints_are_estimated_without_what_they_allow(client: TestClient, m
     found = client.post("/estimates", json=local("model", constraints={"max_kl": 0.3})).json()
     assert (found["original"]["blocks"], found["pruned"]) == (30, None)
     assert "search" in [stage["key"] for stage in found["stages"]]
+
+
+@pytest.mark.parametrize(
+    ("pruning", "pointer", "part"),
+    [
+        ({"target": {"parameters": 134_515_008}}, "/pruning/target/parameters", "no more than 134,515,008 parameters"),
+        ({"target": {"parameters": 0.2}}, "/pruning/target/parameters", "even without all that may go"),
+        ({"target": {"parameters": 0.7}, "choices": ["attention"]}, "/pruning/target/parameters", "without all that"),
+        ({"target": {"bytes": 10**12}}, "/pruning/target/bytes", "no more than 1 bytes of weights"),
+        ({"target": {"parameters": 0.8}, "protected": ["30.mlp"]}, "/pruning/protected/0", "there is no unit 30.mlp"),
+        ({}, "/pruning/target", ""),
+        ({"target": {}}, "/pruning/target", "give exactly one of"),
+        ({"target": {"parameters": 0.8}, "units": 3}, "/pruning/units", ""),
+    ],
+)
+def test_a_budget_that_cannot_be(
+    client: TestClient, model_root: Path, pruning: dict[str, Any], pointer: str, part: str
+) -> None:
+    checkpoint(model_root, config=CONFIG)
+    body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "joint", **pruning}}
+    error = only(client, body)
+    assert error["pointer"] == pointer
+    assert part in error["detail"]
+
+
+def test_a_budget_that_can(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config=CONFIG)
+
+    def body(**target: float) -> dict[str, Any]:
+        return {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "joint", "target": target}}
+
+    for reached in (body(parameters=0.8), body(bytes=0.8), body(speedup=1.3), body(memory=0.9)):
+        response = client.post("/jobs", json=reached)
+        assert response.status_code == 202, response.text
+    assert only(client, body(speedup=1.3, batch_size=7))["pointer"] == "/pruning/target/batch_size"

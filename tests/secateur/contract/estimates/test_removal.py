@@ -68,6 +68,22 @@ def test_halves() -> None:
     assert either.parameters + either.spread >= 4 * mlp
 
 
+def test_a_budget_of_joint_pruning_is_known_but_for_the_last_part() -> None:
+    model = known()
+    whole = model.count.total
+    removal = taken(model, kind="joint", target={"parameters": 0.8})
+    assert removal.exact is False
+    assert removal.parameters == pytest.approx(whole - int(0.8 * whole), abs=1)
+    assert removal.spread == BLOCK - (3 * 576 * 1536 + 576), "an attention, with its norm"
+    assert removal.cache == pytest.approx(removal.parameters / BLOCK, rel=1e-6)
+    assert removal_of(spec_of(kind="joint", target={"memory": 0.8}), model) is None
+    in_bytes = taken(model, kind="joint", target={"bytes": 0.8})
+    assert in_bytes.parameters == pytest.approx(removal.parameters, abs=1)
+    assert in_bytes.bytes == pytest.approx(2 * removal.parameters, abs=2)
+    with pytest.raises(InvalidInput, match="even without all that may go"):
+        removal_of(spec_of(kind="joint", target={"parameters": 0.1}), model)
+
+
 def test_blocks_that_differ_are_not_certain_unless_they_are_named() -> None:
     config = {
         "model_type": "qwen2_moe",
