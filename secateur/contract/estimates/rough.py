@@ -21,7 +21,7 @@ from secateur.contract.options.recovery import DistillRecovery, HealingRecovery,
 from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
-from secateur.contract.stage_kinds import BENCHMARK, CHECK, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
 from secateur.contract.training_steps import GENERATED_SAMPLES, most_steps
 
 SPREAD = 2.0  # either way
@@ -31,6 +31,7 @@ UNPACKED = 1e8  # of a GGUF file, in float32; and of what is rounded
 FORWARD, BACKWARD = 2, 4  # operations for a token and a parameter
 TRAINED = 2.0  # times more than its operations at full speed: steps of few tokens, and the optimizer between
 HEALED = 6.0  # the same of healing, with its sums and what is judged
+CHOSEN = 4.0  # and of a set that is healed to be judged, for a token of a walk
 HEALED_TOKENS = 65_536  # of a text that a training follows on, at most
 WRITTEN_AT_ONCE = 128  # sequences that a model writes
 
@@ -103,6 +104,15 @@ def _score(setting: Setting) -> _Effort | None:
         operations += BACKWARD * setting.parameters
     written = _text(setting, calibration.text, calibration.samples, calibration.tokens)
     return written + _Effort(flops=operations * calibration.samples * calibration.tokens)
+
+
+def _choose(setting: Setting) -> _Effort | None:
+    scoring = setting.spec.scoring
+    work = work_of(CHOOSE.name, setting.spec, _scale(setting))
+    if work is None:
+        return None
+    text = scoring.healing_text
+    return _text(setting, text.text, text.samples, text.tokens) + _Effort(flops=CHOSEN * work.amount)
 
 
 def _prune(setting: Setting) -> _Effort | None:
@@ -182,6 +192,7 @@ def _scale(setting: Setting) -> Scale:
 _EFFORTS: Mapping[str, Callable[[Setting], _Effort | None]] = {
     CHECK.name: _check,
     SCORE.name: _score,
+    CHOOSE.name: _choose,
     PRUNE.name: _prune,
     RECOVER.name: _recover,
     QUANTISE.name: _quantise,

@@ -9,7 +9,7 @@ import pytest
 from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.model import known_model
 from secateur.contract.estimates.removal import removal_of
-from secateur.contract.estimates.rough import START, TRAINED, Span, Speed, rough_duration
+from secateur.contract.estimates.rough import CHOSEN, START, TRAINED, Span, Speed, rough_duration
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_graph import planned
@@ -54,6 +54,15 @@ def test_text_that_the_model_writes_is_read_out_of_its_weights_token_by_token() 
     read = 128 * 4 * PARAMETERS / 1e10
     given, written = (middle("score", scoring={"calibration": {"text": text}}) for text in (GIVEN, {"source": "self"}))
     assert written - given == pytest.approx(read + 2 * 1280 * PARAMETERS / 1e11)
+
+
+def test_a_choice_after_healing_takes_its_candidates() -> None:
+    def chosen(candidates: int) -> float:
+        return middle("choose", scoring={"after_healing": True, "candidates": candidates})
+
+    more = chosen(20) - chosen(10)
+    assert more == pytest.approx(10 * CHOSEN * 64 * 128 * PARAMETERS / 1e11)
+    assert chosen(10) > more
 
 
 def test_a_training_takes_its_steps_and_the_originals_predictions() -> None:
