@@ -27,7 +27,7 @@ from app.services.event_hub import EventHub
 from app.services.readiness import Prober
 from app.settings import Settings, get_settings
 from app.tracing import of_requests
-from app.web import dashboard, docs
+from app.web import dashboard, docs, llms
 from secateur.about import VERSION
 
 FLUSH_SECONDS = 3.0  # for messages that are on their way when the process is told to stop
@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None, *, most_streams: int = MOST_STR
     for router in routers():
         app.include_router(router)
     docs.mount(app)
+    llms.mount(app)
     dashboard.mount(app)
     openapi.install(app)
     return app

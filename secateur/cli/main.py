@@ -13,7 +13,20 @@ from typing import Annotated
 
 import typer
 
-from secateur.cli import compare, estimate, groups, jobs, logs, results, submit, sweep, watch, without_server, workers
+from secateur.cli import (
+    compare,
+    estimate,
+    groups,
+    jobs,
+    logs,
+    mcp,
+    results,
+    submit,
+    sweep,
+    watch,
+    without_server,
+    workers,
+)
 from secateur.cli.overview import Overview
 from secateur.cli.session import Url, asks_service, name_service
 from secateur.masking import mask_errors
@@ -67,6 +80,7 @@ app.command(rich_help_panel=WORK)(asks_service(jobs.cancel))
 app.command(rich_help_panel=WORK)(asks_service(jobs.retry))
 app.command(rich_help_panel=WORK)(asks_service(workers.workers))
 app.command(rich_help_panel=WORK)(asks_service(jobs.catalog))
+app.command(rich_help_panel=WORK)(asks_service(mcp.mcp))
 for _file in iter_modules(groups.__path__, f"{groups.__name__}."):
     _group: typer.Typer = import_module(_file.name).commands
     app.add_typer(_group, name=_file.name.rpartition(".")[2].replace("_", "-"), rich_help_panel=WORK)
