@@ -21,7 +21,7 @@ A job is JSON. `model` and `pruning` are required, all else has defaults:
 {json.dumps(HUB_WITH_GATES, indent=2)}
 ```
 
-1. `POST /estimates` with the spec: it is checked as a submission is, and the answer says what the job will take. 
+1. `POST /estimates` with the spec: it is checked as a submission is, and the answer says what the job will take.
    Nothing is queued.
 2. `POST /jobs` with the same body. The header `Idempotency-Key` makes a repeated request give the same job.
 3. `GET /jobs/{{id}}` until `state` is `succeeded`, `failed` or `cancelled`, or `GET /jobs/{{id}}/events`, a stream.

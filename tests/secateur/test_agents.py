@@ -62,7 +62,7 @@ def test_from_an_estimate_to_the_report(talk: Callable[[Calls], None]) -> None:
         assert (await call(agent, "job", job_id=str(job.id)))["verdict"] == "passed"
         assert [one["id"] for one in await call(agent, "jobs", state="succeeded")] == [str(job.id)]
         assert await call(agent, "jobs", labels={"branch": "main"}) == []
-        assert "gates passed" in await call(agent, "report", job_id=str(job.id))
+        assert "The gate passed" in await call(agent, "report", job_id=str(job.id))
         assert json.loads(await call(agent, "report", job_id=str(job.id), form="json"))["verdict"] == "passed"
         assert await call(agent, "logs", job_id=str(job.id), last=1) == []
         assert await call(agent, "workers") == []

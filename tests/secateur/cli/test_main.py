@@ -139,6 +139,7 @@ def test_the_overview_has_every_command_under_its_heading() -> None:
             "retry",
             "workers",
             "catalog",
+            "mcp",
             "datasets",
             "sweeps",
         )
