@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from app.api import openapi
+from app.api.example_specs import HUB_WITH_GATES
 from app.api.metrics import Metrics
 from app.api.resources import routers
 from app.deps import celery_for, dispose_pool, sender_for, store_at
@@ -68,7 +69,7 @@ def create_app(settings: Settings | None = None, *, most_streams: int = MOST_STR
     for router in routers():
         app.include_router(router)
     docs.mount(app)
-    llms.mount(app)
+    llms.mount(app, example=HUB_WITH_GATES)
     dashboard.mount(app)
     openapi.install(app)
     return app
