@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from app.api import example_errors, example_specs, examples
 from app.api.headers import CancelAfter, IdempotencyKey
+from app.api.parameters import PartOfId
 from app.api.responses import (
     BAD_PATH,
     BAD_QUERY,
@@ -37,7 +38,6 @@ TAG = Tag("jobs", "Submit, watch over, cancel, retry and delete compression jobs
 router = APIRouter(prefix="/jobs", tags=[TAG.name])
 
 NO_NUL = r"^[^\x00]*$"
-PART_OF_ID = r"^(-?[0-9a-fA-F]){4,32}$"
 
 
 @router.post(
@@ -112,15 +112,7 @@ def list_jobs(
         list[str] | None,
         Query(max_length=32, description="Only jobs with this label, as name=value; all of them, if repeated."),
     ] = None,
-    id: Annotated[
-        str | None,
-        Query(
-            min_length=4,
-            max_length=36,
-            pattern=PART_OF_ID,
-            description="Only jobs whose id begins or ends so. Ids begin with the time, so the ends tell jobs apart.",
-        ),
-    ] = None,
+    id: PartOfId = None,
 ) -> Response:
     """A page of jobs. It stays right while jobs arrive: no job comes twice, and none is missed."""
     page = service.list_jobs(

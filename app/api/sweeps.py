@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Body, Query, Response
@@ -19,6 +20,7 @@ from app.api.example_sweeps import (
     SUBMIT_ERRORS,
 )
 from app.api.headers import CancelAfter, IdempotencyKey
+from app.api.parameters import PartOfId
 from app.api.responses import BAD_QUERY, BODY_ERRORS, FOREIGN_PAGE, UNAUTHORIZED, Tag, example, problems
 from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
@@ -95,12 +97,15 @@ def list_sweeps(
     _: Caller,
     cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Sweeps on a page.")] = 20,
+    id: PartOfId = None,
 ) -> Page[SweepSummary]:
     """A page of sweeps; it stays right while others are made."""
-    page, shown = service.list_sweeps(work.session, cursor=cursor, limit=limit)
+    page, shown = service.list_sweeps(work.session, cursor=cursor, limit=limit, part=id)
     next_cursor = cursors.encode(page.sweeps[-1].id) if page.has_more else None
     if next_cursor is not None:
-        response.headers["Link"] = f'</sweeps?limit={limit}&cursor={next_cursor}>; rel="next"'
+        kept = {"limit": limit, "id": id, "cursor": next_cursor}
+        query = urlencode({name: value for name, value in kept.items() if value is not None})
+        response.headers["Link"] = f'</sweeps?{query}>; rel="next"'
     return Page[SweepSummary](data=shown, has_more=page.has_more, next_cursor=next_cursor)
 
 

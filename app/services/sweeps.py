@@ -126,9 +126,15 @@ def shown(session: Session, sweep_id: UUID) -> bodies.Sweep:
     return bodies.Sweep(**vars(summary), asked=sweep.asked, gates=sweep.gates, points=points)
 
 
-def list_sweeps(session: Session, *, cursor: str | None, limit: int) -> tuple[SweepPage, list[bodies.SweepSummary]]:
-    """A page of sweeps, newest first. Raises InvalidInput for a cursor of somebody else's."""
-    page = sweeps.list_page(session, after=decode(cursor) if cursor is not None else None, limit=limit)
+def list_sweeps(
+    session: Session, *, cursor: str | None, limit: int, part: str | None = None
+) -> tuple[SweepPage, list[bodies.SweepSummary]]:
+    """A page of sweeps, newest first; `part` is how their ids begin or end.
+
+    Raises:
+        InvalidInput: the cursor is somebody else's.
+    """
+    page = sweeps.list_page(session, after=decode(cursor) if cursor is not None else None, limit=limit, part=part)
     standings = sweeps.standings(session, [sweep.id for sweep in page.sweeps])
     return page, [_summary(sweep, standings[sweep.id]) for sweep in page.sweeps]
 

@@ -12,7 +12,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from secateur.cli.job_ids import JobId, find, known_form
+from secateur.cli.ids import known_form
+from secateur.cli.job_ids import JobId, find
 from secateur.cli.session import connect, out
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ MOST_CHARACTERS = 200  # of one side of a difference in the specs
 
 def compare(
     job_id: JobId,
-    other_id: Annotated[str, typer.Argument(metavar="OTHER", callback=known_form, help="The one to hold against it.")],
+    other_id: Annotated[
+        str, typer.Argument(metavar="OTHER", callback=known_form("job"), help="The one to hold against it.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
     """Show what differs between two jobs that have succeeded, in what was asked and in what was measured.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from secateur.cli.job_ids import short
+from secateur.cli.ids import short
 from secateur.cli.render_estimate import show_estimate, time_in_words
 from secateur.cli.session import connect, err, out
 from secateur.cli.spec_command import spec_command

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from secateur.cli.job_ids import short
+from secateur.cli.ids import short
 from secateur.cli.session import connect, err, out, usage
 from secateur.cli.spec_command import spec_command
 from secateur.cli.spec_input import (

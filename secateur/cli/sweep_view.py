@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from secateur.cli.job_ids import short
+from secateur.cli.ids import short
 from secateur.cli.render import styled
 from secateur.cli.session import Exit, err
 from secateur.contract.numbers import age

@@ -15,7 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from secateur.cli.job_ids import JobId, find, short
+from secateur.cli.ids import short
+from secateur.cli.job_ids import JobId, find
 from secateur.cli.session import Exit, connect, err, show_problem, timeout_seconds
 from secateur.contract.jobs import waiting_in_words
 from secateur.contract.numbers import count, duration

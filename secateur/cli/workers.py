@@ -12,7 +12,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from secateur.cli.job_ids import short
+from secateur.cli.ids import short
 from secateur.cli.session import connect, out
 from secateur.contract.numbers import age, size
 

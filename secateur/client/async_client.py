@@ -236,9 +236,10 @@ class AsyncClient:
         """One sweep with its points."""
         return await self._requests.model(Sweep, "GET", f"/sweeps/{sweep_id}")
 
-    def sweeps(self, *, page_size: int = 50) -> AsyncGenerator[SweepSummary]:
-        """Sweeps, the newest first; pages are fetched as they are needed."""
-        return self._requests.pages(Page[SweepSummary], "/sweeps", {"limit": page_size})
+    def sweeps(self, *, part_of_id: str | None = None, page_size: int = 50) -> AsyncGenerator[SweepSummary]:
+        """Sweeps, the newest first; pages are fetched as they are needed. `part_of_id` is as for `jobs`."""
+        params: dict[str, Any] = {"limit": page_size} | ({"id": part_of_id} if part_of_id is not None else {})
+        return self._requests.pages(Page[SweepSummary], "/sweeps", params)
 
     def follow_sweep(self, sweep_id: UUID | str, *, timeout: float | None = None) -> AsyncGenerator[Sweep]:
         """The sweep as it is, and whole again each time that a point stands otherwise, until all are over.

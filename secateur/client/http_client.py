@@ -202,9 +202,9 @@ class Client:
         """One sweep with its points."""
         return finish(self._calls.sweep(sweep_id))
 
-    def sweeps(self, *, page_size: int = 50) -> Iterator[SweepSummary]:
-        """Sweeps, the newest first; pages are fetched as they are needed."""
-        return each(self._calls.sweeps(page_size=page_size))
+    def sweeps(self, *, part_of_id: str | None = None, page_size: int = 50) -> Iterator[SweepSummary]:
+        """Sweeps, the newest first; pages are fetched as they are needed. `part_of_id` is as for `jobs`."""
+        return each(self._calls.sweeps(part_of_id=part_of_id, page_size=page_size))
 
     def follow_sweep(self, sweep_id: UUID | str, *, timeout: float | None = None) -> Iterator[Sweep]:
         """The sweep as it is, and whole again each time that a point stands otherwise, until all are over.

@@ -259,6 +259,19 @@ def test_pages_of_sweeps(client: TestClient, sweep: Post) -> None:
     assert client.get("/sweeps?cursor=nonsense").status_code == 422
 
 
+def test_sweeps_are_found_by_how_an_id_begins_or_ends(client: TestClient, sweep: Post) -> None:
+    made = [sweep()["id"] for _ in range(3)]
+    for part in (made[1], made[1][-8:].upper(), made[1].replace("-", "")[-20:]):
+        assert [found["id"] for found in client.get("/sweeps", params={"id": part}).json()["data"]] == [made[1]]
+    beginning = client.get("/sweeps", params={"id": made[0][:4], "limit": 2})  # those of seven weeks are alike
+    assert [found["id"] for found in beginning.json()["data"]] == made[:0:-1]
+    rest = client.get(beginning.links["next"]["url"])
+    assert [found["id"] for found in rest.json()["data"]] == made[:1]
+    assert client.get("/sweeps?id=ffffffff").json()["data"] == []
+    refusal = client.get("/sweeps?id=xyz!")
+    assert (refusal.status_code, refusal.json()["errors"][0]["parameter"]) == (422, "query id")
+
+
 def test_no_such_sweep(client: TestClient) -> None:
     path = f"/sweeps/{uuid4()}"
     answers = [client.get(path), client.post(f"{path}/cancel"), client.post(f"{path}/retry"), client.delete(path)]

@@ -13,7 +13,7 @@ from rich.console import Console
 from typer.testing import Result
 
 from app.api import examples
-from secateur.cli.job_ids import short
+from secateur.cli.ids import short
 from secateur.cli.render import jobs_table
 from secateur.schemas.jobs import JobSummary
 from tests.fixtures.answers import JOB, Service

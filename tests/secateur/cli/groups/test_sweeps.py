@@ -42,8 +42,14 @@ def test_show_by_how_its_id_ends(service: Service, run: Run) -> None:
     assert json.loads(run("sweeps", "show", ID, "--json").stdout)["points"][1]["running"] == ["recover"]
 
 
+def test_the_service_finds_it(service: Service, run: Run) -> None:
+    service.answers |= {"GET /sweeps": sweeps.EXAMPLE_PAGE, f"GET /sweeps/{ID}": sweeps.EXAMPLE}
+    run("sweeps", "show", ID[-8:])
+    assert dict(service.requests[0].url.params) == {"limit": "11", "id": ID[-8:]}
+
+
 def test_a_sweep_that_there_is_not(service: Service, run: Run) -> None:
-    service.answers["GET /sweeps"] = sweeps.EXAMPLE_PAGE
+    service.answers["GET /sweeps"] = {"data": [], "has_more": False}
     for name, says in (("abcd1234", "no sweep has an id"), ("x", "is no sweep")):
         result = run("sweeps", "show", name)
         assert result.exit_code == 2
