@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.page_templates import page_templates
 from secateur.about import VERSION
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import METRICS
@@ -24,7 +24,9 @@ from secateur.report.plot_pareto import pareto
 from secateur.report.sweep_forms import HTML, SWEEP_FORMS
 from secateur.report.sweep_table import sweep_table
 from secateur.report.sweep_words import counted, kind_title, saved_in_words, verdict_in_words
-from secateur.report.text import one_line, parted, printable
+from secateur.report.text import one_line
+
+_TEMPLATES = page_templates("app.reporting")
 
 
 def render(report: SweepReport, *, public_url: str | None = None) -> str:
@@ -32,7 +34,7 @@ def render(report: SweepReport, *, public_url: str | None = None) -> str:
     base = public_url.rstrip("/") if public_url else ""
     here = f"{base}/sweeps/{report.sweep_id}" if base else "."
     plot = pareto(report)
-    return _ENVIRONMENT.get_template("sweep.html.j2").render(
+    return _TEMPLATES.get_template("sweep.html.j2").render(
         report=report,
         page_style=Markup(page_style.STYLE),
         plot_style=Markup(plot_style.STYLE),
@@ -88,14 +90,3 @@ def _picture(picture: Picture) -> dict[str, Any]:
         "drawings": [Markup(drawing) for drawing in picture.drawings],
         "legend": [{"glyph": Markup(entry.glyph), "words": entry.words} for entry in picture.legend],
     }
-
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("app.reporting"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=lambda value: printable(value) if type(value) is str else value,
-)
-_ENVIRONMENT.filters["parted"] = parted

@@ -10,9 +10,9 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.page_templates import page_templates
 from secateur.contract.catalog import RECOVERIES
 from secateur.contract.numbers import moment
 from secateur.contract.readings import text_amount
@@ -32,15 +32,17 @@ from secateur.report.gates import (
 from secateur.report.loading import ways_to_load
 from secateur.report.picture import LegendEntry, Picture
 from secateur.report.plots import pictures
-from secateur.report.text import one_line, parted, printable
+from secateur.report.text import one_line
 from secateur.report.words import change_in_words
 from secateur.report.work import machine_in_words, title_of, work_in_words
 from workers.reporting.notes import measurement
 
+_TEMPLATES = page_templates("workers.reporting")
+
 
 def render(report: Report, *, public_url: str | None = None) -> str:
     """The whole page. `public_url`, where the service can be reached, makes the links to the other forms absolute."""
-    page = _ENVIRONMENT.get_template("report.html.j2")
+    page = _TEMPLATES.get_template("report.html.j2")
     base = f"{public_url.rstrip('/')}/jobs/{report.job_id}/" if public_url else ""
     return page.render(
         report=report,
@@ -176,14 +178,3 @@ def _machines(report: Report) -> list[dict[str, Any]]:
         }
         for machine, names in together
     ]
-
-
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("workers.reporting"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=lambda value: printable(value) if type(value) is str else value,
-)
-_ENVIRONMENT.filters["parted"] = parted

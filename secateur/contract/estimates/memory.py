@@ -107,13 +107,11 @@ def _score(setting: Setting) -> int:
     scoring = setting.spec.scoring
     if not isinstance(scoring, TextScoring):
         return BUFFERS
-    blocks = len(setting.model.count.blocks)
-    if scoring.criterion == "taylor":  # each block's input is kept for the way back
-        walked = _walk(setting, scoring.calibration, states=blocks + 1, gradients=True)
-        return walked + FLOAT * setting.largest_block
-    if scoring.criterion in ("block_influence", "cosine", "angular"):
-        return _walk(setting, scoring.calibration, states=2)
-    return _walk(setting, scoring.calibration, states=blocks + 1, often=scoring.criterion != "perplexity")
+    states = len(setting.model.count.blocks) + 1 if scoring.carries_all else 2
+    walked = _walk(
+        setting, scoring.calibration, states=states, often=scoring.packs_all, gradients=scoring.needs_gradients
+    )
+    return walked + (FLOAT * setting.largest_block if scoring.needs_gradients else 0)
 
 
 def _prune(setting: Setting) -> int:

@@ -6,7 +6,7 @@ A criterion is a class here and a line in `Scoring`, at the end. What it compute
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -105,7 +105,11 @@ class BlockScoring(Method):
 
 
 class TextScoring(BlockScoring):
-    """What criteria have in common that judge on a text."""
+    """What criteria have in common that judge on a text; by what they carry their memory is estimated."""
+
+    carries_all: ClassVar[bool] = True  # the text's state before each block, and not that of one block and the next
+    packs_all: ClassVar[bool] = True  # on a CPU, the weights of all blocks at a time, since it comes back to each
+    needs_gradients: ClassVar[bool] = False  # of one block at a time; weights are not packed for that
 
     calibration: Calibration = Field(default_factory=Calibration)
 
@@ -121,6 +125,8 @@ class PerplexityScoring(TextScoring):
         "The paper's best criterion, and the default."
     )
     paper = SHORTENED_LLAMA
+
+    packs_all = False
 
     criterion: Literal["perplexity"] = "perplexity"
     racing: bool = Field(
@@ -145,6 +151,8 @@ class TaylorScoring(TextScoring):
     )
     paper = SHORTENED_LLAMA
 
+    needs_gradients = True
+
     criterion: Literal["taylor"]
 
 
@@ -167,6 +175,9 @@ class BlockInfluenceScoring(TextScoring):
     )
     paper = "Men et al. 2024, ShortGPT, arXiv 2403.03853"
 
+    carries_all = False
+    packs_all = False
+
     criterion: Literal["block_influence"]
 
 
@@ -177,6 +188,9 @@ class AngularScoring(TextScoring):
         "before a training."
     )
     paper = "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887"
+
+    carries_all = False
+    packs_all = False
 
     criterion: Literal["angular"]
 
@@ -196,6 +210,9 @@ class CosineScoring(TextScoring):
         "influence."
     )
     paper = "Muralidharan et al. 2024, Minitron, arXiv 2407.14679"
+
+    carries_all = False
+    packs_all = False
 
     criterion: Literal["cosine"]
     batch_size: int = Field(default=1, ge=1, description="Samples whose cosines are averaged before they are added up.")

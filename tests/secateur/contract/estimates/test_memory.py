@@ -14,7 +14,7 @@ from secateur.contract.estimates.sizes import pruned_size
 from secateur.contract.models.parameters import parameter_count
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS
-from tests.fixtures.smollm2 import BLOCK, PARAMETERS, SMOLLM2_CONFIG
+from tests.fixtures.smollm2 import BLOCK, HEAD, PARAMETERS, SMOLLM2_CONFIG
 
 TEXT = {"source": "local", "path": "news.txt"}
 
@@ -61,6 +61,24 @@ def test_every_kind_has_memory_and_disk() -> None:
     for kind in STAGE_KINDS:
         assert peak_memory(kind, whole) > 0
         assert published(kind, whole, pruned_bytes=10, file_bytes=None) is not None
+
+
+def test_a_criterion_takes_what_it_carries_and_packs() -> None:
+    """States of the text before all blocks or two, packed weights of all blocks or one, or gradients of one."""
+    calibration = {"text": TEXT, "samples": 10, "tokens": 128}
+
+    def scored(criterion: str) -> int:
+        return peak_memory("score", setting(scoring={"criterion": criterion, "calibration": calibration}))
+
+    states = 29 * 10 * 128 * 576 * 4  # of 31, those that a single pass need not carry
+    one_pass = scored("block_influence")
+    assert scored("angular") == scored("cosine") == one_pass
+    assert scored("perplexity") - one_pass == states
+    assert scored("greedy") - scored("perplexity") == 29 * BLOCK * 4
+    assert (
+        scored("taylor") == scored("perplexity") - HEAD * 4
+    )  # a block's gradients for its packed weights; no packed head
+    assert scored("evolutionary") == scored("healed_greedy") == scored("greedy")
 
 
 def test_weights_of_another_dtype_than_the_files_are_no_longer_mapped() -> None:
