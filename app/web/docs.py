@@ -16,11 +16,18 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>Secateur API</title>
 <link rel="icon" href="vendor/swagger-ui/favicon-32x32.png">
 <link rel="stylesheet" href="vendor/swagger-ui/swagger-ui.css">
+<style>
+nav { padding: 0.75rem 1.25rem; font: 0.95rem system-ui, sans-serif; }
+nav a { color: #1b6b3a; }
+html.dark-mode nav a { color: #7fd6a0; }
+</style>
 </head>
 <body>
+<nav aria-label="Secateur"><a href="ui">← Dashboard</a></nav>
 <div id="swagger-ui"></div>
 <script src="vendor/swagger-ui/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
@@ -28,7 +35,11 @@ PAGE = """<!doctype html>
 </html>
 """
 
-START = """SwaggerUIBundle({
+START = """const dark = matchMedia("(prefers-color-scheme: dark)");
+const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", follow);
+follow();
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,

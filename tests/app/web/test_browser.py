@@ -273,6 +273,12 @@ def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
     browser.until("return document.querySelectorAll('.opblock').length > 10")
     browser.run("document.querySelector('#operations-jobs-submit_job button').click()")
     browser.until("return document.querySelector('.opblock-body select.examples-select-element') !== null")
+    # by night it is dark, and the way back is never far
+    assert browser.run("return document.documentElement.classList.contains('dark-mode')") is False
+    browser.prefers("dark")
+    browser.until("return document.documentElement.classList.contains('dark-mode')")
+    browser.run("document.querySelector('nav a').click()")
+    browser.until("return location.pathname === '/ui'")
 
 
 @pytest.mark.thorough
