@@ -108,6 +108,14 @@ QUANTISED: dict[str, Any] = {
     "quantise": [{"kind": "int8"}, {"kind": "int4", "group_size": 32}, {"kind": "gguf", "type": "Q8_0"}],
 }
 
+DRAFT: dict[str, Any] = {
+    "model": {"source": "hub", "id": "Qwen/Qwen3-0.6B"},
+    "use": "draft",
+    "target_model": {"source": "hub", "id": "Qwen/Qwen3-8B"},
+    "pruning": {"kind": "depth", "blocks": 6},
+    "gates": {"min_draft_speedup": 1.1},
+}
+
 SUBMIT: Any = {
     "local-gguf": {
         "summary": "A local GGUF file, six blocks fewer",
@@ -169,6 +177,11 @@ SUBMIT: Any = {
         "summary": "A quarter of a mixture's experts fewer",
         "description": "As many in every block, so that the checkpoint loads as it is. Nothing is trained.",
         "value": EXPERTS,
+    },
+    "draft": {
+        "summary": "A speculative draft of a larger model",
+        "description": "Measured beside the target: acceptance, and the target's speed with the draft against alone.",
+        "value": DRAFT,
     },
     "quick-look": {
         "summary": "The fastest job there is",

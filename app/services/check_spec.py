@@ -34,6 +34,8 @@ from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.sub_blocks import check_units
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
 
+TARGET_PATH = "/target_model/path"
+
 
 def check_spec(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | None:
     """Refuse what no stage could do; what was seen of the local model, if it is one and was looked at.
@@ -72,8 +74,29 @@ def check_spec(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | No
         if not errors:
             raise
         errors = [*error.errors, *errors]
+    try:
+        look_at_target(spec, settings)
+    except InvalidInput as error:
+        if not errors:
+            raise
+        errors = [*errors, *error.errors]
     _refuse(errors)
     return found
+
+
+def look_at_target(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | None:
+    """What can be seen of the model that a draft is for, where that is a local one and this host sees it.
+
+    Raises:
+        InvalidInput, BadCheckpoint, UnsupportedModel: of its own fields.
+    """
+    target = spec.target_model
+    if not isinstance(target, LocalModel) or not settings.check_local:
+        return None
+    info = inspect_model(target.path, settings.model_roots, pointer=TARGET_PATH)
+    if info.config is not None:
+        check_quantiser(info.config, pointer=TARGET_PATH)
+    return info
 
 
 def _not_text(path: Path) -> str | None:

@@ -16,15 +16,18 @@ from pydantic import ValidationError
 from app.db import past_stages, workers
 from app.db.past_stages import BenchmarkRow, StageRow
 from app.db.tables.workers import Worker
-from app.services.check_spec import check_config
+from app.services.check_spec import check_config, look_at_target
 from app.services.gguf_config import GgufFile, gguf_file
-from app.services.hub_config import hub_config
+from app.services.hub_config import HubConfig, hub_config
 from app.services.local_files import LocalModelInfo
 from app.services.stored_weights import stored_in
 from app.services.submit import check
 from app.services.work import Work
+from app.settings import Settings
+from secateur.contract.drafts import DraftOutlook
 from secateur.contract.errors import BadCheckpoint
 from secateur.contract.estimates.disk import published, scratch
+from secateur.contract.estimates.drafts import draft_outlook
 from secateur.contract.estimates.memory import Setting, peak_memory
 from secateur.contract.estimates.model import DTYPE_BYTES, KnownModel, Stored, in_bytes, known_model
 from secateur.contract.estimates.removal import Removal, removal_of
@@ -38,6 +41,7 @@ from secateur.contract.spec import CompressionSpec, HubModel
 from secateur.contract.stage_graph import PlannedStage, planned
 from secateur.schemas.estimates import (
     Device,
+    DraftEstimate,
     Estimate,
     PrunedSize,
     Size,
@@ -50,6 +54,7 @@ from secateur.schemas.estimates import (
 
 UNPACKED = DTYPE_BYTES["float32"]  # of a weight of a GGUF file, once it is imported
 NOT_DECIDED = "How much goes is known once the job has looked at the model."
+_OF_TARGET = "Of the target model: "
 NO_FORMULA = "No formula is known for models of this family, so their sizes are known once the job has looked at them."
 
 
@@ -70,6 +75,7 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         InvalidInput, BadCheckpoint, UnsupportedModel: as its submission; or the hub's config says that it cannot be.
     """
     found = _look(spec, check(work, spec), work.settings.cache_dir)
+    target = _look_at_target(spec, work.settings)
     removal = removal_of(spec, found.model) if found.model is not None else None
     stages = planned(spec)
     kinds = {stage.kind for stage in stages}
@@ -82,7 +88,7 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
     setting = None
     if found.model is not None:
         imported = found.file is not None
-        setting = Setting(spec, found.model, removal, imported, device.kind, DTYPE_BYTES[dtype])
+        setting = Setting(spec, found.model, removal, imported, device.kind, DTYPE_BYTES[dtype], target.model)
     original = None if setting is None else original_size(setting.model, width=setting.width)
     pruned = None
     if setting is not None and removal is not None:
@@ -92,6 +98,9 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
     speed = _speed(up)
     of_stages = [_stage(stage, spec, name, device, speed, setting, pruned, found.file, past) for stage in stages]
     gained = speedup(spec, found.model, removal, past=_speedups(benchmarks), device=device.name or "")
+    outlook = None
+    if found.model is not None and target.model is not None and removal is not None:
+        outlook = draft_outlook(spec, found.model, removal, target.model)
     times, disks = [stage.seconds for stage in of_stages], [stage.disk_bytes for stage in of_stages]
     memories = [stage.memory_bytes for stage in of_stages if stage.memory_bytes is not None]
     most = max(memories, default=None)
@@ -110,7 +119,13 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         disk_bytes=None if None in disks else sum(disk for disk in disks if disk is not None),
         worker_disk_bytes=_on_worker(spec, setting),
         workers=Workers(up=len(up), fit=None if most is None else sum(_fits(worker, most, device) for worker in up)),
-        notes=[*found.notes, *([NOT_DECIDED] if setting is not None and removal is None else [])],
+        draft=None if outlook is None else _draft(outlook),
+        notes=[
+            *found.notes,
+            *([NOT_DECIDED] if setting is not None and removal is None else []),
+            *(_OF_TARGET + note for note in target.notes),
+            *([outlook.told] if outlook is not None else []),
+        ],
     )
 
 
@@ -118,10 +133,28 @@ def _look(spec: CompressionSpec, local: LocalModelInfo | None, cache: Path) -> _
     """What can be seen of the model."""
     if isinstance(spec.model, HubModel):
         answer = hub_config(spec.model, cache=cache)
-        if answer.config is None:
-            return _Found(None, notes=(f"The model's sizes are not known: {answer.problem}.",))
-        check_config(spec, answer.config, pointer="/model/id")
-        return _known(answer.config, None)
+        if answer.config is not None:
+            check_config(spec, answer.config, pointer="/model/id")
+        return _on_hub(answer)
+    return _here(local)
+
+
+def _look_at_target(spec: CompressionSpec, settings: Settings) -> _Found:
+    """What can be seen of the model that a draft is for; nothing, where the job makes none."""
+    if spec.target_model is None:
+        return _Found(None)
+    if isinstance(spec.target_model, HubModel):
+        return _on_hub(hub_config(spec.target_model, cache=settings.cache_dir))
+    return _here(look_at_target(spec, settings))
+
+
+def _on_hub(answer: HubConfig) -> _Found:
+    if answer.config is None:
+        return _Found(None, notes=(f"The model's sizes are not known: {answer.problem}.",))
+    return _known(answer.config, None)
+
+
+def _here(local: LocalModelInfo | None) -> _Found:
     if local is None:
         return _Found(None, notes=("This host does not look at local models (SECATEUR_CHECK_LOCAL).",))
     if local.config is not None:
@@ -248,6 +281,8 @@ def _on_worker(spec: CompressionSpec, setting: Setting | None) -> int | None:
     if setting is None or setting.model.stored is None:
         return None
     cached = setting.model.stored.total if setting.imported or isinstance(spec.model, HubModel) else 0
+    if isinstance(spec.target_model, HubModel) and setting.target is not None and setting.target.stored is not None:
+        cached += setting.target.stored.total
     return cached + max(scratch(stage.kind, setting) for stage in planned(spec))
 
 
@@ -263,6 +298,18 @@ def _past(row: StageRow) -> PastStage | None:
         return None
     device = str(row.environment["device_name"])
     return PastStage(task_of(row.kind, spec), device, row.model_id, row.seconds, work, row.memory)
+
+
+def _draft(outlook: DraftOutlook) -> DraftEstimate:
+    low, high = outlook.speedups
+    return DraftEstimate(
+        tokens=outlook.tokens,
+        cost=outlook.cost,
+        least_acceptance=outlook.least,
+        speedup_low=low,
+        speedup_high=high,
+        pays=outlook.pays,
+    )
 
 
 def _speedups(rows: Sequence[BenchmarkRow]) -> list[PastSpeedup]:

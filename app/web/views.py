@@ -16,10 +16,11 @@ from secateur.contract.numbers import PERCENT, duration, plain
 from secateur.contract.report import Report
 from secateur.contract.results import LossPoint, Pruned, Recovered
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, RECOVER, STAGE_KINDS
-from secateur.report.loading import Way, ways_to_load
+from secateur.report.loading import ways_to_load
 from secateur.report.picture import LegendEntry, Picture
 from secateur.report.plot_loss import curve
 from secateur.report.text import block_list, plural
+from secateur.report.way import Way
 from secateur.schemas.jobs import JobSummary
 
 LEAST_SHOWN = 2.0  # seconds of a step before its rest is judged by them
@@ -89,6 +90,7 @@ def ways(job: Job) -> list[Way]:
         job.id,
         Pruned.model_validate(results[PRUNE.name]),
         Recovered.model_validate(recovered) if recovered else None,
+        spec=job.spec,
         measured=next((variant for variant in variants if variant.variant == final), None),
     )
 

@@ -31,6 +31,7 @@ _TYPES: dict[str, Any] = {
     "figures": list[str] | None,
     "text": str | None,
     "texts": list[str] | None,
+    "model": str | None,
     "off": bool | None,
 }
 _METAVARS = {
@@ -41,6 +42,7 @@ _METAVARS = {
     "quantisations": "KIND",
     "pairs": "NAME=VALUE",
     "figures": "NAME=NUMBER",
+    "model": "MODEL",
 }
 
 

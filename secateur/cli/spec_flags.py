@@ -9,6 +9,8 @@ names (`--blocks`, `--latency-runs`, `--min-speedup`), those of recovery by `--r
     hub:Salesforce/wikitext,config=wikitext-2-raw-v1,split=test,column=text,revision=main
     upload:ID, upload:ID@0:0.7            an uploaded data set, or a part of it
     wikitext2, ptb, c4, ptb@test          a text set that papers measure on, or another split of it
+
+A second model is written as the first one is, with `@REVISION` behind a hub id.
 """
 
 from __future__ import annotations
@@ -31,10 +33,22 @@ from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
 from secateur.contract.presets import PRESETS
-from secateur.contract.spec import CompressionSpec
+from secateur.contract.spec import CompressionSpec, HubModel, LocalModel
 
 Kind = Literal[
-    "int", "float", "bool", "str", "list", "strings", "text", "texts", "quantisations", "pairs", "figures", "off"
+    "int",
+    "float",
+    "bool",
+    "str",
+    "list",
+    "strings",
+    "text",
+    "texts",
+    "quantisations",
+    "pairs",
+    "figures",
+    "model",
+    "off",
 ]
 
 # section of the spec → the field that names the method, its rows, what stands before its flags
@@ -43,7 +57,7 @@ _METHODS: tuple[tuple[str, str, Mapping[str, Row], str], ...] = (
     ("pruning", "kind", PRUNERS, ""),
     ("recovery", "kind", RECOVERIES, "recovery"),
 )
-_TOP_LEVEL = ("preset", "seed", "dtype", "priority")
+_TOP_LEVEL = ("preset", "use", "target_model", "seed", "dtype", "priority")
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,8 @@ def _walk(
 def _kind(annotation: Any, metadata: Any = ()) -> Kind | None:
     """What a field is on the command line; None for a nested object."""
     options = _flatten(annotation)
+    if {HubModel, LocalModel} == set(options):
+        return "model"
     if any(_is_text(option) for option in options):
         return "text"
     if len(options) == 1 and get_origin(options[0]) is tuple:
@@ -238,6 +254,9 @@ def merge(spec: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
 def _value(flag: Flag, value: Any) -> Any:
     if flag.kind == "off":
         return None
+    if flag.kind == "model":
+        name, _, revision = value.partition("@")
+        return parse_model(name, source=None, revision=revision or None)
     if flag.kind == "text":
         return parse_text(value)
     if flag.kind == "texts":

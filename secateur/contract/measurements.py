@@ -144,6 +144,39 @@ class TaskScore(Result):
     p_value: float | None = None  # two-sided, exact McNemar on the items that only one of the two got right
 
 
+class DraftDifference(Result):
+    """A place at which generation with a draft goes on otherwise than the target does alone."""
+
+    prompt: int  # its number, from 0
+    token: int  # of the continuation, from 0
+    gap: float  # by which the target prefers its own token, over the largest of its logits there
+    rounding: bool  # whether its arithmetic may well turn the two around
+
+
+class DraftFigures(Result):
+    """One variant as the speculative draft of the job's target: greedy generation, one sequence at a time."""
+
+    tokens: int  # that are proposed at a time
+    prompts: int
+    chat: bool  # whether they were put as chats, by the target's template
+    max_new_tokens: int
+    runs: int  # of each prompt
+    speedup: Interval  # the target's seconds alone over those with the draft, in pairs; median over prompts
+    noise: float  # half width of the interval of the target alone against itself, as a ratio
+    tokens_per_second: Interval  # with the draft
+    target_tokens_per_second: Interval  # of the target alone
+    acceptance: float  # share of proposed tokens that are taken, of those before which all were
+    acceptance_low: float | None = None  # 95 % bootstrap interval over prompts
+    acceptance_high: float | None = None
+    tokens_per_pass: float  # that a pass of the target yields
+    cost: Interval  # seconds of a token of the draft over the target's
+    verification: Interval  # seconds of the target's pass over `tokens` + 1 tokens over those of one
+    expected: float  # speedup by the paper's formula from acceptance and cost
+    expected_verified: float  # the same with the measured cost of the verification
+    equal: int  # prompts that are continued as by the target alone, token by token
+    differences: list[DraftDifference] = Field(default_factory=list)
+
+
 class ReusedFigure(Result):
     """A figure of the original that an earlier job measured on the same weights, machine and settings."""
 
@@ -169,6 +202,7 @@ class Measurement(Result):
     sampled: SampleFigures | None = None
     generation: list[GenerationScore] = Field(default_factory=list)
     tasks: list[TaskScore] = Field(default_factory=list)
+    draft: DraftFigures | None = None  # where the job makes a draft
     reused: list[ReusedFigure] = Field(default_factory=list)
 
 

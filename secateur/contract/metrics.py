@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secateur.contract import numbers as n
+from secateur.contract.draft_metrics import DRAFT_METRICS
 from secateur.contract.engine_metrics import metrics_under
 from secateur.contract.metric_row import CHANGE, DROP, RATIO, Comparison, Metric, Section
 from secateur.contract.readings import (
@@ -338,5 +339,6 @@ METRICS: Mapping[str, Metric] = {
         REPETITION,
         SAMPLE_LENGTH,
         ACCURACY,
+        *DRAFT_METRICS,
     )
 }

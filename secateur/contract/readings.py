@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from secateur.contract.measurements import (
     RECOVERED_FILE,
+    DraftFigures,
     EngineCell,
     Fidelity,
     GenerationScore,
@@ -323,3 +324,26 @@ def _error_and_p(standard_error: float | None, p_value: float | None) -> str:
     if p_value is not None:
         notes.append(f"p {significant(p_value, 2)}")
     return ", ".join(notes)
+
+
+# --- as a draft -------------------------------------------------------------------------------------------------------
+
+
+def as_draft(read: Callable[[DraftFigures], Interval | tuple[float, float | None, float | None] | float]) -> Reader:
+    """A figure of the variant as a draft, where it was measured as one."""
+
+    def readings(variant: Variant) -> list[Reading]:
+        found = variant.measured.draft
+        if found is None:
+            return []
+        value = read(found)
+        if isinstance(value, Interval):
+            value = (value.median, value.low, value.high)
+        spread = value if isinstance(value, tuple) else (value, None, None)
+        form = "by the chat template" if found.chat else "as plain text"
+        drafted = f"{found.tokens} token{'' if found.tokens == 1 else 's'} at a time"
+        prompts = f"{found.prompts} prompts, {form}, up to {found.max_new_tokens:,} new tokens"
+        how = f"greedy, {drafted}; {prompts}, {found.runs} timed runs of each, in turn with the target alone"
+        return [Reading(*spread, subject=Subject(measured=how, protocol=(drafted, prompts)))]
+
+    return readings

@@ -60,6 +60,7 @@ class Checked(Result):
 
     checks: list[Check]
     model: ModelInfo
+    target_model: ModelInfo | None = None  # of a draft: the model that it is for
     seconds: float
     environment: Environment
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.draft_usual import as_a_draft
 from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
@@ -70,6 +71,14 @@ class CompressionSpec(Options):
         description="Settings under one name, for what the spec itself leaves out; `GET /catalog` lists them.",
     )
     model: ModelSource
+    use: Literal["model", "draft"] = Field(
+        default="model",
+        description="What the result is for: a model by itself, or a speculative draft, which proposes tokens to the "
+        "larger `target_model`.",
+    )
+    target_model: ModelSource | None = Field(
+        default=None, description="The model that the draft is for. It has the same tokenizer as `model`."
+    )
     scoring: Scoring = _method(USUAL_SCORING, "criterion")
     pruning: Pruning
     recovery: Recovery = _method(USUAL_RECOVERY, "kind")
@@ -98,11 +107,35 @@ class CompressionSpec(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_preset(cls, spec: Any) -> Any:
+    def _fill_in(cls, spec: Any) -> Any:
+        """What a preset says, and then what is usual of a draft, where the spec itself says nothing."""
         name = spec.get("preset") if isinstance(spec, Mapping) else None
         if isinstance(name, str) and name in PRESETS:
-            return fill_in(spec, PRESETS[name])
-        return spec
+            spec = fill_in(spec, PRESETS[name])
+        return as_a_draft(spec) if isinstance(spec, Mapping) and spec.get("use") == "draft" else spec
+
+    @model_validator(mode="after")
+    def _draft_has_a_target(self) -> CompressionSpec:
+        if self.use == "draft" and self.target_model is None:
+            raise PydanticCustomError(
+                "draft_without_target",
+                "a draft is for a larger model, and `target_model` names none",
+                {"field": "target_model", "expected": "the model that it is to draft for, named as `model` is"},
+            )
+        for field, given in (("target_model", self.target_model), ("benchmark/draft", self.benchmark.draft)):
+            if self.use != "draft" and given is not None:
+                raise PydanticCustomError(
+                    "target_without_draft",
+                    "`{name}` is for drafts",
+                    {"name": field.split("/")[-1], "field": field, "expected": 'no such field, or `use`: "draft"'},
+                )
+        if self.use == "draft" and isinstance(self.recovery, DistillRecovery) and self.recovery.hidden_weight:
+            raise PydanticCustomError(
+                "states_of_another_model",
+                "`hidden_weight` holds states to the original's, and a draft learns from its target",
+                {"field": "recovery/hidden_weight", "expected": "0"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _preset_is_for_this_pruning(self) -> CompressionSpec:

@@ -25,6 +25,7 @@ from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Res
 from secateur.contract.spec import CompressionSpec
 
 R = TypeVar("R", bound=Result)
+TARGET_MODEL = "target_model"  # the field of the spec, and of what a stage decides by
 Decides = Callable[[CompressionSpec], dict[str, Any] | None]
 
 
@@ -46,6 +47,7 @@ class StageKind(Generic[R]):
     decides: Decides | None = None
     of_machine: bool = False  # whether its result belongs to the machine that it ran on
     hands_on: tuple[str, ...] | None = None  # fields of the result that decide those of later stages; None: its files
+    opens_target: bool = False  # whether it opens the model that a draft is for, where the job makes one
     opens_model: bool = True  # whether it opens the original model, which may have to be fetched from the hub
     device: bool = True  # whether it computes on the worker's device
     checkpoint: bool = False  # whether it leaves a whole model, in `checkpoint/` of its folder
@@ -58,6 +60,11 @@ def _always(spec: CompressionSpec) -> bool:
 
 def _sections(*names: str) -> Callable[[CompressionSpec], dict[str, Any]]:
     return lambda spec: spec.model_dump(mode="json", include=set(names))
+
+
+def _with_target(*names: str) -> Callable[[CompressionSpec], dict[str, Any]]:
+    """The same with the model that a draft is for, which the stage works with too."""
+    return lambda spec: _sections(*names, *([TARGET_MODEL] if spec.target_model is not None else []))(spec)
 
 
 def _scoring(spec: CompressionSpec) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def _measuring(spec: CompressionSpec) -> dict[str, Any] | None:
     """Figures belong to the hour too, so they are shared where that was asked for; the data of tasks may change."""
     if not spec.benchmark.reuse_measurements or spec.benchmark.tasks is not None:
         return None
-    return spec.model_dump(mode="json", include={"recovery", "benchmark"})  # the one for a note on its text
+    return _with_target("recovery", "benchmark")(spec)  # the one for a note on its text
 
 
 def _measured_target(*prunings: type[Method]) -> Callable[[CompressionSpec], bool]:
@@ -128,6 +135,7 @@ CHECK = StageKind(
     reads=(),
     asked=_always,  # what cannot work is told in seconds, and not after hours
     texts=("scoring", "pruning", "recovery", "quantise", "benchmark"),
+    opens_target=True,
 )
 PLAN = StageKind(
     name="plan",
@@ -217,7 +225,8 @@ RECOVER = StageKind(
     reads=("check", "score", "prune"),
     asked=lambda spec: spec.recovery.kind != "none",
     texts=("recovery",),
-    decides=_sections("pruning", "recovery"),
+    decides=_with_target("pruning", "recovery"),
+    opens_target=True,
     checkpoint=True,
 )
 QUANTISE = StageKind(
@@ -244,6 +253,7 @@ BENCHMARK = StageKind(
     texts=("benchmark",),
     decides=_measuring,
     of_machine=True,
+    opens_target=True,
 )
 REPORT = StageKind(
     name="report",

@@ -6,38 +6,36 @@ Only what can load the checkpoint is named. Of a checkpoint whose shapes its con
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from secateur.contract.measurements import EngineCell, Measurement
 from secateur.contract.results import Pruned, Recovered
 from secateur.contract.stage_kinds import PRUNE, RECOVER
+from secateur.report.draft_lines import draft_ways
 from secateur.report.text import one_line
+from secateur.report.way import Way
 
 FOLDER = "result"  # into which the commands download
 LOADER = "modeling_secateur"  # the module that lies beside weights which only it can load
-
-
-@dataclass(frozen=True)
-class Way:
-    """One thing to run; each is copied by itself."""
-
-    key: str
-    title: str
-    code: str
-    note: str = ""
 
 
 _NOT_RUN = "This job did not run it."
 
 
 def ways_to_load(
-    job_id: UUID, pruned: Pruned, recovered: Recovered | None, *, measured: Measurement | None = None
+    job_id: UUID,
+    pruned: Pruned,
+    recovered: Recovered | None,
+    *,
+    spec: Mapping[str, Any],
+    measured: Measurement | None = None,
 ) -> list[Way]:
-    """The download first, then everything that loads what was downloaded.
+    """The download first, then everything that loads what was downloaded; of a draft also beside its target.
 
     Args:
+        spec: the job's.
         measured: the figures of what is loaded, where there are any yet: they tell under what it was run.
     """
     by_vllm, by_llama_cpp = (measured.vllm, measured.llama_cpp) if measured else ([], [])
@@ -55,7 +53,8 @@ def ways_to_load(
         convert = f"python convert_hf_to_gguf.py {checkpoint} --outfile {FOLDER}/model.gguf\n"
         note = "In a clone of llama.cpp; for the families that it knows. " + _NOT_RUN
         ways.append(Way("llama", "llama.cpp, in a shell", f"{convert}llama-cli -m {FOLDER}/model.gguf\n", note))
-    return ways
+    file = f"{FOLDER}/{stage}/{gguf.path}" if gguf else None
+    return [*ways, *draft_ways(spec, checkpoint, file, needs_loader=pruned.needs_loader)]
 
 
 def _ran(cells: Sequence[EngineCell]) -> str:

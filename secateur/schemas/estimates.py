@@ -37,6 +37,21 @@ class Speedup(Body):
     detail: str
 
 
+class DraftEstimate(Body):
+    """What to expect of a draft, from sizes alone: no acceptance was measured."""
+
+    tokens: int = Field(description="Proposed at a time.")
+    cost: float = Field(
+        description="Of a token of the draft, by the weights that are read, as a share of the target's."
+    )
+    least_acceptance: float | None = Field(
+        description="Share of its tokens that the target has to accept for it to pay; null where none is enough."
+    )
+    speedup_low: float = Field(description="Of the target, where it accepts 60 % of the proposed tokens.")
+    speedup_high: float = Field(description="Likewise, 80 %.")
+    pays: bool = Field(description="Whether that is more than the target alone gives.")
+
+
 class Device(Body):
     """What times and memory are told for."""
 
@@ -113,4 +128,7 @@ class Estimate(Body):
         description="On the worker beside: the model in its cache, and what is kept while a stage runs."
     )
     workers: Workers
+    draft: DraftEstimate | None = Field(
+        default=None, description="Where the job makes a draft, and the sizes of both models are known."
+    )
     notes: list[str]

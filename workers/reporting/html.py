@@ -61,6 +61,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
             report.job_id,
             report.pruned,
             report.recovered,
+            spec=report.spec,
             measured=measurement(report, report.final_variant),
         ),
         work=work_in_words(report),

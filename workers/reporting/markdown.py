@@ -8,6 +8,7 @@ from __future__ import annotations
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.numbers import moment
 from secateur.contract.report import GateResult, Report
+from secateur.report.draft_lines import DRAFT_KEY
 from secateur.report.figures import Cell, groups, headlines
 from secateur.report.forms import FORMS, HTML, MARKDOWN
 from secateur.report.gates import (
@@ -17,6 +18,7 @@ from secateur.report.gates import (
     value_in_words,
     verdict_in_words,
 )
+from secateur.report.loading import ways_to_load
 from secateur.report.markdown_text import SIGNS, code, escape, prose
 from secateur.report.text import block_list, plural
 from secateur.report.words import (
@@ -44,7 +46,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
         parts.append(_gates(report.gates))
     if report.notes:
         parts.append("**Mind when reading**\n\n" + "\n".join(f"- {prose(note)}" for note in report.notes))
-    parts += [_details(report), _footer(report, public_url)]
+    parts += [_details(report), *_as_a_draft(report), _footer(report, public_url)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,6 +120,15 @@ def _details(report: Report) -> str:
     for group in groups(report):
         lines.append(f"- {escape(group.heading)}: {escape(group.how)}")
     return "<details><summary>How it was measured</summary>\n\n" + "\n".join(lines) + "\n\n</details>"
+
+
+def _as_a_draft(report: Report) -> list[str]:
+    """The lines that put a draft beside its target."""
+    ways = ways_to_load(report.job_id, report.pruned, report.recovered, spec=report.spec)
+    lines = [f"{escape(way.title)}:\n\n```\n{way.code}```" for way in ways if way.key.startswith(DRAFT_KEY)]
+    if not lines:
+        return []
+    return ["<details><summary>How to draft with it</summary>\n\n" + "\n\n".join(lines) + "\n\n</details>"]
 
 
 def _footer(report: Report, public_url: str | None) -> str:

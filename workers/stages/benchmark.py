@@ -1,7 +1,8 @@
 """The benchmark stage: the original, the pruned, the recovered and the quantised models, measured alike in one process.
 
 Memory first, with each model alone in the process; then quality and speed, with all models loaded where they fit and
-else the original beside one variant at a time, since both speed and fidelity are of pairs.
+else the original beside one variant at a time, since both speed and fidelity are of pairs. A job that makes a draft
+also measures each beside the model that it is to draft for.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, available_memory, environment
+from workers.stages.benchmark_draft import measure_as_drafts
 from workers.stages.benchmark_engines import measure_engines
 from workers.stages.benchmark_notes import notes_on_files, notes_on_quantised, notes_on_texts
 from workers.stages.benchmark_quality import measure_quality, texts
@@ -113,6 +115,7 @@ def run(context: StageContext) -> Benchmarks:
         del models
         free_memory()
     notes += measure_engines(context, variants, machine, positions)
+    notes += measure_as_drafts(context, variants, machine)
     variants[0].reused = known.reused
     notes += known.notes()
     if context.has(RECOVER):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from secateur.contract.measurements import (
     RECOVERED_FILE,
+    DraftFigures,
     EngineCell,
     Fidelity,
     GenerationScore,
@@ -56,6 +57,7 @@ class Variant:
     answers: Answers | None = None  # to the checks of generation
     scores: list[GenerationScore] = field(default_factory=list)
     tasks: list[TaskRun] = field(default_factory=list)
+    draft: DraftFigures | None = None
     measured: bool = False  # whether its quality has been
     reused: list[ReusedFigure] = field(default_factory=list)
 
@@ -75,6 +77,7 @@ class Variant:
             sampled=sample_figures(self.samples),
             generation=self.scores,
             tasks=scores_of(self.tasks, None if self is original else original.tasks),
+            draft=self.draft,
             reused=self.reused,
         )
 

@@ -57,6 +57,7 @@ def run(context: StageContext) -> Checked:
     return Checked(
         checks=passed,
         model=subject.original.info,
+        target_model=None if subject.target is None else subject.target.info,
         seconds=time.monotonic() - began,
         environment=environment(machine),
     )

@@ -28,7 +28,7 @@ from secateur.contract.protocol import (
     StageSpec,
 )
 from secateur.contract.results import ModelInfo, Result
-from secateur.contract.stage_kinds import PRUNE, STAGE_KINDS, StageKind
+from secateur.contract.stage_kinds import CHECK, PRUNE, STAGE_KINDS, StageKind
 
 R = TypeVar("R", bound=Result)
 P = ParamSpec("P")
@@ -117,6 +117,10 @@ class StageContext:
                 model: ModelInfo = self.read(kind).model
                 return model
         return None
+
+    def known_target(self) -> ModelInfo | None:
+        """The model that a draft is for, as the check found it."""
+        return self.read(CHECK).target_model if self.has(CHECK) else None
 
     def final_checkpoint(self) -> Path:
         """The model as the stages before have left it. Raises StageFailed if there is none."""

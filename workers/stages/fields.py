@@ -29,6 +29,8 @@ MODEL: Fields = {
     "weights": "/model",
     **beneath("/model", "id", "path", "revision"),
 }
+TARGET_MODEL: Fields = {name: pointer.replace("/model", "/target_model", 1) for name, pointer in MODEL.items()}
+DRAFT = "/benchmark/draft"
 NOBODYS = "is an argument that no stage has a field of the spec for"
 PRUNING: Fields = beneath("/pruning", "blocks", "drop", "keep_first", "kind", "protected", "ratio", "units")
 CALIBRATED_PRUNING: Fields = {"calibration": "/pruning/calibration", "weights": "/pruning"}

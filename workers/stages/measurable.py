@@ -15,7 +15,7 @@ SIZES_ALONE = "Only sizes were taken, from the files: the job asks for no other 
 
 def measured_parts(benchmark: Benchmark) -> dict[str, str]:
     """The fields that ask for more than sizes, each with what leaves it out."""
-    left_out = dict.fromkeys(("latency", "perplexity", "samples", "generation", "tasks"), "null")
+    left_out = dict.fromkeys(("latency", "perplexity", "samples", "generation", "tasks", "draft"), "null")
     fields = {f"/benchmark/{name}": by for name, by in left_out.items() if benchmark.measures(name)}
     return {**fields, "/benchmark/fidelity/enabled": "false"} if benchmark.measures("fidelity") else fields
 

@@ -1,4 +1,4 @@
-"""The original model of a job, as every stage finds it: resolved once, pinned to its commit from then on."""
+"""The models that a job names, as every stage finds them: resolved once, pinned to their commits from then on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from workers.engine.runtime import Machine, prepare
 from workers.engine.text.calibration import token_batch
 from workers.engine.text.text_source import TextSource
 from workers.stages.context import StageContext, part
-from workers.stages.fields import of_text, told_at
+from workers.stages.fields import TARGET_MODEL, of_text, told_at
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,27 @@ def prepare_machine(context: StageContext) -> Machine:
 
 @part("open the model")
 def open_original(context: StageContext) -> Original:
-    """Resolve the model that the spec names.
+    """The model that the job is about, as `_opened` finds it."""
+    return _opened(context, context.stage.spec.model, context.known_model())
+
+
+@part("open the target model")
+def open_target(context: StageContext) -> Original:
+    """The model that a draft is for, as `_opened` finds it; its errors are told at its own fields."""
+    target = context.stage.spec.target_model
+    assert target is not None, "a job that makes a draft names its target"
+    with told_at(TARGET_MODEL):
+        return _opened(context, target, context.known_target())
+
+
+def _opened(context: StageContext, model: HubModel | LocalModel, first: ModelInfo | None) -> Original:
+    """Resolve a model that the spec names.
 
     The first stage of a job resolves a branch or a tag to a commit. Later ones ask for that commit, and fail where
     a local model is no longer the one that the job began with.
+
+    Args:
+        first: the model as an earlier stage of the job found it.
 
     Raises:
         InvalidInput: there is no such model.
@@ -57,8 +74,7 @@ def open_original(context: StageContext) -> Original:
         Unavailable: the hub does not answer.
         StageFailed: the local files have changed since the job began.
     """
-    runtime, model = context.stage.runtime, context.stage.spec.model
-    first = context.known_model()
+    runtime = context.stage.runtime
     if isinstance(model, HubModel) and first is not None:
         model = model.model_copy(update={"revision": first.revision})
     found = resolve(model, cache=runtime.cache, roots=runtime.model_roots, progress=context.progress)
@@ -80,14 +96,14 @@ def open_original(context: StageContext) -> Original:
         blocks=len(count.blocks),
         parameters=count.total,
         bytes_on_disk=checkpoint.total_bytes,
-        file=_came_in(context),
+        file=_came_in(context, model),
     )
     return Original(checkpoint, info)
 
 
-def _came_in(context: StageContext) -> SourceFile | None:
-    """What the report says of the file that the model came in, if it came in one."""
-    file = source_gguf(context)
+def _came_in(context: StageContext, model: HubModel | LocalModel) -> SourceFile | None:
+    """What the report says of the file that a model came in, if it came in one."""
+    file = _gguf_of(context, model)
     if file is None:
         return None
     header = read_gguf_header(file)
@@ -96,7 +112,10 @@ def _came_in(context: StageContext) -> SourceFile | None:
 
 def source_gguf(context: StageContext) -> Path | None:
     """The GGUF file that the job's model came in, if it did: what the checkpoint made of it no longer has."""
-    model = context.stage.spec.model
+    return _gguf_of(context, context.stage.spec.model)
+
+
+def _gguf_of(context: StageContext, model: HubModel | LocalModel) -> Path | None:
     if not isinstance(model, LocalModel):
         return None
     found = find_model(model.path, context.stage.runtime.model_roots)

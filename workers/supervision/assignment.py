@@ -28,7 +28,7 @@ from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import Runtime, StageInput, StageSpec, UploadedFile, WorkingDevice
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import PRUNE, RECOVER, REPORT, STAGE_KINDS
+from secateur.contract.stage_kinds import PRUNE, RECOVER, REPORT, STAGE_KINDS, TARGET_MODEL
 from secateur.contract.texts import texts_of
 from workers.machine.memory import stage_limit
 from workers.machine.processor import threads_of_a_stage
@@ -64,7 +64,7 @@ class Assignment:
     claim: Claim
     created_at: datetime
     asked: CompressionSpec
-    fingerprint: str | None  # the model's, if an earlier stage has looked at it
+    fingerprints: Mapping[str, str]  # of the models that earlier stages have looked at, by their fields in the spec
     inputs: dict[str, Input]  # by key
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
 
@@ -109,7 +109,9 @@ class Assignment:
     def fetches(self) -> bool:
         """Whether the stage may ask the hub for a model, a text or the data of tasks."""
         kind = STAGE_KINDS[self.claim.kind]
-        asked = self.asked.model_dump(mode="json", include={*kind.texts, *(["model"] if kind.opens_model else [])})
+        models = {"model": kind.opens_model, TARGET_MODEL: kind.opens_target}
+        opened = {name for name, opens in models.items() if opens}
+        asked = self.asked.model_dump(mode="json", include={*kind.texts, *opened})
         if any(source["source"] in _ON_HUB for source in sources(asked)):
             return True
         tasks = self.asked.benchmark.tasks if "benchmark" in kind.texts else None
@@ -122,7 +124,7 @@ class Assignment:
             for key, given in self.inputs.items()
             if STAGE_KINDS[given.kind].decides is not None  # what a check has seen changes no result
         }
-        return dedupe_key(spec, device=device, fingerprint=self.fingerprint, inputs=files)
+        return dedupe_key(spec, device=device, fingerprints=self.fingerprints, inputs=files)
 
 
 def load(session: Session, claim: Claim) -> Assignment | None:
@@ -136,12 +138,13 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     except NotFound:
         return None
     own = next(stage for stage in job.stages if stage.id == claim.stage_id)
-    inputs, fingerprint = {}, None
+    inputs: dict[str, Input] = {}
+    fingerprints: dict[str, str] = {}
     for stage in job.stages:
         if stage.key in own.needs and stage.state is State.SUCCEEDED and stage.output is not None:
             files = artifacts.files_of_stage(session, job.id, stage.key)
             inputs[stage.key] = Input(stage.kind, stage.output, files, stage.result or {})
-            fingerprint = fingerprint or _fingerprint(stage.result)
+            fingerprints = _fingerprints(stage.result) | fingerprints
     asked = CompressionSpec.model_validate(job.spec)
     start = warm_start_of(session, asked) if claim.kind == RECOVER.name else None
     if start is not None:
@@ -150,7 +153,7 @@ def load(session: Session, claim: Claim) -> Assignment | None:
         inputs[WARM_START] = Input(RECOVER.name, start.output, files)
     if claim.kind == REPORT.name and asked.baseline is not None:
         inputs |= _baseline(session, asked.baseline, job.id)
-    return Assignment(claim, job.created_at, asked, fingerprint, inputs, _uploads(session, asked, claim.kind))
+    return Assignment(claim, job.created_at, asked, fingerprints, inputs, _uploads(session, asked, claim.kind))
 
 
 def _baseline(session: Session, baseline: Baseline, job_id: UUID) -> dict[str, Input]:
@@ -230,8 +233,12 @@ def commit(
     )
 
 
-def _fingerprint(result: dict[str, Any] | None) -> str | None:
-    """Scores and Pruned say which model they have seen."""
-    model = (result or {}).get("model")
-    fingerprint = model.get("fingerprint") if isinstance(model, dict) else None
-    return fingerprint if isinstance(fingerprint, str) else None
+def _fingerprints(result: dict[str, Any] | None) -> dict[str, str]:
+    """Of the models that the stage says it has seen, by their fields in the spec."""
+    found = {}
+    for name in ("model", TARGET_MODEL):
+        model = (result or {}).get(name)
+        fingerprint = model.get("fingerprint") if isinstance(model, dict) else None
+        if isinstance(fingerprint, str):
+            found[name] = fingerprint
+    return found

@@ -23,6 +23,7 @@ from typing import Any
 
 from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import StageSpec, WorkingDevice
+from secateur.contract.stage_kinds import TARGET_MODEL
 from workers.machine.libraries import versions
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -34,14 +35,14 @@ def dedupe_key(
     spec: StageSpec,
     *,
     device: WorkingDevice,
-    fingerprint: str | None,
+    fingerprints: Mapping[str, str],
     inputs: Mapping[str, Sequence[tuple[str, str]]],
 ) -> str | None:
     """The key, or None where the result must not be shared.
 
     Args:
         device: what the stage computes on; `auto` is no answer, since it is something else on every worker.
-        fingerprint: the model's, as an earlier stage of the job has reported it.
+        fingerprints: of the models, by their fields in the spec, as earlier stages of the job have reported them.
         inputs: of each stage that it needs and whose result decides anything, the path and sha256 of every file, or
             name and value of what alone decides.
     """
@@ -51,15 +52,17 @@ def dedupe_key(
     asked = spec.spec.model_dump(mode="json", include={"model", "seed", "dtype"})
     if asked["dtype"] == "auto":
         asked["dtype"] = device.dtype
-    model = fingerprint or _identity(asked["model"], spec.runtime.model_roots)
-    texts = [_identity(source, spec.runtime.data_roots) for source in sources(own)]
-    if model is None or None in texts:
+    named = {"model": asked["model"], **{name: own[name] for name in (TARGET_MODEL,) if name in own}}
+    models = [fingerprints.get(name) or _identity(source, spec.runtime.model_roots) for name, source in named.items()]
+    parts = {name: part for name, part in own.items() if name not in named}
+    texts = [_identity(source, spec.runtime.data_roots) for source in sources(parts)]
+    if None in models or None in texts:
         return None
     decides: dict[str, Any] = {
         "code": engine_version(),
         "stage": [spec.kind, spec.key],  # of two of a kind, each may look for what an input says of it
         "asked": asked | own,
-        "model": model,
+        "models": models,
         "texts": texts,
         "device": device.kind,
         "inputs": {key: sorted(files) for key, files in inputs.items()},

@@ -30,6 +30,7 @@ TRAINED_LOGITS_COPIES = 4  # and their gradient
 FLOAT = 4  # bytes
 ADAMW = {"adamw": 16, "adamw_8bit": 10}  # of a trained parameter: float32 weight and gradient, and the moments
 STATES_OF_A_BLOCK = 23  # of the hidden size: what a training keeps of a block for its way back, MLP and heads apart
+PROMPT_TOKENS = 128  # of the prompts on which drafts are measured, at most
 BUFFERS = 16 << 20  # of what copies and rounds tensor by tensor
 
 
@@ -43,6 +44,7 @@ class Setting:
     imported: bool  # whether the model comes as a GGUF file, which is unpacked at first
     device: str  # "cpu", "cuda"
     width: int  # bytes of a number in the stages' arithmetic
+    target: KnownModel | None = None  # that a draft is for
 
     @property
     def parameters(self) -> int:
@@ -136,7 +138,8 @@ def _recover(setting: Setting) -> int:
         return 0
     train = getattr(recovery, "train", "all")
     adapted = isinstance(recovery, LoraRecovery) or train == "lora"
-    teacher = setting.loaded(setting.parameters) if isinstance(recovery, DistillRecovery) else 0
+    taught = setting.parameters if setting.target is None else setting.target.count.total
+    teacher = setting.loaded(taught) if isinstance(recovery, DistillRecovery) else 0
     backward = _backward(setting, recovery.micro_batch_size * recovery.tokens)
     if adapted:
         return max(teacher, setting.loaded(setting.left) + backward)
@@ -185,7 +188,17 @@ def _benchmark(setting: Setting) -> int:
     if benchmark.perplexity is not None:
         packed = 2 * FLOAT * setting.head if setting.device == "cpu" and setting.width == FLOAT else 0
         read = packed + 2 * setting.logits(benchmark.perplexity.tokens * benchmark.perplexity.windows)
-    return max(weights + cache, setting.loaded(variants) + read)
+    return max(weights + cache, setting.loaded(variants) + read, _drafting(setting, variants))
+
+
+def _drafting(setting: Setting, variants: int) -> int:
+    """The target beside all its drafts, each in memory of its own, with the caches of a prompt and its continuation."""
+    options, target = setting.spec.benchmark.draft, setting.target
+    if options is None or target is None:
+        return 0
+    tokens = options.max_new_tokens + PROMPT_TOKENS
+    cached = len(target.count.blocks) * target.cached + len(setting.model.count.blocks) * setting.model.cached
+    return (variants + target.count.total + tokens * cached) * setting.width
 
 
 _NEEDS: Mapping[str, Callable[[Setting], int]] = {

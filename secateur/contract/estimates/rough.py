@@ -129,6 +129,8 @@ def _prune(setting: Setting) -> _Effort | None:
 
 def _recover(setting: Setting) -> _Effort | None:
     recovery: Any = setting.spec.recovery
+    if setting.spec.target_model is not None:  # a draft's target writes and teaches, and is larger
+        return None
     if isinstance(recovery, HealingRecovery):
         written = _text(setting, recovery.text, recovery.samples, recovery.tokens)
         return written + _copied(setting, COPIED) + _healing(setting, recovery.samples * recovery.tokens)
@@ -173,7 +175,7 @@ def _quantise(setting: Setting) -> _Effort:
 
 def _benchmark(setting: Setting) -> _Effort | None:
     benchmark = setting.spec.benchmark
-    if benchmark.tasks is not None:
+    if benchmark.tasks is not None or setting.spec.target_model is not None:
         return None
     models = variants_measured(setting.spec) * setting.parameters
     effort = _Effort(

@@ -156,7 +156,10 @@ def _prune(spec: CompressionSpec, scale: Scale) -> Work:
 
 
 def _recover(spec: CompressionSpec, scale: Scale) -> Work | None:
+    """Beside a draft's target most of the time is the target's, of whose size an earlier stage's row says nothing."""
     recovery = spec.recovery
+    if spec.target_model is not None:
+        return None
     if isinstance(recovery, HealingRecovery):
         return Work(recovery.samples * recovery.tokens * scale.parameters, TOKEN_PARAMETER)
     if not isinstance(recovery, TrainedRecovery):
@@ -215,7 +218,9 @@ def tokens_read(benchmark: Benchmark) -> float:
     return (2 if benchmark.fidelity.enabled else 1) * windows * benchmark.perplexity.tokens
 
 
-def _benchmark(spec: CompressionSpec, scale: Scale) -> Work:
+def _benchmark(spec: CompressionSpec, scale: Scale) -> Work | None:
+    if spec.target_model is not None:
+        return None
     tokens = tokens_written(spec.benchmark) + tokens_read(spec.benchmark) / READ_AT_ONCE
     return Work(max(1.0, tokens) * variants_measured(spec) * scale.parameters, TOKEN_PARAMETER)
 

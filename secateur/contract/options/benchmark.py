@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.drafts import MOST_TOKENS
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.texts import BOS, BlendText, Bos, SelfText, Text, is_written
@@ -177,6 +178,43 @@ class GenerationBenchmark(Method):
     )
 
 
+class DraftBenchmark(Method):
+    """Only where the job makes a draft (`use`)."""
+
+    title = "Speculative draft"
+    summary = (
+        "Greedy generation by the target model with each variant as its draft, against the target alone: acceptance, "
+        "cost, tokens per second in pairs, and whether the text stays the target's token by token."
+    )
+    paper = "Leviathan et al. 2023, arXiv 2211.17192"
+
+    tokens: int = Field(default=5, ge=1, le=MOST_TOKENS, description="Tokens that the draft proposes at a time.")
+    prompts: int = Field(
+        default=8, ge=2, le=60, description="Prompts that are continued: built-in ones, which no training has."
+    )
+    max_new_tokens: int = Field(default=64, ge=8, le=4096, description="Tokens of each continuation, at most.")
+    runs: int = Field(default=3, ge=1, le=1000, description="Timed generations of each prompt.")
+    chat: bool = Field(
+        default=True,
+        description="Put the prompts to a target with a chat template as a user's messages; as plain text otherwise.",
+    )
+
+    @model_validator(mode="after")
+    def _proposes_what_is_continued(self) -> DraftBenchmark:
+        if self.tokens + 2 > self.max_new_tokens:
+            raise PydanticCustomError(
+                "draft_too_long",
+                "{tokens} tokens at a time are as many as a continuation has, {most}",
+                {
+                    "tokens": self.tokens,
+                    "most": self.max_new_tokens,
+                    "field": "tokens",
+                    "expected": f"at most {self.max_new_tokens - 2}, or a greater `max_new_tokens`",
+                },
+            )
+        return self
+
+
 class TasksBenchmark(Method):
     """Zero-shot tasks by lm-evaluation-harness; the paper's seven of common sense unless others are named."""
 
@@ -216,6 +254,7 @@ class Benchmark(Options):
     samples: SamplesBenchmark | None = Field(default_factory=SamplesBenchmark)
     generation: GenerationBenchmark | None = Field(default_factory=GenerationBenchmark)
     tasks: TasksBenchmark | None = None
+    draft: DraftBenchmark | None = None
     reuse_original: bool = Field(
         default=True,
         description="Reuse the original's perplexity, samples, answers and tasks of an earlier job, where weights, "

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from secateur.contract.draft_metrics import DRAFT_ACCEPTANCE, DRAFT_EQUAL, DRAFT_SPEEDUP
 from secateur.contract.metric_row import Metric
 from secateur.contract.metrics import (
     ACCURACY,
@@ -80,6 +81,18 @@ class Gates(Options):
     min_sample_length: float | None = Field(
         default=None, gt=0, description="Least length of the generated samples in tokens, their mean."
     )
+    min_draft_speedup: float | None = Field(
+        default=None, gt=0, description="Least speedup of the target with the draft over the target alone."
+    )
+    min_draft_acceptance: float | None = Field(
+        default=None, ge=0, le=1, description="Least share of the draft's tokens that the target accepts."
+    )
+    min_draft_equal: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least share of prompts that are continued with the draft as by the target alone, token by token.",
+    )
     max_parameters: int | None = Field(default=None, gt=0, description="Greatest number of parameters.")
     max_bytes: int | None = Field(default=None, gt=0, description="Greatest size of the weights on disk.")
 
@@ -96,6 +109,9 @@ GATES: Mapping[str, Metric] = {
     "min_same_text": SAME_TEXT,
     "max_repetition": REPETITION,
     "min_sample_length": SAMPLE_LENGTH,
+    "min_draft_speedup": DRAFT_SPEEDUP,
+    "min_draft_acceptance": DRAFT_ACCEPTANCE,
+    "min_draft_equal": DRAFT_EQUAL,
     "max_parameters": PARAMETERS,
     "max_bytes": WEIGHTS_ON_DISK,
 }

@@ -278,6 +278,45 @@ def test_a_config_of_the_hub_that_is_none(
     assert [error["pointer"] for error in response.json()["errors"]] == ["/model/id"]
 
 
+def larger(root: Path, **changes: Any) -> dict[str, Any]:
+    checkpoint(root, "large", config={**SMOLLM2_CONFIG, "architectures": ["LlamaForCausalLM"], **changes})
+    return {"source": "local", "path": "large"}
+
+
+def test_what_a_draft_is_expected_to_give(client: TestClient, model_root: Path) -> None:
+    body = {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX, "use": "draft"}
+    alone = estimated(client, {"model": body["model"], "pruning": SIX})
+    target = larger(model_root, num_hidden_layers=300, hidden_size=1152)
+    found = estimated(client, {**body, "target_model": target})
+    assert found.draft is not None
+    head = SMOLLM2_CONFIG["vocab_size"] * SMOLLM2_CONFIG["hidden_size"]
+    read = 24 * BLOCK + head + SMOLLM2_CONFIG["hidden_size"]
+    assert found.draft.cost < read / (300 * BLOCK)
+    assert found.draft.pays
+    assert found.draft.least_acceptance is not None
+    assert any(note.startswith("By the weights that are read, a token of the draft costs") for note in found.notes)
+    assert {stage.seconds for stage in found.stages if stage.kind == "benchmark"} == {None}
+    assert (found.memory_bytes or 0) > (alone.memory_bytes or 0), "the target lies beside its drafts"
+
+
+def test_a_draft_of_its_own_original_is_told_not_to_pay(client: TestClient, model_root: Path) -> None:
+    model = folder(model_root, SMOLLM2_CONFIG)
+    found = estimated(client, {"model": model, "use": "draft", "target_model": model, "pruning": SIX})
+    assert found.draft is not None
+    read = 30 * BLOCK + PARAMETERS - 30 * BLOCK
+    assert found.draft.cost == pytest.approx(1 - 6 * BLOCK / read)
+    assert not found.draft.pays
+    assert any(note.startswith("This draft is not expected to pay.") for note in found.notes)
+
+
+def test_a_target_that_is_not_there_is_refused_at_its_field(client: TestClient, model_root: Path) -> None:
+    body = {"model": folder(model_root, SMOLLM2_CONFIG), "use": "draft", "pruning": SIX}
+    for path in ("/estimates", "/jobs"):
+        answer = client.post(path, json={**body, "target_model": {"source": "local", "path": "none"}})
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == ["/target_model/path"]
+
+
 def test_nothing_is_queued(client: TestClient, model_root: Path) -> None:
     estimated(client, {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": SIX})
     assert client.get("/jobs").json()["data"] == []

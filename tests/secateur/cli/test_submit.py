@@ -93,6 +93,20 @@ def test_experts_of_a_mixture(run: Run) -> None:
     assert CompressionSpec.model_validate(found)
 
 
+def test_a_draft_and_the_model_that_it_is_for(run: Run) -> None:
+    found = dry(run, "org/small", "--blocks", "2", "--use", "draft", "--target-model", "org/large@v1")
+    assert found["use"] == "draft"
+    assert found["target_model"] == {"source": "hub", "id": "org/large", "revision": "v1"}
+    flags = ("--target-model", "large.gguf", "--draft-tokens", "3", "--min-draft-speedup", "1.1")
+    found = dry(run, "small.gguf", "--blocks", "2", "--use", "draft", *flags)
+    assert found["target_model"] == {"source": "local", "path": "large.gguf"}
+    assert found["benchmark"] == {"draft": {"tokens": 3}}
+    assert found["gates"] == {"min_draft_speedup": 1.1}
+    assert dry(run, "a/b", "--blocks", "2", "--use", "draft", "--target-model", "a/c", "--no-draft")["benchmark"] == {
+        "draft": None
+    }
+
+
 def test_a_target(run: Run) -> None:
     found = dry(run, "m.gguf", "--target-parameters", "0.8")
     assert found["pruning"] == {"kind": "depth", "target": {"parameters": 0.8}}

@@ -18,6 +18,7 @@ LEAVES_OUT: dict[str, dict[str, Any]] = {
     "tasks": {"tasks": None},
     "samples": {"samples": None},
     "generation": {"generation": None},
+    "draft": {"draft": None},
 }
 NEEDS = {
     "min_speedup": "latency",
@@ -31,6 +32,9 @@ NEEDS = {
     "min_same_text": "generation",
     "max_repetition": "samples",
     "min_sample_length": "samples",
+    "min_draft_speedup": "draft",
+    "min_draft_acceptance": "draft",
+    "min_draft_equal": "draft",
     "max_parameters": None,
     "max_bytes": None,
 }
@@ -42,6 +46,8 @@ def spec(gates: dict[str, Any], benchmark: dict[str, Any]) -> CompressionSpec:
     return CompressionSpec.model_validate(
         {
             "model": {"source": "hub", "id": "some/model"},
+            "use": "draft",  # which may be judged by every gate that there is
+            "target_model": {"source": "hub", "id": "some/larger"},
             "pruning": {"kind": "depth", "blocks": 1},
             "quantise": [{"kind": "gguf"}],
             "benchmark": {**EVERYTHING, **benchmark},

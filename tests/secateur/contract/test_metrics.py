@@ -10,7 +10,7 @@ from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES, Gates, is_least
 from secateur.contract.readings import Variant, VariantFile
-from tests.fixtures.reports import benchmarks, engine_cell, interval
+from tests.fixtures.reports import benchmarks, draft_figures, engine_cell, interval
 
 
 def final() -> Variant:
@@ -22,6 +22,7 @@ def final() -> Variant:
         "memory": memory,
         "llama_cpp": [engine_cell(90.0, speedup=interval(1.3), build="llama-bench, build 5163 (8cf427ff)")],
         "vllm": [engine_cell(300.0, speedup=interval(1.2), build="vLLM 0.99.0")],
+        "draft": draft_figures(),
     }
     return Variant(measured.model_copy(update=more), VariantFile(80_100_000))
 
@@ -59,6 +60,7 @@ def test_of_what_was_not_measured_there_is_nothing() -> None:
             "sampled": None,
             "generation": [],
             "tasks": [],
+            "draft": None,
         }
     )
     known = {name for name, metric in METRICS.items() if metric.judged(Variant(bare))}
@@ -71,15 +73,16 @@ def having(what: str) -> set[str]:
 
 def test_what_readers_see_first() -> None:
     seen_first = {"parameters", "file_size", "weights_on_disk", "speedup", "kl", "perplexity", "accuracy"}
-    seen_first |= {"exact_match", "same_text", "llama_cpp_speedup", "vllm_speedup"}
+    seen_first |= {"exact_match", "same_text", "llama_cpp_speedup", "vllm_speedup", "draft_speedup", "draft_acceptance"}
     assert having("headline") == seen_first
     speeds = {"tokens_per_second", "llama_cpp_tokens_per_second", "vllm_tokens_per_second"}
-    assert having("short") == seen_first | speeds | {"peak_memory", "top1_agreement", "repetition"}
+    drafts = {"draft_cost", "assisted_tokens_per_second", "draft_equal"}
+    assert having("short") == seen_first | speeds | drafts | {"peak_memory", "top1_agreement", "repetition"}
 
 
 def test_what_is_counted_has_no_interval_to_judge() -> None:
     memory = {"weights_in_memory", "peak_memory", "cache_per_token", "largest_batch"}
-    assert having("exact") == {"parameters", "blocks", "file_size", "weights_on_disk", *memory}
+    assert having("exact") == {"parameters", "blocks", "file_size", "weights_on_disk", "draft_equal", *memory}
 
 
 def test_what_the_original_has_by_definition() -> None:

@@ -48,6 +48,7 @@ def having(what: str) -> set[str]:
 
 def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
+    assert having("opens_target") == {"check", "recover", "benchmark"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
     deciding = {"plan", "costs", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"}
@@ -64,7 +65,7 @@ def test_a_row_says_nothing_that_it_was_not_told() -> None:
     row = STAGE_KINDS["check"]
     plain = StageKind("x", "X", "doing x", "m", row.result, "x.json", (), row.asked)
     assert (plain.opens_model, plain.device, plain.checkpoint, plain.concludes) == (True, True, False, False)
-    assert (plain.texts, plain.decides, plain.reads_too) == ((), None, None)
+    assert (plain.texts, plain.decides, plain.reads_too, plain.opens_target) == ((), None, None, False)
     assert (plain.of_machine, plain.hands_on) == (False, None)
 
 
@@ -82,6 +83,11 @@ def test_measurements_are_shared_where_that_is_asked_for() -> None:
     assert decides(spec()) is None
     assert set(decided("benchmark", benchmark={"reuse_measurements": True})) == {"benchmark", "recovery"}
     assert decides(spec(benchmark={"reuse_measurements": True, "tasks": {}})) is None
+    draft = {"use": "draft", "target_model": {"source": "hub", "id": "org/large"}}
+    found = decided("benchmark", **draft, benchmark={"reuse_measurements": True})
+    assert set(found) == {"benchmark", "recovery", "target_model"}
+    assert set(decided("recover", **draft)) == {"pruning", "recovery", "target_model"}
+    assert set(decided("prune", **draft)) == set(decided("prune"))
 
 
 def test_scores_depend_on_how_much_goes_only_where_a_set_is_searched_for() -> None:

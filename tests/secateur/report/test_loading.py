@@ -8,13 +8,17 @@ import pytest
 
 from secateur.contract.report import Report
 from secateur.contract.results import PrunedFile
-from secateur.report.loading import Way, ways_to_load
+from secateur.report.loading import ways_to_load
+from secateur.report.way import Way
 from tests.fixtures.reports import engine_cell, interval
 
 
-def ways(report: Report, *, recovered: bool = True, **changes: Any) -> dict[str, Way]:
+def ways(
+    report: Report, *, recovered: bool = True, spec: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Way]:
     pruned = report.pruned.model_copy(update=changes)
-    return {way.key: way for way in ways_to_load(report.job_id, pruned, report.recovered if recovered else None)}
+    done = report.recovered if recovered else None
+    return {way.key: way for way in ways_to_load(report.job_id, pruned, done, spec=spec or report.spec)}
 
 
 def test_what_the_job_has_timed_it_under_is_said(report: Report) -> None:
@@ -25,10 +29,14 @@ def test_what_the_job_has_timed_it_under_is_said(report: Report) -> None:
     file = PrunedFile(path="m.gguf", bytes_before=2, bytes_after=1)
     pruned = report.pruned.model_copy(update={"gguf": file})
     measured = report.benchmarks.variants[1]
-    notes = {way.key: way.note for way in ways_to_load(report.job_id, pruned, None, measured=measured)}
+    notes = {
+        way.key: way.note for way in ways_to_load(report.job_id, pruned, None, spec=report.spec, measured=measured)
+    }
     assert notes["vllm"] == notes["llama"] == "This job did not run it."
     measured = measured.model_copy(update=cells)
-    notes = {way.key: way.note for way in ways_to_load(report.job_id, pruned, None, measured=measured)}
+    notes = {
+        way.key: way.note for way in ways_to_load(report.job_id, pruned, None, spec=report.spec, measured=measured)
+    }
     assert notes["llama"] == "This job timed it under llama-bench, build 5163 (8cf427ff)."
     assert notes["vllm"] == "This job timed it under vLLM 0.99.0."
 

@@ -18,6 +18,7 @@ from secateur.contract.spec import CompressionSpec
 from workers.supervision.assignment import Assignment, Input
 
 HUB, LOCAL = {"source": "hub", "id": "org/model"}, {"source": "local", "path": "m"}
+DRAFT = {"use": "draft", "target_model": {"source": "hub", "id": "org/large"}}
 TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
 
 
@@ -34,12 +35,15 @@ TEXT_OF_HUB = {"source": "hub", "id": "org/text"}
         ("benchmark", {"benchmark": {"tasks": {"tasks": ["piqa"]}}}, True),
         ("benchmark", {"benchmark": {"tasks": {"tasks": ["mine"], "folder": "tasks"}}}, False),
         ("benchmark", {}, False),
+        ("benchmark", DRAFT, True),
+        ("recover", DRAFT, True),
+        ("prune", DRAFT, False),
     ],
 )
 def test_a_stage_has_the_hubs_token_if_it_may_fetch(stage: str, more: dict[str, Any], expected: bool) -> None:
     asked = CompressionSpec.model_validate({"model": LOCAL, "pruning": {"kind": "depth", "blocks": 1}, **more})
     claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), key=stage, kind=stage, attempt=1, token=1)
-    assert Assignment(claim, datetime.now(UTC), asked, None, {}, {}).fetches is expected
+    assert Assignment(claim, datetime.now(UTC), asked, {}, {}, {}).fetches is expected
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, 1), ("4", 4), ("auto", "auto")])
@@ -52,7 +56,7 @@ def test_a_stage_is_told_how_many_processes_may_train(
         {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
     )
     claim = Claim(job_id=uuid.uuid4(), stage_id=uuid.uuid4(), key="recover", kind="recover", attempt=1, token=1)
-    assignment = Assignment(claim, datetime.now(UTC), asked, None, {}, {})
+    assignment = Assignment(claim, datetime.now(UTC), asked, {}, {}, {})
     spec = assignment.spec(
         Settings(data_dir=tmp_path),
         LocalStore(tmp_path / "artifacts"),

@@ -37,6 +37,7 @@ def key(
     setting: str = "cpu",
     used: str = "float32",
     fingerprint: str | None = None,
+    target: str | None = None,
     inputs: dict[str, list[tuple[str, str]]] | None = None,
     **more: Any,
 ) -> str | None:
@@ -51,7 +52,9 @@ def key(
         runtime=Runtime(device=setting, cache=root, model_roots=(root,), data_roots=(root,)),
     )
     device = WorkingDevice(setting=setting, kind=kind, dtype=used)
-    return dedupe_key(spec, device=device, fingerprint=fingerprint, inputs=inputs or {})
+    known = {"model": fingerprint, "target_model": target}
+    fingerprints = {name: found for name, found in known.items() if found is not None}
+    return dedupe_key(spec, device=device, fingerprints=fingerprints, inputs=inputs or {})
 
 
 def test_another_job_with_the_same_question_has_the_same_key(root: Path) -> None:
@@ -284,3 +287,25 @@ def test_the_code_is_read_once(code: Path) -> None:
 def test_a_module_that_is_not_there_has_no_code() -> None:
     with pytest.raises(ModuleNotFoundError, match="workers_of_nobody"):
         result_keys.code_of("workers_of_nobody")
+
+
+def test_what_works_with_the_target_of_a_draft_has_it_in_its_key(root: Path) -> None:
+    (root / "large").mkdir()
+    (root / "large" / "config.json").write_text("{}")
+
+    def of(stage: str, **more: Any) -> str | None:
+        target = {"source": "local", "path": "large"}
+        body = {"use": "draft", "target_model": target, "benchmark": {"reuse_measurements": True}, **more}
+        return key(root, stage, **body)
+
+    here = of("benchmark")
+    assert here is not None
+    assert here != key(root, "benchmark", benchmark={"reuse_measurements": True, "draft": None})
+    assert here == of("benchmark")
+    assert of("benchmark", target="f") not in {None, here}
+    assert of("benchmark", target="f") != of("benchmark", target="g"), "the check has seen another"
+    assert of("benchmark", target_model={"source": "hub", "id": "org/large"}) is None, "a branch may move on"
+    assert of("benchmark", target_model={"source": "hub", "id": "org/large"}, target="f") is not None
+    (root / "large" / "config.json").write_text('{"changed": 1}')
+    assert of("benchmark") != here
+    assert of("score") == key(root), "scores are of the draft alone"

@@ -53,7 +53,7 @@ def time_cell(
         NotCompiled: the mode asks for it, and not every step of every model that was timed ran compiled.
     """
     capacity = cell.input_tokens + cell.output_tokens
-    with _undisturbed(), fresh_compiler(len(models)) if cell.mode.compiled else nullcontext():
+    with undisturbed(), fresh_compiler(len(models)) if cell.mode.compiled else nullcontext():
         runners = {name: Runner(model, cell.mode, capacity=capacity) for name, model in models.items()}
         if cell.mode.compiled:
             _compile(runners, cell, seed=seed)
@@ -113,7 +113,7 @@ def _time_one(runner: Runner, cell: Cell, *, seed: int) -> Timing:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """No garbage collection and no check for deterministic algorithms while the clock runs."""
     collecting = gc.isenabled()
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

@@ -1,4 +1,4 @@
-"""Distillation: the pruned model learns to predict what the original predicts.
+"""Distillation: the pruned model learns to predict what the original predicts; a draft, what its target does.
 
 Forward KL divergence between the two next-token distributions (Hinton et al. 2015, arXiv 1503.02531; Minitron,
 arXiv 2407.14679, heals pruned models so). Next-token loss pulls towards the training text, and this pulls towards the
@@ -157,9 +157,9 @@ def with_predictions(job: RecoveryJob, options: DistillRecovery, data: Sequences
         most, began = PREDICTIONS_SHARE * (job.clock.left() or 0.0), time.monotonic()
         found = stored_predictions(
             folder,
-            job.original_blocks,
+            job.teacher_blocks,
             ids,
-            vocabulary=int(job.texts.config.vocab_size),
+            vocabulary=job.vocabulary,
             top_k=options.top_k,
             temperature=options.temperature,
             enough=lambda: job.clock.limit is not None and time.monotonic() - began >= most,
@@ -179,14 +179,15 @@ class DistillationLoss:
         self._masked = masked
         self._options = options
         self._kept = job.kept
-        self._form = PackedForm.of(options.top_k, int(job.texts.config.vocab_size))
+        self._vocabulary = job.vocabulary
+        self._form = PackedForm.of(options.top_k, job.vocabulary)
         self._teacher: PreTrainedModel | None = job.load(job.original) if options.hidden_weight else None
 
     def __call__(self, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         ids = inputs["input_ids"]
         out = model(input_ids=ids, output_hidden_states=self._teacher is not None)
         theirs = self._form.unpack(inputs[PREDICTIONS])
-        divergence = divergences(out.logits, *theirs, temperature=self._options.temperature)
+        divergence = divergences(out.logits[..., : self._vocabulary], *theirs, temperature=self._options.temperature)
         learnt = next_labels(inputs) != IGNORED
         loss = (divergence * learnt).sum() if self._masked else divergence.mean()
         if self._teacher is None:

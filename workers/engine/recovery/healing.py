@@ -102,7 +102,7 @@ def with_own_text(job: RecoveryJob, options: HealingRecovery, given: Tensor, inf
 
 def _own_share(job: RecoveryJob, options: HealingRecovery) -> float:
     """The share of the samples that is written for the mixture; a streamed model would be read once for each token."""
-    return 0.0 if job.streamed or is_written(options.text) else options.own_text
+    return 0.0 if job.writer_streamed or is_written(options.text) else options.own_text
 
 
 def _tokens(job: RecoveryJob, options: HealingRecovery, text: Text, samples: int) -> tuple[Tensor, TextInfo]:

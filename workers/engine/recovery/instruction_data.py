@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from secateur.contract.datasets import DatasetKind
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.recovery import LoraRecovery
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import TextInfo
@@ -59,6 +59,13 @@ def training_data(job: RecoveryJob, options: TrainedRecovery) -> tuple[Sequences
     """
     if options.format == "text":
         ids, info, answers = training_samples(job, options)
+        if int(job.texts.config.vocab_size) > job.vocabulary:  # a target may write a token of its padding, if hardly
+            known = (ids < job.vocabulary).all(-1)
+            if not known.any():
+                raise StageFailed(
+                    "The target wrote tokens of its padding into every sample; its weights may be broken."
+                )
+            ids, answers = ids[known], None if answers is None else answers[known]
         if answers is None or options.mask_prompt is False:
             return Sequences(ids), info
         return Sequences(ids, {LABELS: ids.where(answers, IGNORED)}), info

@@ -25,6 +25,7 @@ from secateur.contract.options.recovery import Recovery
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, LossPoint, Schedule, TextInfo
 from secateur.contract.training_steps import held_out, total_steps, warmup_of
+from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import CONFIG_FILE, Checkpoint
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
@@ -38,6 +39,14 @@ from workers.engine.recovery.training_settings import TrainingSettings
 from workers.engine.remembered import remembered
 from workers.engine.runtime import Machine
 from workers.engine.text.text_source import TextSource
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model other than the original that is learnt from: the target of a draft. It has written the texts too."""
+
+    checkpoint: Checkpoint
+    streamed: bool  # whether it is walked from disk
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class RecoveryJob:
     ranks: Ranks = ALONE  # the processes that train it together
     whole_blocks: bool = True  # whether what was removed is whole blocks, and nothing else
     streamed: bool = False  # whether the original is walked from disk, because memory does not hold it
+    teacher: Teacher | None = None  # whose predictions are learnt; None: the original
     progress: Progress = no_progress
     on_point: Callable[[LossPoint], None] = lambda point: None
     log: Callable[[str], None] = lambda message: None
@@ -89,6 +99,26 @@ class RecoveryJob:
         if self.streamed:
             return BlockModel.from_checkpoint(self.original, device=self.machine.device, dtype=self.machine.dtype)
         return BlockModel.from_model(self.load(self.original))
+
+    def teacher_blocks(self) -> BlockModel:
+        """The model whose predictions are learnt, to be walked likewise."""
+        if self.teacher is None:
+            return self.original_blocks()
+        if self.teacher.streamed:
+            checkpoint = self.teacher.checkpoint
+            return BlockModel.from_checkpoint(checkpoint, device=self.machine.device, dtype=self.machine.dtype)
+        return BlockModel.from_model(self.load(self.teacher.checkpoint))
+
+    @property
+    def writer_streamed(self) -> bool:
+        """Whether the model that writes texts is walked from disk, which a generation would read once a token."""
+        return self.streamed if self.teacher is None else self.teacher.streamed
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that original and teacher both have a row for; the rest of the larger embedding is padding."""
+        rows = int(as_config(self.original.config).vocab_size)
+        return min(rows, int(self.texts.config.vocab_size))
 
     def recall(self, name: str) -> Any:
         """What `remembered` keeps under this name; None where nothing is."""

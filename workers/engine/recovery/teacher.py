@@ -68,7 +68,7 @@ def stored_predictions(
         folder: belongs to these ids, this model and these settings alone.
         load: brings the model; called where anything is to be computed.
         ids: (samples, tokens).
-        vocabulary: tokens that the model tells apart.
+        vocabulary: tokens that are told apart; the model may have more rows, which are left out.
         enough: asked after each part; True ends it with what there is.
         log: told what they will take on disk.
 
@@ -87,7 +87,10 @@ def stored_predictions(
         written = _mapped(folder, ids, form, "r+")
         meter = Meter(progress, len(ids), "samples")
         meter.add(state["done"])
-        for start, found in _top(model, ids, state["done"], k=form.top_k, temperature=temperature, meter=meter):
+        every = _top(
+            model, ids, state["done"], vocabulary=vocabulary, k=form.top_k, temperature=temperature, meter=meter
+        )
+        for start, found in every:
             packed = form.pack(*found)
             written[start : start + len(packed)] = packed.numpy()
             written.flush()
@@ -106,15 +109,14 @@ def top_predictions(model: BlockModel, ids: Tensor, *, top_k: int, temperature: 
     (samples, tokens, k), on the CPU."""
     k = min(top_k, model.vocab_size)
     meter = Meter(no_progress, len(ids), "samples")
-    numbers, logs = zip(
-        *(found for _, found in _top(model, ids, 0, k=k, temperature=temperature, meter=meter)), strict=True
-    )
+    every = _top(model, ids, 0, vocabulary=model.vocab_size, k=k, temperature=temperature, meter=meter)
+    numbers, logs = zip(*(found for _, found in every), strict=True)
     return torch.cat(numbers), torch.cat(logs)
 
 
 @torch.no_grad()
 def _top(
-    model: BlockModel, ids: Tensor, start: int, *, k: int, temperature: float, meter: Meter
+    model: BlockModel, ids: Tensor, start: int, *, vocabulary: int, k: int, temperature: float, meter: Meter
 ) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
     """From sample `start` on, a group at a time: the first one's number, and what `top_predictions` has of them."""
     tokens = ids.shape[1]
@@ -135,7 +137,7 @@ def _top(
                 rows = piece.numel()
                 found_ids, found = torch.empty((rows, k), dtype=torch.int32), torch.empty((rows, k))
                 for span, logits in model.head_chunks(state):
-                    logs, top = (logits.float() / temperature).log_softmax(-1).topk(k)
+                    logs, top = (logits[:, :vocabulary].float() / temperature).log_softmax(-1).topk(k)
                     found_ids[span], found[span] = top.int().cpu(), logs.cpu()
                 meter.add(share * model.head_worth * len(piece))
                 yield start, (found_ids.view(*piece.shape, k), found.view(*piece.shape, k))

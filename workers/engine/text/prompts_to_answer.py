@@ -86,15 +86,19 @@ def prompts_to_answer(source: TextSource, text: AnswersText, wanted: Wanted, sam
     return PromptsToAnswer(chosen, frozenset(ends), tuple(after), description, identity, revision)
 
 
+def built_in(purpose: Purpose) -> list[Prompt]:
+    """The built-in prompts; those for measuring are in no training and in no calibration."""
+    measured = purpose == "measuring"
+    numbered = enumerate(BUILT_IN_PROMPTS, start=1)
+    return [_prompt(prompt) for number, prompt in numbered if (number % KEPT_FOR_MEASURING == 0) == measured]
+
+
 def _found(
     source: TextSource, text: AnswersText, purpose: Purpose, most: int
 ) -> tuple[list[Prompt], str, str, str | None]:
     """Prompts, and of their source the description, the identity and the revision."""
     if text.prompts is None:
-        measured = purpose == "measuring"
-        numbered = enumerate(BUILT_IN_PROMPTS, start=1)
-        chosen = [prompt for number, prompt in numbered if (number % KEPT_FOR_MEASURING == 0) == measured]
-        return [_prompt(prompt) for prompt in chosen], "built-in prompts", "answers", None
+        return built_in(purpose), "built-in prompts", "answers", None
     prompts: list[Prompt] = []
     with within_text("prompts"):
         rows = rows_of(text.prompts, source, lines=True)

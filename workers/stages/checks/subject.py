@@ -11,7 +11,7 @@ from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.runtime import Machine
 from workers.engine.text.text_source import TextSource
 from workers.stages.context import StageContext
-from workers.stages.original import Original, text_source
+from workers.stages.original import Original, open_target, text_source
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,18 @@ class Subject:
         return self.checkpoint.config
 
     @cached_property
+    def target(self) -> Original | None:
+        """The model that a draft is for, if the job makes one."""
+        return None if self.spec.target_model is None else open_target(self.context)
+
+    @cached_property
     def texts(self) -> TextSource:
         return text_source(self.context, self.original, self.machine)
+
+    @cached_property
+    def training_texts(self) -> TextSource:
+        """Where the texts of the recovery come from: a draft's target writes them, and reads them too."""
+        return self.texts if self.target is None else text_source(self.context, self.target, self.machine)
 
 
 def model_field(spec: CompressionSpec) -> tuple[str, str]:

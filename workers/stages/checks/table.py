@@ -11,7 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from secateur.contract.spec import CompressionSpec
-from workers.stages.checks import benchmark, choice, model, pruning, quantise, recovery, texts, tokenizer
+from workers.stages.checks import (
+    benchmark,
+    choice,
+    model,
+    pruning,
+    quantise,
+    recovery,
+    target_model,
+    texts,
+    tokenizer,
+)
 from workers.stages.checks.subject import Subject
 from workers.stages.fields import BENCHMARK, Fields, of_recovery
 
@@ -47,6 +57,7 @@ CHECKS: tuple[Row, ...] = (
     Row("samples", benchmark.samples, "/benchmark/samples", "prompts that the model's tokenizer can read"),
     Row("tasks", benchmark.tasks, "/benchmark/tasks", "tasks that lm-evaluation-harness can run", _benchmark),
     Row("tokenizer", tokenizer.look, "/model", "tokenizer files that transformers can load"),
+    Row("target model", target_model.look, "/target_model", "a larger model that transformers loads as it is"),
     Row("calibration text", texts.calibration, "/scoring/calibration", "a text that can be read"),
     Row("training text", texts.training, "/recovery/text", "a text that can be read", _recovery),
     Row("measuring text", texts.measuring, "/benchmark/perplexity", "a text that can be read"),

@@ -25,7 +25,7 @@ from workers.engine.recovery.teacher import prediction_bytes, refuse_without_roo
 from workers.engine.recovery.training_text import samples_asked
 from workers.engine.text.calibration import check_positions, parts_of, samples_of
 from workers.engine.text.prompts_to_answer import prompts_to_answer
-from workers.engine.text.text_source import AnyText, Wanted, within_text
+from workers.engine.text.text_source import AnyText, TextSource, Wanted, within_text
 from workers.stages.benchmark_quality import text_windows
 from workers.stages.checks.subject import Subject
 from workers.stages.choose import text_fields
@@ -62,11 +62,12 @@ def training(subject: Subject) -> str | None:
     options = subject.spec.recovery
     if not isinstance(options, TrainedRecovery | HealingRecovery):
         return None
-    check_positions(subject.texts.config, options.tokens)
+    for source in (subject.texts, subject.training_texts):
+        check_positions(source.config, options.tokens)
     if is_written(options.text) and (isinstance(options, HealingRecovery) or options.format == "text"):
         samples = options.samples if isinstance(options, HealingRecovery) else samples_asked(options)
         asked = Wanted("training", samples, options.tokens, options.bos)
-        seen = _written(subject, options.text, asked)
+        seen = _written(subject, options.text, asked, subject.training_texts)
         return seen if isinstance(options, HealingRecovery) else seen + _bounded(subject, options, samples or 1)
     job = _job(subject)
     if isinstance(options, HealingRecovery):
@@ -87,35 +88,39 @@ def _bounded(subject: Subject, options: TrainedRecovery, samples: int) -> str:
     seen = f"; {steps:,} steps of {options.batch_size * options.tokens:,} tokens"
     if not isinstance(options, DistillRecovery):
         return seen
-    form = PackedForm.of(options.top_k, int(subject.texts.config.vocab_size))
+    form = PackedForm.of(options.top_k, _job(subject).vocabulary)
     refuse_without_room(subject.context.scratch, samples, options.tokens, form)
     needed = prediction_bytes(samples, options.tokens, form)
-    return f"{seen}; the original's predictions on {samples:,} samples take {size(needed)} of disk"
+    whose = "original" if subject.target is None else "target"
+    return f"{seen}; the {whose}'s predictions on {samples:,} samples take {size(needed)} of disk"
 
 
-def _written(subject: Subject, text: AnyText, wanted: Wanted) -> str:
-    """How much text the model has to write, in words; of a blend what else it is made of too.
+def _written(subject: Subject, text: AnyText, wanted: Wanted, source: TextSource | None = None) -> str:
+    """How much text has to be written, in words; of a blend what else it is made of too. The original writes if no
+    `source` is given.
 
     Raises:
         InvalidInput: the model does not hold so much, or the prompts that it is to answer cannot be used.
         Unavailable: the hub does not answer.
     """
-    check_positions(subject.texts.config, wanted.tokens)
+    source = source or subject.texts
+    check_positions(source.config, wanted.tokens)
     if isinstance(text, BlendText):
         seen = []
         for number, part, asked in parts_of(text, wanted):
             with within_text(f"parts/{number}/text"):
-                seen.append(_written(subject, part.text, asked))
+                seen.append(_written(subject, part.text, asked, source))
         return "; ".join(seen)
     if not isinstance(text, SelfText | AnswersText):
-        ids, info, _ = samples_of(subject.texts, text, wanted, subject.context.progress)
+        ids, info, _ = samples_of(source, text, wanted, subject.context.progress)
         return f"{len(ids)} × {wanted.tokens} tokens of {info.description}"
-    subject.texts.beginning(text, wanted.bos)
+    source.beginning(text, wanted.bos)
     samples = wanted.samples or 1
-    told = f"{samples:,} × {wanted.tokens:,} tokens that the model writes"
+    writer = "model" if source is subject.texts else "target"
+    told = f"{samples:,} × {wanted.tokens:,} tokens that the {writer} writes"
     if not isinstance(text, AnswersText):
         return told
-    prompts = prompts_to_answer(subject.texts, text, wanted, samples)
+    prompts = prompts_to_answer(source, text, wanted, samples)
     return f"{told}, in answer to {len(prompts.ids):,} {prompts.description}"
 
 
@@ -152,7 +157,7 @@ def _job(subject: Subject) -> RecoveryJob:
         scratch=context.scratch,
         options=subject.spec.recovery,
         machine=subject.machine,
-        texts=subject.texts,
+        texts=subject.training_texts,
         progress=context.progress,
         log=context.log,
     )
