@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 import pytest
 
@@ -53,7 +54,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Set aside what the imports have made: code under test that collects garbage would look through it each time."""
+    _set_aside_imports()
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """What tests have imported since is set aside too, once it is much."""
+    if len(sys.modules) >= _imported + 50:
+        _set_aside_imports()
+
+
+_imported = 0  # modules, when what they have made was set aside
+
+
+def _set_aside_imports() -> None:
+    """It stays: code under test that collects garbage, with each model that goes, would look through it each time."""
+    global _imported
     gc.collect()
     gc.freeze()
-    gc.enable()
+    _imported = len(sys.modules)

@@ -21,7 +21,7 @@ from app.db.session import unit_of_work
 from app.db.tables.jobs import Job
 from app.main import create_app
 from secateur.contract.spec import CompressionSpec
-from tests.fixtures.service import Service
+from tests.fixtures.service import PATIENCE, Service
 
 API_THAT_DIES = """
 import os, signal, sys
@@ -58,7 +58,7 @@ def test_a_job_survives_the_api_that_took_it(service: Service, tmp_path: Path) -
             _until_it_answers(client, api)
             with suppress(httpx.TransportError):  # it may die before its answer, or just after
                 client.post("/jobs", json=BODY, headers=KEY)
-        assert api.wait(20) == -9
+        assert api.wait(PATIENCE) == -9
     finally:
         api.kill()
         api.wait()
@@ -76,7 +76,7 @@ def test_a_job_survives_the_api_that_took_it(service: Service, tmp_path: Path) -
 
 
 def _until_it_answers(client: httpx.Client, api: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + PATIENCE
     while True:
         try:
             client.get("/healthz")

@@ -81,8 +81,8 @@ def test_the_same_message_many_times_and_to_two_workers(service: Service) -> Non
     stage_id = service.job(job_id).stages[0].id
     for _ in range(10):
         assert send_stage(stage_id, celery=celery)
-    service.worker(wait=False, concurrency="4")
-    service.worker(wait=False, concurrency="4")
+    service.worker(wait=False, concurrency="4", lease_seconds="20")
+    service.worker(wait=False, concurrency="4", lease_seconds="20")
     job = service.settled(job_id)
     assert [stage.attempt for stage in job.stages] == [1] * len(STAGES)
     assert [service.started(job_id, stage) for stage in STAGES] == [1] * len(STAGES)
@@ -146,7 +146,7 @@ def test_a_sweep_survives_the_death_of_everything(service: Service) -> None:
 @pytest.mark.thorough
 def test_a_shutdown_puts_stages_back(service: Service) -> None:
     """SIGTERM, then SIGQUIT, in the middle of a training: the worker ends soon, and the next one goes on."""
-    worker = service.worker()
+    worker = service.worker(lease_seconds="20")
     job_id = service.submit(recover="train:30:0.1")
     for start, number in enumerate((signal.SIGTERM, signal.SIGQUIT), start=1):
         service.until_started(job_id, "recover", times=start)
@@ -157,7 +157,7 @@ def test_a_shutdown_puts_stages_back(service: Service) -> None:
         service.until(lambda tree=tree: gone(tree))  # type: ignore[misc]
         job = service.job(job_id)
         assert (job.state, job.stages[3].state) == (State.QUEUED, State.QUEUED)
-        worker = service.worker()
+        worker = service.worker(lease_seconds="20")
     job = service.settled(job_id)
     assert [stage.crashes for stage in job.stages] == [0] * len(STAGES)
     assert service.started(job_id, "recover") == 3

@@ -93,7 +93,7 @@ def test_a_stage_that_always_crashes_fails_after_three_attempts(steady: Service)
 
 @pytest.mark.thorough
 def test_a_stage_that_uses_too_much_memory_is_told_so_and_not_tried_again(service: Service) -> None:
-    service.worker(stage_memory_bytes=str(128 << 20))
+    service.worker(stage_memory_bytes=str(128 << 20), lease_seconds="20")
     job_id = service.submit(score="eat:256")
     job = service.settled(job_id, State.FAILED)
     assert job.problem is not None
@@ -129,7 +129,7 @@ def test_what_a_database_cannot_hold_is_replaced_and_secrets_are_hidden(steady: 
 def test_jobs_at_once_end_one_after_the_other(service: Service) -> None:
     """On one slot: a job's next stage goes before another job's first, though its message came last."""
     submitted = [service.submit(seed=seed) for seed in range(3)]
-    service.worker()
+    service.worker(lease_seconds="20")
     ended = [service.settled(job_id) for job_id in submitted]
     for one, next_one in itertools.pairwise(ended):
         assert one.finished_at is not None

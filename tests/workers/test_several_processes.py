@@ -152,7 +152,7 @@ def test_a_stage_that_is_cancelled_leaves_no_process(runner: Runner) -> None:
     others = others_of(stage)
     stage.process.terminate()
     assert stage.wait() == -signal.SIGTERM
-    assert not psutil.wait_procs(others, timeout=3.0)[1]
+    assert not psutil.wait_procs(others, timeout=PATIENCE)[1]
 
 
 def test_a_batch_that_cannot_be_divided_is_trained_by_fewer(runner: Runner) -> None:

@@ -61,7 +61,7 @@ def document(
         (folder / "scratch").mkdir()
         store = open_store(app.state.settings.store_url)
         worker = PlayedWorker(make_session_factory(engine), store, folder / "scratch", RESULTS)
-        with serving(app) as base, httpx.Client(base_url=base) as client:
+        with serving(app) as base, httpx.Client(base_url=base, timeout=60) as client:
             for _ in range(2):
                 job = client.post(
                     "/jobs", json={**example_specs.EXPLICIT_DROP, "model": example_specs.HUB_WITH_GATES["model"]}
@@ -99,7 +99,7 @@ def test_made_up_requests(document: Any) -> None:
         )
         @given(case=operation.as_strategy())
         def request(case: Any) -> None:
-            case.call_and_validate(checks=CHECKS, timeout=10)
+            case.call_and_validate(checks=CHECKS, timeout=60)
 
         request()
         tried.append(operation.label)

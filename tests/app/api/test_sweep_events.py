@@ -19,7 +19,7 @@ from tests.fixtures.played_worker import PlayedWorker
 @pytest.fixture
 def live(application: FastAPI) -> Iterator[httpx.Client]:
     application.state.ping_seconds = 0.3
-    with serving(application) as url, httpx.Client(base_url=url, timeout=20) as client:
+    with serving(application) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 

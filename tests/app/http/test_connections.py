@@ -116,10 +116,10 @@ def test_a_body_that_does_not_come_is_not_waited_for(url: str, sent: bytes) -> N
 
 
 def test_a_body_that_comes_slowly_but_steadily_is_taken(url: str) -> None:
-    with connected(url, HEAD % 6000) as connection:
+    with connected(url, HEAD % 60_000) as connection:
         pause = threading.Event()
-        for _ in range(12):  # 2,500 bytes a second, for longer than two looks
-            connection.sendall(b" " * 500)
+        for _ in range(12):  # 25,000 bytes a second where 1,000 are enough, for longer than two looks
+            connection.sendall(b" " * 5000)
             pause.wait(0.2)
         connection.settimeout(30)
         assert b"400 Bad Request" in connection.recv(65536)
@@ -140,7 +140,7 @@ def test_a_crowd_of_half_sent_requests_keeps_nobody_waiting(url: str) -> None:
         for number in range(100):
             stack.enter_context(connected(url, HEAD % 1000 if number % 2 else b"GET /healthz HTTP/1.1\r\nHo"))
             if number % 10 == 9:
-                assert httpx.get(f"{url}/healthz", timeout=20).status_code == 200
+                assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ def test_three_hundred_half_sent_requests_under_256_descriptors(
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=url, timeout=20, transport=httpx.HTTPTransport(retries=8)) as client:
+        with httpx.Client(base_url=url, timeout=60, transport=httpx.HTTPTransport(retries=8)) as client:
             until(lambda: client.get("/healthz").status_code == 200)
         with ExitStack() as stack:
             for number in range(300):
                 stack.enter_context(connected(url, HEAD % 1000 if number % 2 else b"GET /healthz HTTP/1.1\r\nHo"))
             for _ in range(3):
-                assert httpx.get(f"{url}/healthz", timeout=20).status_code == 200
-                assert httpx.get(f"{url}/jobs", timeout=20).status_code == 200
+                assert httpx.get(f"{url}/healthz", timeout=60).status_code == 200
+                assert httpx.get(f"{url}/jobs", timeout=60).status_code == 200
     finally:
         process.terminate()
         process.wait(60)

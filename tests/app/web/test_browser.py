@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
 from tests.fixtures.sweep_reports import swept, usual
 from tests.fixtures.worker_rows import beats
+
+PATIENCE = 60.0  # seconds that an answer may take on a busy machine
+get, post = partial(httpx.get, timeout=PATIENCE), partial(httpx.post, timeout=PATIENCE)
+delete = partial(httpx.delete, timeout=PATIENCE)
 
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
 
@@ -50,7 +55,7 @@ def quiet_console(browser: Browser, url: str) -> Iterator[None]:
 
 @pytest.mark.thorough
 def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
-    job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    job = post(f"{url}/jobs", json=spec).json()["id"]
     browser.open(f"{url}/ui/jobs/{job}")
     claim = worker.reach(job, "score")
     browser.until("return document.querySelector('[data-stage=score]').dataset.state === 'running'")
@@ -78,7 +83,7 @@ def test_a_job_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, A
 def test_a_stage_that_waits_names_the_job_and_one_that_is_added_appears(
     url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, tmp_path: Path
 ) -> None:
-    first, second = (httpx.post(f"{url}/jobs", json=spec).json()["id"] for _ in range(2))
+    first, second = (post(f"{url}/jobs", json=spec).json()["id"] for _ in range(2))
     browser.open(f"{url}/ui/jobs/{second}")
     found = [worker.claim(job) for job in (first, second)]
     for claim in found:
@@ -103,31 +108,31 @@ def test_a_stage_that_waits_names_the_job_and_one_that_is_added_appears(
 
 
 def test_a_job_is_cancelled_and_deleted_by_its_buttons(url: str, browser: Browser, spec: dict[str, Any]) -> None:
-    job = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    job = post(f"{url}/jobs", json=spec).json()["id"]
     browser.open(f"{url}/ui/jobs/{job}")
     browser.click("[data-action=cancel]")
     browser.until("return document.querySelector('[data-action=delete]') !== null")
-    assert httpx.get(f"{url}/jobs/{job}").json()["state"] == "cancelled"
+    assert get(f"{url}/jobs/{job}").json()["state"] == "cancelled"
     browser.run("window.confirm = () => true")
     browser.click("[data-action=delete]")
     browser.until("return location.pathname === '/ui'")
-    assert httpx.get(f"{url}/jobs/{job}").status_code == 404
+    assert get(f"{url}/jobs/{job}").status_code == 404
 
 
 @pytest.mark.thorough
 def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]) -> None:
     browser.open(f"{url}/ui")
     assert "No job yet" in browser.text("table")
-    httpx.post(f"{url}/jobs", json=spec)
+    post(f"{url}/jobs", json=spec)
     browser.until("return document.querySelector('table').innerText.includes('some/model')")
     browser.run("document.querySelector('.model a').focus(); getSelection().selectAllChildren(document.activeElement)")
-    other = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    other = post(f"{url}/jobs", json=spec).json()["id"]
     browser.until(f"return document.querySelector('tr[data-key=\"{other}\"]') !== null")
     assert browser.run("return document.activeElement.closest('tr').rowIndex") == 2
     assert browser.run("return getSelection().toString()") == "some/model"
     assert browser.text(".filters [data-key=queued]") == "queued 2"
-    httpx.post(f"{url}/jobs/{other}/cancel").raise_for_status()
-    httpx.delete(f"{url}/jobs/{other}").raise_for_status()
+    post(f"{url}/jobs/{other}/cancel").raise_for_status()
+    delete(f"{url}/jobs/{other}").raise_for_status()
     browser.until("return document.querySelectorAll('tr[data-key]').length === 1")
     assert browser.run("return document.activeElement.closest('tr').rowIndex") == 1
 
@@ -135,7 +140,7 @@ def test_the_list_renews_itself(url: str, browser: Browser, spec: dict[str, Any]
 @pytest.mark.thorough
 def test_ticked_jobs_are_compared(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     """Two to five; ticks stay while the list renews itself."""
-    jobs = [httpx.post(f"{url}/jobs", json={**spec, "seed": seed}).json()["id"] for seed in range(2)]
+    jobs = [post(f"{url}/jobs", json={**spec, "seed": seed}).json()["id"] for seed in range(2)]
     for job in jobs:
         worker.finish(job)
     browser.open(f"{url}/ui")
@@ -144,7 +149,7 @@ def test_ticked_jobs_are_compared(url: str, browser: Browser, spec: dict[str, An
     for job in jobs:
         browser.click(f"tr[data-key='{job}'] .tick input")
     assert browser.text("#ticked") == "2 ticked"
-    another = httpx.post(f"{url}/jobs", json=spec).json()["id"]
+    another = post(f"{url}/jobs", json=spec).json()["id"]
     browser.until(f"return document.querySelector('tr[data-key=\"{another}\"]') !== null")
     assert browser.text("#ticked") == "2 ticked"
     browser.click("#compare button")
@@ -175,7 +180,7 @@ def test_the_form_sends_a_job_and_shows_errors_at_their_fields(url: str, browser
     browser.type("#f-pruning-blocks", "2")
     browser.click("#submit")
     browser.until("return location.pathname.startsWith('/ui/jobs/')")
-    job = httpx.get(f"{url}/jobs/{browser.url.rsplit('/', 1)[-1]}").json()
+    job = get(f"{url}/jobs/{browser.url.rsplit('/', 1)[-1]}").json()
     assert job["model"] == "m.gguf"
     assert job["spec"]["pruning"]["blocks"] == 2
     assert job["spec"]["recovery"]["kind"] == "distill"  # left alone: the service's default
@@ -199,7 +204,7 @@ def test_the_form_tells_what_its_job_would_take(url: str, browser: Browser, mode
     told = browser.text("#estimate")
     assert "unknown" in told  # times, before anything has run here
     assert re.search(r"Blocks\s+3\s+2", told)
-    assert httpx.get(f"{url}/jobs").json()["data"] == []
+    assert get(f"{url}/jobs").json()["data"] == []
 
 
 def test_a_data_set_is_uploaded_refused_and_deleted(url: str, browser: Browser, tmp_path: Path) -> None:
@@ -211,7 +216,7 @@ def test_a_data_set_is_uploaded_refused_and_deleted(url: str, browser: Browser, 
     browser.click("#upload button")
     browser.until("return !document.getElementById('notice').hidden")
     assert "line 2" in browser.text("#notice")
-    assert httpx.get(f"{url}/datasets").json()["data"] == []
+    assert get(f"{url}/datasets").json()["data"] == []
     browser.type("#upload [name=file]", str(good))
     browser.type("#upload [name=name]", "two rows")
     browser.click("#upload button")
@@ -220,14 +225,14 @@ def test_a_data_set_is_uploaded_refused_and_deleted(url: str, browser: Browser, 
     browser.run("window.confirm = () => true")
     browser.click("[data-delete]")
     browser.until("return document.querySelector('tr[data-id]') === null")
-    assert httpx.get(f"{url}/datasets").json()["data"] == []
+    assert get(f"{url}/datasets").json()["data"] == []
 
 
 def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> None:
     """Each method of each table is chosen in turn; the request has its name, and no field is undefined."""
     browser.open(f"{url}/ui/new")
     browser.until("return !document.getElementById('submit').disabled")
-    catalog = httpx.get(f"{url}/catalog").json()
+    catalog = get(f"{url}/catalog").json()
     choose = (
         "const s = document.querySelector(arguments[0]); s.value = arguments[1];"
         "s.dispatchEvent(new Event('change', {bubbles: true}));"
@@ -248,7 +253,7 @@ def test_every_choice_of_the_form_can_be_read(url: str, browser: Browser) -> Non
 
 def test_texts_are_chosen_by_upload_or_by_name(url: str, browser: Browser) -> None:
     """Uploads are offered by their names; of a named set no part is sent unless one is chosen."""
-    dataset = httpx.post(f"{url}/datasets", files={"file": ("news.txt", b"a\nb\n")}).json()["id"]
+    dataset = post(f"{url}/datasets", files={"file": ("news.txt", b"a\nb\n")}).json()["id"]
     browser.open(f"{url}/ui/new")
     browser.until("return !document.getElementById('submit').disabled")
     choose = (
@@ -286,13 +291,13 @@ def test_the_api_page_shows_every_operation(url: str, browser: Browser) -> None:
 def test_no_page_is_wider_than_the_window(
     url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker, sessions: SessionFactory, width: int
 ) -> None:
-    job = httpx.post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
+    job = post(f"{url}/jobs", json={**spec, "labels": {"a-long-label": "x" * 150}}).json()["id"]
     worker.finish(job, {"prune": {"checkpoint/" + "long" * 40 + ".json": b"{}"}})
     browser.resize(width, 900)
-    other = httpx.post(f"{url}/jobs", json={**spec, "seed": 1}).json()["id"]
+    other = post(f"{url}/jobs", json={**spec, "seed": 1}).json()["id"]
     worker.finish(other)
     body = {"spec": {**spec, "pruning": {"kind": "depth"}}, "grid": {"pruning.blocks": [1, 2]}}
-    sweep = httpx.post(f"{url}/sweeps", json=body).json()
+    sweep = post(f"{url}/sweeps", json=body).json()
     worker.finish(sweep["points"][0]["job_id"])
     pages = ("/ui", "/ui/new", f"/ui/jobs/{job}", f"/ui/compare?job={job}&job={other}", "/login")
     beats(
@@ -312,7 +317,7 @@ def test_no_page_is_wider_than_the_window(
 @pytest.mark.thorough
 def test_a_sweep_moves_as_it_happens(url: str, browser: Browser, spec: dict[str, Any], worker: PlayedWorker) -> None:
     body = {"spec": {**spec, "pruning": {"kind": "depth"}}, "grid": {"pruning.blocks": [1, 2]}}
-    sweep = httpx.post(f"{url}/sweeps", json=body).json()
+    sweep = post(f"{url}/sweeps", json=body).json()
     browser.open(f"{url}/ui/sweeps/{sweep['id']}")
     assert browser.text("#sweep-state") == "queued"
     first, second = (point["job_id"] for point in sweep["points"])

@@ -191,8 +191,9 @@ def test_what_a_stage_leaves_behind_ends_with_it(start: Start) -> None:
 
 
 def test_a_lease_that_is_not_extended_ends_everything(start: Start) -> None:
-    process = start(DAEMON + "time.sleep(1000)", lease=0.5)
+    process = start(DAEMON + "time.sleep(1000)")
     pids = list(map(int, read_line(process).split()))
+    process.extend(lease_clock() + 0.3)  # and no more
     assert wait_exit(process).reason == "lease"
     assert not any(map(alive, pids))
 
@@ -260,7 +261,7 @@ def test_the_kernel_ends_a_stage_before_anything_else(start: Start) -> None:
 
 
 def test_a_lease_can_be_extended(start: Start) -> None:
-    process = start("os.write(events, b'up'); time.sleep(0.6)", lease=0.3)
+    process = start("os.write(events, b'up'); time.sleep(2.5)", lease=2.0)
     process.extend(lease_clock() + 60)
     exit_ = wait_exit(process)
     assert (exit_.code, exit_.reason) == (0, "ended")

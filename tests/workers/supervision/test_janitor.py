@@ -259,9 +259,9 @@ def test_a_janitor_outlives_its_failures(world: World, caplog: pytest.LogCapture
     janitor = Janitor(settings, world.sessions, world.store, send=world.sent.append, depth=broken)
     janitor.start()
     for _ in range(3):
-        assert rounds.acquire(timeout=20)
+        assert rounds.acquire(timeout=60)
     janitor.stop()
-    janitor.join(timeout=20)
+    janitor.join(timeout=60)
     assert not janitor.is_alive()
     assert "goes on in the next round" in caplog.text
 

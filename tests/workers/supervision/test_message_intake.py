@@ -10,14 +10,14 @@ import redis
 from app.broker.messages import QUEUE, REJECTED, wake_up
 from app.broker.queue import make_celery
 from tests.app.broker.test_messages import BAD, changed
-from tests.fixtures.service import Service
+from tests.fixtures.service import PATIENCE, Service
 
 CONTROL = "/0.celery.pidbox"  # where Celery's remote control is published
 
 
 @pytest.mark.thorough
 def test_whatever_comes_the_worker_goes_on(service: Service) -> None:
-    worker = service.worker()
+    worker = service.worker(lease_seconds="20")
     raws = [raw for raw, _ in BAD.values()]
     with redis.Redis.from_url(service.settings.redis_url or "") as client:
         for raw in raws:
@@ -38,11 +38,11 @@ def test_whatever_comes_the_worker_goes_on(service: Service) -> None:
         service.settled(hostile)
         service.settled(service.submit())
         service.until(lambda: client.llen(QUEUE) == 0)
-        assert make_celery(service.settings).control.ping(timeout=5.0)
+        assert make_celery(service.settings).control.ping(timeout=PATIENCE, limit=1)
         assert worker.process.running
-        assert client.llen(REJECTED) == 2 * len(raws)
+        service.until(lambda: client.llen(REJECTED) == 2 * len(raws))
         assert b"not json" in client.lrange(REJECTED, 0, -1)
+    service.until(lambda: worker.log.read_text().count("a message was set aside: ") == 2 * len(raws))
     log = worker.log.read_text()
-    assert log.count("a message was set aside: ") == 2 * len(raws)
     assert "Unrecoverable error" not in log
     assert "restarting the consumer" not in log.lower()

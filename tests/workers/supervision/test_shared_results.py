@@ -88,7 +88,7 @@ def test_a_sweep_scores_once(service: Service, sharing: Supervisor) -> None:
 
 def test_equal_jobs_at_once_compute_each_stage_once(service: Service, sharing: Supervisor) -> None:
     """On as many slots as jobs: whoever comes while a stage runs waits for it, and its slot is free meanwhile."""
-    job_ids = [service.submit(send=False, score="sleep:0.6", recover="train:4:0.1") for _ in range(3)]
+    job_ids = [service.submit(send=False, score="sleep:2", recover="train:4:0.1") for _ in range(3)]
 
     def work() -> None:
         while not all(service.job(job_id).state.terminal for job_id in job_ids):

@@ -79,11 +79,11 @@ def test_they_are_served_at_an_address() -> None:
     port = free_port()
     stop = metrics.serve(f"127.0.0.1:{port}", slots=3, device_works=lambda: works)
     try:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
         assert "secateur_worker_slots 3.0" in text
         assert "secateur_worker_device_works 1.0" in text
         works = False
-        assert "secateur_worker_device_works 0.0" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert "secateur_worker_device_works 0.0" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
         with pytest.raises(OSError, match="in use"):
             WorkerMetrics().serve(f"127.0.0.1:{port}", slots=1, device_works=lambda: True)
     finally:

@@ -28,13 +28,14 @@ SIZES = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4}
 CHANGED = "model.layers.1.mlp.down_proj.weight"
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A Q4_K_M file."""
-    tiny_model("llama", **SIZES).save_pretrained(tmp_path / "model")
-    byte_level(begins=False).save_pretrained(tmp_path / "model")
-    export_gguf(Checkpoint.open(tmp_path / "model"), tmp_path / "source" / "model.gguf", kind="Q4_K_M")
-    return tmp_path / "source" / "model.gguf"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Q4_K_M file, for all tests, which read it."""
+    folder = tmp_path_factory.mktemp("source")
+    tiny_model("llama", **SIZES).save_pretrained(folder / "model")
+    byte_level(begins=False).save_pretrained(folder / "model")
+    export_gguf(Checkpoint.open(folder / "model"), folder / "source" / "model.gguf", kind="Q4_K_M")
+    return folder / "source" / "model.gguf"
 
 
 def imported(source: Path, folder: Path, *, drop: list[int]) -> Checkpoint:
