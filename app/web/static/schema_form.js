@@ -189,11 +189,12 @@ export class SchemaForm {
     const member = this.resolve(schema.anyOf.find((part) => part.type !== "null"));
     const merged = { ...member, description: schema.description ?? member.description, default: schema.default };
     if (!member.properties) return this.field(merged, path, { name });
-    const inner = this.object(merged, path, { name, required: false });
+    const called = name || path.slice(1); // a section's name stands outside, and its switch needs one
+    const inner = this.object(merged, path, { name: called, required: false });
     const input = element("input", { type: "checkbox", checked: schema.default !== null || !("default" in schema) });
     const before = input.checked;
     const show = () => inner.node.querySelectorAll(".field, fieldset").forEach((part) => { part.hidden = !input.checked; });
-    input.setAttribute("aria-label", words(name));
+    input.setAttribute("aria-label", words(called));
     input.addEventListener("change", show);
     inner.node.querySelector("legend").prepend(input, " ");
     show();
