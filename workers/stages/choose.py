@@ -8,6 +8,7 @@ it, so jobs that differ in how they choose share them.
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.recovery import LoraRecovery
 from secateur.contract.options.scoring import BlockScoring, TextScoring
 from secateur.contract.planning import Candidate, Chosen
@@ -57,6 +58,7 @@ def run(context: StageContext) -> Chosen:
             does not hold the model.
         UnsupportedModel: the model is quantised, and this machine has no kernels for it; or no adapters can be put on
             a finalist.
+        StageFailed: a divergence or a loss is not finite.
     """
     began = time.monotonic()
     spec = context.stage.spec
@@ -169,6 +171,11 @@ class _Comparison:
 
     def _judge(self, blocks: Sequence[int]) -> dict[str, float]:
         judged = self._sets.judged(blocks)
+        if not math.isfinite(judged.kl_pruned):
+            raise StageFailed(
+                f"Without the blocks {list(blocks)} the divergence from the original is no finite number. The weights "
+                'are broken, or the arithmetic overflowed: compute in "float32" or "bfloat16".'
+            )
         return {"kl_pruned": judged.kl_pruned, "kl_healed": judged.kl_healed}
 
     def distilled(self, judged: Sequence[Candidate], count: int, steps: int) -> tuple[list[Candidate], int]:

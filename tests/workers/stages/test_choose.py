@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.planning import Chosen
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
@@ -83,6 +83,15 @@ def test_what_the_criterion_takes_need_not_go(root: Path, monkeypatch: pytest.Mo
     found = chosen(job(root))
     assert found.taken == found.candidates[-1]
     assert found.taken != found.own
+
+
+@pytest.mark.parametrize("kl", [float("nan"), float("inf")])
+def test_a_divergence_that_is_no_number_has_no_place_in_an_order(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kl: float
+) -> None:
+    monkeypatch.setattr(HealedSets, "judged", lambda *_: JudgedSet(kl, kl, {}))
+    with pytest.raises(StageFailed, match="no finite number"):
+        chosen(job(root))
 
 
 @pytest.mark.parametrize("criterion", ["taylor", "angular", "greedy", "random"])

@@ -228,3 +228,32 @@ def test_a_family_that_quantise_does_not_write_is_not_written_with_other_widths(
     results, _ = run_job(root, {**spec, "pruning": pruning, "recovery": recovery})
     assert results["recover"].gguf is None
     assert any(note.startswith("The recovered model is not handed out as a GGUF") for note in results["recover"].notes)
+
+
+def test_of_a_file_too_the_set_that_heals_best_goes(root: Path) -> None:
+    job = Job(
+        root,
+        CompressionSpec.model_validate(
+            {
+                **SPEC,
+                "scoring": {
+                    "criterion": "block_influence",
+                    "plus": False,
+                    "calibration": {"samples": 4, "tokens": 16},
+                    "after_healing": True,
+                    "candidates": 3,
+                    "healing_samples": 8,
+                    "finalists": 2,
+                    "finalist_steps": 2,
+                },
+                "pruning": {"kind": "depth", "blocks": 2},
+                "recovery": {"kind": "healing", "samples": 4, "tokens": 16},
+            }
+        ),
+    )
+    for name in ("score", "choose", "prune"):
+        job.run(name)
+    assert job.results["choose"].text.source == "self"
+    assert job.results["prune"].dropped == job.results["choose"].dropped
+    left = gguf.GGUFReader(job.folders["prune"] / "tiny.Q8_0-pruned.gguf")
+    assert left.fields["llama.block_count"].contents() == 4
