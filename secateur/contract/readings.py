@@ -123,7 +123,7 @@ def file_size(variant: Variant) -> list[Reading]:
 
 
 def weights_on_disk(variant: Variant) -> list[Reading]:
-    subject = Subject(how="unpacked") if variant.unpacked else WHOLE
+    subject = Subject(how="unpacked", phrase=" (unpacked)") if variant.unpacked else WHOLE
     return [Reading(variant.measured.bytes_on_disk, subject=subject)]
 
 

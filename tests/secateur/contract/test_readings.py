@@ -18,7 +18,7 @@ from secateur.contract.measurements import (
     TaskScore,
 )
 from secateur.contract.readings import Estimate, Reading, Subject, Variant, VariantFile, variants_of
-from secateur.contract.results import PrunedFile, SourceFile, TextInfo
+from secateur.contract.results import PrunedFile, Quantised, QuantisedVariant, SourceFile, TextInfo
 from tests.fixtures.reports import make_one, pruned, recovered
 
 TEXT = TextInfo(description="news.txt", source="local", identity="news", samples=1040, tokens=1128, sha256="5a")
@@ -44,7 +44,9 @@ def task(**changes: Any) -> TaskScore:
 def test_counts_and_sizes_of_the_whole_model() -> None:
     assert r.counted(lambda measured: measured.blocks)(variant()) == [Reading(3)]
     assert r.weights_on_disk(variant()) == [Reading(40)]
-    assert r.weights_on_disk(variant(unpacked=True)) == [Reading(40, subject=Subject(how="unpacked"))]
+    assert r.weights_on_disk(variant(unpacked=True)) == [
+        Reading(40, subject=Subject(how="unpacked", phrase=" (unpacked)"))
+    ]
     assert r.file_size(variant()) == []
     assert r.file_size(variant(file=VariantFile(7, "came in Q4_1"))) == [
         Reading(7, subject=Subject(how="came in Q4_1"))
@@ -158,5 +160,14 @@ def test_the_files_of_the_variants() -> None:
     measured = report.benchmarks.model_copy(update={"variants": [*report.benchmarks.variants, last]})
     rounded = variants_of(report.model_copy(update={"model": came, "benchmarks": measured}))[-1]
     assert (rounded.file, rounded.unpacked) == (VariantFile(81), False)
+    counts: dict[str, Any] = {"bytes": 110, "file_bytes": 120, "quantised_parameters": 9, "other_parameters": 1}
+    told: dict[str, Any] = {"options": {"type": "Q8_0"}, "path": "gguf-q8_0/m.gguf", "bits_per_weight": 8.5}
+    way = QuantisedVariant(name="gguf-q8_0", kind="gguf", relative_error=0.01, seconds=1, **counts, **told)
+    made = report.model_copy(update={"quantised": Quantised(variants=[way], seconds=1)})
+    last = report.benchmarks.variants[-1].model_copy(update={"variant": "recovered-gguf-q8_0"})
+    with_it = made.model_copy(
+        update={"benchmarks": report.benchmarks.model_copy(update={"variants": [*report.benchmarks.variants, last]})}
+    )
+    assert variants_of(with_it)[-1].file == VariantFile(120)  # also where the model came otherwise
     unrecovered = report.model_copy(update={"model": came, "recovered": None})
     assert [one.file and one.file.bytes for one in variants_of(unrecovered)] == [90, 80, None]

@@ -91,6 +91,8 @@ def test_a_file_that_comes_and_goes_as_one_has_its_own_row(make_report: MakeRepo
     assert [(cell.value, cell.change) for cell in row.cells] == [("98.9 MB", ""), ("80.1 MB", "−19.0 %"), ("–", "")]
     assert row.how == "came in Q4_1"
     assert next(row for row in rows(changed, "Size") if row.label == "Weights on disk").how == "unpacked"
+    weights = next(headline for headline in headlines(changed) if headline.metric == "weights_on_disk")
+    assert weights.detail == "538 MB → 453 MB (unpacked)"
 
 
 def test_a_measurement_of_nothing_has_its_sizes_alone(make_report: MakeReport) -> None:
