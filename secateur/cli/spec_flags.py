@@ -32,6 +32,7 @@ from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
+from secateur.contract.options.sizes import Sizes
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec, HubModel, LocalModel
 
@@ -104,6 +105,7 @@ def spec_flags() -> list[Flag]:
         "quantise", Flag("quantise", ("quantise",), "quantisations", f"{ways} Repeatable.", "Quantisation")
     )
     walked = (
+        *_walk(Sizes, ("sizes",), "sizes", "Sizes"),
         *_walk(Benchmark, ("benchmark",), "", "Benchmark"),
         *_walk(Gates, ("gates",), "", "Gates"),
         *_walk(Baseline, ("baseline",), "baseline", "Baseline"),

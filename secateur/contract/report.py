@@ -11,6 +11,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from secateur.contract.between import BetweenSizes
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
 from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
@@ -70,6 +71,7 @@ class Report(Result):
     pruned: Pruned
     target: TargetOutcome | None = None  # where the job was asked for one
     recovered: Recovered | None = None
+    between: BetweenSizes | None = None
     quantised: Quantised | None = None
     benchmarks: Benchmarks
     final_variant: VariantName  # the one that the gates judge and the job hands out

@@ -23,8 +23,15 @@ from secateur.contract.options.labels import Label, LabelName
 from secateur.contract.options.method import Method, Options
 from secateur.contract.options.pruning import DepthPruning, Pruning
 from secateur.contract.options.quantise import Quantisation
-from secateur.contract.options.recovery import USUAL_RECOVERY, DistillRecovery, HealingRecovery, Recovery
+from secateur.contract.options.recovery import (
+    USUAL_RECOVERY,
+    DistillRecovery,
+    HealingRecovery,
+    NoRecovery,
+    Recovery,
+)
 from secateur.contract.options.scoring import USUAL_SCORING, Scoring
+from secateur.contract.options.sizes import Sizes
 from secateur.contract.options.target import Target
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.presets import PRESETS, fill_in
@@ -82,6 +89,11 @@ class CompressionSpec(Options):
     scoring: Scoring = _method(USUAL_SCORING, "criterion")
     pruning: Pruning
     recovery: Recovery = _method(USUAL_RECOVERY, "kind")
+    sizes: Sizes | None = Field(
+        default=None,
+        description="Models between the recovered one and the original, made of both without further training; each "
+        "is a variant of its own, measured like the others.",
+    )
     quantise: tuple[Quantisation, ...] = Field(
         default=(),
         max_length=8,
@@ -210,6 +222,26 @@ class CompressionSpec(Options):
                     "field": "recovery",
                     "expected": '"all", "last_blocks", "lora" or "auto", or pruning of the kind `depth`',
                 },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_are_of_a_recovered_depth(self) -> CompressionSpec:
+        """Blocks can come back where whole ones went; without a recovery that is a smaller cut and no new model."""
+        if self.sizes is None:
+            return self
+        if not isinstance(self.pruning, DepthPruning):
+            raise PydanticCustomError(
+                "sizes_without_depth",
+                "`sizes` puts whole blocks back, and pruning of the kind `{kind}` removes none",
+                {"kind": self.pruning.kind, "field": "sizes", "expected": "no `sizes`, or pruning of the kind `depth`"},
+            )
+        if isinstance(self.recovery, NoRecovery):
+            raise PydanticCustomError(
+                "sizes_without_recovery",
+                "`sizes` lies between a recovered model and the original, and nothing is recovered; to remove fewer "
+                "blocks is the same",
+                {"field": "sizes", "expected": "no `sizes`, or a recovery"},
             )
         return self
 

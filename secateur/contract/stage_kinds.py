@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from secateur.contract.between import BetweenSizes
 from secateur.contract.measurements import Benchmarks
 from secateur.contract.options.constraints import Constraints
 from secateur.contract.options.joint import JointPruning
@@ -229,6 +230,17 @@ RECOVER = StageKind(
     opens_target=True,
     checkpoint=True,
 )
+SIZES = StageKind(
+    name="sizes",
+    title="Sizes in between",
+    doing="putting original blocks back",
+    module="workers.stages.sizes",
+    result=BetweenSizes,
+    file="sizes.json",
+    reads=("check", "prune", "recover"),
+    asked=lambda spec: spec.sizes is not None,
+    decides=_sections("sizes"),
+)
 QUANTISE = StageKind(
     name="quantise",
     title="Quantisation",
@@ -248,7 +260,7 @@ BENCHMARK = StageKind(
     module="workers.stages.benchmark",
     result=Benchmarks,
     file="benchmarks.json",
-    reads=("check", "prune", "recover", "quantise"),
+    reads=("check", "prune", "recover", "sizes", "quantise"),
     asked=_always,
     texts=("benchmark",),
     decides=_measuring,
@@ -262,7 +274,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "costs", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"),
+    reads=("plan", "costs", "score", "search", "choose", "prune", "recover", "sizes", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -273,7 +285,8 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
-    kind.name: kind for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, QUANTISE, BENCHMARK, REPORT)
+    kind.name: kind
+    for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, SIZES, QUANTISE, BENCHMARK, REPORT)
 }
 
 

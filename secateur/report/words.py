@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secateur.contract import numbers as n
+from secateur.contract.between import ModelBetween
 from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.metric_row import CHANGE
 from secateur.contract.planning import Candidate, Chosen, Planned, Searched, TimedDepth
@@ -206,6 +207,16 @@ def experts_in_words(experts: KeptExperts) -> str:
     return (
         f"{experts.after} of {plural(experts.before, 'expert')} in each of {blocks}, {experts.per_token} for a token, "
         f"judged by {one_line(experts.criterion)}"
+    )
+
+
+def between_in_words(model: ModelBetween) -> str:
+    """ "28 blocks, 127,345,536 parameters: 24, 25 put back; 23 to 29 are the original's as they were, …"."""
+    first, last = model.originals
+    size = f"{plural(model.blocks, 'block')}, {n.count(model.parameters)} parameters"
+    return (
+        f"{size}: {block_list(model.put_back)} put back; {first} to {last} are the original's as they were, the others "
+        "the recovered model's, and nothing was trained again"
     )
 
 

@@ -12,6 +12,7 @@ from secateur.contract.results import Environment, Pruned
 from secateur.report.joint_words import costs_in_words, joint_rows
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
+    between_in_words,
     choice_in_words,
     experts_in_words,
     foreseen_in_words,
@@ -93,6 +94,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
             for group in recovered.healed.refitted
         ]
         rows.append(("Recovery's options", ", ".join(f"{key} {_option(value)}" for key, value in options.items())))
+    for model in report.between.models if report.between else []:
+        rows.append((f"In between, {model.name}", between_in_words(model)))
     rows.append(("Measured in", n.duration(report.benchmarks.seconds)))
     rows.append(("Seed", str(report.spec.get("seed", 0))))
     for variant in report.quantised.variants if report.quantised else []:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+from secateur.contract.between import BetweenSizes
 from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
@@ -30,6 +31,7 @@ def assemble(
     chosen: Chosen | None = None,
     pruned: Pruned,
     recovered: Recovered | None,
+    between: BetweenSizes | None = None,
     quantised: Quantised | None = None,
     benchmarks: Benchmarks,
     earlier: Report | None = None,
@@ -37,8 +39,8 @@ def assemble(
     """Put a job's results together.
 
     The variant that the gates judge is the one that the job hands out: the recovered model where there is one,
-    else the pruned; what was quantised stands beside it. `benchmarks.variants` begins with the original. `earlier` is
-    the report of the job that the spec's baseline names, if there is one.
+    else the pruned; models in between and what was quantised stand beside it. `benchmarks.variants` begins with the
+    original. `earlier` is the report of the job that the spec's baseline names, if there is one.
 
     Raises:
         StageFailed: the benchmarks lack the original or the variant to judge.
@@ -70,6 +72,7 @@ def assemble(
         chosen=chosen,
         target=outcome,
         recovered=recovered,
+        between=between,
         quantised=quantised,
         benchmarks=benchmarks,
         final_variant=final,

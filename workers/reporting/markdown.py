@@ -22,6 +22,7 @@ from secateur.report.loading import ways_to_load
 from secateur.report.markdown_text import SIGNS, code, escape, prose
 from secateur.report.text import block_list, plural
 from secateur.report.words import (
+    between_in_words,
     change_in_words,
     choice_in_words,
     experts_in_words,
@@ -110,6 +111,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
     if report.pruned.experts:
         lines.append(f"- Left: {escape(experts_in_words(report.pruned.experts))}")
+    for model in report.between.models if report.between else []:
+        lines.append(f"- In between, {escape(model.name)}: {escape(between_in_words(model))}")
     for variant in report.quantised.variants if report.quantised else []:
         lines.append(f"- Quantised as {escape(variant.name)}: {escape(quantised_in_words(variant))}")
     lines.append(

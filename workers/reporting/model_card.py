@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from secateur.contract import numbers as n
+from secateur.contract.between import ModelBetween
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
@@ -19,6 +21,7 @@ from secateur.report.loading import LOADER, transformers_code
 from secateur.report.markdown_text import code, escape, prose
 from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
+    between_in_words,
     counts_in_words,
     experts_in_words,
     quantised_in_words,
@@ -38,12 +41,14 @@ def write(
     pruned: Pruned,
     scores: Scored | None = None,
     recovered: Recovered | None = None,
+    between: ModelBetween | None = None,
     quantised: QuantisedVariant | None = None,
     report: Report | None = None,
 ) -> Path:
     """Write the card into the checkpoint's folder, over one that is there, and return its path."""
     path = folder / FILE
-    write_whole(path, render(pruned=pruned, scores=scores, recovered=recovered, quantised=quantised, report=report))
+    about: dict[str, Any] = {"scores": scores, "recovered": recovered, "between": between, "quantised": quantised}
+    write_whole(path, render(pruned=pruned, **about, report=report))
     return path
 
 
@@ -52,6 +57,7 @@ def render(
     pruned: Pruned,
     scores: Scored | None = None,
     recovered: Recovered | None = None,
+    between: ModelBetween | None = None,
     quantised: QuantisedVariant | None = None,
     report: Report | None = None,
 ) -> str:
@@ -64,6 +70,8 @@ def render(
     ]
     if recovered:
         parts.append("## Recovery\n\n" + "\n".join(f"- {line}" for line in _recovery(recovered)))
+    if between:
+        parts.append(f"## Put back\n\n- {between_in_words(between)}")
     if quantised:
         parts.append("## Quantisation\n\n" + "\n".join(f"- {line}" for line in _quantisation(quantised)))
     parts.append(f"## What it cost\n\n{_cost(report)}")

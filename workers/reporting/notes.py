@@ -260,6 +260,7 @@ def _stages(report: Report) -> Iterator[str]:
         if report.recovered.resumed_from:
             steps = listed([f"{step:,}" for step in report.recovered.resumed_from])
             yield f"The training was interrupted and went on from its checkpoint at step {steps}."
+    yield from report.between.notes if report.between else []
     yield from report.benchmarks.notes
 
 

@@ -30,6 +30,7 @@ from workers.stages.benchmark_variants import (
     opened_variant,
     quantised_variants,
     recovered_file,
+    variants_between,
 )
 from workers.stages.context import StageContext
 from workers.stages.fields import BENCHMARK, MODEL, told_in
@@ -83,6 +84,7 @@ def run(context: StageContext) -> Benchmarks:
         variants.append(opened_variant("recovered", recovered, pruned.parameters_after, len(pruned.kept), file=file))
     final = variants[-1]
     variants += recovered_file(context, final) if context.has(RECOVER) else []
+    variants += variants_between(context, final)
     variants += quantised_variants(context, final)
     config = original.checkpoint.config
     if not measured_parts(spec.benchmark):

@@ -22,7 +22,7 @@ from secateur.contract.measurements import (
     Sample,
 )
 from secateur.contract.results import PrunedFile
-from secateur.contract.stage_kinds import QUANTISE, RECOVER, StageKind
+from secateur.contract.stage_kinds import QUANTISE, RECOVER, SIZES, StageKind
 from workers.engine.benchmarks.generation_checks import Answers
 from workers.engine.benchmarks.samples import sample_figures
 from workers.engine.benchmarks.task_scores import TaskRun, scores_of
@@ -102,6 +102,22 @@ def recovered_file(context: StageContext, recovered: Variant) -> list[Variant]:
     size = sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
     unpacked = _unpacked(context, file, RECOVERED_FILE)
     return [Variant(RECOVERED_FILE, unpacked, recovered.parameters, recovered.blocks, size, False, file)]
+
+
+def variants_between(context: StageContext, final: Variant) -> list[Variant]:
+    """The models between the final one and the original, the smallest first."""
+    if not context.has(SIZES):
+        return []
+    folder = context.input(SIZES)
+    return [
+        opened_variant(
+            f"{final.name}-{model.name}",
+            Checkpoint.open(folder / model.name / "checkpoint"),
+            model.parameters,
+            model.blocks,
+        )
+        for model in context.read(SIZES).models
+    ]
 
 
 def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:

@@ -26,6 +26,7 @@ from secateur.contract.stage_kinds import (
     REPORT,
     SCORE,
     SEARCH,
+    SIZES,
 )
 from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
@@ -56,6 +57,7 @@ def run(context: StageContext) -> Report:
         chosen=context.read(CHOOSE) if context.has(CHOOSE) else None,
         pruned=pruned,
         recovered=recovered,
+        between=context.read(SIZES) if context.has(SIZES) else None,
         quantised=context.read(QUANTISE) if context.has(QUANTISE) else None,
         benchmarks=context.read(BENCHMARK),
         earlier=context.read(REPORT) if context.has(REPORT) else None,
@@ -80,6 +82,8 @@ def _cards(report: Report) -> dict[str, str]:
     if report.recovered:
         about["recovered"] = report.recovered
         cards[f"{RECOVER.name}/checkpoint"] = model_card.render(**about)
+    for model in report.between.models if report.between else []:
+        cards[f"{SIZES.name}/{model.name}/checkpoint"] = model_card.render(**about, between=model)
     for variant in report.quantised.variants if report.quantised else []:
         if not variant.path.endswith(".gguf"):  # a file, which has no card beside it
             cards[f"{QUANTISE.name}/{variant.path}"] = model_card.render(**about, quantised=variant)

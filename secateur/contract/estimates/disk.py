@@ -8,7 +8,7 @@ from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GgufQuantisation, IntegerOptions
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery, NoRecovery
 from secateur.contract.options.training import TrainedRecovery
-from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER
+from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, SIZES
 
 REPORTS = 1 << 20  # of results, plots and cards
 FLOAT = 4
@@ -29,6 +29,9 @@ def published(kind: str, setting: Setting, *, pruned_bytes: int | None, file_byt
         return None if pruned_bytes is None else pruned_bytes + beside + REPORTS
     if kind == RECOVER.name:
         return None if pruned_bytes is None else pruned_bytes + (file_bytes or 0) + REPORTS
+    if kind == SIZES.name and setting.spec.sizes is not None:
+        models = len(setting.spec.sizes.blocks or ())
+        return round(models * setting.left * FLOAT) + REPORTS if models else None
     if kind == QUANTISE.name:
         return sum(round(setting.left * _bits(way) / 8) for way in setting.spec.quantise) + REPORTS
     return REPORTS

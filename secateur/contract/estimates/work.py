@@ -192,7 +192,8 @@ def measures_a_file(spec: CompressionSpec) -> bool:
 def variants_measured(spec: CompressionSpec) -> int:
     """How many models a benchmark measures."""
     recovered = 0 if isinstance(spec.recovery, NoRecovery) else 1
-    return VARIANTS + len(spec.quantise) + recovered + (1 if measures_a_file(spec) else 0)
+    between = len(spec.sizes.blocks or ()) if spec.sizes is not None else 0
+    return VARIANTS + len(spec.quantise) + between + recovered + (1 if measures_a_file(spec) else 0)
 
 
 def tokens_written(benchmark: Benchmark) -> float:
