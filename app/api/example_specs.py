@@ -116,6 +116,13 @@ DRAFT: dict[str, Any] = {
     "gates": {"min_draft_speedup": 1.1},
 }
 
+FAMILY: dict[str, Any] = {
+    "model": {"source": "hub", "id": "HuggingFaceTB/SmolLM2-135M-Instruct"},
+    "pruning": {"kind": "depth", "blocks": 8},
+    "recovery": {"kind": "distill"},
+    "sizes": {"blocks": [24, 27]},
+}
+
 SUBMIT: Any = {
     "local-gguf": {
         "summary": "A local GGUF file, six blocks fewer",
@@ -161,6 +168,11 @@ SUBMIT: Any = {
         "summary": "These very blocks, no recovery",
         "description": "Nothing is scored and nothing trained.",
         "value": EXPLICIT_DROP,
+    },
+    "family-of-sizes": {
+        "summary": "One recovery, and two models between it and the original",
+        "description": "Original blocks are put back in steps, and nothing is trained again; each model is a variant.",
+        "value": FAMILY,
     },
     "halves-of-blocks": {
         "summary": "Twelve halves of blocks fewer",

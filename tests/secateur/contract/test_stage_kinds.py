@@ -33,6 +33,7 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"scoring": {"after_healing": True}, "recovery": {"kind": "lora"}}, {"score", "choose", "recover"}),
         ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
+        ({"recovery": {"kind": "distill"}, "sizes": {}}, {"score", "recover", "sizes"}),
         ({"quantise": [{"kind": "int8"}]}, {"score", "quantise"}),
     ],
 )
@@ -51,7 +52,7 @@ def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_target") == {"check", "recover", "benchmark"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    deciding = {"plan", "costs", "score", "search", "choose", "prune", "recover", "quantise", "benchmark"}
+    deciding = {"plan", "costs", "score", "search", "choose", "prune", "recover", "sizes", "quantise", "benchmark"}
     assert having("decides") == deciding
     assert having("of_machine") == {"plan", "costs", "benchmark"}
     assert having("hands_on") == {"plan", "costs", "search", "choose"}
