@@ -23,7 +23,7 @@ from secateur.contract.stage_kinds import PRUNE, QUANTISE
 from workers.engine.benchmarks.latency import Cell
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.quantise.gguf_export import export_gguf
-from workers.engine.runtime import Machine
+from workers.engine.runtime import Machine, available_memory
 from workers.engine.serving.cells import time_under
 from workers.engine.serving.engines import ENGINES, Start
 from workers.engine.serving.runner import EngineFailed, Load
@@ -34,6 +34,7 @@ from workers.stages.original import source_gguf
 
 _WRITTEN = "original-"  # of the folders with the original in a type of GGUF
 GPU_SHARE = 0.85  # of what is free of a GPU's memory, for all models that an engine holds at a time
+MEMORY_SHARE = 0.7  # of the free memory: files that need more together are timed in pairs
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,21 @@ def measure_engines(
         except UnsupportedModel as error:
             notes.append(f"{engine.title} timed nothing, since the original is not written for it. {error.detail}")
             continue
-        for contest in contests:
+        memory = available_memory(machine.device)
+        for contest in (held for whole in contests for held in fitting(whole, memory)):
             notes += _hold(context, contest, cells, start, machine, field=field, title=engine.title)
     for folder in context.scratch.glob(f"{_WRITTEN}*"):
         shutil.rmtree(folder)
     return notes
+
+
+def fitting(contest: Contest, memory: int) -> list[Contest]:
+    """The contest, or one of each variant with the original where all of its files together do not fit."""
+    files = {model: model.stat().st_size for model in contest.models if model.is_file()}
+    if sum(files.values()) <= MEMORY_SHARE * memory:
+        return [contest]
+    (first, original), *others = contest.models.items()
+    return [Contest({first: original, model: variants}, contest.against) for model, variants in others]
 
 
 def _missing(name: EngineName, field: Field, variants: list[Variant], machine: Machine) -> list[str]:

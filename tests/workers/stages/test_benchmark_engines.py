@@ -15,6 +15,7 @@ from secateur.contract.spec import CompressionSpec
 from tests.fixtures.engines import VLLM, no_engines, put_llama_bench, put_package
 from tests.fixtures.tiny_gguf import write_tiny_gguf
 from tests.fixtures.whole_job import Job, run_job, tiny_llama
+from workers.stages.benchmark_engines import Contest, fitting
 
 LATENCY: dict[str, Any] = {"input_tokens": 4, "output_tokens": [5], "warmup": 1, "runs": 3}
 SPEC: dict[str, Any] = {
@@ -188,6 +189,18 @@ def test_a_crash_costs_its_figures_alone(root: Path, monkeypatch: pytest.MonkeyP
     ) in results["benchmark"].notes
     (gate,) = results["report"].gates
     assert not gate.passed
+
+
+def test_files_that_do_not_fit_together_are_timed_in_pairs(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.gguf" for number in range(3)]
+    for file in files:
+        file.write_bytes(bytes(100))
+    contest = Contest({file: [] for file in files}, "it")
+    assert fitting(contest, 429) == [contest]
+    assert fitting(contest, 428) == [Contest({files[0]: [], file: []}, "it") for file in files[1:]]
+    (tmp_path / "folder").mkdir()
+    folder = Contest({files[0]: [], tmp_path / "folder": []})  # what an engine takes of a GPU is its own share
+    assert fitting(folder, 429) == [folder]
 
 
 def test_vllm_times_checkpoints_in_pairs(tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
