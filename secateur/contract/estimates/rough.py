@@ -31,7 +31,7 @@ UNPACKED = 1e8  # of a GGUF file, in float32; and of what is rounded
 FORWARD, BACKWARD = 2, 4  # operations for a token and a parameter
 TRAINED = 2.0  # times more than its operations at full speed: steps of few tokens, and the optimizer between
 HEALED = 6.0  # the same of healing, with its sums and what is judged
-CHOSEN = 4.0  # and of a set that is healed to be judged, for a token of a walk
+CHOSEN = 2.0  # and of a set that is healed to be judged, for a token of a walk
 HEALED_TOKENS = 65_536  # of a text that a training follows on, at most
 WRITTEN_AT_ONCE = 128  # sequences that a model writes
 

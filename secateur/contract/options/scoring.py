@@ -184,8 +184,8 @@ class BlockInfluenceScoring(TextScoring):
 class AngularScoring(TextScoring):
     title = "Angular distance"
     summary = (
-        "Removes the consecutive blocks across which the last token's state turns least. For removing many deep blocks "
-        "before a training."
+        "Removes the consecutive blocks across which the last token's state turns least. Quick, and far off where a "
+        "few channels own the states, as in Gemma 3: compare it with another."
     )
     paper = "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887"
 
