@@ -33,6 +33,7 @@ from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.sub_blocks import check_units
 from secateur.contract.texts import HEAD_BYTES, not_text, texts_of
+from secateur.contract.vocabulary import check_vocabulary
 
 TARGET_PATH = "/target_model/path"
 
@@ -190,4 +191,5 @@ def check_config(spec: CompressionSpec, config: Mapping[str, Any], *, pointer: s
     check_quantised(spec, config)
     check_family(spec, config)
     check_mixture(spec, config)
+    check_vocabulary(spec, config)
     _refuse(too_long(spec, positions_of(config)))

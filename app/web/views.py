@@ -145,6 +145,8 @@ def what(spec: dict[str, Any]) -> str:
         asked = pruning.get("experts")
         share = plural(asked, "expert") if asked else f"{PERCENT.typed(pruning.get('ratio', 0))} of the experts"
         words = f"{share} by {pruning.get('criterion')}"
+    elif pruning.get("kind") == "vocabulary":
+        words = f"{plural(pruning.get('tokens', 0), 'token')} left"
     elif pruning.get("drop"):
         words = f"block{'s' if len(pruning['drop']) > 1 else ''} {block_list(pruning['drop'])}"
     elif pruning.get("blocks"):

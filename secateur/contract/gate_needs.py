@@ -68,6 +68,14 @@ def _never_passed(spec: CompressionSpec) -> Iterator[FieldError]:
         if limit is None or metric.measured_by is None:
             continue
         pointer = f"/gates/{name}" if getattr(spec.gates, name) is not None else f"/pruning/constraints/{name}"
+        if metric.of_tokens and spec.changes_vocabulary:
+            detail = f"`{name}` compares predictions token by token, and pruning of the vocabulary leaves other tokens"
+            yield FieldError(pointer, detail, limit, "no such gate; `max_bits_per_byte_rise` stands in its place")
+            continue
+        if metric.in_any_tokens and not spec.changes_vocabulary:
+            detail = f"`{name}` is for models of other tokens than the original, and is measured of no other"
+            yield FieldError(pointer, detail, limit, "no such gate, or pruning of the kind `vocabulary`")
+            continue
         if not spec.benchmark.measures(metric.measured_by):
             field = f"/benchmark/{metric.measured_by}"
             detail = f"`{name}` judges what the job does not measure: {field} leaves it out"
@@ -220,6 +228,7 @@ _RULES: Mapping[str, Callable[[_Gate], _Found | None]] = {
     "min_llama_cpp_speedup": _timed_by("llama_cpp"),
     "min_vllm_speedup": _timed_by("vllm"),
     "max_perplexity_ratio": _of_windows,
+    "max_bits_per_byte_rise": _of_windows,
     "max_kl": _of_windows,
     "min_top1_agreement": _of_windows,
     "max_accuracy_drop": _accuracy,

@@ -87,6 +87,25 @@ class Fidelity(Result):
     top1_agreement_high: float | None = None
 
 
+class BitsPerByte(Result):
+    """What perplexity is where two models have other tokens: on the same bytes of text, each in its own tokens."""
+
+    text: TextInfo  # in the original's tokens
+    protocol: str
+    tokens: int  # that were predicted
+    bytes: int  # that these spell, UTF-8: the same for all variants
+    value: float  # bits over bytes
+    low: float | None = None  # 95 % bootstrap interval over windows; None of a single one
+    high: float | None = None
+    rise: float | None = None  # value less the original's; None for the original
+    rise_low: float | None = None  # its 95 % bootstrap interval over windows, which are resampled in pairs
+    rise_high: float | None = None
+
+    @property
+    def tokens_per_byte(self) -> float:
+        return self.tokens / self.bytes
+
+
 class Sample(Result):
     prompt: str
     text: str
@@ -180,7 +199,7 @@ class DraftFigures(Result):
 class ReusedFigure(Result):
     """A figure of the original that an earlier job measured on the same weights, machine and settings."""
 
-    figure: str  # "perplexity", "samples", "generation", "tasks": which was reused
+    figure: str  # "perplexity", "bits per byte", "samples", "generation", "tasks": which was reused
     measured_at: datetime  # when the reused figure was
     job_id: UUID  # of the job whose figure is reused
 
@@ -198,6 +217,7 @@ class Measurement(Result):
     memory: Memory | None = None
     perplexity: list[Perplexity] = Field(default_factory=list)
     fidelity: list[Fidelity] = Field(default_factory=list)
+    bits_per_byte: list[BitsPerByte] = Field(default_factory=list)  # in perplexity's place, where tokens went
     samples: list[Sample] = Field(default_factory=list)
     sampled: SampleFigures | None = None
     generation: list[GenerationScore] = Field(default_factory=list)

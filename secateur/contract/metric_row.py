@@ -63,6 +63,8 @@ class Metric:
     judges: Literal["value", "comparison"] = "value"  # what is held to a limit
     judged_as: str = ""  # what that is called; the title if empty
     exact: bool = False  # counted, or read off once, so that there is no interval to judge
+    of_tokens: bool = False  # whether it compares predictions of tokens, which takes two models of one vocabulary
+    in_any_tokens: bool = False  # whether it stands in the place of such figures, where the vocabularies differ
     at_original: float | None = None  # what the original has by definition
     sought: str = ""  # what pruning is to gain by it, in words: a gate says so where it passes and no gain was shown
     how: str = ""  # what exactly is counted or timed
@@ -148,4 +150,5 @@ def _relative(after: float, before: float) -> float:
 
 CHANGE = Comparison(_relative, n.change)
 RATIO = Comparison(lambda after, before: after / before if before else float("nan"), n.ratio, n.RATIO)
+RISE = Comparison(lambda after, before: after - before, n.signed)
 DROP = Comparison(lambda after, before: before - after, lambda drop: n.signed_points(-drop), n.POINTS)

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from secateur.contract import numbers as n
 from secateur.contract.draft_metrics import DRAFT_METRICS
 from secateur.contract.engine_metrics import metrics_under
-from secateur.contract.metric_row import CHANGE, DROP, RATIO, Comparison, Metric, Section
+from secateur.contract.metric_row import CHANGE, DROP, RATIO, RISE, Comparison, Metric, Section
 from secateur.contract.readings import (
     accuracies,
+    bits_per_byte,
+    bytes_per_second,
     counted,
     exact_matches,
     file_size,
@@ -23,6 +25,7 @@ from secateur.contract.readings import (
     on_texts,
     perplexities,
     same_answers,
+    tokens_per_byte,
     weights_on_disk,
 )
 
@@ -105,6 +108,19 @@ TOKENS_PER_SECOND = Metric(
     better="higher",
     measured_by="latency",
     compares=CHANGE,
+    short=True,
+)
+BYTES_PER_SECOND = Metric(
+    "bytes_per_second",
+    "Bytes of text per second",
+    SPEED,
+    bytes_per_second,
+    n.NUMBER,
+    better="higher",
+    measured_by="latency",
+    in_any_tokens=True,
+    compares=CHANGE,
+    how="tokens per second over the tokens that a byte of the first text takes",
     short=True,
 )
 SECONDS = Metric(
@@ -206,6 +222,7 @@ KL = Metric(
     n.NUMBER,
     better="lower",
     measured_by="fidelity",
+    of_tokens=True,
     several="worst",
     at_original=0,
     how="nats per token, KL(original ‖ variant)",
@@ -221,6 +238,7 @@ TOP1_AGREEMENT = Metric(
     n.PERCENT,
     better="higher",
     measured_by="fidelity",
+    of_tokens=True,
     several="worst",
     at_original=1,
     how="positions where both rank the same token first",
@@ -234,12 +252,46 @@ PERPLEXITY = Metric(
     n.NUMBER,
     better="lower",
     measured_by="perplexity",
+    of_tokens=True,
     several="worst",
     compares=RATIO,
     judges="comparison",
     judged_as="perplexity ratio",
     short=True,
     headline=True,
+)
+BITS_PER_BYTE = Metric(
+    "bits_per_byte",
+    "Bits per byte",
+    QUALITY,
+    bits_per_byte,
+    n.NUMBER,
+    better="lower",
+    measured_by="perplexity",
+    in_any_tokens=True,
+    several="worst",
+    compares=RISE,
+    judges="comparison",
+    judged_as="rise of bits per byte",
+    how="of the same text, each in its own tokens",
+    unit="bits per byte",
+    short=True,
+    headline=True,
+)
+TOKENS_PER_BYTE = Metric(
+    "tokens_per_byte",
+    "Tokens per byte",
+    QUALITY,
+    tokens_per_byte,
+    n.NUMBER,
+    better="lower",
+    measured_by="perplexity",
+    in_any_tokens=True,
+    several="worst",
+    compares=CHANGE,
+    exact=True,
+    how="of the same text",
+    short=True,
 )
 EXACT_MATCH = Metric(
     "exact_match",
@@ -321,6 +373,7 @@ METRICS: Mapping[str, Metric] = {
         WEIGHTS_ON_DISK,
         SPEEDUP,
         TOKENS_PER_SECOND,
+        BYTES_PER_SECOND,
         SECONDS,
         TIME_TO_FIRST_TOKEN,
         TIME_PER_OUTPUT_TOKEN,
@@ -334,6 +387,8 @@ METRICS: Mapping[str, Metric] = {
         KL,
         TOP1_AGREEMENT,
         PERPLEXITY,
+        BITS_PER_BYTE,
+        TOKENS_PER_BYTE,
         EXACT_MATCH,
         SAME_TEXT,
         REPETITION,

@@ -156,6 +156,12 @@ def signed_points(part: float) -> str:
     return f"±{text}" if text.startswith("0 ") else text if text.startswith("−") else f"+{text}"
 
 
+def signed(value: float) -> str:
+    """A difference with its sign, to three digits: "+0.0123", "−0.4", "±0"."""
+    text = significant(abs(value))
+    return "±0" if value == 0 else f"{'−' if value < 0 else '+'}{text}"
+
+
 def span(low: float | None, high: float | None, digits: int = 3) -> str:
     """An interval: "1.21 to 1.29"; empty where there is none."""
     return "" if low is None or high is None else f"{significant(low, digits)} to {significant(high, digits)}"

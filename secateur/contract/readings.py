@@ -183,6 +183,23 @@ def _engine_cell(cell: EngineCell) -> Subject:
     return Subject(key, place=place, measured=how, phrase=f" ({place})", protocol=(cell.build,))
 
 
+def bytes_per_second(variant: Variant) -> list[Reading]:
+    """Tokens per second in bytes of text, by the tokens that the first text takes."""
+    first = next(iter(variant.measured.bits_per_byte), None)
+    if first is None:
+        return []
+    size, found = 1 / first.tokens_per_byte, in_cells(lambda cell: cell.tokens_per_second)(variant)
+    return [
+        Reading(
+            size * reading.value,
+            None if reading.low is None else size * reading.low,
+            None if reading.high is None else size * reading.high,
+            subject=reading.subject,
+        )
+        for reading in found
+    ]
+
+
 def cell_name(cell: LatencyCell | EngineCell) -> str:
     """Which cell of the latency grid: "batch 1, 12 + 128 tokens"."""
     return f"batch {cell.batch_size}, {cell.input_tokens} + {cell.output_tokens} tokens"
@@ -221,6 +238,28 @@ def perplexities(variant: Variant) -> list[Reading]:
 def _perplexity(found: Perplexity) -> Reading:
     ratio = None if found.ratio is None else Estimate(found.ratio, found.ratio_low, found.ratio_high)
     return Reading(found.value, found.low, found.high, ratio, _text(found.text, protocol=found.protocol))
+
+
+def bits_per_byte(variant: Variant) -> list[Reading]:
+    """Of each text, with the rise over the original's on the same windows."""
+    return [
+        Reading(
+            found.value,
+            found.low,
+            found.high,
+            None if found.rise is None else Estimate(found.rise, found.rise_low, found.rise_high),
+            _text(found.text, protocol=found.protocol),
+        )
+        for found in variant.measured.bits_per_byte
+    ]
+
+
+def tokens_per_byte(variant: Variant) -> list[Reading]:
+    """What each text costs in tokens."""
+    return [
+        Reading(found.tokens_per_byte, subject=_text(found.text, protocol=found.protocol))
+        for found in variant.measured.bits_per_byte
+    ]
 
 
 def text_amount(text: TextInfo) -> str:

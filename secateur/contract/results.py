@@ -134,6 +134,16 @@ class KeptExperts(Result):
     mixtures: list[MixtureExperts]  # block by block
 
 
+class KeptVocabulary(Result):
+    """What vocabulary pruning left. The ids that stay stand in `kept_tokens.json` of the stage's folder."""
+
+    before: int  # tokens of the tokenizer
+    after: int  # and rows of the embedding
+    rows_before: int  # of the embedding, which may have had more than there were tokens
+    used: int  # different tokens of the original that the text has
+    covered: float  # share of the text's tokens that are among those that stay
+
+
 class UnitScore(Result):
     unit: str  # "3.attention"
     value: float | None = None  # mean next-token loss without it, nats; None where it was not tried
@@ -215,6 +225,7 @@ class Pruned(Result):
     seconds: float
     widths: list[BlockWidth] = Field(default_factory=list)  # of each block, where it was pruned in width
     experts: KeptExperts | None = None  # where experts went
+    vocabulary: KeptVocabulary | None = None  # where tokens did
     gguf: PrunedFile | None = None  # beside the checkpoint, where the model came as one
     units: list[str] = Field(default_factory=list)  # halves of blocks that are gone: "3.attention", "5.mlp"
     unit_scores: UnitScores | None = None  # where these were searched for, one after the other

@@ -9,7 +9,7 @@ What can be checked without looking at the model is checked here, what needs the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -34,6 +34,7 @@ from secateur.contract.options.scoring import USUAL_SCORING, Scoring
 from secateur.contract.options.sizes import Sizes
 from secateur.contract.options.target import Target
 from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.presets import PRESETS, fill_in
 
 
@@ -68,6 +69,9 @@ PresetName: Any = Literal[tuple(PRESETS)]
 def _method(usual: type[Method], tag: str) -> Any:
     """A field that names a method, `usual` where it is absent; the JSON schema says so by the method's name."""
     return Field(default_factory=usual, json_schema_extra={"default": {tag: usual.model_fields[tag].default}})
+
+
+(VOCABULARY,) = get_args(VocabularyPruning.model_fields["kind"].annotation)
 
 
 class CompressionSpec(Options):
@@ -141,6 +145,12 @@ class CompressionSpec(Options):
                     "`{name}` is for drafts",
                     {"name": field.split("/")[-1], "field": field, "expected": 'no such field, or `use`: "draft"'},
                 )
+        if self.use == "draft" and self.changes_vocabulary:
+            raise PydanticCustomError(
+                "draft_of_other_tokens",
+                "a draft has the tokens of its target, and pruning of the vocabulary leaves others",
+                {"field": "pruning/kind", "expected": 'another kind of pruning, or no `use`: "draft"'},
+            )
         if self.use == "draft" and isinstance(self.recovery, DistillRecovery) and self.recovery.hidden_weight:
             raise PydanticCustomError(
                 "states_of_another_model",
@@ -148,6 +158,16 @@ class CompressionSpec(Options):
                 {"field": "recovery/hidden_weight", "expected": "0"},
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_recover(cls, spec: Any) -> Any:
+        """Pruning of the vocabulary leaves the weights as they were, so what is meant by no recovery is none."""
+        pruning = spec.get("pruning") if isinstance(spec, Mapping) else None
+        kind = pruning.get("kind") if isinstance(pruning, Mapping) else getattr(pruning, "kind", None)
+        if kind == VOCABULARY and "recovery" not in spec:
+            return {**spec, "recovery": {"kind": "none"}}
+        return spec
 
     @model_validator(mode="after")
     def _preset_is_for_this_pruning(self) -> CompressionSpec:
@@ -180,6 +200,27 @@ class CompressionSpec(Options):
                 },
             )
         return self
+
+    @model_validator(mode="after")
+    def _no_recovery_in_another_vocabulary(self) -> CompressionSpec:
+        """The original's predictions and the texts are in tokens that the pruned model does not have."""
+        if self.changes_vocabulary and self.recovery.kind != "none":
+            raise PydanticCustomError(
+                "recovery_in_another_vocabulary",
+                "`{recovery}` trains on the original's tokens, and pruning of the vocabulary leaves others; it changes "
+                "no weight that would have to be mended",
+                {
+                    "recovery": self.recovery.kind,
+                    "field": "recovery",
+                    "expected": 'no `recovery`, or "none"; train before, in a job whose result this one prunes',
+                },
+            )
+        return self
+
+    @property
+    def changes_vocabulary(self) -> bool:
+        """Whether the result reads text by other tokens than the original, so that figures of tokens do not compare."""
+        return isinstance(self.pruning, VocabularyPruning)
 
     @model_validator(mode="after")
     def _healing_is_for_cuts(self) -> CompressionSpec:

@@ -14,6 +14,7 @@ from secateur.contract.report import Report
 from secateur.contract.results import (
     HealedCut,
     KeptExperts,
+    KeptVocabulary,
     Pruned,
     PrunedFile,
     QuantisedVariant,
@@ -38,6 +39,9 @@ def change_in_words(report: Report) -> str:
     if pruned.experts:
         experts, blocks = pruned.experts, plural(len(pruned.experts.mixtures), "block")
         return f"{experts.before - experts.after} of {plural(experts.before, 'expert')} removed in {blocks}"
+    if pruned.vocabulary:
+        kept = pruned.vocabulary
+        return f"{kept.before - kept.after:,} of {plural(kept.before, 'token')} removed"
     return f"heads and neurons removed in {plural(pruned.model.blocks, 'block')}"
 
 
@@ -217,6 +221,14 @@ def between_in_words(model: ModelBetween) -> str:
     return (
         f"{size}: {block_list(model.put_back)} put back; {first} to {last} are the original's as they were, the others "
         "the recovered model's, and nothing was trained again"
+    )
+
+
+def vocabulary_in_words(kept: KeptVocabulary) -> str:
+    """What a vocabulary has left: "24,000 of 49,152 tokens, which are 98.2 % of those in the text that was counted"."""
+    return (
+        f"{kept.after:,} of {plural(kept.before, 'token')}, which are {n.percent(kept.covered)} of those in the text "
+        f"that was counted ({kept.used:,} different ones)"
     )
 
 

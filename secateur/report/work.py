@@ -24,6 +24,7 @@ from secateur.report.words import (
     schedule_in_words,
     search_in_words,
     units_in_words,
+    vocabulary_in_words,
     widths_in_words,
 )
 
@@ -39,7 +40,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
     pruned, scores, recovered = report.pruned, report.scores, report.recovered
     searched = pruned.unit_scores is not None or pruned.joint is not None  # while it pruned
     method = PRUNERS.get(pruned.kind)
-    source = f" ({method.paper})" if method and (pruned.widths or pruned.units or pruned.experts) else ""
+    of_a_paper = pruned.widths or pruned.units or pruned.experts or pruned.vocabulary
+    source = f" ({method.paper})" if method and of_a_paper else ""
     rows = [("Pruning", f"{title_of(PRUNERS, pruned.kind)}{source}, {n.duration(pruned.seconds)}")]
     if pruned.units:
         rows.append(("Halves of blocks removed", units_in_words(pruned)))
@@ -65,6 +67,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Left", widths_in_words(pruned)))
     if pruned.experts:
         rows.append(("Left", experts_in_words(pruned.experts)))
+    if pruned.vocabulary:
+        rows.append(("Left", vocabulary_in_words(pruned.vocabulary)))
     if scores:
         row = CRITERIA.get(scores.criterion)
         paper = f" ({row.paper})" if row else ""

@@ -139,6 +139,8 @@ def _texts(report: Report) -> list[dict[str, str]]:
             add(p.text, "perplexity")
         for f in m.fidelity:
             add(f.text, "fidelity")
+        for b in m.bits_per_byte:
+            add(b.text, "bits per byte")
     return [
         {
             "purpose": ", ".join(purposes),

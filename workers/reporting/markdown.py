@@ -32,6 +32,7 @@ from secateur.report.words import (
     recovered_file_in_words,
     search_in_words,
     units_in_words,
+    vocabulary_in_words,
     widths_in_words,
 )
 
@@ -111,6 +112,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
     if report.pruned.experts:
         lines.append(f"- Left: {escape(experts_in_words(report.pruned.experts))}")
+    if report.pruned.vocabulary:
+        lines.append(f"- Left: {escape(vocabulary_in_words(report.pruned.vocabulary))}")
     for model in report.between.models if report.between else []:
         lines.append(f"- In between, {escape(model.name)}: {escape(between_in_words(model))}")
     for variant in report.quantised.variants if report.quantised else []:

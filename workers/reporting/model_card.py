@@ -27,6 +27,7 @@ from secateur.report.words import (
     quantised_in_words,
     sizes_in_words,
     units_in_words,
+    vocabulary_in_words,
     widths_in_words,
 )
 from secateur.whole_files import write_whole
@@ -130,6 +131,8 @@ def _removed(pruned: Pruned, scores: Scored | None, report: Report | None) -> li
         lines.append(f"Left: {widths_in_words(pruned)}")
     if pruned.experts:
         lines.append(f"Left: {escape(experts_in_words(pruned.experts))}")
+    if pruned.vocabulary:
+        lines.append(f"Left: {escape(vocabulary_in_words(pruned.vocabulary))}")
     if pruned.calibration:
         lines.append(f"Calibration: {escape(pruned.calibration.description)}, {text_amount(pruned.calibration)}")
     if scores:

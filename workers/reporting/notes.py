@@ -244,6 +244,12 @@ def _width(report: Report) -> Iterator[str]:
             "Expert pruning saves memory and disk. A token passes as many blocks as before and, unless too few are "
             "left, as many experts, so expect little speedup at small batches."
         )
+    elif report.pruned.vocabulary:
+        yield (
+            "Vocabulary pruning changes no weight that stays. A token is generated faster, as far as the head is a "
+            "large part of what is read for it, and the same text takes more tokens: hold bytes of text per second "
+            "against each other. Texts unlike the one that was counted take more tokens still."
+        )
     elif not report.pruned.dropped and not report.pruned.units:
         yield (
             "Width pruning leaves the number of blocks as it was. At small batches generation is bound by memory "
@@ -288,7 +294,8 @@ def _measured_texts(report: Report) -> list[TextInfo]:
     """Every text on which quality was measured, once."""
     texts: dict[str, TextInfo] = {}
     for variant in report.benchmarks.variants:
-        for text in [*(p.text for p in variant.perplexity), *(f.text for f in variant.fidelity)]:
+        found = [p.text for p in variant.perplexity] + [f.text for f in variant.fidelity]
+        for text in [*found, *(b.text for b in variant.bits_per_byte)]:
             texts.setdefault(text.sha256, text)
     return list(texts.values())
 

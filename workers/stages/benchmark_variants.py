@@ -10,6 +10,7 @@ from torch import Tensor
 
 from secateur.contract.measurements import (
     RECOVERED_FILE,
+    BitsPerByte,
     DraftFigures,
     EngineCell,
     Fidelity,
@@ -50,6 +51,8 @@ class Variant:
     perplexity: list[Perplexity] = field(default_factory=list)
     losses: dict[str, Tensor] = field(default_factory=dict)  # hash of a text's tokens → mean loss of each window
     fidelity: list[Fidelity] = field(default_factory=list)
+    bits: dict[str, list[float]] = field(default_factory=dict)  # hash of a text's tokens → bits of each window
+    bits_per_byte: list[BitsPerByte] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     latency: list[LatencyCell] = field(default_factory=list)
     llama_cpp: list[EngineCell] = field(default_factory=list)
@@ -73,6 +76,7 @@ class Variant:
             memory=self.memory,
             perplexity=self.perplexity,
             fidelity=self.fidelity,
+            bits_per_byte=self.bits_per_byte,
             samples=self.samples,
             sampled=sample_figures(self.samples),
             generation=self.scores,

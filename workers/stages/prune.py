@@ -14,6 +14,7 @@ from secateur.contract.models.quantised import check_quantised
 from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, SubBlockPruning
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.options.width import WidthPruning
 from secateur.contract.results import Pruned, PrunedFile
 from secateur.contract.stage_kinds import SCORE
@@ -32,6 +33,7 @@ from workers.stages.original import Original, open_original, source_gguf
 from workers.stages.prune_experts import check_mixtures, prune_mixtures
 from workers.stages.prune_joint import check_choices, prune_jointly
 from workers.stages.prune_sub_block import check_halves, prune_halves
+from workers.stages.prune_vocabulary import check_tokens, prune_tokens
 from workers.stages.prune_width import check_width, prune_units
 from workers.stages.quantise import refuse_unquantisable
 
@@ -134,6 +136,7 @@ PRUNERS: Mapping[type[Method], Pruner[Any]] = dict(
         _row(JointPruning, Pruner(prune_jointly, check_choices)),
         _row(WidthPruning, Pruner(prune_units, check_width)),
         _row(ExpertPruning, Pruner(prune_mixtures, check_mixtures)),
+        _row(VocabularyPruning, Pruner(prune_tokens, check_tokens)),
     )
 )
 

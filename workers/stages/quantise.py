@@ -103,7 +103,7 @@ def gguf(making: Making[GgufQuantisation]) -> Made:
         making.source,
         making.target,
         kind=making.options.type,
-        tokenizer_from=source_gguf(making.context),
+        tokenizer_from=_tokenizer_file(making.context),
         progress=making.context.progress,
     ), None
 
@@ -113,7 +113,12 @@ def refuse_integers(context: StageContext, checkpoint: Checkpoint, options: Inte
 
 
 def refuse_gguf(context: StageContext, checkpoint: Checkpoint, options: GgufQuantisation) -> None:
-    refuse_unsupported(checkpoint, tokenizer_from=source_gguf(context))
+    refuse_unsupported(checkpoint, tokenizer_from=_tokenizer_file(context))
+
+
+def _tokenizer_file(context: StageContext) -> Path | None:
+    """The GGUF file that the model came in, whose tokenizer is copied, unless tokens of it have gone."""
+    return None if context.stage.spec.changes_vocabulary else source_gguf(context)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from secateur.contract.options.recovery import DistillRecovery, HealingRecovery,
 from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
 from secateur.contract.options.texts import Calibration
 from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
 
@@ -118,6 +119,8 @@ def _score(setting: Setting) -> int:
 
 def _prune(setting: Setting) -> int:
     pruning = setting.spec.pruning
+    if isinstance(pruning, VocabularyPruning):
+        return BUFFERS + TOKENIZER
     if isinstance(pruning, DepthPruning) or getattr(pruning, "drop", None) is not None:
         return BUFFERS
     calibration: Calibration = pruning.calibration

@@ -13,13 +13,16 @@ from secateur.contract.estimates.model import KnownModel
 from secateur.contract.experts import check_experts, experts_to_remove
 from secateur.contract.joint import check_joint, needed_of, parts_of
 from secateur.contract.models.formulas import BlockCount
+from secateur.contract.models.parameters import parameter_count
 from secateur.contract.models.widths import widths_of
 from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning, ExpertPruning, Pruning, SubBlockPruning
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.options.width import LlmPrunerPruning, WidthPruning
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sub_blocks import check_units, protected_units, unit_names, units_to_remove
 from secateur.contract.targets import Sizes, blocks_for_size
+from secateur.contract.vocabulary import check_tokens, smaller
 from secateur.contract.width import CLOSE, uniform_counts
 
 
@@ -51,6 +54,8 @@ def removal_of(spec: CompressionSpec, model: KnownModel) -> Removal | None:
         return _joint(pruning, model)
     if isinstance(pruning, ExpertPruning):
         return _experts(pruning, model)
+    if isinstance(pruning, VocabularyPruning):
+        return _vocabulary(pruning, model)
     return _width(pruning, model)
 
 
@@ -181,6 +186,19 @@ def _experts(pruning: ExpertPruning, model: KnownModel) -> Removal | None:
     left = mixtures[0][1].experts - count
     read = sum(max(0, _per_token(model) - left) * block.expert for _, block in mixtures)  # a token goes to fewer
     return Removal(0, sum(removed.values()), read, stored, 0)
+
+
+def _vocabulary(pruning: VocabularyPruning, model: KnownModel) -> Removal | None:
+    """What goes with the tokens: by the formula of the same model with fewer."""
+    check_tokens(pruning.tokens, model.vocabulary)
+    before, after = model.count, parameter_count(smaller(model.config, pruning.tokens))
+    if after is None:
+        return None
+    removed, stored = before.total - after.total, None
+    if model.stored is not None:
+        stored = round(model.stored.outside * removed / (before.total - _of_blocks(model)))
+    read = (before.head or before.embedding) - (after.head or after.embedding)
+    return Removal(0, removed, read, stored, 0)
 
 
 def _width(pruning: WidthPruning, model: KnownModel) -> Removal | None:

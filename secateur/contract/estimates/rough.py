@@ -21,6 +21,7 @@ from secateur.contract.options.recovery import DistillRecovery, HealingRecovery,
 from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
 from secateur.contract.training_steps import GENERATED_SAMPLES, most_steps
 
@@ -117,7 +118,7 @@ def _choose(setting: Setting) -> _Effort | None:
 
 def _prune(setting: Setting) -> _Effort | None:
     pruning = setting.spec.pruning
-    if isinstance(pruning, DepthPruning) or getattr(pruning, "drop", None) is not None:
+    if isinstance(pruning, DepthPruning | VocabularyPruning) or getattr(pruning, "drop", None) is not None:
         return _copied(setting, COPIED)
     calibration = pruning.calibration
     work = work_of(PRUNE.name, setting.spec, _scale(setting))

@@ -46,9 +46,16 @@ def speedup_by_bytes(model: KnownModel, removal: Removal) -> float | None:
     return None if removal.read >= read else read / (read - removal.read)
 
 
-def basis_in_words(narrower: bool) -> str:
-    """What `speedup_by_bytes` rests on; `narrower`: whether every block stays, with less in it."""
+def basis_in_words(*, narrower: bool, fewer_tokens: bool) -> str:
+    """What `speedup_by_bytes` rests on.
+
+    Args:
+        narrower: whether every block stays, with less in it.
+        fewer_tokens: whether tokens go, so that the same text takes more of those that stay.
+    """
     words = "weights that each generated token reads at batch 1, before and after"
+    if fewer_tokens:
+        return f"{words}; of each token, of which the same text takes more than before"
     if narrower:
         return f"{words}; all blocks stay, and with them what each costs beside its reading, so it may well be less"
     return words

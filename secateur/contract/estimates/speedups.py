@@ -58,4 +58,5 @@ def speedup(
     by_bytes = speedup_by_bytes(model, removal)
     if by_bytes is None:
         return None
-    return Speedup(by_bytes, "bytes", basis_in_words(isinstance(spec.pruning, WidthPruning)))
+    basis = basis_in_words(narrower=isinstance(spec.pruning, WidthPruning), fewer_tokens=spec.changes_vocabulary)
+    return Speedup(by_bytes, "bytes", basis)

@@ -18,6 +18,7 @@ from secateur.contract.options.recovery import HealingRecovery, NoRecovery
 from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
 from secateur.contract.options.texts import Calibration, is_written
 from secateur.contract.options.training import TrainedRecovery
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.stage_kinds import BENCHMARK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.contract.sub_blocks import units_to_remove
@@ -145,7 +146,7 @@ def _known_number(spec: CompressionSpec, scale: Scale) -> int | None:
 
 def _prune(spec: CompressionSpec, scale: Scale) -> Work:
     pruning = spec.pruning
-    if isinstance(pruning, DepthPruning) or getattr(pruning, "drop", None) is not None:
+    if isinstance(pruning, DepthPruning | VocabularyPruning) or getattr(pruning, "drop", None) is not None:
         return Work(scale.bytes, BYTE)
     walks: float = 1
     if isinstance(pruning, SubBlockPruning):

@@ -14,6 +14,7 @@ from secateur.contract.draft_metrics import DRAFT_ACCEPTANCE, DRAFT_EQUAL, DRAFT
 from secateur.contract.metric_row import Metric
 from secateur.contract.metrics import (
     ACCURACY,
+    BITS_PER_BYTE,
     EXACT_MATCH,
     KL,
     LLAMA_CPP_SPEEDUP,
@@ -51,6 +52,11 @@ class Gates(Options):
     )
     max_perplexity_ratio: float | None = Field(
         default=None, gt=0, description="Greatest perplexity over the original's, worst text."
+    )
+    max_bits_per_byte_rise: float | None = Field(
+        default=None,
+        ge=0,
+        description="Greatest rise of bits per byte over the original's, worst text; where tokens were removed.",
     )
     max_kl: float | None = Field(
         default=None,
@@ -102,6 +108,7 @@ GATES: Mapping[str, Metric] = {
     "min_llama_cpp_speedup": LLAMA_CPP_SPEEDUP,
     "min_vllm_speedup": VLLM_SPEEDUP,
     "max_perplexity_ratio": PERPLEXITY,
+    "max_bits_per_byte_rise": BITS_PER_BYTE,
     "max_kl": KL,
     "min_top1_agreement": TOP1_AGREEMENT,
     "max_accuracy_drop": ACCURACY,

@@ -2,7 +2,7 @@
 
 A kind of pruning is a class here and a line in `Pruning`, at the end. What it runs is its row in
 `workers/stages/prune.py`. The arithmetic of how much goes is
-`secateur/contract/{depth,targets,sub_blocks,joint,experts}.py`.
+`secateur/contract/{depth,targets,sub_blocks,joint,experts,vocabulary}.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from secateur.contract.options.papers import SHORTENED_LLAMA
 from secateur.contract.options.target import Target
 from secateur.contract.options.texts import Calibration
 from secateur.contract.options.unit_names import UnitName, refuse_twins
+from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.options.width import WidthMethod
 
 
@@ -194,6 +195,7 @@ Pruning = Annotated[
     | SubBlockPruning
     | JointPruning
     | WidthMethod
-    | ExpertPruning,
+    | ExpertPruning
+    | VocabularyPruning,
     Field(discriminator="kind"),
 ]

@@ -43,6 +43,7 @@ def test_durations(seconds: float, words: str) -> None:
             {"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}, "scoring": {"criterion": "taylor"}},
             "as much as the constraints allow by taylor",
         ),
+        ({"pruning": {"kind": "vocabulary", "tokens": 24000}}, "24,000 tokens left"),
         ({"pruning": {"kind": "experts", "experts": 12, "criterion": "reap"}}, "12 experts by reap"),
         ({"pruning": {"kind": "experts", "ratio": 0.25, "criterion": "frequency"}}, "25 % of the experts by frequency"),
     ],

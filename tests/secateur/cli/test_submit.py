@@ -107,6 +107,13 @@ def test_a_draft_and_the_model_that_it_is_for(run: Run) -> None:
     }
 
 
+def test_a_vocabulary(run: Run) -> None:
+    found = dry(run, "m", "--pruner", "vocabulary", "--tokens", "24000", "--text", "news.txt@0:0.5")
+    text = {"source": "local", "path": "news.txt", "start": 0.0, "stop": 0.5}
+    assert found["pruning"] == {"kind": "vocabulary", "tokens": 24000, "text": text}
+    assert CompressionSpec.model_validate(found).recovery.kind == "none"
+
+
 def test_a_target(run: Run) -> None:
     found = dry(run, "m.gguf", "--target-parameters", "0.8")
     assert found["pruning"] == {"kind": "depth", "target": {"parameters": 0.8}}

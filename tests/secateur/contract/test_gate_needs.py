@@ -25,6 +25,7 @@ NEEDS = {
     "min_llama_cpp_speedup": "latency",
     "min_vllm_speedup": "latency",
     "max_perplexity_ratio": "perplexity",
+    "max_bits_per_byte_rise": "perplexity",
     "max_kl": "fidelity",
     "min_top1_agreement": "fidelity",
     "max_accuracy_drop": "tasks",
@@ -38,17 +39,23 @@ NEEDS = {
     "max_parameters": None,
     "max_bytes": None,
 }
+DRAFT: dict[str, Any] = {  # which may be judged by every gate that there is, but for those of other tokens
+    "use": "draft",
+    "target_model": {"source": "hub", "id": "some/larger"},
+}
+VOCABULARY = {"kind": "vocabulary", "tokens": 24000, "text": {"source": "named", "name": "wikitext2"}}
 LIMITS = {"min_same_text": 0.5}  # of 48 answers
 EVERYTHING = {"tasks": {"tasks": ["piqa"]}}
 
 
-def spec(gates: dict[str, Any], benchmark: dict[str, Any]) -> CompressionSpec:
+def spec(gates: dict[str, Any], benchmark: dict[str, Any], *, pruning: dict[str, Any] | None = None) -> CompressionSpec:
+    changed = pruning == VOCABULARY or (pruning is None and "max_bits_per_byte_rise" in gates)
+    pruned = pruning or (VOCABULARY if changed else {"kind": "depth", "blocks": 1})
     return CompressionSpec.model_validate(
         {
             "model": {"source": "hub", "id": "some/model"},
-            "use": "draft",  # which may be judged by every gate that there is
-            "target_model": {"source": "hub", "id": "some/larger"},
-            "pruning": {"kind": "depth", "blocks": 1},
+            **({} if changed else DRAFT),
+            "pruning": pruned,
             "quantise": [{"kind": "gguf"}],
             "benchmark": {**EVERYTHING, **benchmark},
             "gates": gates,
@@ -71,6 +78,22 @@ def test_a_gate_needs_its_own_part_of_the_benchmark_and_no_other(gate: str, left
     assert error.expected == f"no such gate, or a benchmark with `{left_out}`"
 
 
+@pytest.mark.parametrize("gate", ["max_perplexity_ratio", "max_kl", "min_top1_agreement"])
+def test_figures_of_tokens_are_not_there_in_another_vocabulary(gate: str) -> None:
+    (error,) = never_passed(spec({gate: 1}, {}, pruning=VOCABULARY))
+    assert (error.pointer, error.value) == (f"/gates/{gate}", 1)
+    assert "token by token" in error.detail
+    assert error.expected == "no such gate; `max_bits_per_byte_rise` stands in its place"
+    assert never_passed(spec({gate: 1}, {})) == []
+
+
+def test_figures_of_bytes_are_for_other_vocabularies() -> None:
+    (error,) = never_passed(spec({"max_bits_per_byte_rise": 0.1}, {}, pruning={"kind": "depth", "blocks": 1}))
+    assert error.pointer == "/gates/max_bits_per_byte_rise"
+    assert error.expected == "no such gate, or pruning of the kind `vocabulary`"
+    assert never_passed(spec({"max_bits_per_byte_rise": 0.1, "min_speedup": 1, "max_bytes": 9}, {})) == []
+
+
 def test_every_such_gate_is_told() -> None:
     found = never_passed(spec({"min_speedup": 1, "max_accuracy_drop": 0.1}, {"latency": None, "tasks": None}))
     assert [error.pointer for error in found] == ["/gates/min_speedup", "/gates/max_accuracy_drop"]
@@ -91,6 +114,7 @@ ONE_OF_PIQA = {"tasks": {"tasks": ["piqa"], "limit": 1}}
     [
         ({"max_kl": 1}, ONE_WINDOW_EACH, ONE_WINDOW),
         ({"max_perplexity_ratio": 1}, ONE_WINDOW_EACH, ONE_WINDOW),
+        ({"max_bits_per_byte_rise": 1}, ONE_WINDOW_EACH, ONE_WINDOW),
         ({"min_top1_agreement": 1}, ONE_WINDOW_EACH, ONE_WINDOW),
         ({"max_repetition": 1}, ONE_PROMPT, ONE_SAMPLE),
         ({"min_sample_length": 1}, ONE_PROMPT, ONE_SAMPLE),

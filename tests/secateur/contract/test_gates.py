@@ -10,6 +10,7 @@ from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import (
     Benchmarks,
+    BitsPerByte,
     Fidelity,
     GenerationScore,
     Interval,
@@ -47,6 +48,11 @@ def cell(median: float, low: float, high: float, *, batch: int = 1) -> LatencyCe
 
 def perplexity(ratio: float | None, low: float | None, high: float | None, *, of: str = "a") -> Perplexity:
     return Perplexity(text=text(of), protocol="", value=20, ratio=ratio, ratio_low=low, ratio_high=high)
+
+
+def bits(rise: float | None, low: float | None, high: float | None, *, of: str = "a") -> BitsPerByte:
+    size: dict[str, Any] = {"protocol": "", "tokens": 1, "bytes": 4, "value": 1}
+    return BitsPerByte(text=text(of), **size, rise=rise, rise_low=low, rise_high=high)
 
 
 def fidelity(
@@ -111,6 +117,7 @@ def only(gates: dict[str, Any], **measured: Any) -> GateResult:
 MEASURED: dict[str, dict[str, Any]] = {  # each figure with an interval that is apart from it on both sides
     "min_speedup": {"latency": [cell(1.5, 1.25, 1.75)]},
     "max_perplexity_ratio": {"perplexity": [perplexity(1.5, 1.25, 1.75)]},
+    "max_bits_per_byte_rise": {"bits_per_byte": [bits(0.25, 0.125, 0.5)]},
     "max_kl": {"fidelity": [fidelity(0.5, 0.4, 0.6)]},
     "min_top1_agreement": {"fidelity": [fidelity(same=0.7, same_low=0.6, same_high=0.8)]},
     "max_accuracy_drop": {"tasks": [task(0.125, 0.0625, 0.25)]},
@@ -128,6 +135,8 @@ MEASURED: dict[str, dict[str, Any]] = {  # each figure with an interval that is 
         ("min_speedup", "median", 1.5),
         ("max_perplexity_ratio", "interval", 1.75),
         ("max_perplexity_ratio", "median", 1.5),
+        ("max_bits_per_byte_rise", "interval", 0.5),
+        ("max_bits_per_byte_rise", "median", 0.25),
         ("max_kl", "interval", 0.6),
         ("max_kl", "median", 0.5),
         ("min_top1_agreement", "interval", 0.6),
@@ -241,13 +250,13 @@ def test_of_the_checks_of_generation_all_together_are_judged() -> None:
 def test_a_task_counts_once_by_its_first_filter() -> None:
     tasks = [task(0.25, 0.2, 0.3, filter="strict"), task(0.0, 0.0, 0.0, filter="flexible", headline=False)]
     result = only({"max_accuracy_drop": 0.2}, tasks=tasks)
-    assert result.value == 0.25
-    assert "mean of 1 task)" in result.metric
+    assert (result.value, "mean of 1 task)" in result.metric) == (0.25, True)
 
 
 NOT_MEASURED: dict[str, list[dict[str, Any]]] = {
     "min_speedup": [{}, {"latency": [cell(1.5, 1.4, 1.6).model_copy(update={"speedup": None})]}],
     "max_perplexity_ratio": [{}, {"perplexity": [perplexity(0.5, 0.4, 0.6), perplexity(None, None, None, of="b")]}],
+    "max_bits_per_byte_rise": [{}, {"bits_per_byte": [bits(None, None, None)]}],
     "max_kl": [{}],
     "min_top1_agreement": [{}],
     "max_accuracy_drop": [{}, {"tasks": [task(None, None, None)]}, {"tasks": [task(0, 0, 0), task(None, None, None)]}],
@@ -271,6 +280,7 @@ def test_what_was_not_measured_does_not_pass(gate: str, measured: dict[str, Any]
     ("gate", "measured"),
     [
         ("max_perplexity_ratio", {"perplexity": [perplexity(0.2, 0.1, 0.3), perplexity(0.1, None, None, of="b")]}),
+        ("max_bits_per_byte_rise", {"bits_per_byte": [bits(0.1, None, None)]}),
         ("max_kl", {"fidelity": [fidelity(0.1, 0.0, 0.2), fidelity(0.1, None, None, of="b")]}),
         ("min_top1_agreement", {"fidelity": [fidelity(same_low=None, same_high=None)]}),
         ("max_accuracy_drop", {"tasks": [task(0.0, -0.1, 0.1), task(0.0, None, None)]}),

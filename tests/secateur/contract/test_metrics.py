@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from secateur.contract.measurements import BitsPerByte
 from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES, Gates, is_least
@@ -18,8 +19,13 @@ def final() -> Variant:
     measured = benchmarks().variants[-1]
     assert measured.memory is not None
     memory = measured.memory.model_copy(update={"largest_batch": 12})
+    text = measured.perplexity[0].text
+    bits = BitsPerByte(
+        text=text, protocol="", tokens=25, bytes=100, value=1.1, low=1, high=1.2, rise=0.1, rise_low=0, rise_high=0.2
+    )
     more: dict[str, Any] = {
         "memory": memory,
+        "bits_per_byte": [bits],
         "llama_cpp": [engine_cell(90.0, speedup=interval(1.3), build="llama-bench, build 5163 (8cf427ff)")],
         "vllm": [engine_cell(300.0, speedup=interval(1.2), build="vLLM 0.99.0")],
         "draft": draft_figures(),
@@ -57,6 +63,7 @@ def test_of_what_was_not_measured_there_is_nothing() -> None:
             "memory": None,
             "perplexity": [],
             "fidelity": [],
+            "bits_per_byte": [],
             "sampled": None,
             "generation": [],
             "tasks": [],
@@ -74,15 +81,25 @@ def having(what: str) -> set[str]:
 def test_what_readers_see_first() -> None:
     seen_first = {"parameters", "file_size", "weights_on_disk", "speedup", "kl", "perplexity", "accuracy"}
     seen_first |= {"exact_match", "same_text", "llama_cpp_speedup", "vllm_speedup", "draft_speedup", "draft_acceptance"}
+    seen_first |= {"bits_per_byte"}
     assert having("headline") == seen_first
-    speeds = {"tokens_per_second", "llama_cpp_tokens_per_second", "vllm_tokens_per_second"}
+    speeds = {"tokens_per_second", "bytes_per_second", "llama_cpp_tokens_per_second", "vllm_tokens_per_second"}
+    short = {"peak_memory", "top1_agreement", "tokens_per_byte", "repetition"}
     drafts = {"draft_cost", "assisted_tokens_per_second", "draft_equal"}
-    assert having("short") == seen_first | speeds | drafts | {"peak_memory", "top1_agreement", "repetition"}
+    assert having("short") == seen_first | speeds | drafts | short
 
 
 def test_what_is_counted_has_no_interval_to_judge() -> None:
     memory = {"weights_in_memory", "peak_memory", "cache_per_token", "largest_batch"}
-    assert having("exact") == {"parameters", "blocks", "file_size", "weights_on_disk", "draft_equal", *memory}
+    assert having("exact") == {
+        "parameters",
+        "blocks",
+        "file_size",
+        "weights_on_disk",
+        "tokens_per_byte",
+        "draft_equal",
+        *memory,
+    }
 
 
 def test_what_the_original_has_by_definition() -> None:
@@ -102,8 +119,19 @@ def test_sizes_are_read_off_the_variant_itself(name: str, value: int) -> None:
 
 def test_what_says_how_good_a_model_is() -> None:
     known = {name for name, metric in METRICS.items() if metric.section.quality}
-    text = {"kl", "top1_agreement", "perplexity", "accuracy"}
+    text = {"kl", "top1_agreement", "perplexity", "bits_per_byte", "tokens_per_byte", "accuracy"}
     assert known == text | {"exact_match", "same_text", "repetition", "sample_length"}
+
+
+def test_what_is_of_tokens_and_what_stands_in_its_place() -> None:
+    assert having("of_tokens") == {"kl", "top1_agreement", "perplexity"}
+    assert having("in_any_tokens") == {"bits_per_byte", "tokens_per_byte", "bytes_per_second"}
+
+
+def test_speed_in_bytes_is_that_in_tokens_by_what_a_token_spells() -> None:
+    (speed, *_), (tokens, *_) = METRICS["bytes_per_second"].read(final()), METRICS["tokens_per_second"].read(final())
+    assert (speed.value, speed.low, speed.high) == tuple(4 * (x or 0) for x in (tokens.value, tokens.low, tokens.high))
+    assert speed.subject == tokens.subject
 
 
 def test_what_pruning_is_for() -> None:

@@ -14,6 +14,7 @@ import pytest
 from secateur.contract.catalog import PRUNERS, QUANTISATIONS, RECOVERIES
 from secateur.contract.options.width import WidthMethod
 from secateur.contract.spec import CompressionSpec
+from tests.fixtures.tokenizers import WORDS, byte_level, write_model
 from tests.fixtures.whole_job import SHORT_SPEC, Job
 from workers.stages import prune, quantise
 from workers.stages.prune_width import prune_units
@@ -26,6 +27,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "sub_block": {"units": 1, "calibration": FEW},
     "joint": {"target": {"parameters": 0.9}, "evaluations": 5, "calibration": {**FEW, "samples": 5}},
     "experts": {"experts": 1, "calibration": FEW},
+    "vocabulary": {"tokens": 300, "text": {"source": "local", "path": "words.txt"}},
     "healing": FEW,
     "gptq": {"calibration": FEW},
 }
@@ -41,13 +43,19 @@ def _root(tiny_checkpoint: Callable[..., Path]) -> Path:
 
 
 def _job(root: Path, **spec: Any) -> Job:
-    return Job(root, CompressionSpec.model_validate({**SHORT_SPEC, "pruning": _short("depth", {}), **spec}))
+    body = {**SHORT_SPEC, "pruning": _short("depth", {}), **spec}
+    if body["pruning"]["kind"] == "vocabulary":
+        body = {**body, "recovery": {"kind": "none"}}
+    return Job(root, CompressionSpec.model_validate(body), data_roots=(root,))
 
 
 @pytest.mark.parametrize("kind", PRUNERS)
 def test_every_way_to_prune(kind: str, root: Path, tiny_checkpoint: Callable[..., Path]) -> None:
     if kind == "experts":
         tiny_checkpoint(model_type="mixtral", num_local_experts=4)  # in the place of the model that has none
+    if kind == "vocabulary":
+        write_model(root / "tiny", byte_level())  # in the place of the model whose tokens are bytes alone
+        (root / "words.txt").write_text(WORDS)
     pruned = _job(root, pruning=_short(kind, {"ratio": 0.2, "calibration": FEW})).run("prune")
     assert pruned.kind == kind
     assert 0 < pruned.parameters_after < pruned.parameters_before

@@ -26,10 +26,10 @@ from workers.engine.quantise.gguf_vocabulary import (
     UNUSED,
     USER_DEFINED,
     Vocabulary,
-    merges_of,
     refuse,
     steps_of,
 )
+from workers.engine.text.tokenizer_json import merges_of
 
 INT32, FLOAT32, BOOL = 5, 6, 7  # value types
 SPACE = "▁"

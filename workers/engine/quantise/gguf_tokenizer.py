@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from workers.engine.checkpoints.checkpoint import read_json_file
 from workers.engine.checkpoints.gguf_file import ARRAY, STRING, encode_value
 from workers.engine.quantise.gguf_sentencepiece import sentencepiece_keys
-from workers.engine.quantise.gguf_vocabulary import Vocabulary, merges_of, refuse, steps_of
+from workers.engine.quantise.gguf_vocabulary import Vocabulary, refuse, steps_of
 from workers.engine.quantise.gguf_vocabulary import vocabulary as vocabulary_of
+from workers.engine.text.tokenizer_json import merges_of
 from workers.engine.text.tokenizing import put_around, put_first
 
 UINT32, INT32, BOOL = 4, 5, 7  # value types

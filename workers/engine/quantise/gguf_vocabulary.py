@@ -49,12 +49,6 @@ def vocabulary(written: Mapping[str, Any], size: int) -> Vocabulary:
     return Vocabulary(tokens, types)
 
 
-def merges_of(written: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The merges of byte-pair encoding, first to last."""
-    pairs = (pair if isinstance(pair, list) else pair.split(" ", 1) for pair in written["model"].get("merges", []))
-    return [(left, right) for left, right in pairs]
-
-
 def steps_of(part: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:
     """The steps of a normalizer or pre-tokenizer, which are under `inner` where it is a sequence."""
     if part is None:

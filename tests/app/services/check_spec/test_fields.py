@@ -182,6 +182,47 @@ def test_experts_that_cannot_go(
     assert only(client, body, slug)["pointer"] == pointer
 
 
+WORDS = {"source": "named", "name": "wikitext2"}
+
+
+@pytest.mark.parametrize(
+    ("pruning", "more", "pointer"),
+    [
+        ({"tokens": 128}, {}, "/pruning/tokens"),
+        ({"tokens": 0}, {}, "/pruning/tokens"),
+        ({"tokens": 64, "text": None}, {}, "/pruning/text"),
+        ({"tokens": 64, "text": {"source": "self"}}, {}, "/pruning/text/source"),
+        ({"tokens": 64, "ratio": 0.2}, {}, "/pruning/ratio"),
+        ({"tokens": 64, "blocks": 2}, {}, "/pruning/blocks"),
+        ({"tokens": 64}, {"recovery": {"kind": "lora"}}, "/recovery"),
+        ({"tokens": 64}, {"scoring": {"criterion": "greedy"}}, "/scoring"),
+        ({"tokens": 64}, {"use": "draft", "target_model": {"source": "hub", "id": "a/b"}}, "/pruning/kind"),
+        ({"tokens": 64}, {"preset": "quick"}, "/preset"),
+        ({"tokens": 64}, {"gates": {"max_kl": 1}}, "/gates/max_kl"),
+        ({"tokens": 64}, {"gates": {"max_bits_per_byte_rise": 1}, "benchmark": {"perplexity": None}}, None),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_pruned(
+    client: TestClient, model_root: Path, pruning: dict[str, Any], more: dict[str, Any], pointer: str | None
+) -> None:
+    checkpoint(model_root, config={**LLAMA, "vocab_size": 128})
+    body = {
+        "model": {"source": "local", "path": "model"},
+        "pruning": {"kind": "vocabulary", "text": WORDS, **pruning},
+        **more,
+    }
+    assert only(client, body)["pointer"] == (pointer or "/gates/max_bits_per_byte_rise")
+
+
+def test_no_recovery_is_meant_where_none_is_named(client: TestClient, model_root: Path) -> None:
+    checkpoint(model_root, config={**LLAMA, "vocab_size": 128})
+    body = {"model": {"source": "local", "path": "model"}}
+    response = client.post("/jobs", json={**body, "pruning": {"kind": "vocabulary", "tokens": 64, "text": WORDS}})
+    assert response.status_code == 202, response.text
+    assert response.json()["spec"]["recovery"] == {"kind": "none"}
+    assert [stage["key"] for stage in response.json()["stages"]] == ["check", "prune", "benchmark", "report"]
+
+
 def test_experts_are_judged_in_the_prune_stage(client: TestClient, model_root: Path) -> None:
     checkpoint(model_root, config=MIXTRAL)
     body = {"model": {"source": "local", "path": "model"}, "pruning": {"kind": "experts", "experts": 7}}

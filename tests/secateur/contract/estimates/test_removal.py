@@ -54,6 +54,19 @@ def test_six_blocks_of_smollm2(pruning: dict[str, Any]) -> None:
     assert speedup_by_bytes(model, removal) == pytest.approx(read / (read - 6 * BLOCK))
 
 
+def test_half_of_the_tokens_of_smollm2() -> None:
+    model = known()
+    removal = taken(model, kind="vocabulary", tokens=24_576, text={"source": "local", "path": "news.txt"})
+    assert (removal.parameters, removal.read, removal.blocks, removal.cache) == (HEAD // 2, HEAD // 2, 0, 0)
+    assert removal.exact
+    assert pruned_size(model, removal, width=2).bytes == 2 * (PARAMETERS - HEAD // 2)
+    read = 30 * BLOCK + HEAD + 576
+    assert speedup_by_bytes(model, removal) == pytest.approx(read / (read - HEAD // 2))
+    untied = known({**SMOLLM2_CONFIG, "tie_word_embeddings": False})
+    removal = taken(untied, kind="vocabulary", tokens=24_576, text={"source": "local", "path": "news.txt"})
+    assert (removal.parameters, removal.read) == (HEAD, HEAD // 2)
+
+
 def test_halves() -> None:
     model = known()
     mlp = 3 * 576 * 1536 + 576

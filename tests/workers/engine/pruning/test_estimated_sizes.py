@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from secateur.contract.width import CLOSE
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.pruning.sub_block_layout import halves_layout
+from workers.engine.pruning.vocabulary import rows_of_tokens
 from workers.engine.pruning.width import plan_width, prune_width
 
 Make = Callable[..., PreTrainedModel]
@@ -125,6 +127,25 @@ def test_experts(family: str, experts: int, make_model: Make) -> None:
     dense = known_model(written(make_model("llama")))
     assert dense is not None
     assert removal_of(spec_of(kind="experts", experts=1), dense) is None
+
+
+def test_a_vocabulary_of_every_family(family: str, make_model: Make, save_model: Save) -> None:
+    model = make_model(family)
+    config, checkpoint = written(model), Checkpoint.open(save_model(model))
+    known = known_model(config)
+    assert known is not None
+    tokens = int(config["vocab_size"]) // 2
+    text = {"source": "named", "name": "ptb"}
+    removal = removal_of(spec_of(kind="vocabulary", tokens=tokens, text=text), known)
+    assert removal is not None
+    assert removal.exact
+    fewer = count_parameters({**config, "vocab_size": tokens, "pad_token_id": None})
+    assert removal.parameters == known.count.total - fewer.total
+    cut = rows_of_tokens(checkpoint, {**checkpoint.config, "vocab_size": tokens, "pad_token_id": None})
+    assert sum(math.prod(checkpoint.shape(name)) for name in cut) == 2 * removal.parameters
+    with pytest.raises(InvalidInput) as found:
+        removal_of(spec_of(kind="vocabulary", tokens=2 * tokens, text=text), known)
+    assert found.value.errors[0].pointer == "/pruning/tokens"
 
 
 def test_a_width_that_cannot_be_reached_is_told_at_its_field(make_model: Make) -> None:
