@@ -170,7 +170,7 @@ def _check_model(spec: CompressionSpec, settings: Settings) -> LocalModelInfo | 
     if info.blocks is None:
         return info
     if isinstance(spec.pruning, DepthPruning):
-        if spec.pruning.target is not None or spec.pruning.constraints is not None:
+        if spec.pruning.target is not None or spec.pruning.left_open:
             check_target(spec.pruning, info, plus=spec.scoring.plus)
         check_depth(spec.pruning, info.blocks, plus=spec.scoring.plus)
     if isinstance(spec.pruning, SubBlockPruning):

@@ -43,7 +43,7 @@ def check_depth(pruning: DepthPruning, blocks: int, *, plus: bool, pointer: str 
     if pruning.drop is not None:
         _check_drop(pruning.drop, blocks, pointer)
         return
-    if pruning.target is not None or pruning.constraints is not None:
+    if pruning.target is not None or pruning.left_open:
         return
     name = "blocks" if pruning.blocks is not None else "ratio"
     value = pruning.blocks if pruning.blocks is not None else pruning.ratio

@@ -1,4 +1,4 @@
-"""What the stages hand on that find out how much goes, or what: Planned, UnitCosts, Searched, Chosen."""
+"""What the stages hand on that find out how much goes, or what: Planned, UnitCosts, Searched, DraftPlanned, Chosen."""
 
 from __future__ import annotations
 
@@ -161,3 +161,36 @@ class UnitCosts(Result):
         """The figure where so much of the original's time or memory is saved, a share."""
         value = self.original.value
         return value / (1 - saved) if self.figure in ("speedup", "tokens_per_second") else value * (1 - saved)
+
+
+class TriedDraft(Result):
+    """A depth at which the model was healed quickly, and what is expected of it as a draft."""
+
+    removed: int
+    acceptance: float  # share of the target's own tokens that it proposes, on held-out samples
+    acceptance_low: float | None = None  # 95 % interval over samples; None of a single one
+    acceptance_high: float | None = None
+    cost: float  # seconds of a token over the target's, by the line through the depths that were timed
+    expected: float  # speedup of the target by the formula
+
+
+class DraftPlanned(Result):
+    """How many blocks go so that the model is the best draft of its target, and how that was found."""
+
+    tokens: int  # that are proposed at a time
+    original: TriedDraft  # the model as it is
+    tried: list[TriedDraft]  # ascending by blocks removed
+    removed: int  # the number with the highest expected speedup
+    healed: bool  # whether cuts were healed, as where a recovery follows
+    fitted_tokens: int
+    judged_tokens: int
+    text: TextInfo  # which the target has written
+    model: ModelInfo
+    target_model: ModelInfo
+    seconds: float
+    environment: Environment
+
+    @property
+    def chosen(self) -> TriedDraft:
+        """The depth that was chosen."""
+        return next(depth for depth in self.tried if depth.removed == self.removed)

@@ -14,7 +14,7 @@ from pydantic import Field
 from secateur.contract.between import BetweenSizes
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
-from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.results import ModelInfo, Pruned, Quantised, Recovered, Result, Scores
 
 REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
@@ -66,6 +66,7 @@ class Report(Result):
     scores: Scores | None = None  # None where the blocks were named in the spec
     planned: Planned | None = None  # where it took measuring to know how many blocks go
     costs: UnitCosts | None = None  # where it took measuring to know what halves of blocks cost
+    drafted: DraftPlanned | None = None  # where the best draft decided how many blocks go
     searched: Searched | None = None  # where constraints decided how many blocks go
     chosen: Chosen | None = None  # where sets of blocks were compared after healing
     pruned: Pruned

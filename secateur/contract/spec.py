@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from secateur.contract.draft_usual import as_a_draft
+from secateur.contract.draft_usual import as_a_draft, refuse_no_best_draft
 from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.benchmark import Benchmark
 from secateur.contract.options.gates import Gates
@@ -151,6 +151,8 @@ class CompressionSpec(Options):
                 "a draft has the tokens of its target, and pruning of the vocabulary leaves others",
                 {"field": "pruning/kind", "expected": 'another kind of pruning, or no `use`: "draft"'},
             )
+        if isinstance(self.pruning, DepthPruning) and self.pruning.best_draft:
+            refuse_no_best_draft(self.scoring, self.benchmark)
         if self.use == "draft" and isinstance(self.recovery, DistillRecovery) and self.recovery.hidden_weight:
             raise PydanticCustomError(
                 "states_of_another_model",

@@ -20,7 +20,7 @@ from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.scoring import OF_THE_CHOICE
-from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.report import Report
 from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
@@ -126,6 +126,16 @@ def _is_scored(spec: CompressionSpec) -> bool:
     return isinstance(spec.pruning, DepthPruning) and spec.pruning.drop is None
 
 
+def _best_draft(spec: CompressionSpec) -> bool:
+    return isinstance(spec.pruning, DepthPruning) and spec.pruning.best_draft
+
+
+def _draft(spec: CompressionSpec) -> dict[str, Any]:
+    assert spec.benchmark.draft is not None, "a spec that asks for the best draft measures it"
+    decides = {"tokens": spec.benchmark.draft.tokens, "plus": spec.scoring.plus, "heals": spec.recovery.kind != "none"}
+    return decides | _with_target()(spec)
+
+
 CHECK = StageKind(
     name="check",
     title="Check",
@@ -190,6 +200,20 @@ SEARCH = StageKind(
     decides=_search,
     hands_on=("removed",),
 )
+DRAFT = StageKind(
+    name="draft",
+    title="Draft",
+    doing="trying depths as drafts",
+    module="workers.stages.draft",
+    result=DraftPlanned,
+    file="draft.json",
+    reads=("check", "score"),
+    asked=_best_draft,
+    decides=_draft,
+    of_machine=True,
+    hands_on=("removed",),
+    opens_target=True,
+)
 CHOOSE = StageKind(
     name="choose",
     title="Choice",
@@ -197,7 +221,7 @@ CHOOSE = StageKind(
     module="workers.stages.choose",
     result=Chosen,
     file="chosen.json",
-    reads=("check", "plan", "score"),
+    reads=("check", "plan", "score", "draft"),
     asked=lambda spec: _is_scored(spec) and spec.scoring.after_healing,
     texts=("scoring",),
     decides=_sections("scoring", "pruning"),
@@ -210,7 +234,7 @@ PRUNE = StageKind(
     module="workers.stages.prune",
     result=Pruned,
     file="pruned.json",
-    reads=("check", "plan", "costs", "score", "search", "choose"),
+    reads=("check", "plan", "costs", "score", "search", "draft", "choose"),
     asked=_always,
     texts=("pruning",),
     decides=_choice,
@@ -274,7 +298,7 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "costs", "score", "search", "choose", "prune", "recover", "sizes", "quantise", "benchmark"),
+    reads=("plan", "costs", "score", "search", "draft", "choose", "prune", "recover", "sizes", "quantise", "benchmark"),
     asked=_always,
     opens_model=False,
     device=False,
@@ -286,7 +310,7 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
     kind.name: kind
-    for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, CHOOSE, PRUNE, RECOVER, SIZES, QUANTISE, BENCHMARK, REPORT)
+    for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, DRAFT, CHOOSE, PRUNE, RECOVER, SIZES, QUANTISE, BENCHMARK, REPORT)
 }
 
 

@@ -80,6 +80,8 @@ def none_may_go(pruning: DepthPruning, blocks: int, *, plus: bool) -> InvalidInp
     if pruning.target is not None:
         target = pruning.target
         return InvalidInput.field(f"{POINTER}/{target.figure}", detail, value=target.value, expected=expected)
+    if pruning.best_draft:
+        return InvalidInput.field("/pruning/maximise", detail, value=pruning.maximise, expected=expected)
     limits = pruning.constraints.limits if pruning.constraints is not None else None
     return InvalidInput.field(CONSTRAINTS, detail, value=limits, expected=expected)
 

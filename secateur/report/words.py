@@ -8,7 +8,7 @@ from secateur.contract import numbers as n
 from secateur.contract.between import ModelBetween
 from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.metric_row import CHANGE
-from secateur.contract.planning import Candidate, Chosen, Planned, Searched, TimedDepth
+from secateur.contract.planning import Candidate, Chosen, DraftPlanned, Planned, Searched, TimedDepth, TriedDraft
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import (
@@ -115,6 +115,22 @@ def _candidate_in_words(candidate: Candidate, steps: int | None) -> str:
     if candidate.kl_distilled is not None:
         figures += f", {n.NUMBER.write(candidate.kl_distilled)} after {plural(steps or 0, 'step')}"
     return f"{block_list(candidate.blocks)} ({kind}): {figures}"
+
+
+def draft_in_words(drafted: DraftPlanned) -> str:
+    """How the depth of a draft was chosen: "6 of 30 blocks go … Expected: 1.21× as it is; 1.34× without 6 …"."""
+
+    def shown(depth: TriedDraft) -> str:
+        accepted = _spread(n.PERCENT, depth.acceptance, depth.acceptance_low, depth.acceptance_high)
+        return f"{n.ratio(depth.expected)} (accepted {accepted}, cost {n.percent(depth.cost)})"
+
+    tried = "; ".join(f"{shown(depth)} without {depth.removed}" for depth in drafted.tried)
+    how = "healed" if drafted.healed else "as they are left"
+    return (
+        f"{drafted.removed} of {plural(drafted.model.blocks, 'block')} go. Expected of {drafted.tokens} tokens at a "
+        f"time, depths {how}, on {drafted.judged_tokens:,} held-out tokens that the target wrote, in "
+        f"{n.duration(drafted.seconds)}: {shown(drafted.original)} as it is; {tried}"
+    )
 
 
 def foreseen_in_words(report: Report) -> str:

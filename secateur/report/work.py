@@ -14,6 +14,7 @@ from secateur.report.text import block_list, one_line, plural, printable
 from secateur.report.words import (
     between_in_words,
     choice_in_words,
+    draft_in_words,
     experts_in_words,
     foreseen_in_words,
     gguf_in_words,
@@ -49,6 +50,8 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Blocks removed", block_list(pruned.dropped)))
     if report.target:
         rows.append(("Target", report.target.message))
+    if report.drafted:
+        rows.append(("Depth of the draft", draft_in_words(report.drafted)))
     if report.searched:
         rows.append(("Constraints", search_in_words(report.searched)))
         rows.append(("Foreseen and come", foreseen_in_words(report)))

@@ -10,7 +10,7 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
-from secateur.contract.planning import Chosen, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.regression import judge_regressions
 from secateur.contract.report import HeldAgainst, Report
 from secateur.contract.results import Pruned, Quantised, Recovered, Scores
@@ -27,6 +27,7 @@ def assemble(
     scores: Scores | None,
     planned: Planned | None = None,
     costs: UnitCosts | None = None,
+    drafted: DraftPlanned | None = None,
     searched: Searched | None = None,
     chosen: Chosen | None = None,
     pruned: Pruned,
@@ -68,6 +69,7 @@ def assemble(
         pruned=pruned,
         planned=planned,
         costs=costs,
+        drafted=drafted,
         searched=searched,
         chosen=chosen,
         target=outcome,

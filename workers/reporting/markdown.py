@@ -25,6 +25,7 @@ from secateur.report.words import (
     between_in_words,
     change_in_words,
     choice_in_words,
+    draft_in_words,
     experts_in_words,
     foreseen_in_words,
     gguf_in_words,
@@ -97,6 +98,8 @@ def _details(report: Report) -> str:
         lines.append(f"- Halves of blocks removed: {units_in_words(report.pruned)}")
     if report.pruned.dropped:
         lines.append(f"- Blocks removed: {block_list(report.pruned.dropped)} of {report.pruned.model.blocks}")
+    if report.drafted:
+        lines.append(f"- Depth of the draft: {escape(draft_in_words(report.drafted))}")
     if report.searched:
         lines.append(f"- Constraints: {escape(search_in_words(report.searched))}")
         lines.append(f"- Foreseen and come: {escape(foreseen_in_words(report))}")

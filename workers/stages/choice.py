@@ -9,7 +9,7 @@ from secateur.contract.depth import blocks_to_remove, check_depth, plus_protecte
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.results import Scored
-from secateur.contract.stage_kinds import CHOOSE, PLAN, SCORE, SEARCH
+from secateur.contract.stage_kinds import CHOOSE, DRAFT, PLAN, SCORE, SEARCH
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
@@ -35,6 +35,8 @@ def wanted(context: StageContext, original: Original) -> tuple[int, frozenset[in
         count = context.read(PLAN).removed
     elif context.has(SEARCH):
         count = context.read(SEARCH).removed
+    elif context.has(DRAFT):
+        count = context.read(DRAFT).removed
     else:
         count = _count(pruning, original, plus=plus)
     return count, frozenset(plus_protected(blocks) if plus else ())

@@ -96,6 +96,8 @@ def _left_open(options: DepthPruning, blocks: int, *, plus: bool) -> str:
     if not most_that_may_go(blocks, plus=plus):
         raise none_may_go(options, blocks, plus=plus)
     how = "the target takes" if options.target is not None else "the constraints allow"
+    if options.best_draft:
+        how = "make the best draft"
     return f"of {blocks} blocks, as many go as {how}; {len(protected)} are protected"
 
 
@@ -109,7 +111,7 @@ def check_blocks(context: StageContext, original: Original, options: DepthPrunin
         keep_blocks(checkpoint.config, keep, architecture_of(checkpoint.config), tensors=checkpoint.names())
         return f"{blocks - len(keep)} of {blocks} blocks can go"
     refuse_uncomputable(checkpoint.config, expected=NO_SCORING)
-    if (options.target is not None and options.target.measured) or options.constraints is not None:
+    if options.left_open:
         return _left_open(options, blocks, plus=spec.scoring.plus)
     count, protected = wanted(context, original)
     return f"{count} of {blocks} blocks go, {len(protected)} are protected"

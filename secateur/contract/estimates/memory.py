@@ -21,7 +21,7 @@ from secateur.contract.options.texts import Calibration
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, DRAFT, PRUNE, QUANTISE, RECOVER, SCORE
 
 LIBRARIES = 330 << 20  # of a process with torch and transformers, beside its mapped files
 TOKENIZER = 64 << 20  # with what a check looks at of a text
@@ -204,10 +204,18 @@ def _drafting(setting: Setting, variants: int) -> int:
     return (variants + target.count.total + tokens * cached) * setting.width
 
 
+def _try_drafts(setting: Setting) -> int:
+    """The target beside the model at four depths, whose mean is a half at most; then the model alone, walked."""
+    if setting.target is None:
+        return 0
+    return (setting.target.count.total + 3 * setting.parameters) * setting.width
+
+
 _NEEDS: Mapping[str, Callable[[Setting], int]] = {
     CHECK.name: _check,
     SCORE.name: _score,
     CHOOSE.name: _choose,
+    DRAFT.name: _try_drafts,
     PRUNE.name: _prune,
     RECOVER.name: _recover,
     QUANTISE.name: _quantise,

@@ -79,7 +79,7 @@ def _per_token(model: KnownModel) -> int:
 def _depth(pruning: DepthPruning, model: KnownModel, *, plus: bool) -> Removal | None:
     blocks = model.count.blocks
     check_depth(pruning, len(blocks), plus=plus)
-    if pruning.constraints is not None:
+    if pruning.constraints is not None or pruning.best_draft:
         return None
     if pruning.target is None:
         count = blocks_to_remove(pruning, len(blocks))

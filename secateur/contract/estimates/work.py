@@ -139,7 +139,7 @@ def _choose(spec: CompressionSpec, scale: Scale) -> Work:
 
 def _known_number(spec: CompressionSpec, scale: Scale) -> int | None:
     """How many blocks go, where that is known before the model has been looked at."""
-    if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.constraints:
+    if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.left_open:
         return None
     return blocks_to_remove(spec.pruning, scale.blocks)
 

@@ -24,7 +24,7 @@ from secateur.contract.options.width import WidthMethod
 
 
 class DepthPruning(Method):
-    """Exactly one of `blocks`, `ratio`, `drop`, `target` and `constraints` says how much goes."""
+    """Exactly one of `blocks`, `ratio`, `drop`, `target` and `constraints` says how much goes; of a draft, none may."""
 
     title = "Depth pruning"
     summary = (
@@ -50,8 +50,10 @@ class DepthPruning(Method):
     constraints: Constraints | None = Field(
         default=None, description="How far from the original the result may be; as many blocks go as that allows."
     )
-    maximise: Literal["speedup"] | None = Field(
-        default=None, description="What is to be gained within the constraints: the most speed is the fewest blocks."
+    maximise: Literal["speedup", "draft_speedup"] | None = Field(
+        default=None,
+        description="What is to be gained: within the constraints the most speed, which is the fewest blocks; or, of a "
+        "job that makes a draft, its target's speed, for which as many blocks go as are best.",
     )
     minimise: Literal["kl"] | None = Field(
         default=None, description="What is to be kept low under a target: the least KL is that of the fewest removals."
@@ -64,6 +66,15 @@ class DepthPruning(Method):
 
     @model_validator(mode="after")
     def _one_of(self) -> DepthPruning:
+        if self.best_draft:
+            given = next((name for name in HOW_MUCH if getattr(self, name) is not None), None)
+            if given is not None:
+                raise PydanticCustomError(
+                    "depth_chosen_and_given",
+                    "the best depth of a draft is chosen, and `{field}` says how much goes",
+                    {"field": given, "expected": f'no `{given}`, or no `maximise`: "draft_speedup"'},
+                )
+            return self
         require_one(self, HOW_MUCH, ", ".join(f"`{name}`" for name in HOW_MUCH))
         for name, other in (("maximise", "constraints"), ("minimise", "target")):
             if getattr(self, name) is not None and getattr(self, other) is None:
@@ -77,6 +88,17 @@ class DepthPruning(Method):
                 "duplicate_blocks", "`drop` names a block twice", {"expected": "distinct block numbers"}
             )
         return self
+
+    @property
+    def best_draft(self) -> bool:
+        """Whether as many blocks go as make the best draft."""
+        return self.maximise == "draft_speedup"
+
+    @property
+    def left_open(self) -> bool:
+        """Whether it takes measuring to know how many blocks go."""
+        measured = self.target is not None and self.target.measured
+        return measured or self.constraints is not None or self.best_draft
 
 
 HOW_MUCH = ("blocks", "ratio", "drop", "target", "constraints")

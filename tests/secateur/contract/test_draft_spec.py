@@ -47,6 +47,12 @@ def test_a_draft_learns_from_its_target_unless_it_is_told_otherwise() -> None:
     assert spec(**DRAFT, preset="shortened_llama").recovery.kind == "lora", "a preset says what is usual first"
 
 
+def test_as_many_blocks_go_as_make_the_best_draft_unless_it_is_said() -> None:
+    best = {**DRAFT, "pruning": {"kind": "depth"}}
+    assert spec(**best).pruning.maximise == "draft_speedup"  # type: ignore[union-attr]
+    assert spec(**DRAFT).pruning.maximise is None  # type: ignore[union-attr]
+
+
 def test_what_is_left_out_of_a_drafts_benchmark_stays_out() -> None:
     found = spec(**DRAFT, benchmark={"draft": None, "samples": None})
     assert found.benchmark.draft is None
@@ -73,6 +79,11 @@ def test_other_jobs_measure_no_draft() -> None:
             {**DRAFT, "benchmark": {"draft": {"prompts": 1}}},
             ["/benchmark/draft/prompts"],
         ),
+        ({"pruning": {"kind": "depth"}}, ["/pruning"]),
+        ({"pruning": {"kind": "depth", "maximise": "draft_speedup"}}, ["/pruning/maximise"]),
+        ({**DRAFT, "pruning": {"kind": "depth"}, "benchmark": {"draft": None}}, ["/pruning/maximise"]),
+        ({**DRAFT, "pruning": {"kind": "depth", "maximise": "draft_speedup", "blocks": 2}}, ["/pruning/blocks"]),
+        ({**DRAFT, "pruning": {"kind": "depth"}, "scoring": {"criterion": "greedy"}}, ["/scoring/criterion"]),
         ({**DRAFT, "recovery": {"kind": "distill", "hidden_weight": 1}}, ["/recovery/hidden_weight"]),
         (
             {**DRAFT, "benchmark": {"draft": {"tokens": 8, "max_new_tokens": 8}}},

@@ -9,6 +9,7 @@ import pytest
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS, StageKind, doing, kinds_of, read_by
 
+DRAFT: dict[str, Any] = {"use": "draft", "target_model": {"source": "hub", "id": "org/large"}}
 ALWAYS = {"check", "prune", "benchmark", "report"}
 
 
@@ -31,6 +32,8 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
         ({"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}, {"score", "search"}),
         ({"scoring": {"after_healing": True}, "recovery": {"kind": "lora"}}, {"score", "choose", "recover"}),
+        ({**DRAFT, "pruning": {"kind": "depth"}}, {"score", "draft"}),
+        (DRAFT, {"score"}),
         ({"recovery": {"kind": "lora"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}}, {"score", "recover"}),
         ({"recovery": {"kind": "distill"}, "sizes": {}}, {"score", "recover", "sizes"}),
@@ -49,13 +52,25 @@ def having(what: str) -> set[str]:
 
 def test_what_each_kind_needs_and_leaves() -> None:
     assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
-    assert having("opens_target") == {"check", "recover", "benchmark"}
+    assert having("opens_target") == {"check", "draft", "recover", "benchmark"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
-    deciding = {"plan", "costs", "score", "search", "choose", "prune", "recover", "sizes", "quantise", "benchmark"}
+    deciding = {
+        "plan",
+        "costs",
+        "score",
+        "search",
+        "draft",
+        "choose",
+        "prune",
+        "recover",
+        "sizes",
+        "quantise",
+        "benchmark",
+    }
     assert having("decides") == deciding
-    assert having("of_machine") == {"plan", "costs", "benchmark"}
-    assert having("hands_on") == {"plan", "costs", "search", "choose"}
+    assert having("of_machine") == {"plan", "costs", "draft", "benchmark"}
+    assert having("hands_on") == {"plan", "costs", "search", "draft", "choose"}
     assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")
@@ -76,6 +91,16 @@ def decided(kind: str, **changes: Any) -> dict[str, Any]:
     found = decides(spec(**changes))
     assert found is not None
     return found
+
+
+def test_the_depth_of_a_draft_depends_on_the_target_and_on_what_may_go() -> None:
+    best = {**DRAFT, "pruning": {"kind": "depth"}}
+    found = decided("draft", **best)
+    assert set(found) == {"tokens", "plus", "heals", "target_model"}
+    assert found["heals"] is False
+    assert decided("draft", **best, recovery={"kind": "lora"}) == {**found, "heals": True}
+    assert decided("draft", **best, benchmark={"draft": {"tokens": 3}}) == {**found, "tokens": 3}
+    assert read_by(STAGE_KINDS["prune"], spec(**best)) == ("check", "score", "draft")
 
 
 def test_measurements_are_shared_where_that_is_asked_for() -> None:

@@ -1,7 +1,6 @@
 """How far a model without some blocks would be from the original: healed quickly, judged on samples that were held out.
 
-What a whole recovery gives is known after hours. Healing the cuts alone, without what follows them, takes one walk over
-the original's blocks, and orders depths as the recovery does. It is a proxy: a training mostly ends nearer to it.
+The healing is that of `healed_depths.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,8 @@ import torch
 from torch import Tensor
 
 from workers.engine.benchmarks.fidelity import kl_rows
+from workers.engine.benchmarks.healed_depths import HealedDepths
 from workers.engine.benchmarks.statistics import mean_interval
-from workers.engine.healing.fit import through
-from workers.engine.healing.judge import hold_out
-from workers.engine.healing.projections import BlockChange
-from workers.engine.healing.walk import HealingSettings, fit_healing
-from workers.engine.model.batches import batches
 from workers.engine.model.block_model import BlockModel
 
 Spread = tuple[float, float | None, float | None]  # a mean over samples with its 95 % interval; none of a single one
@@ -38,28 +33,15 @@ class HealedDistance:
     @torch.no_grad()
     def __init__(self, model: BlockModel, ids: Tensor, *, heals: bool, seed: int) -> None:
         """`ids`, (samples, tokens); `heals`: whether cuts are healed, as they are where a recovery follows."""
-        self._model = model
-        self._ids = ids
-        self._settings = HealingSettings(refit="none", seed=seed) if heals else None
-        fitted, held = hold_out(ids)
-        self.tokens = (fitted.numel(), held.numel())
-        self._held = [model.embed(piece) for _, piece in batches(held)]
-        self._final = self._through(range(model.n_blocks), {})
+        self._depths = HealedDepths(model, ids, heals=heals, seed=seed)
+        self.tokens = self._depths.tokens
+        self._final = self._depths.states(range(model.n_blocks))
 
     @torch.no_grad()
     def distance(self, kept: Sequence[int]) -> Distance:
         """Of the model that has the blocks `kept`, ascending. Raises StageFailed where states are not finite."""
-        changes: dict[int, BlockChange] = {}
-        if self._settings is not None:
-            changes = fit_healing(self._model, kept, self._ids, settings=self._settings).taken()
-        kl, same = _compared(self._model, self._final, self._through(kept, changes))
+        kl, same = _compared(self._depths.model, self._final, self._depths.states(kept))
         return Distance(mean_interval(kl), mean_interval(same))
-
-    def _through(self, order: Sequence[int], changes: dict[int, BlockChange]) -> list[Tensor]:
-        states = self._held
-        for block in self._model.blocks(order):
-            states = through(block, states, changes.get(block.index, {}))
-        return states
 
 
 def _compared(

@@ -46,7 +46,7 @@ def _gone(subject: Subject) -> int:
     pruning = subject.spec.pruning
     if not isinstance(pruning, DepthPruning):
         return 0
-    if (pruning.target is not None and pruning.target.measured) or pruning.constraints is not None:
+    if pruning.left_open:
         return 1  # at least; the recovery looks again
     if pruning.target is not None:
         return wanted(subject.context, subject.original)[0]
