@@ -33,20 +33,30 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return arguments
 
 
-def load(arguments: argparse.Namespace) -> tuple[PreTrainedModel, Tensor]:
-    """The model in fp32, and (samples, tokens) ids from the start of the text."""
-    torch.set_num_threads(arguments.threads)
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """The checkpoint's folder; a GGUF file is converted into the cache once."""
     folder: Path = arguments.model
     if folder.suffix == ".gguf":
         folder = arguments.cache / arguments.model.stem
         if not folder.exists():
             import_gguf(arguments.model, folder)
-    model = load_model(Checkpoint.open(folder), device=torch.device("cpu"), dtype=torch.float32)
-    tokenizer = load_tokenizer(folder)
-    wanted = arguments.samples * arguments.tokens
-    text = arguments.text.read_text(encoding="utf-8")[: 16 * wanted]
-    ids = tokenizer(text, return_tensors="pt")["input_ids"][0, :wanted]
-    return model, ids.view(arguments.samples, arguments.tokens)
+    return folder
+
+
+def load(arguments: argparse.Namespace) -> tuple[PreTrainedModel, Tensor]:
+    """The model in fp32, and (samples, tokens) ids from the start of the text."""
+    torch.set_num_threads(arguments.threads)
+    model = load_model(Checkpoint.open(folder_of(arguments)), device=torch.device("cpu"), dtype=torch.float32)
+    return model, ids_of(arguments, arguments.text, arguments.samples)
+
+
+def ids_of(arguments: argparse.Namespace, text: Path, samples: int) -> Tensor:
+    """(samples, tokens) ids from the start of a text."""
+    tokenizer = load_tokenizer(folder_of(arguments))
+    wanted = samples * arguments.tokens
+    read = text.read_text(encoding="utf-8")[: 16 * wanted]
+    ids: Tensor = tokenizer(read, return_tensors="pt")["input_ids"][0, :wanted]
+    return ids.view(samples, arguments.tokens)
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> None:

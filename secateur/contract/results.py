@@ -163,6 +163,20 @@ class UnitScores(Result):
     details: dict[str, Any] = Field(default_factory=dict)  # rounds with their losses, passes over blocks
 
 
+class HealedCut(Result):
+    """A cut, and what the change of the block before it does on samples that it was not fitted on."""
+
+    block: int  # of the original: the one before the cut, whose weights are changed
+    last: int  # the last block of the cut
+    ridge: float | None  # None where the block was trained, since no closed form holds for it
+    error_before: float  # of the state after the cut, squared, over the mean square of the original's; mean over tokens
+    error_after: float  # the same with the change
+    kl_before: float  # mean KL(original || pruned), nats per token, with all that was taken before
+    kl_after: float  # the same with this change too
+    folded: bool  # whether it is in the checkpoint: only if it lowers the divergence
+    neurons: int = 0  # of removed blocks that are among the change, in the places of as many
+
+
 class PartChoice(Result):
     """What may go from one block, and what was known of it."""
 
@@ -193,6 +207,7 @@ class JointSearch(Result):
     blocks_alone: JudgedParts | None = None  # the best of whole blocks alone, by the same search
     summed: float  # what single divergences sum to, of the choice by which that is least
     summed_kl: float  # and what that choice came to
+    healed: list[HealedCut] = Field(default_factory=list)  # what is left of blocks, fitted to what is gone
     foreseen: float | None = None  # of a measured target: its figure by the costs of what went
     judged: int  # sets, beside each part alone
     searched_tokens: int
@@ -264,20 +279,6 @@ class Schedule(Result):
     warmup_steps: int
     learning_rate: float  # at the end of the warm-up
     reached: float  # the greatest that a step was taken with
-
-
-class HealedCut(Result):
-    """A cut, and what the change of the block before it does on samples that it was not fitted on."""
-
-    block: int  # of the original: the one before the cut, whose weights are changed
-    last: int  # the last block of the cut
-    ridge: float | None  # None where the block was trained, since no closed form holds for it
-    error_before: float  # of the state after the cut, squared, over the mean square of the original's; mean over tokens
-    error_after: float  # the same with the change
-    kl_before: float  # mean KL(original || pruned), nats per token, with all that was taken before
-    kl_after: float  # the same with this change too
-    folded: bool  # whether it is in the checkpoint: only if it lowers the divergence
-    neurons: int = 0  # of removed blocks that are among the change, in the places of as many
 
 
 class RefittedBlocks(Result):

@@ -8,6 +8,7 @@ from secateur.contract.results import JointSearch, JudgedParts
 from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import listed, plural
+from secateur.report.words import healed_in_words
 
 _UNITS = {"share": "of the original's cost", "parameters": "parameters", "bytes": "bytes of weights"}
 
@@ -37,6 +38,7 @@ def joint_rows(search: JointSearch) -> list[tuple[str, str]]:
                 f"{_divergence(alone)}",
             )
         )
+    rows += [(f"Healing of block {cut.block}", healed_in_words(cut)) for cut in search.healed]
     if search.protected:
         rows.append(("Protected", ", ".join(search.protected)))
     return rows

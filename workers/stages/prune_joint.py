@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 
 from secateur.contract.joint import check_joint, units_of
+from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.joint import JointPruning
-from secateur.contract.results import JointSearch, JudgedParts, PartChoice, Pruned, TextInfo
+from secateur.contract.results import HealedCut, JointSearch, JudgedParts, PartChoice, Pruned, TextInfo
+from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.computable import refuse_uncomputable
-from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.healing.changed_weights import names_in_blocks, write_changes
+from workers.engine.healing.halves import heal_halves
+from workers.engine.model.block_model import BlockModel
+from workers.engine.pruning.sub_block import SubBlockPruned, halves_to_remove, prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
-from workers.engine.runtime import environment
+from workers.engine.runtime import Machine, environment
 from workers.engine.scoring.joint import Judged, search_parts
 from workers.stages.block_model import block_model
 from workers.stages.context import StageContext, part
@@ -35,11 +42,18 @@ def prune_jointly(context: StageContext, original: Original, options: JointPruni
     began = time.monotonic()
     check_joint(options, original.info.blocks)
     refuse_uncomputable(original.checkpoint.config, expected=NO_SEARCH)
-    budget = budget_of(context, original, options)
-    search, text = _search(context, original, options, budget)
-    done = prune_sub_block(
-        original.checkpoint, context.out / "checkpoint", drop=search.best.units, progress=context.progress
-    )
+    budget, machine = budget_of(context, original, options), prepare_machine(context)
+    model = block_model(original.checkpoint, machine, original.info.parameters)
+    search, text = _search(context, original, machine, model, options, budget)
+    target, quantised = context.out / "checkpoint", quantised_by(original.checkpoint.config) is not None
+    heals = options.healing is not None and not quantised
+    written = context.scratch / "unhealed" if heals else target
+    shutil.rmtree(written, ignore_errors=True)  # of an attempt that was killed
+    done = prune_sub_block(original.checkpoint, written, drop=search.best.units, progress=context.progress)
+    if heals:
+        fits = _heal(context, original, machine, model, options, done, written)
+        search = search.model_copy(update={"healed": fits})
+        shutil.rmtree(written)
     return Pruned(
         kind=options.kind,
         dropped=done.dropped,
@@ -70,14 +84,53 @@ def check_choices(context: StageContext, original: Original, options: JointPruni
     return f"{budget.needed:,} {budget.unit} have to go, of {len(budget.parts)} choices"
 
 
+def _heal(
+    context: StageContext,
+    original: Original,
+    machine: Machine,
+    model: BlockModel,
+    options: JointPruning,
+    done: SubBlockPruned,
+    written: Path,
+) -> list[HealedCut]:
+    """Fit what is left of blocks, and write the checkpoint with what helps."""
+    assert options.healing is not None, "only then it is healed"
+    ids, _ = calibration_tokens(context, original, machine, options.healing, pointer="/pruning/healing")
+    pruned = Checkpoint.open(written)
+    names = names_in_blocks(pruned, done.kept)
+    gone = halves_to_remove(original.info.blocks, done.removed)
+    with context.part("heal"), told_at({"calibration": "/pruning/healing"}):
+        fits = heal_halves(
+            model, gone, ids, changeable=lambda block, name: (block, name) in names, progress=context.progress
+        )
+    write_changes(pruned, names, {fit.block: fit.change for fit in fits if fit.helps}, context.out / "checkpoint")
+    return [
+        HealedCut(
+            block=fit.block,
+            last=fit.last,
+            ridge=fit.ridge,
+            error_before=fit.error_before,
+            error_after=fit.error_after,
+            kl_before=fit.kl_before,
+            kl_after=fit.kl_after,
+            folded=fit.helps,
+        )
+        for fit in fits
+    ]
+
+
 def _search(
-    context: StageContext, original: Original, options: JointPruning, budget: Budget
+    context: StageContext,
+    original: Original,
+    machine: Machine,
+    model: BlockModel,
+    options: JointPruning,
+    budget: Budget,
 ) -> tuple[JointSearch, TextInfo]:
     began = time.monotonic()
-    machine = prepare_machine(context)
     ids, text = calibration_tokens(context, original, machine, options.calibration, pointer="/pruning/calibration")
     found = search_parts(
-        block_model(original.checkpoint, machine, original.info.parameters),
+        model,
         ids,
         budget.parts,
         needed=budget.needed,

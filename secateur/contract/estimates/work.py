@@ -31,6 +31,7 @@ WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their
 READ_AT_ONCE = 8  # tokens of a text that cost as much as one that is generated
 WALKS_OF_A_STEP = 3  # a step of training in walks over its samples
 SETS_IN_A_WALK = 2  # of a joint search, which have about half of their blocks in common
+HEALING_WALKS = 3  # the original's, the healed model's, and the fits
 VARIANTS = 2  # the original and what came of it, beside those that are quantised
 
 
@@ -153,6 +154,8 @@ def _prune(spec: CompressionSpec, scale: Scale) -> Work:
         walks = scale.blocks * units_to_remove(pruning, scale.blocks)
     if isinstance(pruning, JointPruning):
         walks = (len(pruning.choices) * scale.blocks + pruning.evaluations) / SETS_IN_A_WALK
+        fitted = 0 if pruning.healing is None else HEALING_WALKS * _tokens(pruning.healing)
+        return Work((walks * _tokens(pruning.calibration) + fitted) * scale.parameters, TOKEN_PARAMETER)
     return Work(walks * _tokens(pruning.calibration) * scale.parameters, TOKEN_PARAMETER)
 
 

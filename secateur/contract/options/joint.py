@@ -50,6 +50,11 @@ class JointPruning(Method):
         description="The text of the search: sets are judged on four fifths of it, and what is found on the last "
         "fifth too.",
     )
+    healing: Calibration | None = Field(
+        default_factory=lambda: Calibration(samples=128),
+        description="The text on which what is left of a block is fitted to make up for what is gone; null: nothing "
+        "is fitted. Weights that are quantised already stay as they are.",
+    )
 
     @model_validator(mode="after")
     def _each_once(self) -> JointPruning:

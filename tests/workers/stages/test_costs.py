@@ -72,7 +72,14 @@ def job(root: Path, target: dict[str, Any], **pruning: Any) -> Job:
     calibration = {"samples": 3, "tokens": 12}
     spec = {
         **SHORT_SPEC,
-        "pruning": {"kind": "joint", "target": target, "evaluations": 20, "calibration": calibration, **pruning},
+        "pruning": {
+            "kind": "joint",
+            "target": target,
+            "evaluations": 20,
+            "calibration": calibration,
+            "healing": None,
+            **pruning,
+        },
         "recovery": {"kind": "none"},
         "benchmark": {
             **SHORT_SPEC["benchmark"],

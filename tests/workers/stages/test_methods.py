@@ -25,7 +25,7 @@ TRAINING = {key: value for key, value in SHORT_SPEC["recovery"].items() if key !
 SHORT: dict[str, dict[str, Any]] = {
     "depth": {"drop": [2]},
     "sub_block": {"units": 1, "calibration": FEW},
-    "joint": {"target": {"parameters": 0.9}, "evaluations": 5, "calibration": {**FEW, "samples": 5}},
+    "joint": {"target": {"parameters": 0.9}, "evaluations": 5, "calibration": FEW, "healing": FEW},
     "experts": {"experts": 1, "calibration": FEW},
     "vocabulary": {"tokens": 300, "text": {"source": "local", "path": "words.txt"}},
     "healing": FEW,

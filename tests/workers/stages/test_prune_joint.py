@@ -19,7 +19,14 @@ OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "sam
 
 
 def spec(target: dict[str, Any], **pruning: Any) -> dict[str, Any]:
-    options = {"kind": "joint", "target": target, "evaluations": 30, "calibration": CALIBRATION, **pruning}
+    options = {
+        "kind": "joint",
+        "target": target,
+        "evaluations": 30,
+        "calibration": CALIBRATION,
+        "healing": None,
+        **pruning,
+    }
     return {**SHORT_SPEC, "pruning": options, "recovery": {"kind": "none"}, "benchmark": OFF}
 
 
@@ -99,3 +106,23 @@ def test_what_cannot_be_is_refused_before_anything_is_searched(
         run_job(root, spec(target, **pruning))
     assert caught.value.errors[0].pointer == pointer
     assert not (root / "work" / "prune").exists()
+
+
+def test_what_is_left_is_healed_where_that_helps(root: Path) -> None:
+    given = spec({"parameters": 0.8}, protected=["0.attention", "0.mlp"])
+    healing = {"samples": 40, "tokens": 16}
+    bare, folders = run_job(root, given, work="bare")
+    assert bare["prune"].joint.healed == []
+    results, healed_folders = run_job(root, {**given, "pruning": {**given["pruning"], "healing": healing}})
+    pruned: Pruned = results["prune"]
+    search = pruned.joint
+    assert search is not None
+    assert search.best == bare["prune"].joint.best
+    assert search.healed
+    assert all(cut.folded == (cut.kl_after < cut.kl_before) for cut in search.healed)
+    assert any(cut.folded for cut in search.healed), "something helps"
+    files = [found["prune"] / "checkpoint/model.safetensors" for found in (folders, healed_folders)]
+    assert files[0].stat().st_size == files[1].stat().st_size
+    assert files[0].read_bytes() != files[1].read_bytes()
+    page = unescape((healed_folders["report"] / "report.html").read_text())
+    assert f"Healing of block {search.healed[0].block}" in page

@@ -90,6 +90,13 @@ def projections_of(block: Block, state: Tensor) -> Projections:
         return Projections(down, attention)
 
 
+def last_projection(block: Block, state: Tensor, gone: Collection[str]) -> Projection | None:
+    """What a block without the halves `gone` ends in, if a closed form can change it; the block runs without them."""
+    path = attention_path if "mlp" in gone else down_path
+    with _in_fp32(block, state.shape[0], state.shape[1]) as run:
+        return _reaching(block, run, state.float(), path(block.model.architecture), beside=None)
+
+
 @contextmanager
 def _in_fp32(block: Block, samples: int, tokens: int) -> Iterator[Callable[[Tensor], Tensor]]:
     """For the length of the context the block's weights are fp32; gives what runs it on states of this shape."""

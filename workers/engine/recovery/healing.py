@@ -7,8 +7,7 @@ Only what brings the predictions nearer to the original's goes into the checkpoi
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +20,11 @@ from secateur.contract.options.recovery import HealingRecovery
 from secateur.contract.options.texts import SelfText, Text, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import Healed, HealedCut, RefittedBlocks, TextInfo
-from workers.engine.architectures.config import as_config
-from workers.engine.architectures.registry import architecture_of
-from workers.engine.checkpoints.block_names import block_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
-from workers.engine.checkpoints.names_on_disk import names_on_disk
-from workers.engine.checkpoints.patch import Change, patch_checkpoint, together
+from workers.engine.healing.changed_weights import names_in_blocks, write_changes
 from workers.engine.healing.local_regression import RegressionSettings
-from workers.engine.healing.projections import BlockChange
 from workers.engine.healing.walk import Healing, HealingSettings, fit_healing
 from workers.engine.model.loading import free_memory
-from workers.engine.model.streaming import empty_model
 from workers.engine.progress import Progress
 from workers.engine.recovery.clock import TimeUp
 from workers.engine.recovery.job import RecoveryJob, RecoveryOutcome
@@ -42,8 +35,6 @@ HEAL_SAMPLES = 256  # of a training text, where healing comes before the trainin
 HEAL_TOKENS = 65_536  # but no more than hold so many tokens
 TIME_SHARE = 0.25  # of the minutes that the whole recovery has
 NO_TIME = "no-time-to-heal.json"
-
-NamesInBlocks = dict[tuple[int, str], tuple[str, ...]]  # (block of the original, parameter in it) → names on disk
 
 
 @dataclass(frozen=True)
@@ -159,7 +150,7 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
     Raises:
         UnsupportedModel: there is no cut with a block before it.
     """
-    names = names_in_blocks(job, job.pruned)
+    names = names_in_blocks(job.pruned, job.kept)
     settings = replace(settings, changeable=lambda block, name: (block, name) in names, seed=job.machine.seed)
     model = job.original_blocks()
     found = fit_healing(model, job.kept, ids, settings=settings, progress=progress)
@@ -169,40 +160,6 @@ def _heal(job: RecoveryJob, ids: Tensor, settings: HealingSettings, target: Path
         raise UnsupportedModel("Healing mends cuts of whole blocks, and there is none with a block before it.")
     write_changes(job.pruned, names, found.taken(), target)
     return as_result(found)
-
-
-def write_changes(
-    checkpoint: Checkpoint, names: NamesInBlocks, changes: Mapping[int, BlockChange], target: Path
-) -> None:
-    """Write the pruned checkpoint to `target` with what is added to the parameters of blocks of the original."""
-    on_disk: dict[str, Change] = {}
-    for block, change in changes.items():
-        for name, added in change.items():
-            on_disk.update(together(checkpoint, names[block, name], _adding(added)))
-    shutil.rmtree(target, ignore_errors=True)
-    patch_checkpoint(checkpoint, target, on_disk)
-
-
-def names_in_blocks(job: RecoveryJob, checkpoint: Checkpoint) -> NamesInBlocks:
-    """(Block of the original, name of a parameter in it) → the names that hold it in the pruned checkpoint.
-
-    What the checkpoint holds in another form, such as experts one by one, cannot be changed and is left out.
-    """
-    config = as_config(checkpoint.config)
-    prefix = f"{architecture_of(config).blocks_prefix}."
-    found = {}
-    for name, held in names_on_disk(empty_model(config, job.machine.dtype), checkpoint).items():
-        number = block_of(name, prefix)
-        if number is not None and held:
-            found[job.kept[number], name.removeprefix(f"{prefix}{number}.")] = tuple(held)
-    return found
-
-
-def _adding(added: Tensor) -> Change:
-    def change(weight: Tensor) -> Tensor:
-        return weight + added
-
-    return change
 
 
 def as_result(found: Healing) -> Healed:

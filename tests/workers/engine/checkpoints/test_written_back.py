@@ -22,13 +22,13 @@ from secateur.contract.errors import UnsupportedModel
 from secateur.contract.options.recovery import ContinuedRecovery, DistillRecovery, LoraRecovery, NoRecovery
 from workers.engine.architectures.registry import architecture_of
 from workers.engine.checkpoints.checkpoint import Checkpoint
+from workers.engine.healing.changed_weights import names_in_blocks, write_changes
 from workers.engine.healing.projections import changed
 from workers.engine.model.loading import load_model
 from workers.engine.pruning.depth import prune_depth
 from workers.engine.quantise.integers import round_to_integers
 from workers.engine.quantise.linear_weights import quantise_linear, targets_of
 from workers.engine.recovery import continued, distill, lora
-from workers.engine.recovery.healing import names_in_blocks, write_changes
 from workers.engine.recovery.job import RecoveryJob
 from workers.engine.recovery.lora import add_adapters, write_merged
 from workers.engine.recovery.sequences import Sequences
@@ -108,18 +108,8 @@ def test_merged_adapters(stored: Path, make_ids: Callable[..., Tensor], tmp_path
 def test_healed_projections(stored: Path, family: str, make_ids: Callable[..., Tensor], tmp_path: Path) -> None:
     """What a block is to add to its weights is in the files, under every name that the checkpoint has for it."""
     model: Any = load_model(Checkpoint.open(stored), device=CPU.device, dtype=CPU.dtype)
-    job = RecoveryJob(
-        pruned=Checkpoint.open(stored),
-        original=Checkpoint.open(stored),
-        kept=(0, 1, 2, 3),
-        out=tmp_path,
-        scratch=tmp_path,
-        options=NoRecovery(kind="none"),
-        machine=CPU,
-        texts=SimpleNamespace(fingerprint="0" * 64),  # type: ignore[arg-type]  # no text is asked for
-    )
     checkpoint = Checkpoint.open(stored)
-    names = names_in_blocks(job, checkpoint)
+    names = names_in_blocks(checkpoint, (0, 1, 2, 3))
     change: dict[str, Tensor] = {}
     prefix = architecture_of(model.config).blocks_prefix
     block = model.get_submodule(f"{prefix}.1")

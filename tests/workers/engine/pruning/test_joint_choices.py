@@ -1,4 +1,4 @@
-"""What a joint search chooses, written: the original without it, and within the budget, in every family."""
+"""What a joint search chooses, written: the original without it, healed or not, within the budget, in every family."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from secateur.contract.options.joint import JointPruning
 from secateur.contract.targets import Sizes
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
+from workers.engine.healing.changed_weights import names_in_blocks, write_changes
+from workers.engine.healing.fit import through
+from workers.engine.healing.halves import Gone, heal_halves
+from workers.engine.healing.projections import BlockChange
 from workers.engine.model.block_model import BlockModel
 from workers.engine.model.loading import load_model
 from workers.engine.model.reduced_blocks import without_halves
 from workers.engine.pruning.half_sizes import half_sizes
-from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.pruning.sub_block import halves_to_remove, prune_sub_block
 from workers.engine.scoring.joint import search_parts
 
 
@@ -47,14 +51,32 @@ def test_every_family(
     assert done.parameters_before - done.parameters_after == found.best.saved
     assert done.parameters_after <= 0.9 * done.parameters_before
 
-    reduced: Any = load_model(Checkpoint.open(tmp_path / "pruned"), device=torch.device("cpu"), dtype=torch.float32)
-    state = view.embed(ids)
-    with torch.no_grad():
-        for block in view.blocks():
-            gone: Any = [half for half in ("attention", "mlp") if f"{block.index}.{half}" in units]
-            if len(gone) == 2:  # it goes whole, with norms of the stream that it may have
-                continue
-            with without_halves(block, gone):
-                state = block(state)
-        expected, logits = view.head(state), reduced(ids, use_cache=False).logits
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    expected = _without(view, ids, gone := halves_to_remove(view.n_blocks, units), {})
+    torch.testing.assert_close(_logits(tmp_path / "pruned", ids), expected, rtol=1e-5, atol=1e-5)
+
+    pruned = Checkpoint.open(tmp_path / "pruned")
+    names = names_in_blocks(pruned, done.kept)
+    fits = heal_halves(view, gone, make_ids(10, 12), changeable=lambda block, name: (block, name) in names)
+    changes = {fit.block: fit.change for fit in fits if fit.helps}
+    write_changes(pruned, names, changes, tmp_path / "healed")
+    healed = _without(view, ids, gone, changes)
+    torch.testing.assert_close(_logits(tmp_path / "healed", ids), healed, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def _without(view: BlockModel, ids: Tensor, gone: Gone, changes: dict[int, BlockChange]) -> Tensor:
+    """Logits of the original whose halves add nothing; a block that goes whole takes its norms of the stream along."""
+    states = [view.embed(ids)]
+    for block in view.blocks():
+        halves = gone.get(block.index, [])
+        if len(halves) < 2:
+            with without_halves(block, halves):
+                states = through(block, states, changes.get(block.index, {}))
+    return view.head(states[0])
+
+
+@torch.no_grad()
+def _logits(folder: Path, ids: Tensor) -> Tensor:
+    model: Any = load_model(Checkpoint.open(folder), device=torch.device("cpu"), dtype=torch.float32)
+    found: Tensor = model(ids, use_cache=False).logits
+    return found
