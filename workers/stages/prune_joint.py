@@ -24,6 +24,7 @@ from workers.stages.context import StageContext, part
 from workers.stages.fields import CALIBRATED_PRUNING, told_at
 from workers.stages.joint_budget import Budget, budget_of
 from workers.stages.original import Original, calibration_tokens, prepare_machine
+from workers.stages.prune_sub_block import without_halves
 
 NO_SEARCH = 'a model that this worker can compute with, or halves by name: {"kind": "sub_block", "drop": ["3.mlp"]}'
 
@@ -54,22 +55,7 @@ def prune_jointly(context: StageContext, original: Original, options: JointPruni
         fits = _heal(context, original, machine, model, options, done, written)
         search = search.model_copy(update={"healed": fits})
         shutil.rmtree(written)
-    return Pruned(
-        kind=options.kind,
-        dropped=done.dropped,
-        kept=done.kept,
-        units=done.removed,
-        joint=search,
-        calibration=text,
-        parameters_before=done.parameters_before,
-        parameters_after=done.parameters_after,
-        bytes_before=done.bytes_before,
-        bytes_after=done.bytes_after,
-        seconds=time.monotonic() - began,
-        needs_loader=done.needs_loader,
-        decilm=done.decilm,
-        model=original.info,
-    )
+    return without_halves(done, original, options.kind, began=began, joint=search, calibration=text)
 
 
 @told_at(CALIBRATED_PRUNING)

@@ -7,12 +7,13 @@ method they serve this pruning alone.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from secateur.contract.options.pruning import SubBlockPruning
 from secateur.contract.results import Pruned, TextInfo, UnitScore, UnitScores
 from secateur.contract.sub_blocks import check_units, protected_units, units_to_remove
 from workers.engine.checkpoints.computable import refuse_uncomputable
-from workers.engine.pruning.sub_block import prune_sub_block
+from workers.engine.pruning.sub_block import SubBlockPruned, prune_sub_block
 from workers.engine.pruning.sub_block_layout import halves_layout
 from workers.engine.runtime import environment
 from workers.engine.scoring.sub_block import score_units
@@ -43,13 +44,16 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
         scores, text = _search(context, original, options)
         drop = scores.order[: units_to_remove(options, original.info.blocks)]
     done = prune_sub_block(original.checkpoint, context.out / "checkpoint", drop=drop, progress=context.progress)
+    return without_halves(done, original, options.kind, began=began, unit_scores=scores, calibration=text)
+
+
+def without_halves(done: SubBlockPruned, original: Original, kind: str, *, began: float, **found: Any) -> Pruned:
+    """The result of a pruning that took halves of blocks; `found` is what it was chosen by."""
     return Pruned(
-        kind=options.kind,
+        kind=kind,
         dropped=done.dropped,
         kept=done.kept,
         units=done.removed,
-        unit_scores=scores,
-        calibration=text,
         parameters_before=done.parameters_before,
         parameters_after=done.parameters_after,
         bytes_before=done.bytes_before,
@@ -58,6 +62,7 @@ def prune_halves(context: StageContext, original: Original, options: SubBlockPru
         needs_loader=done.needs_loader,
         decilm=done.decilm,
         model=original.info,
+        **found,
     )
 
 

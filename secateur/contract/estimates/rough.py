@@ -23,7 +23,7 @@ from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
-from secateur.contract.training_steps import GENERATED_SAMPLES, most_steps
+from secateur.contract.training_steps import GENERATED_SAMPLES
 
 SPREAD = 2.0  # either way
 START = 3.0  # seconds until a stage's process has its libraries and its model
@@ -137,13 +137,7 @@ def _recover(setting: Setting) -> _Effort | None:
         return written + _copied(setting, COPIED) + _healing(setting, recovery.samples * recovery.tokens)
     if not isinstance(recovery, TrainedRecovery):
         return None
-    steps = most_steps(
-        recovery,
-        samples=recovery.samples,
-        tokens=recovery.tokens,
-        validation=recovery.validation,
-        generated=is_written(recovery.text),
-    )
+    steps = recovery.most_steps
     if steps is None:
         return None
     trained = steps * recovery.batch_size  # samples

@@ -22,7 +22,6 @@ from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.spec import CompressionSpec, LocalModel
 from secateur.contract.stage_kinds import BENCHMARK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.contract.sub_blocks import units_to_remove
-from secateur.contract.training_steps import most_steps
 
 TOKEN_PARAMETER = "token and parameter"
 BYTE = "byte"
@@ -168,13 +167,7 @@ def _recover(spec: CompressionSpec, scale: Scale) -> Work | None:
         return Work(recovery.samples * recovery.tokens * scale.parameters, TOKEN_PARAMETER)
     if not isinstance(recovery, TrainedRecovery):
         return None
-    steps = most_steps(
-        recovery,
-        samples=recovery.samples,
-        tokens=recovery.tokens,
-        validation=recovery.validation,
-        generated=is_written(recovery.text),
-    )
+    steps = recovery.most_steps
     if steps is None:
         return None
     return Work(steps * recovery.batch_size * recovery.tokens * scale.parameters, TOKEN_PARAMETER)

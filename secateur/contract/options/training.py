@@ -121,13 +121,7 @@ class TrainedRecovery(Method):
                 "`patience` needs samples to be held out",
                 {"expected": "`validation` above 0, or no `patience`"},
             )
-        most = most_steps(
-            self,
-            samples=self.samples,
-            tokens=self.tokens,
-            validation=self.validation,
-            generated=is_written(self.text),
-        )
+        most = self.most_steps
         if self.warmup_steps is not None and most is not None and self.warmup_steps >= most:
             raise PydanticCustomError(
                 "warmup_without_end",
@@ -139,6 +133,12 @@ class TrainedRecovery(Method):
                 },
             )
         return self
+
+    @property
+    def most_steps(self) -> int | None:
+        """The most steps that the training can have, as far as the options tell; None: the text's length decides."""
+        written = is_written(self.text)
+        return most_steps(self, samples=self.samples, tokens=self.tokens, validation=self.validation, generated=written)
 
 
 RANK = Field(default=8, ge=1, le=1024, description="Rank of the adapters.")
