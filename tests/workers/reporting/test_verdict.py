@@ -64,6 +64,8 @@ def test_gates_on_speed_and_size_alone(make_report: MakeReport) -> None:
     for form, heading in headings(report).items():
         assert UNJUDGED in heading, form
     assert report.notes[0].startswith("Quality was not judged: the gates that passed (`min_speedup` and `max_par")
+    assert "`max_kl`" in report.notes[0]
+    assert "max_bits_per_byte_rise" not in report.notes[0]  # which this pruning has no figure for
     assert report.notes[0] in (ET.fromstring(junit.render(report).encode()).findtext("testsuite/system-out") or "")
 
 
