@@ -16,6 +16,7 @@ from uuid import UUID
 from fastapi import APIRouter, FastAPI, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 
 from app.db import artifacts as artifact_rows
 from app.db import events as event_rows
@@ -32,6 +33,7 @@ from app.services import results
 from app.services.comparison import comparable
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
+from app.services.shortest_spec import shortest
 from app.services.workers import list_workers
 from app.settings import Settings
 from app.web import sweep_pages, views
@@ -207,10 +209,28 @@ def compare_page(
 
 @router.get("/new")
 @transaction
-def new_page(work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
-    """The form, which the browser makes from the catalogue; the newest data sets are offered by their names."""
+def new_page(
+    work: WorkDep, settings: SettingsDep, _: PageCaller, job: Annotated[str | None, Query(max_length=100)] = None
+) -> HTMLResponse:
+    """The form, which the browser makes from the catalogue, with what an earlier job was asked for, where one is named.
+
+    The newest data sets are offered by their names.
+    """
+    locked = bool(settings.api_keys)
+    origin, start = None, {}
+    if job is not None:
+        try:
+            origin = job_rows.get(work.session, UUID(job))
+            start = shortest(origin.spec)
+        except ValidationError:
+            detail = "It was asked for in words that this version no longer takes; its page has the spec."
+            return render("error.html", status=409, title="Cannot be a start", detail=detail, locked=locked)
+        except (ValueError, NotFound):
+            return render(
+                "error.html", status=404, title="No such job", detail=f"There is no job {job}.", locked=locked
+            )
     newest = dataset_service.list_datasets(work, cursor=None, limit=100)
-    return render("new.html", datasets=newest.datasets, locked=bool(settings.api_keys))
+    return render("new.html", datasets=newest.datasets, origin=origin, start=start, locked=locked)
 
 
 @router.post("/estimate")

@@ -157,6 +157,8 @@ def what(spec: dict[str, Any]) -> str:
         words = f"as much as {figure.replace('_', ' ')} {plain(asked)} takes by {method}"
     elif pruning.get("constraints"):
         words = f"as much as the constraints allow by {scoring.get('criterion')}"
+    elif pruning.get("maximise"):
+        words = f"as many blocks as make the best draft by {scoring.get('criterion')}"
     elif pruning.get("kind") == "depth":
         words = f"{PERCENT.typed(pruning.get('ratio', 0))} of the blocks by {scoring.get('criterion')}"
     else:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_NAMES = ("criterion", "kind", "source")  # the field by which an object of the spec names its method
+NAMES = ("criterion", "kind", "source")  # the field by which an object of the spec names its method
 
 
 @dataclass(frozen=True)
@@ -125,4 +125,4 @@ def _under(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _same_method(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:
-    return all(above.get(name, below[name]) == below[name] for name in _NAMES if name in below)
+    return all(above.get(name, below[name]) == below[name] for name in NAMES if name in below)

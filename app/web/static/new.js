@@ -5,7 +5,7 @@ import { SchemaForm, element, words } from "./schema_form.js";
 
 const form = document.getElementById("form");
 const submit = document.getElementById("submit");
-const OPEN = ["model", "pruning"];
+const OPEN = ["model", "pruning"]; // and what starts with something in it
 const title = (name) => words(name[0].toUpperCase() + name.slice(1));
 const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries", "/quantise": "quantisations" };
 
@@ -22,6 +22,7 @@ const describe = (path, tag) => {
 };
 const builder = new SchemaForm(catalog.spec, describe);
 const required = catalog.spec.required ?? [];
+const start = JSON.parse(form.dataset.start); // what an earlier job was asked for
 const parts = [];
 form.replaceChildren();
 
@@ -36,14 +37,14 @@ function group(name, open) {
 
 const others = group("labels and more", false); // single fields share one group
 for (const [name, schema] of Object.entries(catalog.spec.properties)) {
-  const field = builder.field(schema, `/${name}`, { name: "", required: required.includes(name) });
+  const field = builder.field(schema, `/${name}`, { name: "", required: required.includes(name), value: start[name] });
   if (field.node.matches(".field")) {
     field.node.querySelector("label").textContent = words(name);
     others.node.append(field.node);
     parts.push({ name, ...field, state: others.state });
     continue;
   }
-  const own = group(name, OPEN.includes(name));
+  const own = group(name, OPEN.includes(name) || name in start);
   own.node.append(field.node);
   form.append(own.node);
   parts.push({ name, ...field, state: own.state });

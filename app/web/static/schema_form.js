@@ -1,7 +1,8 @@
 // A form made from a JSON schema. What a user leaves as it is, is not sent: the service fills its own defaults in.
 //
-// field(schema, path) gives { node, read }: the element, and what to send, or undefined for "the default". `path` is the
-// JSON pointer, by which errors of the service find their field.
+// field(schema, path, { value }) gives { node, read }: the element, and what to send, or undefined for "the default". `path`
+// is the JSON pointer, by which errors of the service find their field; `value` is what the field starts with, undefined for
+// nothing. A value that is left as it was given is sent as it was given, to the letter.
 
 export class SchemaForm {
   constructor(root, describe) {
@@ -16,14 +17,14 @@ export class SchemaForm {
     return { ...this.root.$defs[$ref.split("/").at(-1)], ...beside };
   }
 
-  field(schema, path, { name = "", required = false } = {}) {
+  field(schema, path, { name = "", required = false, value } = {}) {
     schema = this.resolve(schema);
-    if (schema.anyOf) return this.optional(schema, path, { name });
-    if (schema.oneOf && schema.discriminator) return this.choice(schema, path, { name, required });
-    if (schema.properties) return this.object(schema, path, { name, required });
-    if (schema.type === "object") return this.pairs(schema, path, { name });
-    if (schema.type === "array") return this.list(schema, path, { name, required });
-    return this.scalar(schema, path, { name, required });
+    if (schema.anyOf) return this.optional(schema, path, { name, value });
+    if (schema.oneOf && schema.discriminator) return this.choice(schema, path, { name, required, value });
+    if (schema.properties) return this.object(schema, path, { name, required, value });
+    if (schema.type === "object") return this.pairs(schema, path, { name, required, value });
+    if (schema.type === "array") return this.list(schema, path, { name, required, value });
+    return this.scalar(schema, path, { name, required, value });
   }
 
   // --- simple values ---------------------------------------------------------------------------------------------
@@ -41,28 +42,43 @@ export class SchemaForm {
     return node;
   }
 
-  scalar(schema, path, { name, required }) {
-    const one = schema.const !== undefined;
-    const free = schema.default === null; // nothing need be chosen
-    if (one && !free) return { node: null, read: () => undefined };
-    const choices = one ? [schema.const] : schema.enum;
-    if (choices) {
-      const input = element("select");
-      if (free) input.append(new Option("default", ""));
-      for (const choice of choices) input.append(new Option(choice, choice, choice === schema.default));
-      const node = this.line(input, schema, path, { name, required });
-      return {
-        node,
-        read: () => {
-          const chosen = choices[input.selectedIndex - (free ? 1 : 0)];
-          return chosen === schema.default && !required ? undefined : chosen;
-        },
-      };
+  // A field that is written: what was given stands until it is written over.
+  written(input, schema, path, { name, required, value }, { show, parse }) {
+    const node = this.line(input, schema, path, { name, required });
+    let given = value;
+    if (value !== undefined && value !== null) input.value = show(value);
+    if (value === null) input.placeholder = "none";
+    input.addEventListener("input", () => { given = undefined; });
+    return {
+      node,
+      read: () => {
+        if (given !== undefined) return given;
+        const text = input.value.trim();
+        return text === "" ? undefined : parse(text);
+      },
+    };
+  }
+
+  // One of `options`, each { text, value }; the first is there when nothing is chosen.
+  select(options, value) {
+    const input = element("select");
+    for (const option of options) {
+      const chosen = option.value === value;
+      input.append(new Option(option.text, option.value ?? "", chosen, chosen));
     }
-    if (schema.type === "boolean") {
-      const input = element("input", { type: "checkbox", checked: Boolean(schema.default) });
-      const node = this.line(input, schema, path, { name });
-      return { node, read: () => (input.checked === Boolean(schema.default) ? undefined : input.checked) };
+    return { input, read: () => options[input.selectedIndex].value };
+  }
+
+  scalar(schema, path, { name, required, value }) {
+    const one = schema.const !== undefined;
+    if (one && schema.default !== null) return { node: null, read: () => undefined };
+    const choices = one ? [schema.const] : schema.type === "boolean" ? [true, false] : schema.enum;
+    if (choices) {
+      const options = choices.map((choice) => ({ text: shown(choice), value: choice }));
+      if (!required) options.unshift(byDefault(schema.default));
+      if (value === null || (schema.nullable && schema.default !== null)) options.push({ text: "none", value: null });
+      const { input, read } = this.select(options, value);
+      return { node: this.line(input, schema, path, { name, required }), read };
     }
     const number = schema.type === "integer" || schema.type === "number";
     const input = element("input", { type: number ? "number" : "text", autocomplete: "off" });
@@ -73,73 +89,70 @@ export class SchemaForm {
     }
     if (schema.format === "uuid" && name === "id") input.setAttribute("list", "datasets"); // the ids that a job may name
     input.placeholder = schema.default ?? (schema.examples ? `such as ${schema.examples[0]}` : "");
-    const node = this.line(input, schema, path, { name, required });
-    return {
-      node,
-      read: () => {
-        const text = input.value.trim();
-        if (text === "") return undefined;
-        return number ? Number(text) : text;
-      },
-    };
+    return this.written(input, schema, path, { name, required, value }, { show: String, parse: number ? Number : String });
   }
 
   // name=value, one a line
-  pairs(schema, path, { name }) {
-    const input = element("textarea", { rows: 2, placeholder: "commit=abc123" });
-    const hint = { description: schema.description ?? "One name=value a line." };
-    const node = this.line(input, hint, path, { name });
-    return {
-      node,
-      read: () => {
-        const lines = input.value.split("\n").map((line) => line.trim()).filter(Boolean);
-        if (!lines.length) return undefined;
-        return Object.fromEntries(lines.map((line) => [line.split("=")[0].trim(), line.split("=").slice(1).join("=").trim()]));
-      },
+  pairs(schema, path, { name, required, value }) {
+    const example = Object.entries(schema.examples?.[0] ?? { commit: "abc123" });
+    const numbers = schema.additionalProperties?.type === "number";
+    const input = element("textarea", { rows: 2, placeholder: example.map((pair) => pair.join("=")).join("\n") });
+    const hint = [schema.description, "One name=value a line."].filter(Boolean).join(" ");
+    const pair = (line) => {
+      const [head, ...rest] = line.split("=");
+      const text = rest.join("=").trim();
+      return [head.trim(), numbers ? numeric(text) : text];
     };
+    return this.written(input, { description: hint }, path, { name, required, value }, {
+      show: (pairs) => Object.entries(pairs).map((one) => one.join("=")).join("\n"),
+      parse: (text) => Object.fromEntries(pieces(text, "\n").map(pair)),
+    });
   }
 
-  list(schema, path, { name, required }) {
+  list(schema, path, { name, required, value }) {
     const items = this.resolve(schema.items ?? {});
-    if (items.oneOf || items.properties) return this.objects(schema, items, path, { name });
+    if (items.oneOf || items.properties) return this.objects(schema, items, path, { name, value });
     const number = items.type === "integer" || items.type === "number";
     const input = number ? element("input", { type: "text", autocomplete: "off" }) : element("textarea", { rows: 3 });
-    input.placeholder = (schema.default ?? []).join(number ? ", " : "\n");
+    const show = (parts) => parts.join(number ? ", " : "\n");
+    input.placeholder = show(schema.default ?? []);
     const hint = [schema.description, number ? "Separated by commas." : "One a line."].filter(Boolean).join(" ");
-    const node = this.line(input, { description: hint }, path, { name, required });
-    return {
-      node,
-      read: () => {
-        const parts = input.value.split(number ? /[\s,]+/ : "\n").map((part) => part.trim()).filter(Boolean);
-        if (!parts.length) return undefined;
-        return number ? parts.map(Number) : parts;
-      },
-    };
+    return this.written(input, { description: hint }, path, { name, required, value }, {
+      show,
+      parse: (text) => (number ? pieces(text, /[\s,]+/).map(numeric) : pieces(text, "\n")),
+    });
   }
 
-  objects(schema, items, path, { name }) {
+  objects(schema, items, path, { name, value }) {
     const node = element("fieldset");
     const rows = [];
     const holder = element("div");
-    const add = element("button", { type: "button", className: "quiet", textContent: `Add ${words(name)}` });
+    const called = words(name || path.slice(1)); // a section's name stands outside, and its button needs one
+    const add = element("button", { type: "button", className: "quiet", textContent: `Add ${called}` });
     const hint = element("p", { className: "hint", textContent: `${schema.description ?? ""} None added: the default.` });
-    add.addEventListener("click", () => {
-      const inner = this.field(items, `${path}/${rows.length}`, { name, required: true });
+    const changed = () => holder.dispatchEvent(new Event("input", { bubbles: true }));
+    const append = (given) => {
+      const inner = this.field(items, `${path}/${rows.length}`, { name, required: true, value: given });
       const remove = element("button", { type: "button", className: "quiet", textContent: "Remove" });
       const row = element("div", { className: "item" });
       const entry = { read: inner.read };
       remove.addEventListener("click", () => {
         rows.splice(rows.indexOf(entry), 1);
         row.remove();
-        holder.dispatchEvent(new Event("input", { bubbles: true }));
+        changed();
       });
       row.append(inner.node, remove);
       rows.push(entry);
       holder.append(row);
-      holder.dispatchEvent(new Event("input", { bubbles: true }));
+    };
+    add.addEventListener("click", () => {
+      append();
+      changed();
     });
+    (value ?? []).forEach(append);
     node.append(element("legend", { textContent: words(name) }), hint, holder, add, this.errorOf(path));
-    return { node, read: () => (rows.length ? rows.map((row) => row.read()) : undefined) };
+    const none = value?.length === 0 ? value : undefined; // given as empty, where the default may be another
+    return { node, read: () => (rows.length ? rows.map((row) => row.read()) : none) };
   }
 
   // --- objects and choices between them --------------------------------------------------------------------------
@@ -150,11 +163,11 @@ export class SchemaForm {
     return error;
   }
 
-  fields(schema, path) {
+  fields(schema, path, value) {
     const needed = schema.required ?? [];
     const parts = Object.entries(schema.properties).map(([name, part]) => ({
       name,
-      ...this.field(part, `${path}/${name}`, { name, required: needed.includes(name) }),
+      ...this.field(part, `${path}/${name}`, { name, required: needed.includes(name), value: value?.[name] }),
     }));
     return {
       nodes: parts.map((part) => part.node).filter(Boolean),
@@ -169,9 +182,9 @@ export class SchemaForm {
     };
   }
 
-  object(schema, path, { name, required }) {
+  object(schema, path, { name, required, value }) {
     const node = element("fieldset");
-    const inner = this.fields(schema, path);
+    const inner = this.fields(schema, path, value);
     if (name) node.append(element("legend", { textContent: words(name) }));
     if (schema.description) node.append(element("p", { className: "hint", textContent: schema.description }));
     node.append(...inner.nodes, this.errorOf(path));
@@ -184,58 +197,80 @@ export class SchemaForm {
     };
   }
 
-  // X or null: a scalar is left out when empty; an object has a switch, off means null
-  optional(schema, path, { name }) {
+  // X or null: of an object that is said by a choice of its own, beside the default
+  optional(schema, path, { name, value }) {
     const member = this.resolve(schema.anyOf.find((part) => part.type !== "null"));
-    const merged = { ...member, description: schema.description ?? member.description, default: schema.default };
-    if (!member.properties) return this.field(merged, path, { name });
-    const called = name || path.slice(1); // a section's name stands outside, and its switch needs one
-    const inner = this.object(merged, path, { name: called, required: false });
-    const input = element("input", { type: "checkbox", checked: schema.default !== null || !("default" in schema) });
-    const before = input.checked;
-    const show = () => inner.node.querySelectorAll(".field, fieldset").forEach((part) => { part.hidden = !input.checked; });
-    input.setAttribute("aria-label", words(called));
-    input.addEventListener("change", show);
-    inner.node.querySelector("legend").prepend(input, " ");
+    const about = [...new Set([schema.description, member.description])].filter(Boolean).join(" ");
+    const merged = { ...member, description: about, default: schema.default, nullable: true };
+    if (schema.examples) merged.examples = schema.examples;
+    if (!member.properties) return this.field(merged, path, { name, value });
+    const usual = schema.default !== null; // where nothing is said
+    const options = [byDefault(usual), { text: "yes", value: true }, { text: "no", value: false }];
+    const state = this.select(options, value === undefined ? undefined : value !== null);
+    const head = this.line(state.input, { description: about }, path, { name: name || path.slice(1) });
+    const inner = this.fields(member, path, value);
+    const holder = element("div");
+    holder.append(...inner.nodes);
+    const show = () => { holder.hidden = !(state.read() ?? usual); };
+    state.input.addEventListener("change", show);
     show();
-    return { node: inner.node, read: () => (!input.checked ? (before ? null : undefined) : inner.read() ?? (before ? undefined : {})) };
+    const node = element("fieldset");
+    node.append(head, holder);
+    return {
+      node,
+      read: () => {
+        const said = state.read();
+        if (!(said ?? usual)) return said === false ? null : undefined;
+        const found = inner.read();
+        return said || Object.keys(found).length ? found : undefined;
+      },
+    };
   }
 
-  choice(schema, path, { name, required }) {
+  choice(schema, path, { name, required, value }) {
     const property = schema.discriminator.propertyName;
     const members = Object.entries(schema.discriminator.mapping).map(([tag, $ref]) => ({ tag, schema: this.resolve({ $ref }) }));
+    const none = schema.default === null; // nothing need be chosen
     const usual =
       members.find((member) => member.tag === schema.default?.[property]) ??
       members.find((member) => member.schema.properties[property].default !== undefined) ??
       members[0];
+    const options = members.map(({ tag }) => ({ text: words(tag), value: tag }));
+    if (!required) options.unshift(byDefault(none ? null : words(usual.tag)));
+    const { input, read } = this.select(options, value?.[property] ?? (required ? usual.tag : undefined));
     const node = element("fieldset");
-    const select = element("select");
     const about = element("p", { className: "hint" });
     const holder = element("div");
-    for (const { tag } of members) select.append(new Option(words(tag), tag, false, tag === usual.tag));
-    const head = this.line(select, {}, `${path}/${property}`, { name: name ? `${name} ${property}` : property });
+    const head = this.line(input, {}, `${path}/${property}`, { name: name ? `${name} ${property}` : property, required });
     head.insertBefore(about, head.lastElementChild);
     let inner;
-    const show = () => {
+    const show = (given) => {
       for (const place of [...this.places.keys()]) {
         if (place.startsWith(`${path}/`) && place !== `${path}/${property}`) this.places.delete(place);
       }
-      const member = members[select.selectedIndex];
-      about.textContent = this.describe(path, member.tag) ?? member.schema.description ?? "";
-      inner = this.fields(member.schema, path);
+      const tag = read() ?? (none ? undefined : usual.tag);
+      const member = members.find((one) => one.tag === tag);
+      const said = member && [this.describe(path, tag), member.schema.description];
+      about.textContent = (said ?? [schema.description]).filter(Boolean).join(" ");
+      inner = member ? this.fields(member.schema, path, given) : { nodes: [], read: () => ({}) };
       holder.replaceChildren(...inner.nodes);
     };
-    select.addEventListener("change", show);
+    let given = value; // which is null where null was given
+    input.addEventListener("change", () => {
+      given = undefined;
+      show();
+    });
     node.append(head, holder, this.errorOf(path));
-    show();
+    show(value);
     return {
       node,
       read: () => {
         const found = inner.read();
-        if (!required && select.value === usual.tag && !Object.keys(found).length) return undefined;
-        return { [property]: select.value, ...found };
+        const tag = read() ?? (Object.keys(found).length ? usual.tag : undefined);
+        if (tag === undefined) return given === null ? null : undefined;
+        return { [property]: tag, ...found };
       },
-      chosen: () => words(select.value),
+      chosen: () => words(read() ?? (none ? "" : usual.tag)),
     };
   }
 
@@ -269,3 +304,13 @@ export function element(name, properties = {}) {
 export function words(name) {
   return name.replaceAll("_", " ");
 }
+
+const shown = (value) => (value === true ? "yes" : value === false ? "no" : String(value));
+
+// The choice to leave a choice to the service, which says what that comes to where that is known.
+const byDefault = (value) => ({ text: value === null || value === undefined ? "default" : `default: ${shown(value)}`, value: undefined });
+
+const pieces = (text, separator) => text.split(separator).map((part) => part.trim()).filter(Boolean);
+
+// What is no number is sent as it is, so that the service says what is wrong with it.
+const numeric = (text) => (text === "" || Number.isNaN(Number(text)) ? text : Number(text));

@@ -58,6 +58,20 @@ def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: S
     assert "<html" not in rows
 
 
+def test_a_start_that_cannot_be_read_says_so(client: TestClient, submit: Submit, sessions: SessionFactory) -> None:
+    job = submit()["id"]
+    assert client.get(f"/ui/new?job={job}").status_code == 200
+    for missing in ("019f0000-0000-7000-8000-000000000000", "nothing", "%00"):
+        page = client.get(f"/ui/new?job={missing}")
+        assert page.status_code == 404
+        assert "No such job" in page.text
+    with unit_of_work(sessions) as session:
+        session.execute(text('UPDATE jobs SET spec = spec || \'{"pruning": {"kind": "of an earlier version"}}\''))
+    page = client.get(f"/ui/new?job={job}")
+    assert page.status_code == 409
+    assert "no longer takes" in page.text
+
+
 def test_older_jobs_are_a_page_away(client: TestClient, submit: Submit) -> None:
     made = [submit()["id"] for _ in range(27)]
     first = client.get("/ui").text

@@ -28,6 +28,13 @@ def test_durations(seconds: float, words: str) -> None:
             "20 % of the blocks by perplexity, then lora",
         ),
         ({"pruning": {"kind": "depth", "drop": [3, 4]}, "recovery": {"kind": "none"}}, "blocks 3, 4"),
+        (
+            {
+                "pruning": {"kind": "depth", "ratio": None, "maximise": "draft_speedup"},
+                "scoring": {"criterion": "perplexity"},
+            },
+            "as many blocks as make the best draft by perplexity",
+        ),
         ({"pruning": {"kind": "flap", "ratio": 0.2}}, "20 % by flap"),
         ({"pruning": {"kind": "sub_block", "units": 12}}, "12 halves of blocks by sub_block"),
         ({"pruning": {"kind": "sub_block", "drop": ["3.mlp", "5.attention"]}}, "3.mlp, 5.attention"),

@@ -1,0 +1,134 @@
+"""The form for a new job in a real browser: what it starts with, and what it sends. Needs chromium and chromedriver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.db import jobs
+from app.db.session import SessionFactory, unit_of_work
+from secateur.contract.spec import CompressionSpec
+from tests.fixtures.browser import MISSING, Browser, browsing
+from tests.fixtures.live import serving
+
+PATIENCE = 60.0  # seconds that an answer may take on a busy machine
+get, post = partial(httpx.get, timeout=PATIENCE), partial(httpx.post, timeout=PATIENCE)
+READY = "return document.getElementById('submit')?.disabled === false"
+BODY = "return document.getElementById('body').textContent"
+CHOOSE = (
+    "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
+    "s.dispatchEvent(new Event('change', {bubbles: true}));"
+)
+TYPE = CHOOSE.replace("change", "input")
+BLEND = {
+    "source": "blend",
+    "parts": [
+        {"text": {"source": "self", "temperature": 0.5}, "weight": 2.0},
+        {"text": {"source": "answers", "prompts": {"source": "local", "path": "prompts.txt"}}},
+    ],
+}
+UNLIKE: dict[str, dict[str, Any]] = {
+    "a preset, and what undoes parts of it": {
+        "preset": "shortened_llama",
+        "pruning": {"kind": "depth", "drop": [3, 5]},
+        "scoring": {"criterion": "perplexity", "plus": False},
+        "recovery": {"kind": "distill"},
+    },
+    "a preset with a null over it": {
+        "preset": "best",
+        "pruning": {"kind": "depth", "blocks": 2, "gguf": False},
+        "recovery": {"kind": "distill", "heal": None, "text": BLEND},
+    },
+    "lists, pairs, a target": {
+        "pruning": {"kind": "depth", "target": {"parameters": 0.8}},
+        "quantise": [{"kind": "int4", "group_size": 64}, {"kind": "gguf", "type": "Q4_K_M"}],
+        "benchmark": {"samples": {"prompts": ["two\nlines", " and blanks "], "chat": False}, "tasks": {}},
+        "labels": {"branch": "main", "asked.by": "a=b", "commit": ""},
+        "baseline": {"label": {"branch": "main"}, "max_regression": {"speedup": 0.05, "kl": 1e-7}, "required": False},
+    },
+    "sections left out": {
+        "pruning": {"kind": "joint", "target": {"bytes": 4e8}, "healing": None, "choices": ["mlp"]},
+        "recovery": {"kind": "none"},
+        "benchmark": {"latency": None, "samples": None, "perplexity": {"texts": [{"source": "named", "name": "ptb"}]}},
+        "gates": {"judge": "median", "max_kl": 0.5},
+        "seed": 7,
+    },
+    "a draft": {
+        "use": "draft",
+        "target_model": {"source": "hub", "id": "some/larger", "revision": "main"},
+        "pruning": {"kind": "depth"},  # and as many blocks go as make the best one
+    },
+}
+
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
+
+
+@pytest.fixture
+def url(application: FastAPI) -> Iterator[str]:
+    with serving(application) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def quiet_console(browser: Browser, url: str) -> Iterator[None]:
+    """No script fails, and nothing is refused by the pages' own policy."""
+    browser.console()
+    yield
+    lines = browser.console()
+    browser.open("about:blank")  # before the server stops: an open page would look for it
+    assert [line for line in lines if "422" not in line] == []
+
+
+def body(browser: Browser) -> dict[str, Any]:
+    """What the form would send."""
+    told: dict[str, Any] = json.loads(browser.run(BODY))
+    return told
+
+
+def test_a_job_is_a_start_for_another(url: str, browser: Browser, sessions: SessionFactory) -> None:
+    for name, asked in UNLIKE.items():
+        whole = {"model": {"source": "hub", "id": "some/model"}, **asked}
+        spec = CompressionSpec.model_validate(whole)
+        with unit_of_work(sessions) as session:
+            made = jobs.insert(session, spec=spec, caller="me")
+            assert made is not None
+            job = str(made.id)
+        browser.open(f"{url}/ui/jobs/{job}")
+        browser.click(".actions a[href*='/ui/new']")
+        browser.until(READY)
+        assert job in browser.text(".heading"), name
+        sent = body(browser)
+        assert CompressionSpec.model_validate(sent) == spec, name
+        assert sent == whole, name  # nor is anything said beside it
+
+
+def test_what_is_changed_of_a_start_is_what_is_sent(url: str, browser: Browser, spec: dict[str, Any]) -> None:
+    job = post(f"{url}/jobs", json={**spec, "labels": {"branch": "main"}, "quantise": [{"kind": "int8"}]}).json()["id"]
+    browser.open(f"{url}/ui/new?job={job}")
+    browser.until(READY)
+    before = body(browser)
+    browser.run(TYPE, "f-labels", "branch=side")
+    browser.run("document.querySelector('.item > button').click()")
+    browser.run(CHOOSE, "f-model-source", "local")
+    browser.run(TYPE, "f-model-path", "m.gguf")
+    changed = {**before, "labels": {"branch": "side"}, "model": {"source": "local", "path": "m.gguf"}}
+    del changed["quantise"]
+    assert body(browser) == changed
+    browser.open(f"{url}/ui/new?job={job}")
+    browser.until(READY)
+    browser.click("#submit")
+    browser.until(f"return location.pathname.startsWith('/ui/jobs/') && !location.pathname.endsWith('{job}')")
+    again = browser.url.rsplit("/", 1)[-1]
+    assert get(f"{url}/jobs/{again}").json()["spec"] == get(f"{url}/jobs/{job}").json()["spec"]
