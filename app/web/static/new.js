@@ -1,4 +1,5 @@
 // The form for a new job: every field, limit and default of it comes from GET /catalog.
+import { copies } from "./copies.js";
 import { estimateSoon } from "./estimate.js";
 import { say } from "./notice.js";
 import { SchemaForm, element, words } from "./schema_form.js";
@@ -69,12 +70,10 @@ function read() {
 
 function renew() {
   const body = read();
-  const text = JSON.stringify(body, null, 2);
   if (body.model && body.pruning) estimateSoon(body);
-  document.getElementById("body").textContent = text;
-  const quoted = text.replaceAll("'", "'\\''");
-  document.getElementById("curl").textContent =
-    `curl -sS -X POST ${location.origin}/jobs -H 'Content-Type: application/json' -d '${quoted}'`;
+  document.getElementById("body").textContent = JSON.stringify(body, null, 2);
+  const written = copies(body, { origin: location.origin, locked: "locked" in form.dataset });
+  for (const [name, text] of Object.entries(written)) document.getElementById(name).textContent = text;
 }
 
 form.addEventListener("input", renew);

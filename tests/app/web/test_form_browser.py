@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +18,8 @@ from fastapi import FastAPI
 
 from app.db import jobs
 from app.db.session import SessionFactory, unit_of_work
+from app.main import create_app
+from app.settings import Settings
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.browser import MISSING, Browser, browsing
 from tests.fixtures.live import serving
@@ -25,6 +32,7 @@ CHOOSE = (
     "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
     "s.dispatchEvent(new Event('change', {bubbles: true}));"
 )
+COPIES = {"curl": ("bash", "-c"), "cli": ("bash", "-c"), "python": (sys.executable, "-c")}  # and what runs each
 TYPE = CHOOSE.replace("change", "input")
 BLEND = {
     "source": "blend",
@@ -132,3 +140,33 @@ def test_what_is_changed_of_a_start_is_what_is_sent(url: str, browser: Browser, 
     browser.until(f"return location.pathname.startsWith('/ui/jobs/') && !location.pathname.endsWith('{job}')")
     again = browser.url.rsplit("/", 1)[-1]
     assert get(f"{url}/jobs/{again}").json()["spec"] == get(f"{url}/jobs/{job}").json()["spec"]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_copies_ask_for_what_the_form_does(
+    make_settings: Callable[..., Settings], browser: Browser, spec: dict[str, Any]
+) -> None:
+    """As curl, as a command and as Python, each is run as it stands, against a service that wants a key."""
+    key = "a-key-of-32-characters-in-all-xx"
+    awkward = {"note": 'it\'s "so" \\n $HOME `id` – é\u2028', "branch": "SPEC"}
+    more = {"benchmark": {"samples": {"prompts": ["two\nlines"], "chat": False}, "latency": None}, "labels": awkward}
+    environment = {**os.environ, "SECATEUR_API_KEY": key, "NO_COLOR": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    with serving(create_app(make_settings(api_keys=key))) as url:
+        headers = {"Authorization": f"Bearer {key}"}
+        first = post(f"{url}/jobs", json={**spec, **more}, headers=headers).raise_for_status().json()
+        browser.open(f"{url}/login")
+        browser.type("[name=key]", key)
+        browser.click("main button")
+        browser.until("return location.pathname === '/ui'")
+        browser.open(f"{url}/ui/new?job={first['id']}")
+        browser.until(READY)
+        copies = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in COPIES}
+        browser.open("about:blank")
+        for name, runner in COPIES.items():
+            ran = subprocess.run([*runner, copies[name]], env=environment, capture_output=True, text=True, timeout=120)
+            assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+        made = get(f"{url}/jobs", headers=headers).json()["data"]
+        specs = [get(f"{url}/jobs/{job['id']}", headers=headers).json()["spec"] for job in made]
+        assert specs == [first["spec"]] * (1 + len(COPIES))
