@@ -33,6 +33,7 @@ from app.services import results
 from app.services.comparison import comparable
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
+from app.services.local_models import local_models
 from app.services.shortest_spec import shortest
 from app.services.workers import list_workers
 from app.settings import Settings
@@ -231,6 +232,12 @@ def new_page(
             )
     newest = dataset_service.list_datasets(work, cursor=None, limit=100)
     return render("new.html", datasets=newest.datasets, origin=origin, start=start, locked=locked)
+
+
+@router.get("/models")
+def models_part(settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+    """The local models that the form offers, where this host can see what the workers do."""
+    return render("_models.html", models=local_models(settings.model_roots) if settings.check_local else [])
 
 
 @router.post("/estimate")

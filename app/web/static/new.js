@@ -81,6 +81,14 @@ form.addEventListener("change", renew);
 renew();
 submit.disabled = false;
 
+offer().catch(() => {}); // a path can be typed too
+
+// Local models by their names: the list is asked for by the page, which does not wait for it.
+async function offer() {
+  const answer = await fetch("/ui/models", { redirect: "error" });
+  if (answer.ok) document.getElementById("models").innerHTML = await answer.text();
+}
+
 let key = crypto.randomUUID?.() ?? String(Math.random()).slice(2); // one job for this form, however often it is sent
 form.addEventListener("input", () => { key = crypto.randomUUID?.() ?? String(Math.random()).slice(2); });
 

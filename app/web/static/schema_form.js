@@ -88,6 +88,7 @@ export class SchemaForm {
       if (schema.maximum !== undefined) input.max = schema.maximum;
     }
     if (schema.format === "uuid" && name === "id") input.setAttribute("list", "datasets"); // the ids that a job may name
+    if (/^\/(target_)?model\/path$/.test(path)) input.setAttribute("list", "models");
     input.placeholder = schema.default ?? (schema.examples ? `such as ${schema.examples[0]}` : "");
     return this.written(input, schema, path, { name, required, value }, { show: String, parse: number ? Number : String });
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,19 @@ class TestLogin:
         for cookie, status in ((copied, 401), (other, 200)):  # another browser stays
             locked.cookies.clear()
             assert locked.get("/jobs", headers={"cookie": f"secateur_session={cookie}"}).status_code == status
+
+    def test_local_models_are_for_those_who_are_in(self, locked: TestClient, model_root: Path) -> None:
+        (model_root / "a.gguf").write_bytes(b"GGUF")
+        assert locked.get("/ui/models", follow_redirects=False).headers["location"] == "/login"
+        self.log_in(locked)
+        assert "a.gguf" in locked.get("/ui/models").text
+
+    def test_models_that_this_host_cannot_see_are_not_offered(
+        self, make_settings: Callable[..., Settings], model_root: Path
+    ) -> None:
+        (model_root / "a.gguf").write_bytes(b"GGUF")
+        with TestClient(create_app(make_settings(check_local=False)), base_url="http://127.0.0.1:8000") as client:
+            assert client.get("/ui/models").text.strip() == ""
 
     def test_logging_in_again_ends_the_session_before(self, locked: TestClient) -> None:
         first = self.log_in(locked)

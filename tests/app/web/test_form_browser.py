@@ -142,6 +142,17 @@ def test_what_is_changed_of_a_start_is_what_is_sent(url: str, browser: Browser, 
     assert get(f"{url}/jobs/{again}").json()["spec"] == get(f"{url}/jobs/{job}").json()["spec"]
 
 
+def test_local_models_are_offered(url: str, browser: Browser, model_root: Path) -> None:
+    for name in ("a.gguf", "b & <c>.gguf"):
+        (model_root / name).write_bytes(b"GGUF")
+    browser.open(f"{url}/ui/new")
+    browser.until(READY)
+    browser.run(CHOOSE, "f-model-source", "local")
+    browser.until("return document.getElementById('f-model-path').list.options.length === 2")
+    offered = browser.run("return [...document.getElementById('f-model-path').list.options].map((one) => one.value)")
+    assert offered == ["a.gguf", "b & <c>.gguf"]
+
+
 @pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_copies_ask_for_what_the_form_does(
