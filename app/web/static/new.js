@@ -7,6 +7,7 @@ import { SchemaForm, element, words } from "./schema_form.js";
 const form = document.getElementById("form");
 const submit = document.getElementById("submit");
 const OPEN = ["model", "pruning"]; // and what starts with something in it
+const OTHERS = "labels and more";
 const title = (name) => words(name[0].toUpperCase() + name.slice(1));
 const TABLES = { "/scoring": "criteria", "/pruning": "pruners", "/recovery": "recoveries", "/quantise": "quantisations" };
 
@@ -21,11 +22,9 @@ const describe = (path, tag) => {
   const method = catalog[TABLES[path.replace(/\/\d+$/, "")]]?.find((row) => row.name === tag);
   return method && `${method.summary} (${method.paper})`;
 };
-const builder = new SchemaForm(catalog.spec, describe);
 const required = catalog.spec.required ?? [];
-const start = JSON.parse(form.dataset.start); // what an earlier job was asked for
-const parts = [];
-form.replaceChildren();
+let builder;
+let parts;
 
 function group(name, open) {
   const node = element("details", { className: "group", open });
@@ -36,21 +35,30 @@ function group(name, open) {
   return { node, state };
 }
 
-const others = group("labels and more", false); // single fields share one group
-for (const [name, schema] of Object.entries(catalog.spec.properties)) {
-  const field = builder.field(schema, `/${name}`, { name: "", required: required.includes(name), value: start[name] });
-  if (field.node.matches(".field")) {
-    field.node.querySelector("label").textContent = words(name);
-    others.node.append(field.node);
-    parts.push({ name, ...field, state: others.state });
-    continue;
+// The whole form, with `start` in it; it is made anew when a preset is chosen, since its defaults are then others.
+function build(start) {
+  const opened = new Set([...form.querySelectorAll("details[open] > summary")].map((one) => one.firstChild.textContent));
+  const preset = catalog.presets.find((one) => one.name === start.preset)?.spec;
+  const others = group(OTHERS, opened.has(title(OTHERS))); // single fields share one group
+  builder = new SchemaForm(catalog.spec, describe);
+  parts = [];
+  form.replaceChildren();
+  for (const [name, schema] of Object.entries(catalog.spec.properties)) {
+    const given = { required: required.includes(name), value: start[name], preset: preset?.[name] };
+    const field = builder.field(schema, `/${name}`, { name: "", ...given });
+    if (field.node.matches(".field")) {
+      field.node.querySelector("label").textContent = words(name);
+      others.node.append(field.node);
+      parts.push({ name, ...field, state: others.state });
+      continue;
+    }
+    const own = group(name, OPEN.includes(name) || name in start || opened.has(title(name)));
+    own.node.append(field.node);
+    form.append(own.node);
+    parts.push({ name, ...field, state: own.state });
   }
-  const own = group(name, OPEN.includes(name) || name in start);
-  own.node.append(field.node);
-  form.append(own.node);
-  parts.push({ name, ...field, state: own.state });
+  form.append(others.node);
 }
-form.append(others.node);
 
 function read() {
   const body = {};
@@ -77,7 +85,14 @@ function renew() {
 }
 
 form.addEventListener("input", renew);
-form.addEventListener("change", renew);
+form.addEventListener("change", (event) => {
+  if (event.target.id === "f-preset") {
+    build(read());
+    document.getElementById("f-preset").focus();
+  }
+  renew();
+});
+build(JSON.parse(form.dataset.start)); // what an earlier job was asked for
 renew();
 submit.disabled = false;
 

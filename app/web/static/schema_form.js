@@ -2,7 +2,8 @@
 //
 // field(schema, path, { value }) gives { node, read }: the element, and what to send, or undefined for "the default". `path`
 // is the JSON pointer, by which errors of the service find their field; `value` is what the field starts with, undefined for
-// nothing. A value that is left as it was given is sent as it was given, to the letter.
+// nothing. A value that is left as it was given is sent as it was given, to the letter. `preset` is what the chosen preset
+// has for the field, which is then the default.
 
 export class SchemaForm {
   constructor(root, describe) {
@@ -17,11 +18,12 @@ export class SchemaForm {
     return { ...this.root.$defs[$ref.split("/").at(-1)], ...beside };
   }
 
-  field(schema, path, { name = "", required = false, value } = {}) {
+  field(schema, path, { name = "", required = false, value, preset } = {}) {
     schema = this.resolve(schema);
-    if (schema.anyOf) return this.optional(schema, path, { name, value });
-    if (schema.oneOf && schema.discriminator) return this.choice(schema, path, { name, required, value });
-    if (schema.properties) return this.object(schema, path, { name, required, value });
+    if (schema.oneOf && schema.discriminator) return this.choice(schema, path, { name, required, value, preset });
+    if (preset !== undefined) schema = { ...schema, default: preset };
+    if (schema.anyOf) return this.optional(schema, path, { name, value, preset });
+    if (schema.properties) return this.object(schema, path, { name, required, value, preset });
     if (schema.type === "object") return this.pairs(schema, path, { name, required, value });
     if (schema.type === "array") return this.list(schema, path, { name, required, value });
     return this.scalar(schema, path, { name, required, value });
@@ -164,11 +166,16 @@ export class SchemaForm {
     return error;
   }
 
-  fields(schema, path, value) {
+  fields(schema, path, value, preset) {
     const needed = schema.required ?? [];
     const parts = Object.entries(schema.properties).map(([name, part]) => ({
       name,
-      ...this.field(part, `${path}/${name}`, { name, required: needed.includes(name), value: value?.[name] }),
+      ...this.field(part, `${path}/${name}`, {
+        name,
+        required: needed.includes(name),
+        value: value?.[name],
+        preset: preset?.[name],
+      }),
     }));
     return {
       nodes: parts.map((part) => part.node).filter(Boolean),
@@ -183,9 +190,9 @@ export class SchemaForm {
     };
   }
 
-  object(schema, path, { name, required, value }) {
+  object(schema, path, { name, required, value, preset }) {
     const node = element("fieldset");
-    const inner = this.fields(schema, path, value);
+    const inner = this.fields(schema, path, value, preset);
     if (name) node.append(element("legend", { textContent: words(name) }));
     if (schema.description) node.append(element("p", { className: "hint", textContent: schema.description }));
     node.append(...inner.nodes, this.errorOf(path));
@@ -199,17 +206,17 @@ export class SchemaForm {
   }
 
   // X or null: of an object that is said by a choice of its own, beside the default
-  optional(schema, path, { name, value }) {
+  optional(schema, path, { name, value, preset }) {
     const member = this.resolve(schema.anyOf.find((part) => part.type !== "null"));
     const about = [...new Set([schema.description, member.description])].filter(Boolean).join(" ");
     const merged = { ...member, description: about, default: schema.default, nullable: true };
     if (schema.examples) merged.examples = schema.examples;
-    if (!member.properties) return this.field(merged, path, { name, value });
+    if (!member.properties) return this.field(merged, path, { name, value, preset });
     const usual = schema.default !== null; // where nothing is said
     const options = [byDefault(usual), { text: "yes", value: true }, { text: "no", value: false }];
     const state = this.select(options, value === undefined ? undefined : value !== null);
     const head = this.line(state.input, { description: about }, path, { name: name || path.slice(1) });
-    const inner = this.fields(member, path, value);
+    const inner = this.fields(member, path, value, preset);
     const holder = element("div");
     holder.append(...inner.nodes);
     const show = () => { holder.hidden = !(state.read() ?? usual); };
@@ -228,12 +235,12 @@ export class SchemaForm {
     };
   }
 
-  choice(schema, path, { name, required, value }) {
+  choice(schema, path, { name, required, value, preset }) {
     const property = schema.discriminator.propertyName;
     const members = Object.entries(schema.discriminator.mapping).map(([tag, $ref]) => ({ tag, schema: this.resolve({ $ref }) }));
     const none = schema.default === null; // nothing need be chosen
     const usual =
-      members.find((member) => member.tag === schema.default?.[property]) ??
+      members.find((member) => member.tag === (preset ?? schema.default)?.[property]) ??
       members.find((member) => member.schema.properties[property].default !== undefined) ??
       members[0];
     const options = members.map(({ tag }) => ({ text: words(tag), value: tag }));
@@ -253,7 +260,8 @@ export class SchemaForm {
       const member = members.find((one) => one.tag === tag);
       const said = member && [this.describe(path, tag), member.schema.description];
       about.textContent = (said ?? [schema.description]).filter(Boolean).join(" ");
-      inner = member ? this.fields(member.schema, path, given) : { nodes: [], read: () => ({}) };
+      const filled = member === usual ? preset : undefined; // of another method a preset says nothing
+      inner = member ? this.fields(member.schema, path, given, filled) : { nodes: [], read: () => ({}) };
       holder.replaceChildren(...inner.nodes);
     };
     let given = value; // which is null where null was given

@@ -142,6 +142,32 @@ def test_what_is_changed_of_a_start_is_what_is_sent(url: str, browser: Browser, 
     assert get(f"{url}/jobs/{again}").json()["spec"] == get(f"{url}/jobs/{job}").json()["spec"]
 
 
+def test_the_defaults_are_those_of_the_preset(url: str, browser: Browser) -> None:
+    """What a preset fills in is what the form shows, and what was typed before stays."""
+    shown = (
+        "return [document.getElementById('f-recovery-kind').selectedOptions[0].text,"
+        "document.getElementById('f-recovery-batch_size').placeholder,"
+        "document.getElementById('f-scoring-plus').selectedOptions[0].text]"
+    )
+    model = {"source": "hub", "id": "some/model"}
+    browser.open(f"{url}/ui/new")
+    browser.until(READY)
+    assert browser.run(shown) == ["default: distill", "8", "default: yes"]
+    browser.run(TYPE, "f-model-id", "some/model")
+    browser.run(CHOOSE, "f-preset", "shortened_llama")
+    assert browser.run(shown) == ["default: lora", "64", "default: yes"]
+    assert body(browser) == {"preset": "shortened_llama", "model": model, "pruning": {"kind": "depth"}}
+    browser.run(TYPE, "f-recovery-rank", "4")
+    recovery = {"kind": "lora", "rank": 4}
+    assert body(browser)["recovery"] == recovery  # with the preset's own method
+    browser.run(CHOOSE, "f-recovery-kind", "distill")
+    assert browser.run(shown)[1] == "8"  # of another method the preset says nothing
+    browser.run(CHOOSE, "f-recovery-kind", "lora")
+    browser.run(TYPE, "f-recovery-rank", "4")
+    browser.run(CHOOSE, "f-preset", "")
+    assert body(browser) == {"model": model, "pruning": {"kind": "depth"}, "recovery": recovery}
+
+
 def test_local_models_are_offered(url: str, browser: Browser, model_root: Path) -> None:
     for name in ("a.gguf", "b & <c>.gguf"):
         (model_root / name).write_bytes(b"GGUF")
