@@ -38,7 +38,7 @@ export class SchemaForm {
     input.id = id;
     input.setAttribute("aria-describedby", error.id);
     node.append(element("label", { htmlFor: id, textContent: words(name) + (required ? " *" : "") }), input);
-    if (schema.description) node.append(element("p", { className: "hint", textContent: schema.description }));
+    if (schema.description) node.append(hint(schema.description));
     node.append(error);
     this.places.set(path, { input, error });
     return node;
@@ -100,13 +100,13 @@ export class SchemaForm {
     const example = Object.entries(schema.examples?.[0] ?? { commit: "abc123" });
     const numbers = schema.additionalProperties?.type === "number";
     const input = element("textarea", { rows: 2, placeholder: example.map((pair) => pair.join("=")).join("\n") });
-    const hint = [schema.description, "One name=value a line."].filter(Boolean).join(" ");
+    const description = [schema.description, "One name=value a line."].filter(Boolean).join(" ");
     const pair = (line) => {
       const [head, ...rest] = line.split("=");
       const text = rest.join("=").trim();
       return [head.trim(), numbers ? numeric(text) : text];
     };
-    return this.written(input, { description: hint }, path, { name, required, value }, {
+    return this.written(input, { description }, path, { name, required, value }, {
       show: (pairs) => Object.entries(pairs).map((one) => one.join("=")).join("\n"),
       parse: (text) => Object.fromEntries(pieces(text, "\n").map(pair)),
     });
@@ -119,8 +119,8 @@ export class SchemaForm {
     const input = number ? element("input", { type: "text", autocomplete: "off" }) : element("textarea", { rows: 3 });
     const show = (parts) => parts.join(number ? ", " : "\n");
     input.placeholder = show(schema.default ?? []);
-    const hint = [schema.description, number ? "Separated by commas." : "One a line."].filter(Boolean).join(" ");
-    return this.written(input, { description: hint }, path, { name, required, value }, {
+    const description = [schema.description, number ? "Separated by commas." : "One a line."].filter(Boolean).join(" ");
+    return this.written(input, { description }, path, { name, required, value }, {
       show,
       parse: (text) => (number ? pieces(text, /[\s,]+/).map(numeric) : pieces(text, "\n")),
     });
@@ -132,7 +132,7 @@ export class SchemaForm {
     const holder = element("div");
     const called = words(name || path.slice(1)); // a section's name stands outside, and its button needs one
     const add = element("button", { type: "button", className: "quiet", textContent: `Add ${called}` });
-    const hint = element("p", { className: "hint", textContent: `${schema.description ?? ""} None added: the default.` });
+    const about = hint(`${schema.description ?? ""} None added: the default.`);
     const changed = () => holder.dispatchEvent(new Event("input", { bubbles: true }));
     const append = (given) => {
       const inner = this.field(items, `${path}/${rows.length}`, { name, required: true, value: given });
@@ -153,7 +153,7 @@ export class SchemaForm {
       changed();
     });
     (value ?? []).forEach(append);
-    node.append(element("legend", { textContent: words(name) }), hint, holder, add, this.errorOf(path));
+    node.append(element("legend", { textContent: words(name) }), about, holder, add, this.errorOf(path));
     const none = value?.length === 0 ? value : undefined; // given as empty, where the default may be another
     return { node, read: () => (rows.length ? rows.map((row) => row.read()) : none) };
   }
@@ -194,7 +194,7 @@ export class SchemaForm {
     const node = element("fieldset");
     const inner = this.fields(schema, path, value, preset);
     if (name) node.append(element("legend", { textContent: words(name) }));
-    if (schema.description) node.append(element("p", { className: "hint", textContent: schema.description }));
+    if (schema.description) node.append(hint(schema.description));
     node.append(...inner.nodes, this.errorOf(path));
     return {
       node,
@@ -247,7 +247,7 @@ export class SchemaForm {
     if (!required) options.unshift(byDefault(none ? null : words(usual.tag)));
     const { input, read } = this.select(options, value?.[property] ?? (required ? usual.tag : undefined));
     const node = element("fieldset");
-    const about = element("p", { className: "hint" });
+    const about = hint("");
     const holder = element("div");
     const head = this.line(input, {}, `${path}/${property}`, { name: name ? `${name} ${property}` : property, required });
     head.insertBefore(about, head.lastElementChild);
@@ -259,7 +259,7 @@ export class SchemaForm {
       const tag = read() ?? (none ? undefined : usual.tag);
       const member = members.find((one) => one.tag === tag);
       const said = member && [this.describe(path, tag), member.schema.description];
-      about.textContent = (said ?? [schema.description]).filter(Boolean).join(" ");
+      about.replaceChildren(...parted((said ?? [schema.description]).filter(Boolean).join(" ")));
       const filled = member === usual ? preset : undefined; // of another method a preset says nothing
       inner = member ? this.fields(member.schema, path, given, filled) : { nodes: [], read: () => ({}) };
       holder.replaceChildren(...inner.nodes);
@@ -312,6 +312,16 @@ export function element(name, properties = {}) {
 
 export function words(name) {
   return name.replaceAll("_", " ");
+}
+
+// A sentence in parts; what stands between backticks is code.
+const parted = (text) =>
+  text.split(/`([^`\n]+)`/).map((part, place) => (place % 2 ? element("code", { textContent: part }) : part));
+
+function hint(text) {
+  const node = element("p", { className: "hint" });
+  node.append(...parted(text));
+  return node;
 }
 
 const shown = (value) => (value === true ? "yes" : value === false ? "no" : String(value));

@@ -153,6 +153,7 @@ def test_the_defaults_are_those_of_the_preset(url: str, browser: Browser) -> Non
     browser.open(f"{url}/ui/new")
     browser.until(READY)
     assert browser.run(shown) == ["default: distill", "8", "default: yes"]
+    assert "Exactly one of blocks, ratio, drop, target and constraints" in browser.text("#f-pruning-kind ~ .hint")
     browser.run(TYPE, "f-model-id", "some/model")
     browser.run(CHOOSE, "f-preset", "shortened_llama")
     assert browser.run(shown) == ["default: lora", "64", "default: yes"]
