@@ -123,10 +123,14 @@ def test_a_job_is_a_start_for_another(url: str, browser: Browser, sessions: Sess
 
 
 def test_what_is_changed_of_a_start_is_what_is_sent(url: str, browser: Browser, spec: dict[str, Any]) -> None:
-    job = post(f"{url}/jobs", json={**spec, "labels": {"branch": "main"}, "quantise": [{"kind": "int8"}]}).json()["id"]
+    job = post(f"{url}/jobs", json={**spec, "labels": {"branch": "main" * 40}, "quantise": [{"kind": "int8"}]}).json()[
+        "id"
+    ]
     browser.open(f"{url}/ui/new?job={job}")
     browser.until(READY)
     before = body(browser)
+    beyond = "const aside = document.querySelector('aside'); return aside.scrollWidth - aside.clientWidth"
+    assert browser.run(beyond) <= 0  # a long line moves in its own box
     browser.run(TYPE, "f-labels", "branch=side")
     browser.run("document.querySelector('.item > button').click()")
     browser.run(CHOOSE, "f-model-source", "local")
