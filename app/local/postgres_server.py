@@ -40,12 +40,17 @@ _SOCKET_PATH_LIMIT = 100  # a Unix socket's path holds 103 (macOS) or 107 (Linux
 class PostgresServer:
     """One PostgreSQL cluster with the database `secateur`; `url` stays the same over restarts."""
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """`durable=False` leaves out fsync, for tests: safe against a kill, not against a power cut."""
+    def __init__(self, folder: Path, *, durable: bool = True, connections: int = 200) -> None:
+        """`durable=False` leaves out fsync, for tests: safe against a kill, not against a power cut.
+
+        Args:
+            connections: that it takes at a time.
+        """
         self.folder = folder.absolute()
         self.log = self.folder / "postgres.log"
         self._data = self.folder / "data"
         self._durable = durable
+        self._connections = connections
         self._binaries = _postgres_binaries()
         self._account = _account_for_postgres()
         self._socket_dir = _socket_dir(self.folder)
@@ -119,7 +124,7 @@ class PostgresServer:
             "unix_socket_directories": f'"{self._socket_dir}"',
             "unix_socket_permissions": "0700",
             "port": _PORT,
-            "max_connections": "200",
+            "max_connections": str(self._connections),
             "fsync": "on" if self._durable else "off",
         }
         command = [str(self._binaries / "postgres"), "-D", str(self._data)]
