@@ -21,7 +21,7 @@ _Figure: Any = Literal[FIGURES]
 
 
 class Baseline(Options):
-    """The job that a result is held against, and by how much each figure may be worse than its own."""
+    """An earlier job, and by how much figures may be worse than its own. Exactly one of `label` and `job` names it."""
 
     label: dict[LabelName, Label] | None = Field(
         default=None,
