@@ -51,5 +51,6 @@ ESTIMATE: dict[str, Any] = {
     "disk_bytes": 543_404_352,
     "worker_disk_bytes": 538_060_032,
     "workers": {"up": 1, "fit": 1},
+    "draft": None,
     "notes": [],
 }

@@ -93,7 +93,7 @@ def guard(entry: Entry, orders: Orders) -> NoReturn:
     meter = TreeMeter()
     code, max_rss, reason = _watch(stage, orders, wake_read, meter)
     _end_all(stage)
-    _tell(orders.status, {"code": code, "max_rss": max_rss, "reason": reason, "memory": meter.peak})
+    _tell(orders.status, {"code": code, "max_rss": max_rss, "reason": reason, "memory": meter.peak or max_rss})
     os._exit(0)
 
 

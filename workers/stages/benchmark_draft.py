@@ -34,12 +34,16 @@ from workers.stages.original import Original, open_target, text_source
 MEMORY_SHARE = 0.7  # of the free memory: drafts that need more together are measured one after the other
 
 
-@part("as drafts")
 def measure_as_drafts(context: StageContext, variants: Sequence[Variant], machine: Machine) -> list[str]:
     """Measure every variant that is timed; returns notes. Nothing is done for a job that measures no draft."""
     options = context.stage.spec.benchmark.draft
-    if options is None:
-        return []
+    return [] if options is None else _measure(context, options, variants, machine)
+
+
+@part("as drafts")
+def _measure(
+    context: StageContext, options: DraftBenchmark, variants: Sequence[Variant], machine: Machine
+) -> list[str]:
     target = open_target(context)
     source = text_source(context, target, machine)
     prompts = draft_prompts(source, variants[0].checkpoint.config, options)

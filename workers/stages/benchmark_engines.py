@@ -29,7 +29,7 @@ from workers.engine.serving.engines import ENGINES, Start
 from workers.engine.serving.runner import EngineFailed, Load
 from workers.stages.benchmark_speed import grid, timed_as
 from workers.stages.benchmark_variants import Variant
-from workers.stages.context import StageContext, part
+from workers.stages.context import StageContext
 from workers.stages.original import source_gguf
 
 _WRITTEN = "original-"  # of the folders with the original in a type of GGUF
@@ -139,7 +139,6 @@ def _has_files(context: StageContext) -> bool:
     return source_gguf(context) is not None or any(isinstance(way, GgufQuantisation) for way in ways)
 
 
-@part("engines")
 def measure_engines(
     context: StageContext, variants: list[Variant], machine: Machine, positions: int | None
 ) -> list[str]:
@@ -162,14 +161,15 @@ def measure_engines(
             if any(cell.batch_size != 1 for cell in cells):
                 notes.append(f"{engine.title} was timed with one sequence at a time.")
             cells = list(dict.fromkeys(alone))
-        try:
-            contests = field.enter(context, variants)
-        except UnsupportedModel as error:
-            notes.append(f"{engine.title} timed nothing, since the original is not written for it. {error.detail}")
-            continue
-        memory = available_memory(machine.device)
-        for contest in (held for whole in contests for held in fitting(whole, memory)):
-            notes += _hold(context, contest, cells, start, machine, field=field, title=engine.title)
+        with context.part(f"speed under {engine.title}"):
+            try:
+                contests = field.enter(context, variants)
+            except UnsupportedModel as error:
+                notes.append(f"{engine.title} timed nothing, since the original is not written for it. {error.detail}")
+                continue
+            memory = available_memory(machine.device)
+            for contest in (held for whole in contests for held in fitting(whole, memory)):
+                notes += _hold(context, contest, cells, start, machine, field=field, title=engine.title)
     for folder in context.scratch.glob(f"{_WRITTEN}*"):
         shutil.rmtree(folder)
     return notes

@@ -80,10 +80,6 @@ def read_line(process: StageProcess) -> str:
     return os.read(process.events, 4096).decode().strip()
 
 
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 def test_a_stage_writes_events_and_its_exit_is_reported(start: Start, tmp_path: Path) -> None:
     process = start("os.write(events, b'hello'); print('to the log'); sys.exit(7)")
     assert wait_exit(process).code == 7

@@ -38,7 +38,7 @@ from workers.engine.pruning.tokenizer_rewrite import (
     refused,
     write_tokenizer,
 )
-from workers.engine.pruning.vocabulary_choice import Counts, choose
+from workers.engine.pruning.vocabulary_choice import Counts, tokens_to_keep
 from workers.engine.text.tokenizer_loading import load_tokenizer
 
 
@@ -83,7 +83,7 @@ def plan_vocabulary(checkpoint: Checkpoint, counts: Counts, *, tokens: int) -> V
         raise refused(f"The model's tokenizer has tokens beyond the {rows:,} that the model embeds.")
     check_tokens(tokens, len(known), pointer="tokens")
     named = named_ids(checkpoint.config) | named_ids(_generation(checkpoint.path)) | put_around(written)
-    kept = choose(pieces, counts, tokens=tokens, needed={*added.values(), *(named & known)})
+    kept = tokens_to_keep(pieces, counts, tokens=tokens, needed={*added.values(), *(named & known)})
     number = {old: new for new, old in enumerate(kept)}
     config = {**with_ids(checkpoint.config, number.get), "vocab_size": len(kept)}
     return VocabularyPlan(tuple(kept), len(known), rows, written, config, rows_of_tokens(checkpoint, config))

@@ -102,7 +102,7 @@ def indispensable(pieces: Pieces) -> set[str]:
     return needed | letters | {word for word in pieces.words if not letters.issuperset(word)}
 
 
-def choose(pieces: Pieces, counts: Counts, *, tokens: int, needed: Iterable[int]) -> list[int]:
+def tokens_to_keep(pieces: Pieces, counts: Counts, *, tokens: int, needed: Iterable[int]) -> list[int]:
     """The ids that stay, exactly `tokens` of them, ascending.
 
     After those that are needed, the most frequent ones, each with its parts, as far as these fit in; then in the order

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from secateur.contract.errors import InvalidInput
 from secateur.contract.shown import printable, shortened
 
-EXPECTED = "a larger model of the same family, whose tokenizer is that of `model`"
+EXPECTED = "a larger model of the same family, with the tokenizer of the one that is pruned"
 _ROLES = ("bos_token_id", "eos_token_id")
 _NAMES = {"bos_token_id": "begins a text", "eos_token_id": "ends a text"}
 _FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from secateur.contract.errors import InvalidInput
 from tests.fixtures.tokenizers import BYTES, SPECIAL, TOKENIZERS, WORDS
 from workers.engine.pruning.tokenizer_rewrite import added_tokens, pieces_of, rewritten
-from workers.engine.pruning.vocabulary_choice import BytePairs, choose, indispensable
+from workers.engine.pruning.vocabulary_choice import BytePairs, indispensable, tokens_to_keep
 
 KINDS = sorted(TOKENIZERS)
 
@@ -30,7 +30,7 @@ def pair(kind: str, left: int) -> tuple[Tokenizer, Tokenizer, tuple[int, ...]]:
     counts = np.bincount(before.encode(WORDS, add_special_tokens=False).ids, minlength=1)
     needed = {*added_tokens(written).values()}
     least = len({pieces.words[word] for word in indispensable(pieces)} | needed)
-    kept = choose(pieces, counts, tokens=least + left, needed=needed)
+    kept = tokens_to_keep(pieces, counts, tokens=least + left, needed=needed)
     return before, Tokenizer.from_str(json.dumps(rewritten(written, kept))), tuple(kept)
 
 
@@ -109,14 +109,14 @@ def _model(**more: Any) -> dict[str, Any]:
 def test_the_most_frequent_stay_with_their_parts() -> None:
     pieces = BytePairs(_model())
     counts = np.array([1, 1, 1, 1, 9, 0, 0])
-    assert choose(pieces, counts, tokens=6, needed=[]) == [0, 1, 2, 3, 4, 5]  # abc, and ab with it
-    assert choose(pieces, counts, tokens=5, needed=[]) == [0, 1, 2, 3, 5]  # there is no room for both
-    assert choose(pieces, counts, tokens=5, needed=[6]) == [0, 1, 2, 5, 6]
+    assert tokens_to_keep(pieces, counts, tokens=6, needed=[]) == [0, 1, 2, 3, 4, 5]  # abc, and ab with it
+    assert tokens_to_keep(pieces, counts, tokens=5, needed=[]) == [0, 1, 2, 3, 5]  # there is no room for both
+    assert tokens_to_keep(pieces, counts, tokens=5, needed=[6]) == [0, 1, 2, 5, 6]
 
 
 def test_too_few_are_refused_with_the_least_number() -> None:
     with pytest.raises(InvalidInput, match="4 have to stay") as caught:
-        choose(BytePairs(_model()), np.array([1]), tokens=3, needed=[])
+        tokens_to_keep(BytePairs(_model()), np.array([1]), tokens=3, needed=[])
     (error,) = caught.value.errors
     assert (error.pointer, error.value, error.expected) == ("tokens", 3, "at least 4")
 
