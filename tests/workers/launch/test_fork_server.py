@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from app.settings import Settings
+from tests.fixtures.processes import alive
 from workers.launch.fork_server import Exit, ForkServer, StageProcess
 from workers.launch.guardian import lease_clock
 
