@@ -100,7 +100,9 @@ def _told(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
             for field in error.problem.errors or []:
                 given = f" (given: {field.value!r})" if field.value is not None else ""
                 expected = f"; expected: {field.expected}" if field.expected else ""
-                lines.append(f"{field.parameter or field.pointer or 'body'}: {field.detail}{given}{expected}")
+                lines.append(
+                    f"{field.parameter or field.pointer or 'body'}: {field.detail.removesuffix('.')}{given}{expected}"
+                )
             raise ToolError("\n".join(lines)) from error
         except ClientError as error:
             raise ToolError(str(error)) from error

@@ -105,7 +105,7 @@ def show_problem(problem: Problem) -> None:
     fail(f"{problem.title}{where}: {problem.detail}")
     for field in problem.errors or []:
         place = field.parameter or field.pointer or "body"
-        line = f"  [cyan]{_plain(place)}[/] {_plain(field.detail)}"
+        line = f"  [cyan]{_plain(place)}[/] {_plain(field.detail.removesuffix('.'))}"
         if field.value is not None:
             line += f" [dim](given: {_plain(shortened(repr(field.value), SHOWN_CHARACTERS))})[/]"
         if field.expected:

@@ -40,6 +40,7 @@ function build(start) {
   const opened = new Set([...form.querySelectorAll("details[open] > summary")].map((one) => one.firstChild.textContent));
   const preset = catalog.presets.find((one) => one.name === start.preset)?.spec;
   const others = group(OTHERS, opened.has(title(OTHERS))); // single fields share one group
+  const rare = document.createDocumentFragment(); // sections that most jobs go without come last
   builder = new SchemaForm(catalog.spec, describe);
   parts = [];
   form.replaceChildren();
@@ -54,10 +55,10 @@ function build(start) {
     }
     const own = group(name, OPEN.includes(name) || name in start || opened.has(title(name)));
     own.node.append(field.node);
-    form.append(own.node);
+    (schema.default === null ? rare : form).append(own.node);
     parts.push({ name, ...field, state: own.state });
   }
-  form.append(others.node);
+  form.append(rare, others.node);
 }
 
 function read() {

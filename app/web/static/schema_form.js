@@ -297,7 +297,7 @@ export class SchemaForm {
     for (let path = pointer; path; path = path.slice(0, path.lastIndexOf("/"))) {
       const place = this.places.get(path);
       if (!place) continue;
-      place.error.textContent = expected && !detail.includes(expected) ? `${detail}; expected: ${expected}` : detail;
+      place.error.textContent = expected && !detail.includes(expected) ? `${detail.replace(/\.$/, "")}; expected: ${expected}` : detail;
       place.input?.setAttribute("aria-invalid", "true");
       for (let part = place.error.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
       return place;
