@@ -8,6 +8,7 @@ it; the extra `mcp` of the client brings the library, which speaks the protocol.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
@@ -174,10 +175,10 @@ async def wait(
 @_told
 async def logs(job_id: UUID, context: Calls, last: Annotated[int, Field(ge=1, le=LOG_LINES)] = 50) -> list[LogLine]:
     """The last lines that the job's stages have logged."""
-    lines: list[LogLine] = []
+    lines: deque[LogLine] = deque(maxlen=last)
     async for line in _client(context).logs(job_id):
-        lines = [*lines[-last + 1 :], line] if last > 1 else [line]
-    return lines
+        lines.append(line)
+    return list(lines)
 
 
 @_told

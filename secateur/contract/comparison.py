@@ -16,10 +16,11 @@ from uuid import UUID
 
 from pydantic import Field
 
+from secateur.contract.intervals import Estimate
 from secateur.contract.jobs import Verdict
 from secateur.contract.metric_row import Metric
 from secateur.contract.metrics import METRICS
-from secateur.contract.readings import Estimate, Reading, variants_of
+from secateur.contract.readings import Reading, variants_of
 from secateur.contract.report import Report
 from secateur.contract.results import Result
 from secateur.contract.validation_errors import pointer_of

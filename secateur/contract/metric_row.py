@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import hypot
 from typing import Literal
 
 from secateur.contract import numbers as n
-from secateur.contract.readings import Estimate, Reader, Reading, Variant
+from secateur.contract.intervals import Estimate, mean_of
+from secateur.contract.readings import Reader, Reading, Variant
 
 
 def uncapitalised(label: str) -> str:
@@ -122,18 +122,11 @@ class Metric:
         return low <= self.at_original <= high
 
     def _mean(self, found: Sequence[Judged]) -> Judged:
-        """The mean over tasks. Items of different tasks are independent, so reaches of intervals add in quadrature."""
+        """The mean over tasks."""
         count = len(found)
         phrase = f" (mean of {count} task{'s' if count > 1 else ''})"
-        mean = sum(one.value for one in found) / count
-        below, above = [], []
-        for one in found:
-            if one.low is None or one.high is None:
-                return Judged(f"{self._name}{phrase}", mean, phrase=phrase)
-            below.append(max(0.0, one.value - one.low))
-            above.append(max(0.0, one.high - one.value))
-        low, high = mean - hypot(*below) / count, mean + hypot(*above) / count
-        return Judged(f"{self._name}{phrase}", mean, low, high, phrase)
+        mean = mean_of([Estimate(one.value, one.low, one.high) for one in found])
+        return Judged(f"{self._name}{phrase}", mean.value, mean.low, mean.high, phrase)
 
     def compared(self, reading: Reading, original: Reading | None) -> Estimate | None:
         """`reading` against the original's; without an interval where it was not measured in pairs."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from secateur.contract.readings import Estimate
+from secateur.contract.intervals import Estimate
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from secateur.contract.intervals import Estimate
 from secateur.contract.measurements import (
     RECOVERED_FILE,
     DraftFigures,
@@ -28,15 +29,6 @@ from secateur.contract.measurements import (
 from secateur.contract.numbers import PERCENT, significant
 from secateur.contract.report import Report
 from secateur.contract.results import TextInfo
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval, where it has one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)

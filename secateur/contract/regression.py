@@ -16,10 +16,11 @@ from math import expm1, hypot, inf, isfinite, isnan, log
 from secateur.contract import numbers as n
 from secateur.contract.comparison import Readings, readings_of, why_not_compared
 from secateur.contract.gates import Judge
+from secateur.contract.intervals import Estimate, mean_of
 from secateur.contract.metric_row import DROP, RATIO, Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.baseline import Baseline
-from secateur.contract.readings import Estimate, Reading
+from secateur.contract.readings import Reading
 from secateur.contract.report import GateResult, Report
 
 GATE = "max_regression."  # and the figure's name
@@ -170,16 +171,8 @@ def _bounds(metric: Metric, reading: Reading) -> Estimate:
 
 
 def _mean(found: Sequence[_Worse]) -> _Worse:
-    """Over tasks, whose items are independent, so that reaches of intervals add in quadrature."""
-    count = len(found)
-    value = sum(one.by.value for one in found) / count
-    below, above = [], []
-    for one in found:
-        if one.by.low is None or one.by.high is None:
-            return replace(found[0], by=Estimate(value))
-        below.append(one.by.value - one.by.low)
-        above.append(one.by.high - one.by.value)
-    return replace(found[0], by=Estimate(value, value - hypot(*below) / count, value + hypot(*above) / count))
+    """Over tasks."""
+    return replace(found[0], by=mean_of([one.by for one in found]))
 
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:

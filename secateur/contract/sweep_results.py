@@ -15,12 +15,13 @@ from math import isfinite
 from typing import Any
 
 from secateur.contract.comparison import machine_of
+from secateur.contract.intervals import Estimate
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.options.gates import GATES
 from secateur.contract.pareto import Dominated, Pair, apart, dominated
-from secateur.contract.readings import Estimate, Variant, variants_of
+from secateur.contract.readings import Variant, variants_of
 from secateur.contract.regression import figure_of
 from secateur.contract.report import Report
 from secateur.contract.sweep_report import Axis, Figure, PointResult, Standing

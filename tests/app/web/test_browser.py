@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app.db import claims, events, twins
 from app.db.session import SessionFactory, unit_of_work
 from app.reporting import sweep_html
 from secateur.contract.protocol import NewStage
-from tests.fixtures.browser import MISSING, Browser, browsing
+from tests.fixtures.browser import MISSING, Browser
 from tests.fixtures.gguf_models import tiny_model, write_model
-from tests.fixtures.live import serving
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.small_files import write_gguf
 from tests.fixtures.sweep_reports import swept, usual
@@ -28,29 +25,10 @@ PATIENCE = 60.0  # seconds that an answer may take on a busy machine
 get, post = partial(httpx.get, timeout=PATIENCE), partial(httpx.post, timeout=PATIENCE)
 delete = partial(httpx.delete, timeout=PATIENCE)
 
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
-
-
-@pytest.fixture
-def url(application: FastAPI) -> Iterator[str]:
-    with serving(application) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def quiet_console(browser: Browser, url: str) -> Iterator[None]:
-    """No script fails, and nothing is refused by the pages' own policy."""
-    browser.console()
-    yield
-    lines = browser.console()
-    browser.open("about:blank")  # before the server stops: an open page would look for it
-    assert [line for line in lines if "422" not in line] == []
+pytestmark = [
+    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed"),
+    pytest.mark.usefixtures("quiet_console"),
+]
 
 
 @pytest.mark.thorough

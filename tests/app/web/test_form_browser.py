@@ -7,21 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from app.db import jobs
 from app.db.session import SessionFactory, unit_of_work
 from app.main import create_app
 from app.settings import Settings
 from secateur.contract.spec import CompressionSpec
-from tests.fixtures.browser import MISSING, Browser, browsing
+from tests.fixtures.browser import MISSING, Browser
 from tests.fixtures.live import serving
 
 PATIENCE = 60.0  # seconds that an answer may take on a busy machine
@@ -74,29 +73,10 @@ UNLIKE: dict[str, dict[str, Any]] = {
     },
 }
 
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed")
-
-
-@pytest.fixture
-def url(application: FastAPI) -> Iterator[str]:
-    with serving(application) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture(autouse=True)
-def quiet_console(browser: Browser, url: str) -> Iterator[None]:
-    """No script fails, and nothing is refused by the pages' own policy."""
-    browser.console()
-    yield
-    lines = browser.console()
-    browser.open("about:blank")  # before the server stops: an open page would look for it
-    assert [line for line in lines if "422" not in line] == []
+pytestmark = [
+    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed"),
+    pytest.mark.usefixtures("quiet_console"),
+]
 
 
 def body(browser: Browser) -> dict[str, Any]:

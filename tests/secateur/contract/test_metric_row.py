@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from secateur.contract import numbers as n
+from secateur.contract.intervals import Estimate
 from secateur.contract.measurements import Measurement
 from secateur.contract.metric_row import CHANGE, DROP, RATIO, Judged, Metric, Section, uncapitalised
-from secateur.contract.readings import Estimate, Reading, Subject, Variant
+from secateur.contract.readings import Reading, Subject, Variant
 
 VARIANT = Variant(Measurement(variant="pruned", parameters=1, blocks=1, bytes_on_disk=4))
 

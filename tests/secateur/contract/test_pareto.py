@@ -7,8 +7,8 @@ import random
 
 import pytest
 
+from secateur.contract.intervals import Estimate
 from secateur.contract.pareto import Dominated, Pair, apart, dominated
-from secateur.contract.readings import Estimate
 
 
 def pair(place: int, x: float, y: float, spread: float = 0.0) -> Pair:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from secateur.contract import readings as r
+from secateur.contract.intervals import Estimate
 from secateur.contract.measurements import (
     RECOVERED_FILE,
     Fidelity,
@@ -17,7 +18,7 @@ from secateur.contract.measurements import (
     Perplexity,
     TaskScore,
 )
-from secateur.contract.readings import Estimate, Reading, Subject, Variant, VariantFile, variants_of
+from secateur.contract.readings import Reading, Subject, Variant, VariantFile, variants_of
 from secateur.contract.results import PrunedFile, Quantised, QuantisedVariant, SourceFile, TextInfo
 from tests.fixtures.reports import make_one, pruned, recovered
 
