@@ -12,6 +12,8 @@ no stage and does nothing. Hence the settings:
 - Celery counts a message as open until its task has ended (`acks_late`), and fetches one for each free slot (prefetch
   1), so that no message waits behind a stage that runs for hours. There is no result backend.
 - A lost connection to the broker does not end a running task.
+- No connection is kept for the next question to the workers (`idle_workers`): it would fail once after each restart of
+  the broker. kombu's pool belongs to the whole process and does not try its connections out.
 - Bodies are JSON and nothing else, and what is no message of this service is set aside: see `app/broker/messages.py`.
 """
 
@@ -51,6 +53,7 @@ def make_celery(settings: Settings) -> Celery:
         task_ignore_result=True,
         result_backend=None,
         task_publish_retry=False,  # sending is best effort, see above
+        broker_pool_limit=0,  # see above
         broker_connection_timeout=SEND_TIMEOUT_SECONDS,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a worker waits for its broker for as long as it takes

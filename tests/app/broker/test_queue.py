@@ -28,3 +28,11 @@ def test_a_broker_that_goes_while_workers_are_asked_is_no_error(redis_url: str, 
 def test_without_a_broker_it_says_what_to_set() -> None:
     with pytest.raises(Unavailable, match="SECATEUR_REDIS_URL"):
         make_celery(Settings(redis_url=None))
+
+
+def test_a_restart_of_the_broker_is_not_noticed_by_the_next_question(servers: TestServers, redis_url: str) -> None:
+    celery = make_celery(Settings(redis_url=redis_url))
+    assert celery.control.ping(timeout=0.1) == []
+    servers.valkey.kill()
+    servers.valkey.start()
+    assert celery.control.ping(timeout=0.1) == []
