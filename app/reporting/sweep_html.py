@@ -21,6 +21,7 @@ from secateur.contract.sweep_report import SweepReport
 from secateur.report import page_style, plot_style
 from secateur.report.picture import Picture
 from secateur.report.plot_pareto import pareto
+from secateur.report.plot_throughput import throughput
 from secateur.report.sweep_forms import HTML, SWEEP_FORMS
 from secateur.report.sweep_table import sweep_table
 from secateur.report.sweep_words import counted, kind_title, saved_in_words, verdict_in_words
@@ -44,6 +45,7 @@ def render(report: SweepReport, *, public_url: str | None = None) -> str:
         table=sweep_table(report),
         recommended=None if report.recommended is None else in_words(report.point(report.recommended).changes),
         picture=_picture(plot) if plot else None,
+        panels=[_picture(panel) for panel in throughput(report)],
         gates=[
             {"name": name, "limit": GATES[name].judged_format.typed(limit)}
             for name in GATES
@@ -84,6 +86,7 @@ def _other_pairs(report: SweepReport) -> list[dict[str, str]]:
 
 def _picture(picture: Picture) -> dict[str, Any]:
     return {
+        "key": picture.key,
         "title": picture.title,
         "caption": picture.caption,
         # drawn by svg.py, which escapes every text and attribute that it writes

@@ -19,6 +19,7 @@ from secateur.contract.jobs import State
 from secateur.contract.sweep import in_words
 from secateur.contract.sweep_report import SweepReport
 from secateur.report.plot_pareto import pareto
+from secateur.report.plot_throughput import throughput
 from secateur.report.sweep_forms import HTML, SWEEP_FORMS
 from secateur.report.sweep_table import sweep_table
 from secateur.report.sweep_words import saved_in_words, verdict_in_words
@@ -89,6 +90,7 @@ def _standing(work: Work, sweep_id: UUID) -> dict[str, Any]:
         "verdict": verdict_in_words(report) if report else "",
         "saved": saved_in_words(report) if report else "",
         "plot": pareto(report) if report else None,
+        "panels": throughput(report) if report else [],
         **_compared(report),
     }
 

@@ -57,7 +57,9 @@ def _sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print the body, if its fields are right, and submit nothing; `--file -` takes it."
+            "--dry-run",
+            help="Print the body, if its fields are right, with the points of a preset written out, and submit "
+            "nothing; `--file -` takes it.",
         ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the sweep until all points are over.")] = False,
@@ -69,7 +71,7 @@ def _sweep(
     depth pruning against width pruning, as the paper does.
     """
     from secateur.cli.spec_flags import merge
-    from secateur.contract.sweep_presets import SWEEP_PRESETS
+    from secateur.contract.sweep_presets import SWEEP_PRESETS, unfolded
 
     try:
         body = json_object(file)
@@ -94,7 +96,8 @@ def _sweep(
         raise usage(str(error)) from None
     if dry_run:
         look_at(lambda: _check(body))
-        out.print_json(data=body)
+        preset = SWEEP_PRESETS.get(body.get("preset", ""))
+        out.print_json(data=unfolded(body, preset) if preset else body)
         return
     with connect() as client:
         made = client.submit_sweep(body, idempotency_key=idempotency_key, cancel_after=cancel_after)

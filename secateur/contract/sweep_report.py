@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import Field
 
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.measurements import Interval
 from secateur.contract.metrics import METRICS
 from secateur.contract.report import GateResult
 from secateur.contract.results import Result
@@ -38,6 +39,18 @@ class Axis(Result):
     higher_is_better: bool
 
 
+class TimedCell(Result):
+    """One batch size and output length at which a point's final variant was timed, by transformers."""
+
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    seconds: Interval = Field(description="Of one whole generation.")
+    tokens_per_second: Interval = Field(description="Those of all sequences of the batch together.")
+    original_seconds: float = Field(description="The original's median in the same rounds.")
+    speedup: Interval = Field(description="Over the original, of paired runs.")
+
+
 class PointResult(Result):
     """One point."""
 
@@ -47,6 +60,11 @@ class PointResult(Result):
     state: State
     verdict: Verdict
     figures: dict[str, Figure] = Field(description="By the names of their metrics; what was not measured is absent.")
+    cells: list[TimedCell] = Field(
+        default=[],
+        description="Latency and throughput in every cell of the latency grid; empty where they were not measured, or "
+        "on another machine or in other cells than those of most points.",
+    )
     gates: list[GateResult]
     standing: Standing = Field(
         description="front: no other point is better in both figures. dominated: one is. apart: it measured something "

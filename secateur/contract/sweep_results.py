@@ -18,13 +18,13 @@ from secateur.contract.comparison import machine_of
 from secateur.contract.intervals import Estimate
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.metric_row import Metric, uncapitalised
-from secateur.contract.metrics import METRICS
+from secateur.contract.metrics import METRICS, SPEEDUP
 from secateur.contract.options.gates import GATES
 from secateur.contract.pareto import Dominated, Pair, apart, dominated
 from secateur.contract.readings import Variant, variants_of
 from secateur.contract.regression import figure_of
 from secateur.contract.report import Report
-from secateur.contract.sweep_report import Axis, Figure, PointResult, Standing
+from secateur.contract.sweep_report import Axis, Figure, PointResult, Standing, TimedCell
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,54 @@ def axis_of(metric: Metric) -> Axis:
 def point_results(points: Sequence[PointSoFar], x: Metric, y: Metric) -> list[PointResult]:
     """Each point with its figures, and how it stands among the others by these two."""
     figures = {point.place: point.figures for point in points}
-    measured = {
-        point.place: _how_measured(point.report, (x, y))
-        for point in points
-        if point.report is not None and {x.name, y.name} <= point.figures.keys()
-    }
-    usual = next(iter(Counter(measured.values()).most_common(1)), (None, 0))[0]
+    measured, usual = _measured(points, (x, y))
     pairs = [
         Pair(place, _estimate(figures[place][x.name]), _estimate(figures[place][y.name]))
         for place, how in measured.items()
         if how == usual
     ]
     worse = dominated(pairs, higher=(x.judged_higher, y.judged_higher))
-    return [_result(point, measured, usual, worse, (x, y)) for point in points]
+    timed = _timed(points)
+    return [_result(point, measured, usual, worse, (x, y), timed.get(point.place, [])) for point in points]
+
+
+def _measured(points: Sequence[PointSoFar], metrics: Sequence[Metric]) -> tuple[dict[int, _How], _How | None]:
+    """How each point that has these figures was measured, and how most were."""
+    names = {metric.name for metric in metrics}
+    found = {
+        point.place: _how_measured(point.report, metrics)
+        for point in points
+        if point.report is not None and names <= point.figures.keys()
+    }
+    return found, next(iter(Counter(found.values()).most_common(1)), (None, 0))[0]
+
+
+def _timed(points: Sequence[PointSoFar]) -> dict[int, list[TimedCell]]:
+    """The cells of each point that was timed as most were: on the same machine, and in the same cells."""
+    measured, usual = _measured(points, (SPEEDUP,))
+    return {
+        point.place: _cells(point.report)
+        for point in points
+        if point.report is not None and usual is not None and measured.get(point.place) == usual
+    }
+
+
+def _cells(report: Report) -> list[TimedCell]:
+    original, final = variants_of(report)[0].measured, _final(report).measured
+    before = {(cell.batch_size, cell.output_tokens): cell.seconds.median for cell in original.latency}
+    return [
+        TimedCell(
+            batch_size=cell.batch_size,
+            input_tokens=cell.input_tokens,
+            output_tokens=cell.output_tokens,
+            seconds=cell.seconds,
+            tokens_per_second=cell.tokens_per_second,
+            original_seconds=before[cell.batch_size, cell.output_tokens],
+            speedup=cell.speedup,
+        )
+        for cell in final.latency
+        if cell.speedup is not None
+    ]
 
 
 def _result(
@@ -83,6 +118,7 @@ def _result(
     usual: _How | None,
     worse: Mapping[int, Dominated],
     axes: tuple[Metric, Metric],
+    cells: list[TimedCell],
 ) -> PointResult:
     by = worse.get(point.place)
     standing: Standing = "dominated" if by else "front"
@@ -101,6 +137,7 @@ def _result(
         state=point.state,
         verdict=point.report.verdict if point.report else Verdict.NONE,
         figures=point.figures,
+        cells=cells,
         gates=point.report.gates if point.report else [],
         standing=standing,
         dominated_by=by.by if by else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secateur.contract.metric_row import Metric, uncapitalised
@@ -11,11 +10,11 @@ from secateur.contract.options.gates import GATES, is_least
 from secateur.contract.sweep_report import Figure, PointResult, SweepReport
 from secateur.report.picture import LegendEntry, Picture, both, look
 from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded, tag
-from secateur.report.sweep_table import change_in_words, standing_in_words
+from secateur.report.sweep_series import Series, told_apart
+from secateur.report.sweep_table import standing_in_words
 from secateur.report.text import one_line
 
 KEY = "pareto"
-_MOST_SERIES = 8  # that marks tell apart; more stay alike
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,7 @@ class _Plot:
     points: tuple[PointResult, ...]
     front: tuple[int, ...]
     recommended: int | None
-    fields: tuple[str, ...]  # whose values the marks tell apart; empty where all are alike
-    values: tuple[str, ...]
+    series: Series
     x_limits: tuple[_Limit, ...]
     y_limits: tuple[_Limit, ...]
 
@@ -48,7 +46,7 @@ class _Plot:
 
     def look(self, point: PointResult) -> tuple[str, str]:
         """Shape and colour of a point."""
-        return look(1 + self.values.index(_value(point, self.fields)) if self.fields else 1)  # 0 is the original's
+        return look(1 + self.series.place(point))  # 0 is the original's
 
 
 def pareto(report: SweepReport) -> Picture | None:
@@ -57,15 +55,13 @@ def pareto(report: SweepReport) -> Picture | None:
     points = tuple(point for point in report.points if point.standing in ("front", "dominated"))
     if not points:
         return None
-    fields, values = _series(points)
     plot = _Plot(
         x,
         y,
         points,
         tuple(report.front),
         report.recommended,
-        fields,
-        values,
+        told_apart(points),
         _limits(report, x),
         _limits(report, y),
     )
@@ -80,23 +76,6 @@ def pareto(report: SweepReport) -> Picture | None:
         return drawing(canvas, _draw(canvas, plot), key=KEY, title=title, description=description)
 
     return Picture(KEY, title, _caption(plot), both(draw, height=430, phone_height=320), tuple(_legend(plot)))
-
-
-def _series(points: Sequence[PointResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields whose values marks tell apart, and what there is of them: all whose values are words, if these are
-    few, and else the first of them."""
-    names = dict.fromkeys(name for point in points for name in point.changes)
-    worded = [name for name in names if all(isinstance(point.changes.get(name, ""), str) for point in points)]
-    for fields in (tuple(worded), tuple(worded[:1])):
-        values = tuple(dict.fromkeys(_value(point, fields) for point in points))
-        if 1 < len(values) <= _MOST_SERIES:
-            return fields, values
-    return (), ()
-
-
-def _value(point: PointResult, fields: Sequence[str]) -> str:
-    """ "depth, taylor"."""
-    return ", ".join(change_in_words(point.changes[name]) for name in fields if name in point.changes)
 
 
 def _limits(report: SweepReport, metric: Metric) -> tuple[_Limit, ...]:
@@ -197,7 +176,7 @@ def _better(metric: Metric) -> str:
 def _legend(plot: _Plot) -> list[LegendEntry]:
     entries = [
         LegendEntry(*look(1 + number), one_line(value, limit=60) or "without")
-        for number, value in enumerate(plot.values)
+        for number, value in enumerate(plot.series.values)
     ] or [LegendEntry(*look(1), "on the front")]
     if any(point.standing == "dominated" for point in plot.points):
         entries.append(LegendEntry(look(1)[0], "dim", "dominated: another point is better in both"))

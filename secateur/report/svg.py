@@ -90,7 +90,7 @@ class Scale:
 
     def ticks(self, wanted: int) -> list[float]:
         """About `wanted` round values within the scale."""
-        if not self.log:
+        if not self.log or self.high < 5 * self.low:  # within so little, 1, 2 and 5 would be too few
             return _round_steps(self.low, self.high, wanted)
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for digits in ((1, 2, 5), (1, 3), (1,)):

@@ -15,7 +15,7 @@ import pytest
 from app.reporting import sweep_csv, sweep_html, sweep_markdown
 from secateur.contract.sweep_report import SweepReport
 from secateur.report.sweep_forms import HTML, SWEEP_FORMS
-from tests.fixtures.sweep_reports import measured, point, swept, usual
+from tests.fixtures.sweep_reports import measured, point, swept, timed, usual
 
 EVIL = "<img src=x onerror=alert(1)>|@all\u202e"
 
@@ -91,7 +91,8 @@ def test_methods_that_differ_in_several_fields_are_told_apart() -> None:
         {"pruning.kind": "depth", "scoring.criterion": criterion} for criterion in ("perplexity", "taylor")
     ]
     width: list[dict[str, Any]] = [
-        {"pruning.kind": kind, "pruning.ratio": 0.2} for kind in ("wanda_sp", "flap", "llm_pruner")
+        {"pruning.kind": kind, "pruning.ratio": 0.2, "pruning.calibration.text.path": "a.txt"}  # which all of them have
+        for kind in ("wanda_sp", "flap", "llm_pruner")
     ]
     points = [
         point(place, measured(1.1 + 0.05 * place, 0.1 + 0.1 * place), changes)
@@ -144,3 +145,15 @@ def test_foreign_text_is_harmless(form: Any) -> None:
     else:
         rows = list(cells(text))
         assert rows[0]["scoring.criterion"].startswith("'=1+")
+
+
+def test_throughput_stands_below_the_front_where_it_was_measured() -> None:
+    grid = {(1, 32): 2.0, (8, 32): 8.0}
+    points = [
+        point(place, timed(grid, 1.2, parameters=107_000_000), {"pruning.kind": kind})
+        for place, kind in enumerate(("depth", "flap"))
+    ]
+    page = sweep_html.render(swept(points))
+    assert page.index('class="pareto whole"') < page.index('class="half"') < page.index('id="points"')
+    assert "Throughput at 12 + 32 tokens, 107 million parameters" in words(page)
+    assert 'class="half"' not in sweep_html.render(swept(usual()[:1]))

@@ -41,10 +41,15 @@ def test_a_grid_on_the_command_line(run: Run) -> None:
 
 def test_a_preset_of_sweeps_and_one_of_jobs(run: Run) -> None:
     found = dry(run, "m.gguf", "--preset", "shortened_llama_figure_4", "--no-tasks", "--latency-batch-sizes", "1,4")
-    assert found["preset"] == "shortened_llama_figure_4"
-    assert found["spec"]["benchmark"] == {"latency": {"batch_sizes": [1, 4]}, "tasks": None}
+    assert "preset" not in found  # it is written out, so that points can be changed
+    assert len(found["points"]) == 15
+    assert found["spec"]["benchmark"] == {
+        "latency": {"batch_sizes": [1, 4], "output_tokens": [128, 512]},
+        "tasks": None,
+    }
     assert "pruning" not in found["spec"]
-    assert "preset" not in found["spec"]
+    assert found["spec"]["preset"] == "shortened_llama"
+    assert dry(run, "--file", "-", input=json.dumps(found)) == found
     assert dry(run, "m.gguf", "--preset", "quick", "--grid", "pruning.blocks=1,2")["spec"]["preset"] == "quick"
 
 
