@@ -1,4 +1,4 @@
-"""Data sets: upload, list, read, download, delete."""
+"""Data sets: upload, list, read, look at rows, download, delete."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from app.api import example_errors
 from app.api.artifacts import FILE_RESPONSES, IfNoneMatch, IfRange, RangeHeader, file_response
 from app.api.example_specs import JOB_ID
 from app.api.responses import BAD_QUERY, FOREIGN_PAGE, UNAUTHORIZED, Tag, example, problems
-from app.db import datasets as dataset_rows
+from app.db import datasets as datasets_db
 from app.db.session import unit_of_work
 from app.deps import Caller, FactoryDep, SettingsDep, StoreDep, WorkDep, transaction
 from app.http import cursor as cursors
 from app.http.multipart import FormReceiver, ReceivedForm
+from app.services import dataset_rows
 from app.services import datasets as service
 from secateur.contract.datasets import DatasetFormat
 from secateur.contract.errors import (
@@ -32,7 +33,7 @@ from secateur.contract.errors import (
     UnsupportedMediaType,
 )
 from secateur.contract.expectations import A_UUID
-from secateur.schemas.datasets import Dataset
+from secateur.schemas.datasets import Dataset, DatasetRows
 from secateur.schemas.page import Page
 
 TAG = Tag("datasets", "Texts and instruction data of your own, to score on, train on and measure on.", place=5)
@@ -69,6 +70,33 @@ EXAMPLE: dict[str, Any] = {
 }
 EXAMPLE_PAGE = {"data": [EXAMPLE], "has_more": False, "next_cursor": None}
 
+EXAMPLE_ROWS: dict[str, Any] = {
+    "data": [
+        {
+            "number": 1,
+            "fields": {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]},
+            "cut": False,
+            "seen": {
+                "parts": [
+                    {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", "learnt": False},
+                    {"text": "Hello!<|im_end|>\n", "learnt": True},
+                ],
+                "tokens": 13,
+                "learnt": 4,
+                "cut": False,
+                "problem": None,
+            },
+        }
+    ],
+    "model": "smollm2",
+}
+_NO_MODEL = "there is no such model under the model roots"
+NO_SUCH_MODEL = InvalidInput(
+    _NO_MODEL,
+    errors=[
+        FieldError("", _NO_MODEL, "nope", "a path under one of the folders in SECATEUR_MODEL_ROOTS", "query model")
+    ],
+)
 _BAD_ID = InvalidInput(
     f"the path parameter dataset_id must be {A_UUID}",
     errors=[FieldError("", f"the path parameter dataset_id must be {A_UUID}", "7", A_UUID, "path dataset_id")],
@@ -213,7 +241,7 @@ def list_datasets(
 @transaction
 def get_dataset(dataset_id: UUID, work: WorkDep, _: Caller) -> Dataset:
     """What is known of it: format, kind, rows, size and checksum."""
-    return Dataset.model_validate(dataset_rows.get(work.session, dataset_id))
+    return Dataset.model_validate(datasets_db.get(work.session, dataset_id))
 
 
 @dataclass(frozen=True)
@@ -254,7 +282,7 @@ def download_dataset(
 ) -> Response:
     """The file as it was uploaded, byte for byte."""
     with unit_of_work(factory) as session:
-        row = dataset_rows.get(session, dataset_id)
+        row = datasets_db.get(session, dataset_id)
     content = _Content(row.name, row.key, row.size, row.sha256, _CONTENT_TYPES[row.format])
     return file_response(
         content,
@@ -264,6 +292,42 @@ def download_dataset(
         if_range=if_range,
         if_none_match=if_none_match,
     )
+
+
+@router.get(
+    "/{dataset_id}/rows",
+    summary="Look at a data set's first rows",
+    responses={
+        200: example(EXAMPLE_ROWS),
+        **problems(UNAUTHORIZED, _NO_DATASET, _BAD_ID, BAD_QUERY, NO_SUCH_MODEL, instance=_PATH + "/rows"),
+    },
+)
+def preview_dataset(
+    dataset_id: UUID,
+    factory: FactoryDep,
+    store: StoreDep,
+    settings: SettingsDep,
+    _: Caller,
+    limit: Annotated[int, Query(ge=1, le=100, description="Rows, at most.")] = 10,
+    characters: Annotated[
+        int, Query(ge=1, le=20_000, description="Of each row, and of what a model sees of it, at most.")
+    ] = 2_000,
+    model: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=4096,
+            description="A local model, as a job names it: what it sees of each row is given too, after its chat "
+            "template, with the tokens counted. Takes some seconds.",
+        ),
+    ] = None,
+) -> DatasetRows:
+    """The first rows, as far as they stand in the first 1,048,576 bytes; one that goes on beyond is the last, and cut.
+
+    With a model, also what a training on the row sees with the defaults of a recovery, and which of it is learnt.
+    """
+    asked = dataset_rows.Asked(limit, characters, model)
+    return dataset_rows.preview(factory, store, settings, dataset_id, asked)
 
 
 @router.delete(

@@ -56,7 +56,7 @@ def look_through(path: Path, format: DatasetFormat, *, most_bytes: int) -> Looke
                 unit = unit_of(file)
             return _check_rows(_json_rows(path), unit)
         case DatasetFormat.PARQUET:
-            return _check_rows(_table_rows(path, most_bytes), "row")
+            return _check_rows(table_rows(path, most_bytes), "row")
 
 
 def _check_rows(rows: Iterator[tuple[int, Any]], unit: str) -> Looked:
@@ -81,7 +81,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Any]]:
             raise _bad(str(error), shown(error.value), error.expected, error.number) from error
 
 
-def _table_rows(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
+def table_rows(path: Path, most_bytes: int) -> Iterator[tuple[int, Any]]:
+    """The rows of a Parquet file with their numbers. Raises InvalidInput, PayloadTooLarge."""
     from app.services.parquet_rows import BadTable, TooMuchText, parquet_rows  # heavy, and for this format alone
 
     try:

@@ -1,4 +1,4 @@
-"""The dashboard: jobs, one job as it happens, a form for a new one, and data sets.
+"""The dashboard: jobs, one job as it happens, and a form for a new one.
 
 Pages are rendered here and kept live by event streams. Everything that their buttons do, they do by the public API.
 Nothing is loaded from elsewhere.
@@ -37,7 +37,7 @@ from app.services.local_models import local_models
 from app.services.shortest_spec import shortest
 from app.services.workers import list_workers
 from app.settings import Settings
-from app.web import sweep_pages, views
+from app.web import dataset_pages, sweep_pages, views
 from app.web.job_figures import JobFigures
 from app.web.pages import LoginNeeded, PageCaller, render
 from secateur.contract.comparison import compare_reports
@@ -255,25 +255,6 @@ def workers_page(work: WorkDep, settings: SettingsDep, _: PageCaller, fragment: 
     return render("_worker_rows.html" if fragment else "workers.html", workers=workers, locked=bool(settings.api_keys))
 
 
-@router.get("/datasets")
-@transaction
-def datasets_page(
-    work: WorkDep,
-    settings: SettingsDep,
-    _: PageCaller,
-    cursor: Annotated[str | None, Query(max_length=64)] = None,
-) -> HTMLResponse:
-    """Data sets, newest first, and a form to upload one."""
-    page = dataset_service.list_datasets(work, cursor=cursor, limit=25)
-    return render(
-        "datasets.html",
-        datasets=page.datasets,
-        older=cursors.encode(page.datasets[-1].id) if page.has_more else None,
-        longest_name=dataset_service.MAX_NAME,
-        locked=bool(settings.api_keys),
-    )
-
-
 @router.get("/jobs/{job_id}/live")
 @transaction
 def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
@@ -367,6 +348,7 @@ def mount(app: FastAPI) -> None:
     """Serve the pages and their static files."""
     app.include_router(open_router)
     app.include_router(router)
+    app.include_router(dataset_pages.router)
     app.include_router(sweep_pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(LoginNeeded, _to_login)

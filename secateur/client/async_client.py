@@ -41,7 +41,7 @@ from secateur.report.forms import FORMS
 from secateur.report.sweep_forms import SWEEP_FORMS
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
-from secateur.schemas.datasets import Dataset
+from secateur.schemas.datasets import Dataset, DatasetRows
 from secateur.schemas.estimates import Estimate
 from secateur.schemas.events import Event, LogLine, LogPage
 from secateur.schemas.health import Health, Readiness
@@ -50,7 +50,7 @@ from secateur.schemas.page import Page
 from secateur.schemas.sweeps import Sweep, SweepSummary, SweepVerdict
 from secateur.schemas.workers import Worker, WorkerList
 
-CHECKING_SECONDS = 600.0  # until an upload is answered: every row of it is looked at first
+CHECKING_SECONDS = 600.0  # until a data set is looked at: every row of an upload, or some through a tokenizer
 
 
 class AsyncClient:
@@ -303,6 +303,15 @@ class AsyncClient:
     async def dataset(self, dataset_id: UUID | str) -> Dataset:
         """One data set."""
         return await self._requests.model(Dataset, "GET", f"/datasets/{dataset_id}")
+
+    async def dataset_rows(
+        self, dataset_id: UUID | str, *, limit: int = 10, characters: int = 2000, model: str | None = None
+    ) -> DatasetRows:
+        """Its first rows; with a local `model`, also what that sees of each, after its chat template."""
+        query = {"limit": limit, "characters": characters, **({} if model is None else {"model": model})}
+        timeout = httpx.Timeout(self._connection.address.timeout, read=CHECKING_SECONDS)
+        path = f"/datasets/{dataset_id}/rows"
+        return await self._requests.model(DatasetRows, "GET", path, params=query, timeout=timeout)
 
     async def delete_dataset(self, dataset_id: UUID | str) -> None:
         """Remove a data set. Raises Conflict while a job that is not over uses it."""

@@ -29,7 +29,7 @@ from secateur.contract.sweep import SweepSpec
 from secateur.contract.sweep_report import SweepReport
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog
-from secateur.schemas.datasets import Dataset
+from secateur.schemas.datasets import Dataset, DatasetRows
 from secateur.schemas.estimates import Estimate
 from secateur.schemas.events import Event, LogLine
 from secateur.schemas.health import Health, Readiness
@@ -260,6 +260,12 @@ class Client:
     def dataset(self, dataset_id: UUID | str) -> Dataset:
         """One data set."""
         return finish(self._calls.dataset(dataset_id))
+
+    def dataset_rows(
+        self, dataset_id: UUID | str, *, limit: int = 10, characters: int = 2000, model: str | None = None
+    ) -> DatasetRows:
+        """Its first rows; with a local `model`, also what that sees of each, after its chat template."""
+        return finish(self._calls.dataset_rows(dataset_id, limit=limit, characters=characters, model=model))
 
     def delete_dataset(self, dataset_id: UUID | str) -> None:
         """Remove a data set. Raises Conflict while a job that is not over uses it."""

@@ -1,4 +1,4 @@
-"""`secateur datasets`: add, list, show and delete uploaded data sets."""
+"""`secateur datasets`: add, list, show, preview and delete uploaded data sets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import typer
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from secateur.cli.session import asks_service, connect, err, out
 from secateur.contract.numbers import count, moment, size
 
 if TYPE_CHECKING:
-    from secateur.schemas.datasets import Dataset
+    from secateur.schemas.datasets import Dataset, DatasetRow
 
 DatasetId = Annotated[UUID, typer.Argument(metavar="ID", help="The data set's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 commands = typer.Typer(
-    help="Add, list, show and delete data sets: texts and instruction data of your own.", no_args_is_help=True
+    help="Add, list, show, preview and delete data sets: texts and instruction data of your own.", no_args_is_help=True
 )
 
 
@@ -74,6 +75,46 @@ def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
         return
     out.print(_table([found]))
     out.print(f"sha256 {found.sha256}")
+
+
+@commands.command()
+@asks_service
+def preview(
+    dataset_id: DatasetId,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A local model: rows as it sees them, after its chat template. What is learnt is bold."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="At most so many rows.")] = 5,
+    characters: Annotated[int, typer.Option(min=1, max=20_000, help="Of each row, at most so many.")] = 1_000,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows of a data set, as they are or as a model sees them."""
+    with connect() as client:
+        found = client.dataset_rows(dataset_id, limit=limit, characters=characters, model=model)
+    for row in found.data:
+        if as_json:
+            print(json.dumps(row.model_dump(mode="json")))
+        else:
+            _show_row(row)
+
+
+def _show_row(row: DatasetRow) -> None:
+    """One row for people, in colour where the terminal has it."""
+    seen = row.seen
+    told = (
+        "" if seen is None or seen.tokens is None else f" {count(seen.tokens)} tokens, {count(seen.learnt or 0)} learnt"
+    )
+    out.print(f"[bold]row {row.number}[/][dim]{told}[/]")
+    if seen is not None and seen.problem is not None:
+        out.print(f"[red]{escape(seen.problem)}[/]")
+    elif seen is not None:
+        parts = [(part.text, "bold" if part.learnt else "dim") for part in seen.parts]
+        out.print(Text.assemble(*parts, " …" if seen.cut else "", overflow="fold"))
+    else:
+        text = row.fields.get("text")
+        shown = text if isinstance(text, str) else json.dumps(row.fields, ensure_ascii=False, indent=2)
+        out.print(Text(shown + (" …" if row.cut else ""), overflow="fold"))
 
 
 @commands.command()

@@ -368,3 +368,17 @@ def test_a_file_goes_through_piece_by_piece(
         client.delete_dataset(dataset.id)
         assert list(client.datasets()) == []
     assert 0 < longest < 1_000_000
+
+
+def test_first_rows_are_shown(client: TestClient, upload: Upload) -> None:
+    added = upload().json()["id"]
+    first = {"number": 1, "fields": {"text": "one"}, "cut": False, "seen": None}
+    second = {"number": 2, "fields": {"text": "two"}, "cut": False, "seen": None}
+    assert client.get(f"/datasets/{added}/rows").json() == {"data": [first, second], "model": None}
+    short = client.get(f"/datasets/{added}/rows", params={"limit": 1, "characters": 2}).json()
+    assert short["data"] == [first | {"fields": {"text": "on"}, "cut": True}]
+    assert client.get(f"/datasets/{uuid4()}/rows").status_code == 404
+    refused = client.get(f"/datasets/{added}/rows", params={"model": "../../etc"})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["parameter"] == "query model"
+    assert client.get(f"/datasets/{added}/rows", params={"limit": 101}).status_code == 422

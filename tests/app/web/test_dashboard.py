@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -310,6 +311,27 @@ class TestLogin:
             assert locked.get("/ui", follow_redirects=False).status_code == 303
 
 
+def test_a_data_set_has_a_page_with_its_first_rows(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = b'{"messages": [{"role": "user", "content": "<b>Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
+    added = client.post("/datasets", files={"file": ("chat.jsonl", chat)}).json()["id"]
+    page = client.get(f"/ui/datasets/{added}").text
+    assert "<h2>Its first row</h2>" in page
+    assert "<dt>user</dt>" in page
+    assert "&lt;b&gt;Hi" in page
+    assert f'href="/datasets/{added}/content"' in page
+    wrong = client.get(f"/ui/datasets/{added}", params={"model": "nope"}).text
+    assert "There is no such model under the model roots" in wrong
+    assert "&lt;b&gt;Hi" in wrong
+    parts = [{"text": "<|im_start|>user", "learnt": False}, {"text": "Hello", "learnt": True}]
+    seen = [{"parts": parts, "tokens": 12, "learnt": 3, "cut": False}]
+    monkeypatch.setattr("app.services.dataset_rows._seen", lambda *_: seen)
+    through = client.get(f"/ui/datasets/{added}", params={"model": "tiny"}).text
+    assert "12 tokens, 3 of them learnt" in through
+    assert "&lt;|im_start|&gt;user<mark>Hello</mark>" in through
+    for other in (uuid4(), "x"):
+        assert client.get(f"/ui/datasets/{other}").status_code == 404
+
+
 def test_data_sets_are_listed_with_what_a_spec_says_of_them(client: TestClient) -> None:
     assert "No data set yet" in client.get("/ui/datasets").text
     rows = b'{"text": "one"}\n{"text": "two"}\n'
@@ -317,7 +339,7 @@ def test_data_sets_are_listed_with_what_a_spec_says_of_them(client: TestClient) 
     page = client.get("/ui/datasets").text
     assert "a &lt;b&gt;.jsonl" in page
     assert f'"id": "{added["id"]}"' in page
-    assert f"/datasets/{added['id']}/content" in page
+    assert f'href="/ui/datasets/{added["id"]}"' in page
     for number in range(26):
         client.post("/datasets", files={"file": (f"{number}.txt", f"text {number}".encode())})
     first = client.get("/ui/datasets").text

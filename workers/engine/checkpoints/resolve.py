@@ -77,6 +77,17 @@ def resolve(
         if not real.is_dir():
             path, origin = _imported(real, cache, progress), "gguf"
             allowed = [cache]
+    checkpoint = open_folder(path, allowed)
+    found = fingerprint(checkpoint, cache=cache, progress=progress)
+    return ResolvedModel(checkpoint, name, revision, found, origin)
+
+
+def open_folder(path: Path, allowed: Sequence[Path]) -> Checkpoint:
+    """Open a checkpoint's folder, once all files that are read of it were found under `allowed`, links followed.
+
+    Raises:
+        BadCheckpoint: as of `resolve`.
+    """
     special = special_file(path)
     if special is not None:
         raise BadCheckpoint(f"{special_detail(special)}.")
@@ -85,8 +96,7 @@ def resolve(
         check_inside(path / file, allowed)
         with (path / file).open("rb") as opened:
             refuse_lfs_pointer(opened.read(len(LFS_HEAD)), file.name)
-    found = fingerprint(checkpoint, cache=cache, progress=progress)
-    return ResolvedModel(checkpoint, name, revision, found, origin)
+    return checkpoint
 
 
 def find_model(path: str, roots: Sequence[Path]) -> Path:

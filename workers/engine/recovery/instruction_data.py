@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from secateur.contract.datasets import DatasetKind
 from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.options.recovery import LoraRecovery
+from secateur.contract.options.texts import Bos
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.results import TextInfo
 from workers.engine.progress import Progress
@@ -32,6 +33,7 @@ from workers.engine.recovery.training_text import in_time, most_samples, pinned,
 from workers.engine.text.calibration import describe_batch
 from workers.engine.text.chat_templates import ChatRenderer
 from workers.engine.text.rows import Rows, RowsText, rows_of
+from workers.engine.text.text_source import TextSource
 from workers.engine.text.token_cache import kept_tensors
 from workers.engine.text.tokenizing import BoundedEncoder, refuse_ids_without_row
 
@@ -113,7 +115,7 @@ def _arranged(
     wanted = most_samples(options.model_copy(update={"samples": None}))
     tokens = read = 0
     with ExitStack() as stack:
-        encode = _encoder(job, options, text, stack)
+        encode = encoder_of(job.texts, text, format=options.format, bos=options.bos, stack=stack)
         for number, row in source.read():
             read += len(str(row))
             example = _encoded(encode, row, number)
@@ -156,13 +158,24 @@ def padding(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
     return next((token for token in ids if isinstance(token, int) and 0 <= token < rows), 0)
 
 
-def _encoder(job: RecoveryJob, options: TrainedRecovery, text: RowsText, stack: ExitStack) -> Callable[[Any], Example]:
-    start = job.texts.beginning(text, options.bos)
-    encoder = stack.enter_context(BoundedEncoder(job.texts.tokenizer))
-    if options.format == "alpaca":
+def encoder_of(
+    texts: TextSource, text: RowsText, *, format: str, bos: Bos, stack: ExitStack
+) -> Callable[[Any], Example]:
+    """What makes an example of a row of `text` for the model of `texts`, until the stack is closed.
+
+    Args:
+        format: `alpaca` or `chat`.
+        bos: where a beginning-of-text token stands.
+
+    Raises:
+        InvalidInput: the model's tokenizer or its chat template cannot be used.
+    """
+    start = texts.beginning(text, bos)
+    encoder = stack.enter_context(BoundedEncoder(texts.tokenizer))
+    if format == "alpaca":
         return partial(alpaca, encoder, first=start.token if start.where != "none" else None)
     renderer = stack.enter_context(ChatRenderer(encoder.tokenizer))
-    return Chats(encoder, renderer, bos=start.token, asked=options.bos)
+    return Chats(encoder, renderer, bos=start.token, asked=bos)
 
 
 def _nothing_to_learn(options: TrainedRecovery, *, any_answer: bool, roles: Collection[str]) -> InvalidInput:

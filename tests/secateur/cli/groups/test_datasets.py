@@ -85,3 +85,21 @@ def test_delete(service: Service, run: Run) -> None:
     result = run("datasets", "delete", ID)
     assert result.exit_code == 2
     assert "is used by job" in result.stderr
+
+
+def test_rows_are_shown_as_they_are_and_as_a_model_sees_them(service: Service, run: Run) -> None:
+    row = datasets.EXAMPLE_ROWS["data"][0]
+    service.answers[f"GET /datasets/{ID}/rows"] = httpx.Response(200, json={"data": [row | {"seen": None}]})
+    plain = run("datasets", "preview", ID, "-n", "3")
+    assert plain.exit_code == 0, plain.output
+    assert '"role": "user"' in plain.stdout
+    assert dict(service.requests[-1].url.params) == {"limit": "3", "characters": "1000"}
+    service.answers[f"GET /datasets/{ID}/rows"] = httpx.Response(200, json=datasets.EXAMPLE_ROWS)
+    seen = run("datasets", "preview", ID, "--model", "smollm2")
+    assert "row 1 13 tokens, 4 learnt" in seen.stdout
+    assert "<|im_start|>user\nHi<|im_end|>" in seen.stdout
+    assert service.requests[-1].url.params["model"] == "smollm2"
+    assert json.loads(run("datasets", "preview", ID, "--json").stdout) == row
+    problem = {"parts": [], "problem": "the [template] says: no"}
+    service.answers[f"GET /datasets/{ID}/rows"] = httpx.Response(200, json={"data": [row | {"seen": problem}]})
+    assert "the [template] says: no" in run("datasets", "preview", ID, "--model", "m").stdout
