@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import jobs
+from app.db.rounds import of_what_is_handed_out
 from secateur.contract.errors import InvalidInput, NotFound
 from secateur.contract.jobs import State
 from secateur.contract.options.joint import JointPruning
@@ -91,7 +92,7 @@ def warm_start_of(session: Session, spec: CompressionSpec) -> WarmStart | None:
         job = jobs.get(session, recovery.warm_start)
     except NotFound as error:
         raise _misfit(recovery.warm_start, str(error), "the id of one of GET /jobs") from error
-    done = {stage.kind: stage for stage in job.stages if stage.state is State.SUCCEEDED}
+    done = {stage.kind: stage for stage in of_what_is_handed_out(job)[1] if stage.state is State.SUCCEEDED}
     pruned, recovered = done.get(PRUNE.name), done.get(RECOVER.name)
     if recovered is None or recovered.output is None or pruned is None or pruned.result is None:
         raise _misfit(job.id, f"job {job.id} has no recovered model", "a job whose recovery has succeeded")

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.db import jobs, reports
+from app.db.rounds import of_what_is_handed_out
 from app.db.tables.jobs import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
@@ -28,7 +29,7 @@ def scores(session: Session, job_id: UUID) -> Scores:
 
 def scores_of(job: Job) -> Scores | None:
     """The scores of this job with what pruning chose by them; None before there are any."""
-    done = [stage for stage in job.stages if stage.state is State.SUCCEEDED]
+    done = [stage for stage in of_what_is_handed_out(job)[1] if stage.state is State.SUCCEEDED]
     scored = next((stage for stage in done if stage.kind == SCORE.name), None)
     if scored is None:
         return None

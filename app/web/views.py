@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup
 
+from app.db.rounds import of_what_is_handed_out
 from app.db.tables.jobs import Job, Stage
 from secateur.contract.jobs import State
 from secateur.contract.measurements import Benchmarks
@@ -79,11 +80,12 @@ def time_left(told: Sequence[tuple[datetime, Mapping[str, Any]]], now: datetime)
 
 def ways(job: Job) -> list[Way]:
     """How to fetch the model that the job hands out and load it; empty until the last stage that makes one is done."""
-    results = {stage.kind: stage.result for stage in job.stages if STAGE_KINDS[stage.kind].checkpoint}
+    number, stages = of_what_is_handed_out(job)
+    results = {stage.kind: stage.result for stage in stages if STAGE_KINDS[stage.kind].checkpoint}
     if PRUNE.name not in results or any(result is None for result in results.values()):
         return []
     recovered = results.get(RECOVER.name)
-    made = next((stage.result for stage in job.stages if stage.kind == BENCHMARK.name), None)
+    made = next((stage.result for stage in stages if stage.kind == BENCHMARK.name), None)
     final = "recovered" if recovered else "pruned"
     variants = Benchmarks.model_validate(made, extra="ignore").variants if made else []
     return ways_to_load(
@@ -92,6 +94,7 @@ def ways(job: Job) -> list[Way]:
         Recovered.model_validate(recovered) if recovered else None,
         spec=job.spec,
         measured=next((variant for variant in variants if variant.variant == final), None),
+        number=number,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the stages hand on that find out how much goes, or what: Planned, UnitCosts, Searched, DraftPlanned, Chosen."""
+"""What the stages hand on that find out how much goes, or what: Planned, Corrected, Searched, DraftPlanned, Chosen …"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from secateur.contract.measurements import Interval
 from secateur.contract.results import Environment, ModelInfo, Result, TextInfo
 
 
@@ -16,6 +17,13 @@ class TimedDepth(Result):
     value: float
     low: float | None = None  # 95 % interval; None of what was read off once
     high: float | None = None
+
+    @classmethod
+    def of(cls, removed: int, reading: Interval) -> TimedDepth:
+        """Without so many blocks."""
+        exact = reading.low == reading.high
+        low, high = (None, None) if exact else (reading.low, reading.high)
+        return cls(removed=removed, value=reading.median, low=low, high=high)
 
 
 class Planned(Result):
@@ -44,6 +52,26 @@ class Planned(Result):
     seconds: float
     environment: Environment
     notes: list[str] = Field(default_factory=list)
+
+
+class Corrected(Result):
+    """What the benchmark of the real result said of the plan's number of blocks, and the number that follows from it.
+
+    The figure follows from the plan's line, moved so that it goes through what was measured.
+    """
+
+    figure: str  # as in the plan
+    limit: float
+    planned: int  # blocks that the plan took away
+    measured: TimedDepth | None  # of these, by the benchmark; None where it has no such figure
+    removed: int  # blocks that are to go; the plan's number where no second round is begun
+    predicted: TimedDepth | None  # of `removed`, by the moved line
+    message: str  # what became of it, in words: why there is a second round, or why there is none
+
+    @property
+    def again(self) -> bool:
+        """Whether a second round is begun."""
+        return self.removed != self.planned
 
 
 class TriedDepth(Result):

@@ -14,7 +14,7 @@ from pydantic import Field
 from secateur.contract.between import BetweenSizes
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks, VariantName
-from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, Corrected, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.results import ModelInfo, Pruned, Quantised, Recovered, Result, Scores
 
 REPORT_SCHEMA_VERSION: Literal["1.0"] = "1.0"
@@ -71,6 +71,9 @@ class Report(Result):
     chosen: Chosen | None = None  # where sets of blocks were compared after healing
     pruned: Pruned
     target: TargetOutcome | None = None  # where the job was asked for one
+    corrected: Corrected | None = None  # where the benchmark of the result was held to a measured target
+    rounds: list[TargetOutcome] = Field(default_factory=list)  # both, where there was a second one
+    round: int = 1  # that the job hands out; of it are pruned, recovered, benchmarks and all that follows from them
     recovered: Recovered | None = None
     between: BetweenSizes | None = None
     quantised: Quantised | None = None

@@ -105,7 +105,7 @@ def extended(stages: Sequence[Stage], new: Sequence[NewStage], *, by: str) -> li
             wait for a new one, or they would wait for each other.
     """
     nodes = {stage.key: PlannedStage(stage.key, "", tuple(stage.needs)) for stage in stages}
-    waiting = set(_behind(nodes.values(), by))
+    waiting = {node.key for node in behind(nodes.values(), by)}
     for stage in new:
         unknown = [key for key in (*stage.needs, *stage.before) if key not in nodes]
         begun = [key for key in stage.before if key in nodes and key not in waiting]
@@ -127,10 +127,10 @@ def extended(stages: Sequence[Stage], new: Sequence[NewStage], *, by: str) -> li
     return in_order(nodes.values())
 
 
-def _behind(nodes: Iterable[PlannedStage], key: str) -> Iterator[str]:
-    """Those that need the stage, directly or not."""
-    behind = {key}
-    for node in in_order(nodes):
-        if not behind.isdisjoint(node.needs):
-            behind.add(node.key)
-            yield node.key
+def behind(stages: Iterable[N], key: str) -> Iterator[N]:
+    """Those that need the stage, directly or not, in order."""
+    found = {key}
+    for node in in_order(stages):
+        if not found.isdisjoint(node.needs):
+            found.add(node.key)
+            yield node

@@ -20,7 +20,7 @@ from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.scoring import OF_THE_CHOICE
-from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, Corrected, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.report import Report
 from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
@@ -103,6 +103,11 @@ def _measuring_target(spec: CompressionSpec) -> dict[str, Any]:
 
 def _plan(spec: CompressionSpec) -> dict[str, Any]:
     return {**_measuring_target(spec), "plus": spec.scoring.plus}
+
+
+def _correction(spec: CompressionSpec) -> dict[str, Any]:
+    """What is done once more is in the result too."""
+    return {**_plan(spec), "stages": kinds_of(spec)}
 
 
 def _costs(spec: CompressionSpec) -> dict[str, Any]:
@@ -291,6 +296,20 @@ BENCHMARK = StageKind(
     of_machine=True,
     opens_target=True,
 )
+CORRECT = StageKind(
+    name="correct",
+    title="Correction",
+    doing="holding the result to its target",
+    module="workers.stages.correct",
+    result=Corrected,
+    file="corrected.json",
+    reads=("plan", "benchmark"),
+    asked=PLAN.asked,
+    decides=_correction,
+    hands_on=("removed",),
+    opens_model=False,
+    device=False,
+)
 REPORT = StageKind(
     name="report",
     title="Report",
@@ -298,7 +317,20 @@ REPORT = StageKind(
     module="workers.stages.report",
     result=Report,
     file="report.json",
-    reads=("plan", "costs", "score", "search", "draft", "choose", "prune", "recover", "sizes", "quantise", "benchmark"),
+    reads=(
+        "plan",
+        "costs",
+        "score",
+        "search",
+        "draft",
+        "choose",
+        "prune",
+        "recover",
+        "sizes",
+        "quantise",
+        "benchmark",
+        "correct",
+    ),
     asked=_always,
     opens_model=False,
     device=False,
@@ -310,7 +342,22 @@ CARDS = "cards"  # the report's folder of model cards, each at the path of the o
 # In the order in which people read them.
 STAGE_KINDS: Mapping[str, StageKind[Any]] = {
     kind.name: kind
-    for kind in (CHECK, PLAN, COSTS, SCORE, SEARCH, DRAFT, CHOOSE, PRUNE, RECOVER, SIZES, QUANTISE, BENCHMARK, REPORT)
+    for kind in (
+        CHECK,
+        PLAN,
+        COSTS,
+        SCORE,
+        SEARCH,
+        DRAFT,
+        CHOOSE,
+        PRUNE,
+        RECOVER,
+        SIZES,
+        QUANTISE,
+        BENCHMARK,
+        CORRECT,
+        REPORT,
+    )
 }
 
 

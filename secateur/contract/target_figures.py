@@ -70,3 +70,15 @@ def may_reach(target: Target, limit: float, reading: Interval) -> bool:
 def surely_reaches(target: Target, limit: float, reading: Interval) -> bool:
     """Whether its worse end does."""
     return reading.low >= limit if target.least else reading.high <= limit
+
+
+def leaves_out(limit: float, reading: Interval) -> bool:
+    """Whether the limit lies outside the interval, on either side."""
+    return not reading.low <= limit <= reading.high
+
+
+def shown(target: Target, reading: Interval) -> str:
+    """ "speedup 1.31× (1.28 to 1.35)"."""
+    figure = TARGET_FIGURES[target.figure]
+    span = figure.format.span(reading.low, reading.high) if reading.low < reading.high else ""
+    return f"{figure.title} {figure.format.write(reading.median)}" + (f" ({span})" if span else "")

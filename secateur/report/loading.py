@@ -12,6 +12,7 @@ from uuid import UUID
 
 from secateur.contract.measurements import EngineCell, Measurement
 from secateur.contract.results import Pruned, Recovered
+from secateur.contract.rounds import FIRST, key_in
 from secateur.contract.stage_kinds import PRUNE, RECOVER
 from secateur.report.draft_lines import draft_ways
 from secateur.report.text import one_line
@@ -31,15 +32,18 @@ def ways_to_load(
     *,
     spec: Mapping[str, Any],
     measured: Measurement | None = None,
+    number: int = FIRST,
 ) -> list[Way]:
     """The download first, then everything that loads what was downloaded; of a draft also beside its target.
 
     Args:
         spec: the job's.
+        number: the round of the job that is handed out.
         measured: the figures of what is loaded, where there are any yet: they tell under what it was run.
     """
     by_vllm, by_llama_cpp = (measured.vllm, measured.llama_cpp) if measured else ([], [])
-    stage, gguf = (RECOVER.name, recovered.gguf) if recovered else (PRUNE.name, pruned.gguf)
+    kind, gguf = (RECOVER, recovered.gguf) if recovered else (PRUNE, pruned.gguf)
+    stage = key_in(kind.name, number)
     checkpoint = f"{FOLDER}/{stage}/checkpoint"
     ways = [Way("download", "Download, in a shell", f"secateur download {job_id} {FOLDER} --prefix {stage}/\n")]
     ways.append(_transformers(checkpoint, pruned))

@@ -21,6 +21,8 @@ from secateur.contract.results import (
     RefittedBlocks,
     Schedule,
 )
+from secateur.contract.rounds import FIRST, key_in
+from secateur.contract.stage_kinds import PRUNE, RECOVER
 from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import block_list, listed, one_line, plural
@@ -77,6 +79,16 @@ def plan_in_words(planned: Planned) -> str:
         f"{planned.removed}, {shown(planned.predicted)} by the fit and {shown(planned.confirmed)} as measured, "
         f"{plural(planned.runs, 'run')} each, {n.duration(planned.seconds)}"
     )
+
+
+def rounds_in_words(report: Report) -> str:
+    """Both rounds of a job with a target, or why there was one, and which of them is handed out."""
+    corrected = report.corrected
+    assert corrected is not None, "asked where there was a correction"
+    if not report.rounds:
+        return corrected.message
+    told = "; ".join(f"round {number}: {outcome.message}" for number, outcome in enumerate(report.rounds, start=1))
+    return f"{corrected.message}. {told}. Round {report.round} is handed out"
 
 
 def search_in_words(searched: Searched) -> str:
@@ -161,19 +173,25 @@ def _spread(form: n.Format, value: float, low: float | None, high: float | None)
     return form.write(value) + (f" ({span})" if span else "")
 
 
-def gguf_in_words(file: PrunedFile) -> str:
-    """What became of the file that the model came in: "prune/m-pruned.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
-    sizes = sizes_in_words(file.bytes_before, file.bytes_after)
-    return f"prune/{one_line(file.path)}, {sizes}, still quantised as it was; of the pruned model, before any recovery"
+def gguf_in_words(file: PrunedFile, *, number: int = FIRST) -> str:
+    """What became of the file that the model came in: "prune/m-pruned.gguf, 98.9 MB → 80.1 MB (−19.0 %), …".
+
+    Args:
+        number: of the round that it is of.
+    """
+    sizes, folder = sizes_in_words(file.bytes_before, file.bytes_after), key_in(PRUNE.name, number)
+    return (
+        f"{folder}/{one_line(file.path)}, {sizes}, still quantised as it was; of the pruned model, before any recovery"
+    )
 
 
-def recovered_file_in_words(file: PrunedFile) -> str:
+def recovered_file_in_words(file: PrunedFile, *, number: int = FIRST) -> str:
     """The recovered model as it came: "recover/gguf/m-recovered.gguf, 98.9 MB → 80.1 MB (−19.0 %), …"."""
     sizes = sizes_in_words(file.bytes_before, file.bytes_after)
     what = f"rounded anew after recovery; its own figures are those of {RECOVERED_FILE}"
     if file.relative_error == 0:
         what = "of the very weights of the recovered checkpoint, whose figures are its own"
-    return f"recover/{one_line(file.path)}, {sizes}, {what}"
+    return f"{key_in(RECOVER.name, number)}/{one_line(file.path)}, {sizes}, {what}"
 
 
 def sizes_in_words(before: int, after: int) -> str:

@@ -22,6 +22,7 @@ from secateur.report.words import (
     plan_in_words,
     quantised_in_words,
     recovered_file_in_words,
+    rounds_in_words,
     schedule_in_words,
     search_in_words,
     units_in_words,
@@ -59,13 +60,15 @@ def work_in_words(report: Report) -> list[tuple[str, str]]:
         rows.append(("Chosen after healing", choice_in_words(report.chosen)))
     if report.planned:
         rows.append(("Plan", plan_in_words(report.planned)))
+    if report.corrected:
+        rows.append(("Correction", rounds_in_words(report)))
     if report.costs:
         rows.append(("Costs", costs_in_words(report.costs)))
     rows += _search(pruned)
     if pruned.gguf:
-        rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf)))
+        rows.append(("Pruned GGUF file", gguf_in_words(pruned.gguf, number=report.round)))
     if recovered and recovered.gguf:
-        rows.append(("Recovered GGUF file", recovered_file_in_words(recovered.gguf)))
+        rows.append(("Recovered GGUF file", recovered_file_in_words(recovered.gguf, number=report.round)))
     if pruned.widths:
         rows.append(("Left", widths_in_words(pruned)))
     if pruned.experts:

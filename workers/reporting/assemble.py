@@ -10,7 +10,7 @@ from secateur.contract.errors import StageFailed
 from secateur.contract.gates import judge
 from secateur.contract.jobs import Verdict
 from secateur.contract.measurements import Benchmarks
-from secateur.contract.planning import Chosen, DraftPlanned, Planned, Searched, UnitCosts
+from secateur.contract.planning import Chosen, Corrected, DraftPlanned, Planned, Searched, UnitCosts
 from secateur.contract.regression import judge_regressions
 from secateur.contract.report import HeldAgainst, Report
 from secateur.contract.results import Pruned, Quantised, Recovered, Scores
@@ -36,12 +36,14 @@ def assemble(
     quantised: Quantised | None = None,
     benchmarks: Benchmarks,
     earlier: Report | None = None,
+    corrected: Corrected | None = None,
 ) -> Report:
     """Put a job's results together.
 
     The variant that the gates judge is the one that the job hands out: the recovered model where there is one,
     else the pruned; models in between and what was quantised stand beside it. `benchmarks.variants` begins with the
-    original. `earlier` is the report of the job that the spec's baseline names, if there is one.
+    original. `earlier` is the report of the job that the spec's baseline names, if there is one; `corrected` is what
+    these results of a second round went by.
 
     Raises:
         StageFailed: the benchmarks lack the original or the variant to judge.
@@ -55,8 +57,9 @@ def assemble(
     verdict, gates = judge(spec.judged, benchmarks, variant=final)
     target, outcome = spec.target, None
     if target is not None:
+        foreseen = foreseen_of(planned, costs, pruned, corrected=corrected)
         original, handed_out = benchmarks.variants[0], benchmarks.variants[names.index(final)]
-        outcome = target_outcome(target, pruned, foreseen_of(planned, costs, pruned), original, handed_out)
+        outcome = target_outcome(target, pruned, foreseen, original, handed_out)
         if gate := target_gate(target, outcome):
             gates = [gate, *gates]
             verdict = Verdict.PASSED if gate.passed and verdict is not Verdict.FAILED else Verdict.FAILED

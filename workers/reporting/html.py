@@ -63,6 +63,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
             report.recovered,
             spec=report.spec,
             measured=measurement(report, report.final_variant),
+            number=report.round,
         ),
         work=work_in_words(report),
         texts=_texts(report),

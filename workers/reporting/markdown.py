@@ -31,6 +31,7 @@ from secateur.report.words import (
     gguf_in_words,
     quantised_in_words,
     recovered_file_in_words,
+    rounds_in_words,
     search_in_words,
     units_in_words,
     vocabulary_in_words,
@@ -107,10 +108,14 @@ def _details(report: Report) -> str:
         lines.append(f"- Chosen after healing: {escape(choice_in_words(report.chosen))}")
     if report.target:
         lines.append(f"- Target: {escape(report.target.message)}")
+    if report.corrected:
+        lines.append(f"- Correction: {escape(rounds_in_words(report))}")
     if report.pruned.gguf:
-        lines.append(f"- Pruned GGUF file: {escape(gguf_in_words(report.pruned.gguf))}")
+        lines.append(f"- Pruned GGUF file: {escape(gguf_in_words(report.pruned.gguf, number=report.round))}")
     if report.recovered and report.recovered.gguf:
-        lines.append(f"- Recovered GGUF file: {escape(recovered_file_in_words(report.recovered.gguf))}")
+        lines.append(
+            f"- Recovered GGUF file: {escape(recovered_file_in_words(report.recovered.gguf, number=report.round))}"
+        )
     if report.pruned.widths:
         lines.append(f"- Left: {widths_in_words(report.pruned)}")
     if report.pruned.experts:
@@ -133,7 +138,7 @@ def _details(report: Report) -> str:
 
 def _as_a_draft(report: Report) -> list[str]:
     """The lines that put a draft beside its target."""
-    ways = ways_to_load(report.job_id, report.pruned, report.recovered, spec=report.spec)
+    ways = ways_to_load(report.job_id, report.pruned, report.recovered, spec=report.spec, number=report.round)
     lines = [f"{escape(way.title)}:\n\n```\n{way.code}```" for way in ways if way.key.startswith(DRAFT_KEY)]
     if not lines:
         return []

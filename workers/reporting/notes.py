@@ -19,6 +19,7 @@ from secateur.contract.results import TextInfo
 from secateur.contract.spec import CompressionSpec
 from secateur.report.gates import interval_in_words, quality_was_judged, typed_limit
 from secateur.report.text import block_list, listed, one_line, plural
+from secateur.report.words import rounds_in_words
 
 FEW_TOKENS = 4096  # below this, a perplexity or a divergence is a hint rather than a figure
 
@@ -75,6 +76,13 @@ def _no_baseline(report: Report) -> Iterator[str]:
 def _missed_target(report: Report) -> Iterator[str]:
     if report.target and not report.target.met:
         yield f"The job did not reach its target: {report.target.message}."
+        if report.corrected and not report.rounds:
+            yield f"No second round was begun: {report.corrected.message}."
+
+
+def _second_round(report: Report) -> Iterator[str]:
+    if report.rounds:
+        yield f"A second round was begun, since {rounds_in_words(report)}."
 
 
 def _loader(report: Report) -> Iterator[str]:
@@ -277,6 +285,7 @@ def _stages(report: Report) -> Iterator[str]:
 
 _WRITERS: tuple[Callable[[Report], Iterator[str]], ...] = (
     _missed_target,
+    _second_round,
     _no_baseline,
     _unjudged,
     _taken_over,

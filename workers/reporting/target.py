@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from secateur.contract import numbers as n
 from secateur.contract.measurements import Interval, Measurement
 from secateur.contract.options.target import Target
-from secateur.contract.planning import Planned, UnitCosts
+from secateur.contract.planning import Corrected, Planned, UnitCosts
 from secateur.contract.readings import cell_name
 from secateur.contract.report import GateResult, TargetOutcome
 from secateur.contract.results import Pruned
@@ -26,8 +26,12 @@ class Foreseen:
     corrected_from: int | None = None  # blocks
 
 
-def foreseen_of(planned: Planned | None, costs: UnitCosts | None, pruned: Pruned) -> Foreseen | None:
-    """By a plan or by costs; None where nothing was measured for it."""
+def foreseen_of(
+    planned: Planned | None, costs: UnitCosts | None, pruned: Pruned, *, corrected: Corrected | None = None
+) -> Foreseen | None:
+    """By a plan, its correction, or costs; None where nothing was measured for it."""
+    if corrected is not None and corrected.predicted is not None:
+        return Foreseen(corrected.limit, corrected.predicted.value, corrected.planned)
     if planned is not None:
         return Foreseen(planned.limit, planned.predicted.value, planned.corrected_from)
     if costs is not None:

@@ -8,7 +8,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.measurements import Interval
 from secateur.contract.models.positions import positions_of
 from secateur.contract.options.target import Target
-from secateur.contract.target_figures import TARGET_FIGURES, may_reach, surely_reaches
+from secateur.contract.target_figures import TARGET_FIGURES, shown, surely_reaches
 from secateur.contract.targets import POINTER
 from workers.engine.benchmarks.latency import Cell
 from workers.stages.benchmark_speed import grid, timed_as
@@ -45,16 +45,6 @@ class Aim:
         """ "at batch 1, 12 + 128 tokens"."""
         return f"at batch {self.cell.batch_size}, {self.cell.input_tokens} + {self.cell.output_tokens} tokens"
 
-    def shown(self, reading: Interval) -> str:
-        """ "a speedup of 1.31× (1.28 to 1.35)"."""
-        figure = TARGET_FIGURES[self.target.figure]
-        span = figure.format.span(reading.low, reading.high) if reading.low < reading.high else ""
-        return f"{figure.title} {figure.format.write(reading.median)}" + (f" ({span})" if span else "")
-
-    def leaves_out(self, limit: float, reading: Interval) -> bool:
-        """Whether the limit lies outside the interval."""
-        return not may_reach(self.target, limit, reading) or reading.low > limit or reading.high < limit
-
     def refuse_what_is_reached(self, whole: Interval, limit: float) -> None:
         """Raises InvalidInput where nothing need go."""
         if surely_reaches(self.target, limit, whole):
@@ -62,7 +52,7 @@ class Aim:
             way = "more" if self.target.least else "less"
             raise InvalidInput.field(
                 self.place,
-                f"the original has it as it is: {self.shown(whole)} {self.where} on this worker",
+                f"the original has it as it is: {shown(self.target, whole)} {self.where} on this worker",
                 value=self.target.value,
                 expected=f"{way} than the original has, and not {typed}",
             )
@@ -79,8 +69,8 @@ class Aim:
         worst = best.low if self.target.least else best.high
         return InvalidInput.field(
             self.place,
-            f"no {what} reaches {figure.format.typed(limit)}: {self.shown(best)} {self.where} is the best on this "
-            f"worker, {without}",
+            f"no {what} reaches {figure.format.typed(limit)}: {shown(self.target, best)} {self.where} is the best on "
+            f"this worker, {without}",
             value=self.target.value,
             expected=f"{'at most' if self.target.least else 'at least'} {figure.format.write(worst)}{more}",
         )

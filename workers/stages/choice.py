@@ -9,7 +9,7 @@ from secateur.contract.depth import blocks_to_remove, check_depth, plus_protecte
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 from secateur.contract.results import Scored
-from secateur.contract.stage_kinds import CHOOSE, DRAFT, PLAN, SCORE, SEARCH
+from secateur.contract.stage_kinds import CHOOSE, CORRECT, DRAFT, PLAN, SCORE, SEARCH
 from secateur.contract.targets import Sizes, blocks_for_size
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.parameters import count_parameters
@@ -31,7 +31,9 @@ def wanted(context: StageContext, original: Original) -> tuple[int, frozenset[in
     pruning, plus, blocks = context.stage.spec.pruning, context.stage.spec.scoring.plus, original.info.blocks
     assert isinstance(pruning, DepthPruning), "only whole blocks are scored"
     check_depth(pruning, blocks, plus=plus)
-    if context.has(PLAN):
+    if context.has(CORRECT):
+        count = context.read(CORRECT).removed
+    elif context.has(PLAN):
         count = context.read(PLAN).removed
     elif context.has(SEARCH):
         count = context.read(SEARCH).removed

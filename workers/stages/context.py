@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
@@ -28,6 +28,7 @@ from secateur.contract.protocol import (
     StageSpec,
 )
 from secateur.contract.results import ModelInfo, Result
+from secateur.contract.rounds import of_round
 from secateur.contract.stage_kinds import CHECK, PRUNE, STAGE_KINDS, StageKind
 
 R = TypeVar("R", bound=Result)
@@ -105,6 +106,12 @@ class StageContext:
             return kind.result.model_validate_json(file.read_bytes(), extra="ignore")  # an older version may say more
         except (OSError, ValidationError) as error:
             raise StageFailed(f"{file.name} of the {kind.name} stage cannot be read: {error}") from error
+
+    def of_round(self, number: int) -> StageContext:
+        """The same stage with what belongs to one round of the job (`secateur/contract/rounds.py`)."""
+        given = self.stage.inputs
+        inputs = {key: given[key] for key in of_round({key: one.kind for key, one in given.items()}, number)}
+        return replace(self, stage=self.stage.model_copy(update={"inputs": inputs}))
 
     def add(self, *stages: NewStage) -> None:
         """Give the job these stages, once the result of this one is committed."""

@@ -15,7 +15,7 @@ from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.measurements import Interval
 from secateur.contract.planning import Planned, TimedDepth
-from secateur.contract.target_figures import may_reach, surely_reaches
+from secateur.contract.target_figures import leaves_out, may_reach, shown, surely_reaches
 from secateur.contract.targets import limit_of
 from workers.engine.benchmarks.depth_fit import least_depth
 from workers.engine.runtime import environment
@@ -59,14 +59,14 @@ def run(context: StageContext) -> Planned:
         chosen = job.most
         notes.append(_AT_THE_EDGE)
     predicted, confirmed, corrected_from = measures.predict(chosen), measures.confirm(chosen), None
-    if aim.leaves_out(limit, confirmed):
+    if leaves_out(limit, confirmed):
         better = least() or job.most
         if better != chosen:
-            context.log(f"{aim.shown(confirmed)} without {chosen} blocks: {better} are tried")
+            context.log(f"{shown(target, confirmed)} without {chosen} blocks: {better} are tried")
             foreseen, found = measures.predict(better), measures.confirm(better)
             if may_reach(target, limit, found) or not may_reach(target, limit, confirmed):
                 chosen, corrected_from, predicted, confirmed = better, chosen, foreseen, found
-    context.log(f"{chosen} of {original.info.blocks} blocks go: {aim.shown(confirmed)} as measured without so many")
+    context.log(f"{chosen} of {original.info.blocks} blocks go: {shown(target, confirmed)} as measured without so many")
     return Planned(
         figure=target.figure,
         asked=target.value,
@@ -74,12 +74,12 @@ def run(context: StageContext) -> Planned:
         batch_size=cell.batch_size,
         input_tokens=cell.input_tokens,
         output_tokens=cell.output_tokens,
-        original=_depth(0, whole),
-        tried=[_depth(count, figure) for count, figure in tried],
+        original=TimedDepth.of(0, whole),
+        tried=[TimedDepth.of(count, figure) for count, figure in tried],
         per_block=measures.per_block,
         removed=chosen,
-        predicted=_depth(chosen, predicted),
-        confirmed=_depth(chosen, confirmed),
+        predicted=TimedDepth.of(chosen, predicted),
+        confirmed=TimedDepth.of(chosen, confirmed),
         corrected_from=corrected_from,
         runs=measures.runs,
         model=original.info,
@@ -124,13 +124,3 @@ class _Job:
             without=f"without {self.most} of the {self.blocks} blocks{kept}",
             more=', or "plus": false in `scoring`' if self.plus else "",
         )
-
-
-def _depth(removed: int, reading: Interval) -> TimedDepth:
-    exact = reading.low == reading.high
-    return TimedDepth(
-        removed=removed,
-        value=reading.median,
-        low=None if exact else reading.low,
-        high=None if exact else reading.high,
-    )

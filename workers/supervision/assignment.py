@@ -148,7 +148,7 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     asked = CompressionSpec.model_validate(job.spec)
     start = warm_start_of(session, asked) if claim.kind == RECOVER.name else None
     if start is not None:
-        start.refuse_pruned(next(stage.result or {} for stage in job.stages if stage.kind == PRUNE.name))
+        start.refuse_pruned(next(given.result for given in inputs.values() if given.kind == PRUNE.name))
         files = artifacts.files_of_stage(session, start.job_id, start.key)
         inputs[WARM_START] = Input(RECOVER.name, start.output, files)
     if claim.kind == REPORT.name and asked.baseline is not None:

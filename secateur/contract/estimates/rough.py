@@ -22,7 +22,7 @@ from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
-from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, CORRECT, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
 from secateur.contract.training_steps import GENERATED_SAMPLES
 
 SPREAD = 2.0  # either way
@@ -194,5 +194,6 @@ _EFFORTS: Mapping[str, Callable[[Setting], _Effort | None]] = {
     RECOVER.name: _recover,
     QUANTISE.name: _quantise,
     BENCHMARK.name: _benchmark,
+    CORRECT.name: lambda setting: _Effort(),
     REPORT.name: lambda setting: _Effort(),
 }

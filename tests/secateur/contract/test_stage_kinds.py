@@ -29,7 +29,7 @@ def spec(**changes: Any) -> CompressionSpec:
         ({"pruning": {"kind": "joint", "target": {"parameters": 0.8}}}, set()),
         ({"pruning": {"kind": "joint", "target": {"speedup": 1.3}}}, {"costs"}),
         ({"pruning": {"kind": "depth", "target": {"parameters": 0.8}}}, {"score"}),
-        ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score"}),
+        ({"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}, {"plan", "score", "correct"}),
         ({"pruning": {"kind": "depth", "constraints": {"max_kl": 0.3}}}, {"score", "search"}),
         ({"scoring": {"after_healing": True}, "recovery": {"kind": "lora"}}, {"score", "choose", "recover"}),
         ({**DRAFT, "pruning": {"kind": "depth"}}, {"score", "draft"}),
@@ -51,7 +51,7 @@ def having(what: str) -> set[str]:
 
 
 def test_what_each_kind_needs_and_leaves() -> None:
-    assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"report"}
+    assert having("opens_model") == having("device") == set(STAGE_KINDS) - {"correct", "report"}
     assert having("opens_target") == {"check", "draft", "recover", "benchmark"}
     assert having("checkpoint") == {"prune", "recover"}
     assert having("concludes") == {"report"}
@@ -67,10 +67,11 @@ def test_what_each_kind_needs_and_leaves() -> None:
         "sizes",
         "quantise",
         "benchmark",
+        "correct",
     }
     assert having("decides") == deciding
     assert having("of_machine") == {"plan", "costs", "draft", "benchmark"}
-    assert having("hands_on") == {"plan", "costs", "search", "draft", "choose"}
+    assert having("hands_on") == {"plan", "costs", "search", "draft", "choose", "correct"}
     assert having("reads_too") == {"score"}
     for name, kind in STAGE_KINDS.items():
         assert (kind.name, kind.module) == (name, f"workers.stages.{name}")

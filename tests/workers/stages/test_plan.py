@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedModel
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.jobs import Verdict
-from secateur.contract.measurements import Memory
 from secateur.contract.planning import Planned
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
+from tests.fixtures.played_times import Played, played_on
 from tests.fixtures.whole_job import SHORT_SPEC, Job
-from workers.engine.benchmarks.clock import Timing
-from workers.engine.benchmarks.in_turn import AGAIN
-from workers.engine.benchmarks.latency import Cell
-from workers.stages import benchmark_speed, beside_original, plan_measures
+from workers.stages import beside_original
 
-BLOCKS = 8  # of the tiny model
 SPEC: dict[str, Any] = {
     **SHORT_SPEC,
     "scoring": {"criterion": "magnitude", "plus": False},
@@ -36,42 +31,9 @@ SPEC: dict[str, Any] = {
 }
 
 
-class Played:
-    """A machine on which a generation takes 2 + blocks seconds, and times of depths that are told apart."""
-
-    def __init__(self) -> None:
-        self.cells: list[Cell] = []
-        self.depths: list[list[int]] = []  # of each timing
-        self.unlike: dict[int, float] = {}  # blocks that are left → seconds that do not lie on the line
-        self.only_at: int | None = None  # unless this many models are timed
-
-    def seconds(self, blocks: int, models: int) -> float:
-        off = blocks in self.unlike and self.only_at in (None, models)
-        return self.unlike[blocks] if off else 2.0 + blocks
-
-    def time_cell(self, models: Mapping[str, PreTrainedModel], cell: Cell, **_: Any) -> dict[str, list[Timing]]:
-        self.cells.append(cell)
-        counts = {name: int(model.config.num_hidden_layers) for name, model in models.items()}
-        self.depths.append(list(counts.values()))
-        original = next(iter(counts))
-        return {
-            name: [Timing(0.1, self.seconds(blocks, len(models)))] * cell.runs
-            for name, blocks in {**counts, AGAIN: counts[original]}.items()
-        }
-
-    def measure_memory(self, model: PreTrainedModel, **_: Any) -> Memory:
-        peak = 1000 + 100 * int(model.config.num_hidden_layers)
-        return Memory(weights=1, peak=peak, kv_bytes_per_token=1, measured_as="played")
-
-
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch) -> Played:
-    machine = Played()
-    for module in (beside_original, benchmark_speed):
-        monkeypatch.setattr(module, "time_cell", machine.time_cell)
-    for module in (plan_measures, benchmark_speed):
-        monkeypatch.setattr(module, "measure_memory", machine.measure_memory)
-    return machine
+    return played_on(monkeypatch)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from secateur.contract.catalog import CRITERIA
 from secateur.contract.named_texts import NAMED_TEXTS
 from secateur.contract.protocol import Runtime, StageSpec, WorkingDevice
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.stage_kinds import CORRECT
 from workers.engine import scoring as criteria
 from workers.supervision import result_keys
 from workers.supervision.result_keys import dedupe_key
@@ -73,6 +74,16 @@ def test_a_plan_is_shared_on_its_machine(root: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("platform.node", lambda: "another")
     assert plan() != here
     assert key(root) == scored, "what is not timed is the same on all machines"
+
+
+def test_a_corrected_number_of_blocks_parts_what_follows(root: Path) -> None:
+    def corrected(**changes: Any) -> str | None:
+        return key(root, "correct", **{"pruning": {"kind": "depth", "target": {"speedup": 1.3}}, **changes})
+
+    assert corrected() is not None
+    assert corrected() != corrected(recovery={"kind": "none"}), "the stages that it adds are others"
+    assert CORRECT.hands_on == ("removed",)
+    assert CORRECT.decides is not None, "else its number would not be in the keys of the stages that follow"
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,29 @@ def predicted(pairs: Sequence[TimedPair], removed: int, figure: Figure) -> Inter
     return figure_interval(pairs[0].original, ratios, figure, widest([pair.same for pair in pairs]))
 
 
+@dataclass(frozen=True)
+class MovedLine:
+    """The fitted line, moved so that it goes through a depth that was measured by itself."""
+
+    removed: int
+    measured: Interval  # the figure at that depth
+    original: float  # the original's figure; 1 of a speedup
+    per_block: float  # what one block takes of the original's time or memory, as a share
+    inverse: bool  # whether the figure is the higher the less is taken, as of speed
+
+    def at(self, removed: int) -> Interval:
+        """The figure without so many blocks; as uncertain as what was measured."""
+        fewer = self.per_block * (removed - self.removed)
+
+        def moved(figure: float) -> float:
+            share = self.original / figure if self.inverse else figure / self.original
+            share = max(LEAST_RATIO, share - fewer)
+            return self.original / share if self.inverse else self.original * share
+
+        found = self.measured
+        return Interval(median=moved(found.median), low=moved(found.low), high=moved(found.high))
+
+
 def least_depth(reaches: Callable[[int], bool], most: int) -> int | None:
     """The least number of blocks from 1 to `most` that reaches, or None where none does."""
     return next((count for count in range(1, most + 1) if reaches(count)), None)
