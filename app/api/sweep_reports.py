@@ -76,10 +76,11 @@ def get_sweep_report(
     """Which points are worth having: those that no other is better than in both figures, and the best of those that
     pass all gates, with the reason. It can be read while points still run.
 
-    JSON, an HTML page, Markdown for a pull request or CSV, by the Accept header; or add a suffix to the path: `.json`,
-    `.html`, `.md`, `.csv`.
+    JSON, an HTML page, Markdown for a pull request, CSV or JUnit XML, by the Accept header; or add a suffix to the
+    path: `.json`, `.html`, `.md`, `.csv`, `.junit.xml`.
     """
     types = {JSON.media_type: JSON} | {form.media_type: form for form in SWEEP_FORMS.values()}
+    types |= {other: form for form in SWEEP_FORMS.values() for other in form.also}
     form = types[preferred(accept, list(types))]
     response = _written(service.report(work.session, sweep_id, x=x, y=y), form, settings.public_url)
     response.headers["Vary"] = "Accept"

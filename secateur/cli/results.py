@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from secateur.cli.forges import CannotComment, Request, annotate, append_summary, as_code, request_of, summary_file
+from secateur.cli.forges import annotate
 from secateur.cli.job_ids import JobId, find
+from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.render import artifact_table, gates_table
 from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
-from secateur.report.forms import FORMS, JUNIT, MARKDOWN
+from secateur.report.forms import FORMS
 from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
-    from secateur.schemas.jobs import Job
 
 ANNOTATIONS = 10  # that GitHub shows of one step
 
@@ -109,13 +109,8 @@ def gate(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Wait no longer than 90s, 15m or 2h; the job goes on.")
     ] = None,
-    summary: Annotated[
-        bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
-    ] = False,
-    comment: Annotated[
-        bool,
-        typer.Option("--comment", help="Comment on the pull or merge request; a later run renews the comment."),
-    ] = False,
+    summary: Summary = False,
+    comment: Comment = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one JUnit test case per gate.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the verdict and the gates as one JSON object, in place of a table.")
@@ -127,50 +122,19 @@ def gate(
     cancelled, 30 the wait timed out and the job goes on, 40 no answer or no key. Within GitHub Actions a gate that
     failed is an annotation.
     """
-    seconds, step_summary = timeout_seconds(timeout), summary_file(summary)
-    request = _commented() if comment else None
+    seconds = timeout_seconds(timeout)
+    pipeline = Pipeline.of(summary=summary, comment=comment, junit=junit)
     with connect() as client:
         job = show(client, find(client, job_id), timeout=seconds)
         if job.state != "succeeded":
             detail = job.problem.detail if job.problem else job.state.value
-            annotate("error", f"compression job {job.state.value}", f"{job.id}: {detail}")
-            text = f"## ❌ Compression job {job.state.value}\n\n{as_code(f'{job.id}: {detail}')}\n"
-            _renew(request, text, job)
+            pipeline.ended(f"compression job {job.state.value}", f"{job.id}: {detail}", about=job.model)
         end_unless_succeeded(job)
         found = client.report(job.id)
-        if step_summary or request:
-            text = client.report_text(job.id, MARKDOWN.name)
-            if step_summary:
-                append_summary(step_summary, text)
-            _renew(request, text, job)
-        if junit is not None:
-            write_whole(junit, client.report_text(job.id, JUNIT.name))
+        pipeline.take(partial(client.report_text, job.id), about=job.model)
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found, as_json=as_json))
-
-
-def _commented() -> Request | None:
-    """What is to be commented on; where the pipeline runs for no request, that is said."""
-    try:
-        request = request_of(dict(os.environ))
-    except ValueError as error:
-        raise usage(f"--comment: {error}") from None
-    if request is None:
-        err.print("[dim]This pipeline runs for no pull or merge request: there is none to comment on.[/]")
-    return request
-
-
-def _renew(request: Request | None, markdown: str, job: Job) -> None:
-    """Comment; one that cannot be written changes nothing about the verdict."""
-    if request is None:
-        return
-    try:
-        request.renew(markdown, about=job.model)
-    except CannotComment as error:
-        message = f"The comment on the pull request could not be written: {error}"
-        annotate("warning", "no comment", message)
-        fail(message)
 
 
 def _judge(report: Report, *, as_json: bool) -> Exit:

@@ -16,6 +16,15 @@ HTML = ReportForm(
 MARKDOWN = ReportForm(
     "md", "Markdown", "md", "text/markdown", "app.reporting.sweep_markdown", "## ✅ Point 2 passes all gates\n"
 )
+JUNIT = ReportForm(
+    "junit",
+    "JUnit",
+    "junit.xml",
+    "application/xml",
+    "app.reporting.sweep_junit",
+    '<testsuites name="secateur" tests="7" failures="0"/>\n',
+    also=("text/xml",),
+)
 CSV = ReportForm(
     "csv",
     "CSV",
@@ -26,4 +35,4 @@ CSV = ReportForm(
 )
 
 # In the order in which people see them.
-SWEEP_FORMS: Mapping[str, ReportForm] = {form.name: form for form in (HTML, MARKDOWN, CSV, JSON)}
+SWEEP_FORMS: Mapping[str, ReportForm] = {form.name: form for form in (HTML, MARKDOWN, CSV, JUNIT, JSON)}

@@ -156,7 +156,7 @@ def test_a_spec_is_the_jobs_and_what_is_wrong_with_it_is_told(played_service: st
     assert runner.outputs["verdict"] == "passed"
     assert runner.run(url=played_service, spec=json.dumps({**spec, "pruning": {"kind": "depth", "blocks": 0}})) == 2
     assert "/pruning/blocks" in runner.said
-    assert runner.outputs == {"job": "", "verdict": "", "report": ""}
+    assert set(runner.outputs.values()) == {""}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,34 @@ def test_each_exit_code_of_the_gate_is_a_verdict(runner: Runner, code: int, verd
 
 @pytest.mark.thorough
 def test_the_component_submits_waits_and_gates(played_service: str, tmp_path: Path, forge: Forge) -> None:
-    given = {"model": MODEL, "arguments": "--blocks 6 --max-kl 0.9", "comment": True}
+    component(tmp_path, played_service, forge, arguments="--blocks 6 --max-kl 0.9")
+    (note,) = forge.comments["/projects/3/merge_requests/5/notes"]
+    assert "## ✅" in note["body"]
+
+
+@pytest.mark.thorough
+def test_a_sweep_is_gated_by_the_action_and_the_component(played_service: str, runner: Runner, forge: Forge) -> None:
+    grid = "--grid pruning.blocks=5,6 --max-kl 0.9"
+    arguments = grid.replace(" ", "\n").replace("grid\n", "grid=").replace("kl\n", "kl=")
+    asked = {"url": played_service, "model": MODEL, "sweep": "true", "comment": "true", "token": forge.token}
+    assert runner.run(arguments=arguments, **asked) == 0, runner.said
+    first = runner.outputs
+    assert (first["verdict"], first["job"]) == ("passed", "")
+    assert runner.run(arguments=arguments, **asked) == 0, runner.said
+    assert runner.outputs == first, "a re-run joins the sweep that is there"
+    assert re.fullmatch("[0-9a-f-]{36}", first["recommended"])
+    assert "Pareto" in (runner.folder / first["report"]).read_text()
+    assert len(ET.parse(runner.folder / "secateur" / "gates.xml").findall(".//testcase")) == 3, "the sweep, two points"
+    (comment,) = forge.comments["/repos/team/models/issues/7/comments"]
+    assert "## ✅" in comment["body"]
+    component(runner.folder, played_service, forge, arguments=grid, sweep=True)
+    (note,) = forge.comments["/projects/3/merge_requests/5/notes"]
+    assert "2 points: 2 succeeded" in note["body"]
+
+
+def component(folder: Path, url: str, forge: Forge, **inputs: Any) -> None:
+    """Run the component's job twice, as a retry does."""
+    given = {"model": MODEL, "comment": True, **inputs}
     values = {name: given.get(name, declared.get("default")) for name, declared in INPUTS["spec"]["inputs"].items()}
 
     def filled(text: str) -> str:
@@ -187,7 +214,7 @@ def test_the_component_submits_waits_and_gates(played_service: str, tmp_path: Pa
     ((name, job),) = COMPONENT.items()
     assert filled(name) == "compression-gate"
     environment = of_this_environment(
-        SECATEUR_URL=played_service,
+        SECATEUR_URL=url,
         GITLAB_CI="true",
         CI_API_V4_URL=forge.url,
         CI_PROJECT_ID="3",
@@ -202,14 +229,12 @@ def test_the_component_submits_waits_and_gates(played_service: str, tmp_path: Pa
     assert len(script) == len(job["script"]) - 1
     for _ in range(2):  # a retried job joins the one that is there
         done = subprocess.run(
-            [*BASH, "\n".join(script)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+            [*BASH, "\n".join(script)], env=environment, cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-        subprocess.run([*BASH, "\n".join(job["after_script"])], env=environment, cwd=tmp_path, check=True)
-    assert "<h1" in (tmp_path / "report.html").read_text()
-    assert ET.parse(tmp_path / "gates.xml").getroot().tag == "testsuites"
-    (note,) = forge.comments["/projects/3/merge_requests/5/notes"]
-    assert "## ✅" in note["body"]
+        subprocess.run([*BASH, "\n".join(job["after_script"])], env=environment, cwd=folder, check=True)
+    assert "<h1" in (folder / "report.html").read_text()
+    assert ET.parse(folder / "gates.xml").getroot().tag == "testsuites"
 
 
 def as_yaml(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from secateur.cli.forges import annotate, append_summary, summary_file
+from secateur.cli.forges import annotate
+from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.results import TABLE
 from secateur.cli.session import Exit, asks_service, connect, err, out, timeout_seconds, usage
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
-from secateur.report.sweep_forms import MARKDOWN, SWEEP_FORMS
+from secateur.report.sweep_forms import SWEEP_FORMS
 from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -79,8 +81,15 @@ def gate(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Wait no longer than 90s, 15m or 2h; the sweep goes on.")
     ] = None,
-    summary: Annotated[
-        bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
+    summary: Summary = False,
+    comment: Comment = False,
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a JUnit test case for the sweep, which may fail, and one per point."),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the verdict and the recommended point as JSON, in place of its job's id."),
     ] = False,
 ) -> None:
     """Wait for a sweep and judge it, for a pipeline: it passes where a point passes all gates. Prints that point's job.
@@ -89,23 +98,25 @@ def gate(
     all were cancelled, 30 the wait timed out and the sweep goes on, 40 no answer or no key. A point that failed fails
     no other.
     """
-    seconds, step_summary = timeout_seconds(timeout), summary_file(summary)
+    seconds = timeout_seconds(timeout)
+    pipeline = Pipeline.of(summary=summary, comment=comment, junit=junit)
     with connect() as client:
         found = watch_sweep(client, find(client, sweep_id), timeout=seconds)
         judged = any(point.state == "succeeded" for point in found.points)
         if not judged:
-            annotate("error", f"sweep {found.state.value}", f"{found.id}: no point has a report")
+            pipeline.ended(f"sweep {found.state.value}", f"{found.id}: no point has a report", about=found.model)
             end_unless_succeeded(found)
         verdict = client.sweep_verdict(found.id)
-        if step_summary:
-            append_summary(step_summary, client.sweep_report_text(found.id, MARKDOWN.name))
-    raise typer.Exit(_judge(verdict))
+        pipeline.take(partial(client.sweep_report_text, found.id), about=found.model)
+    raise typer.Exit(_judge(verdict, as_json=as_json))
 
 
-def _judge(verdict: SweepVerdict) -> Exit:
+def _judge(verdict: SweepVerdict, *, as_json: bool) -> Exit:
     err.print(escape(verdict.why), highlight=False)
+    if as_json:
+        print(json.dumps(verdict.model_dump(mode="json")))
     if verdict.verdict == "passed":
-        if verdict.recommended is not None:
+        if verdict.recommended is not None and not as_json:
             print(verdict.recommended.job_id)
         return Exit.OK
     annotate("error", "no gates" if verdict.verdict == "none" else "no point passes", verdict.why)

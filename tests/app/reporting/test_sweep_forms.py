@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from html import unescape
 from importlib import import_module
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
-from app.reporting import sweep_csv, sweep_html, sweep_markdown
+from app.reporting import sweep_csv, sweep_html, sweep_junit, sweep_markdown
+from secateur.contract.jobs import State, Verdict
 from secateur.contract.sweep_report import SweepReport
 from secateur.report.sweep_forms import HTML, SWEEP_FORMS
 from tests.fixtures.sweep_reports import measured, point, swept, timed, usual
@@ -44,6 +46,26 @@ def test_every_form_says_what_is_recommended_and_why(report: SweepReport) -> Non
             "0.346 to 0.374",
         ):
             assert part in form, part
+
+
+def test_in_junit_the_sweep_alone_can_fail(report: SweepReport) -> None:
+    def cases(of: SweepReport) -> list[ET.Element]:
+        return ET.fromstring(sweep_junit.render(of).encode()).findall(".//testcase")
+
+    sweep, *points = cases(report)
+    assert sweep.get("name") == "a point passes all gates"
+    assert len(points) == 8
+    assert [case.find("failure") for case in (sweep, *points)] == [None] * 9
+    passed = [place for place, case in enumerate(points) if case.find("skipped") is None]
+    assert passed == [point.place for point in report.points if point.verdict is Verdict.PASSED]
+    assert report.recommended in passed
+    failed = report.model_copy(update={"verdict": Verdict.FAILED, "recommended": None, "why": "None passes."})
+    failure = cases(failed)[0].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "None passes."
+    assert cases(report.model_copy(update={"verdict": Verdict.NONE})) == [], "without gates nothing is judged"
+    running = report.model_copy(update={"state": State.RUNNING, "verdict": Verdict.NONE})
+    assert cases(running)[0].find("skipped") is not None
 
 
 def test_a_page_needs_nothing_from_elsewhere_and_runs_nothing(report: SweepReport) -> None:

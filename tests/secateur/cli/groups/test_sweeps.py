@@ -14,6 +14,7 @@ from typer.testing import Result
 from app.api import example_sweeps as sweeps
 from app.api.example_sweeps import EXAMPLE
 from tests.fixtures.answers import Service
+from tests.fixtures.forge import Forge
 from tests.fixtures.sweep_reports import swept, usual
 
 Run = Callable[..., Result]
@@ -153,6 +154,46 @@ def test_gate_within_github(service: Service, run: Run, tmp_path: Path, monkeypa
     assert result.exit_code == 10
     assert "::error title=no point passes::None of 6 passes." in result.stdout
     assert (tmp_path / "summary.md").read_text() == "## the report\n"
+
+
+def test_gate_as_json(service: Service, run: Run) -> None:
+    for verdict, code in (("passed", 0), ("failed", 10), ("none", 11)):
+        recommended = sweeps.VERDICT["recommended"] if verdict == "passed" else None
+        told = {**sweeps.VERDICT, "verdict": verdict, "recommended": recommended}
+        service.answers |= {f"GET /sweeps/{ID}": over("succeeded"), f"GET /sweeps/{ID}/verdict": told}
+        result = run("sweeps", "gate", ID, "--json")
+        assert result.exit_code == code, result.output
+        said = json.loads(result.stdout)
+        assert (said["sweep_id"], said["verdict"]) == (ID, verdict)
+        assert (said["recommended"] or {}).get("job_id") == (recommended or {}).get("job_id")
+
+
+def test_gate_writes_junit_and_comments(
+    service: Service, run: Run, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the code of a job's gate, whose tests say the rest."""
+    for name, value in {
+        "GITLAB_CI": "true",
+        "CI_API_V4_URL": forge.url,
+        "CI_PROJECT_ID": "3",
+        "CI_MERGE_REQUEST_IID": "5",
+        "GITLAB_TOKEN": forge.token,
+    }.items():
+        monkeypatch.setenv(name, value)
+    service.answers |= {
+        f"GET /sweeps/{ID}": over("succeeded"),
+        f"GET /sweeps/{ID}/verdict": sweeps.VERDICT,
+        f"GET /sweeps/{ID}/report text/markdown": httpx.Response(200, text="## the report"),
+        f"GET /sweeps/{ID}/report application/xml": httpx.Response(200, text="<testsuites/>"),
+    }
+    assert run("sweeps", "gate", ID, "--comment", "--junit", str(tmp_path / "out" / "gates.xml")).exit_code == 0
+    assert (tmp_path / "out" / "gates.xml").read_text() == "<testsuites/>"
+    (note,) = forge.comments["/projects/3/merge_requests/5/notes"]
+    assert note["body"].endswith("## the report")
+    service.answers[f"GET /sweeps/{ID}"] = over("failed", succeeded=False)
+    assert run("sweeps", "gate", ID, "--comment").exit_code == 20
+    (note,) = forge.comments["/projects/3/merge_requests/5/notes"]
+    assert f"## ❌ Sweep failed\n\n```text\n{ID}: no point has a report\n```" in note["body"]
 
 
 def test_a_wait_that_is_none(run: Run) -> None:
