@@ -77,6 +77,9 @@ class Settings(BaseSettings):
         default=1_073_741_824, ge=1024, description="Largest data set that may be uploaded, in bytes."
     )
     max_sweep_points: int = Field(default=256, ge=1, le=10_000, description="Most points of one sweep.")
+    max_sweep_bytes: int = Field(
+        default=33_554_432, ge=1024, description="What the specs of a sweep's points may take together, in bytes."
+    )
 
     # workers
     device: str = Field(

@@ -16,14 +16,13 @@ from app.db.tables.sweeps import Sweep
 from app.http.cursor import decode
 from app.services.submit import check, send
 from app.services.work import Work
+from app.settings import Settings
 from secateur.contract.errors import Conflict, FieldError, InvalidInput
 from secateur.contract.jobs import State
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.sweep import Point, SweepSpec, unfold
+from secateur.contract.sweep import Bounds, Point, SweepSpec, unfold
 from secateur.contract.sweep_errors import checked_specs, refuse
 from secateur.schemas import sweeps as bodies
-
-SETTING = "SECATEUR_MAX_SWEEP_POINTS"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def submit(
     digest = _fingerprint(asked) if idempotency_key is not None else None
     if idempotency_key is not None and (earlier := _earlier(session, caller, idempotency_key, digest)):
         return earlier
-    points = unfold(asked, most=work.settings.max_sweep_points, setting=SETTING)
+    points = unfold(asked, _bounds(work.settings))
     specs = checked_specs(points)
     _check_each(work, points, specs)
     sweep_id = sweeps.insert(
@@ -86,6 +85,11 @@ def submit(
         assert job is not None, "it has no idempotency key"
         send(work, job.stage_ids[0])
     return Submitted(sweep_id, replayed=False)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    points, size = settings.max_sweep_points, settings.max_sweep_bytes
+    return Bounds(points, size, "SECATEUR_MAX_SWEEP_POINTS", "SECATEUR_MAX_SWEEP_BYTES")
 
 
 def _check_each(work: Work, points: list[Point], specs: list[CompressionSpec]) -> None:

@@ -24,8 +24,6 @@ from secateur.cli.spec_input import (
 )
 from secateur.cli.sweep_view import end_unless_succeeded, watch_sweep
 
-_MANY = 1_000_000  # how many points there may be, the service says
-
 
 def _sweep(
     model: Model = None,
@@ -126,10 +124,10 @@ def _value(text: str) -> Any:
 
 def _check(body: dict[str, Any]) -> Sequence[object]:
     """Raises InvalidInput where the service would refuse it without a look at the model."""
-    from secateur.contract.sweep import SweepSpec, unfold
+    from secateur.contract.sweep import Bounds, SweepSpec, unfold  # how large one may be, the service says
     from secateur.contract.sweep_errors import checked_specs
 
-    return checked_specs(unfold(validated(SweepSpec, body), most=_MANY, setting="this command's own limit"))
+    return checked_specs(unfold(validated(SweepSpec, body), Bounds()))
 
 
 SweepCommand = spec_command(_sweep)

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.numbers import size
 from secateur.contract.options.gates import Gates
 from secateur.contract.options.labels import Label, LabelName
 from secateur.contract.options.method import Options
@@ -126,28 +127,36 @@ def in_words(changes: Mapping[str, Any]) -> str:
     return printable(", ".join(parts)) or "the spec as it is"
 
 
-def unfold(asked: SweepSpec, *, most: int, setting: str) -> list[Point]:
+@dataclass(frozen=True)
+class Bounds:
+    """How large a sweep may be, and which settings say so."""
+
+    points: int = 1_000_000
+    bytes: int = 1 << 30  # of the specs of all points together, as JSON
+    points_setting: str = "this command's own limit"
+    bytes_setting: str = "this command's own limit"
+
+
+def unfold(asked: SweepSpec, bounds: Bounds) -> list[Point]:
     """The points, in the order of the list, or with the last field of the grid changing first.
 
-    A grid of too many is refused by its count, before it is unfolded.
-
-    Args:
-        most: how many points there may be; `setting` is what says so.
+    What is too many or too much is refused by its count, before it is unfolded.
 
     Raises:
-        InvalidInput: there are none or too many, or a path is none.
+        InvalidInput: there are none or too many, or too much together, or a path is none.
     """
     if asked.grid is not None:
-        return _of_grid(asked, asked.grid, most=most, setting=setting)
+        return _of_grid(asked, asked.grid, bounds)
     points = asked.points or []
     if not points:
         raise InvalidInput.field("/points", "there is no point", value=points, expected="at least one partial spec")
-    if len(points) > most:
-        raise _too_many("/points", f"the list has {len(points):,} points", len(points), most, setting)
+    if len(points) > bounds.points:
+        raise _too_many("/points", f"the list has {len(points):,} points", len(points), bounds)
+    _refuse_too_much("/points", asked, len(points), sum(map(_size, points)), bounds)
     return [_of_list(asked, place, change) for place, change in enumerate(points)]
 
 
-def _of_grid(asked: SweepSpec, grid: Mapping[str, Sequence[Any]], *, most: int, setting: str) -> list[Point]:
+def _of_grid(asked: SweepSpec, grid: Mapping[str, Sequence[Any]], bounds: Bounds) -> list[Point]:
     if not grid:
         raise InvalidInput.field("/grid", "the grid is empty", value={}, expected="at least one field with its values")
     errors = [error for name, values in grid.items() if (error := _bad_axis(name, values, grid.keys()))]
@@ -158,9 +167,11 @@ def _of_grid(asked: SweepSpec, grid: Mapping[str, Sequence[Any]], *, most: int, 
         count *= len(values)
         if count > 10**9:  # and the number itself says no more
             break
-    if count > most:
+    if count > bounds.points:
         words = f"the grid has {count:,} points" if count <= 10**9 else "the grid has more than 1,000,000,000 points"
-        raise _too_many("/grid", words, min(count, 10**9), most, setting)
+        raise _too_many("/grid", words, min(count, 10**9), bounds)
+    varying = sum(count // len(values) * sum(map(_size, values)) for values in grid.values())
+    _refuse_too_much("/grid", asked, count, varying, bounds)
     axes = [[(name, place, value) for place, value in enumerate(values)] for name, values in grid.items()]
     return [
         _point(
@@ -261,10 +272,38 @@ def _shared(name: str) -> str:
     return f"`{name}` are the sweep's own, the same for all points"
 
 
-def _too_many(pointer: str, words: str, count: int, most: int, setting: str) -> InvalidInput:
+def _too_many(pointer: str, words: str, count: int, bounds: Bounds) -> InvalidInput:
+    most = bounds.points
     return InvalidInput.field(
-        pointer, f"{words}; a sweep has at most {most:,} ({setting})", value=count, expected=f"at most {most:,} points"
+        pointer,
+        f"{words}; a sweep has at most {most:,} ({bounds.points_setting})",
+        value=count,
+        expected=f"at most {most:,} points",
     )
+
+
+def _refuse_too_much(pointer: str, asked: SweepSpec, count: int, varying: int, bounds: Bounds) -> None:
+    """Each point has a copy of what all have in common, so a long spec makes of a short body a large sweep.
+
+    Args:
+        varying: bytes of what the points bring, all together.
+    """
+    together = count * _size(asked.spec) + varying
+    if together <= bounds.bytes:
+        return
+    raise InvalidInput.field(
+        pointer,
+        f"the specs of {count:,} points take {size(together)} together; those of a sweep may take "
+        f"{size(bounds.bytes)} ({bounds.bytes_setting})",
+        value=together,
+        expected=f"at most {bounds.bytes:,} bytes: fewer points, or a shorter spec, such as one that names a data set "
+        "in place of long lists",
+    )
+
+
+def _size(value: Any) -> int:
+    """Bytes as JSON."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
 
 
 # --- the state of a sweep, which follows from its jobs -------------------------------------------------------------

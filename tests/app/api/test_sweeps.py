@@ -150,6 +150,9 @@ def test_what_only_the_model_tells_names_the_point(client: TestClient, base: dic
         ({"grid": {"pruning.blocks": [1]}, "more": 1}, "/more"),
         ({"grid": {"model.id.name": [1]}}, "/grid/model.id.name/0"),
         ({"grid": {"a." * 40 + "b": [1]}}, "/grid/" + "a." * 40 + "b"),
+        ({"grid": {"pruning.target": [{"speedup": 1.3}, {"speedup": 0.9}]}}, "/grid/pruning.target/1/speedup"),
+        ({"grid": {"pruning.target": [{"speedup": 1.3}], "pruning.blocks": [2]}}, "/grid/pruning.blocks/0"),
+        ({"grid": {"pruning.blocks": [1]}, "baseline": {"job": str(uuid4())}}, "/baseline"),
     ],
 )
 def test_what_is_refused_is_named(
@@ -159,6 +162,28 @@ def test_what_is_refused_is_named(
     assert pointer in [error["pointer"] for error in errors], errors
     assert all(error["detail"] and error["expected"] for error in errors)
     assert rows(sessions) == (0, 0)
+
+
+def test_a_baseline_that_there_is_not_is_refused(
+    client: TestClient, base: dict[str, Any], sessions: SessionFactory
+) -> None:
+    for baseline in ({"job": str(uuid4())}, {"label": {"branch": "none"}}):
+        spec = {**base, "baseline": {**baseline, "max_regression": {"speedup": 0.1}}}
+        (error, *_) = refused(client, {"spec": spec, "grid": {"pruning.blocks": [1, 2]}})
+        assert error["pointer"].startswith("/spec/baseline/")
+    assert rows(sessions) == (0, 0)
+
+
+def test_a_long_spec_many_times_over_is_refused(make_settings: Callable[..., Settings], base: Any) -> None:
+    application: FastAPI = create_app(make_settings(max_sweep_bytes=100_000))
+    with TestClient(application, base_url=BASE_URL) as client:
+        body = {"spec": {**base, "labels": {"note": "x" * 200}}, "grid": {"seed": list(range(256))}}
+        body["spec"]["pruning"] = {"kind": "depth", "blocks": 1}
+        (error,) = refused(client, body)
+        assert error["pointer"] == "/grid"
+        assert "may take 100 kB (SECATEUR_MAX_SWEEP_BYTES)" in error["detail"]
+        body["grid"]["seed"] = [1, 2]
+        assert client.post("/sweeps", json=body).status_code == 202
 
 
 def test_a_grid_is_counted_before_it_is_unfolded(client: TestClient, base: dict[str, Any]) -> None:

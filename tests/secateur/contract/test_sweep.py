@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.jobs import State, Verdict
-from secateur.contract.sweep import Point, SweepSpec, in_words, state_of, unfold, verdict_of
+from secateur.contract.sweep import Bounds, Point, SweepSpec, in_words, state_of, unfold, verdict_of
 from secateur.contract.sweep_errors import MOST_ERRORS, checked_specs, refuse
 
 MODEL = {"source": "hub", "id": "org/m"}
@@ -17,7 +18,8 @@ DEPTH: dict[str, Any] = {"model": MODEL, "pruning": {"kind": "depth"}}
 
 
 def points(spec: dict[str, Any], most: int = 256, **asked: Any) -> list[Point]:
-    return unfold(SweepSpec.model_validate({"spec": spec, **asked}), most=most, setting="MOST")
+    bounds = Bounds(points=most, points_setting="MOST")
+    return unfold(SweepSpec.model_validate({"spec": spec, **asked}), bounds)
 
 
 def told(spec: dict[str, Any], **asked: Any) -> list[tuple[str, str]]:
@@ -34,6 +36,29 @@ def test_every_combination_is_a_point_and_the_last_field_changes_first() -> None
     assert [point.place for point in found] == list(range(6))
     assert DEPTH == {"model": MODEL, "pruning": {"kind": "depth"}}  # which no point has changed
     assert checked_specs(found)[4].seed == 8
+
+
+@pytest.mark.parametrize(
+    ("pointer", "varying"),
+    [
+        ("/grid", {"grid": {"pruning.blocks": [1, 2], "seed": [7, 8, 9]}}),
+        ("/points", {"points": [{"pruning": {"blocks": number}} for number in range(1, 7)]}),
+    ],
+)
+def test_what_all_points_take_together_is_bounded(pointer: str, varying: dict[str, Any]) -> None:
+    """By what the specs are as JSON, counted before there are any."""
+    long = {**DEPTH, "labels": {"note": "x" * 200}}
+    asked = SweepSpec.model_validate({"spec": long, **varying})
+    whole = sum(len(json.dumps(point.body, separators=(",", ":"))) for point in unfold(asked, Bounds()))
+    with pytest.raises(InvalidInput) as caught:
+        unfold(asked, Bounds(bytes=1000, bytes_setting="BYTES"))
+    (error,) = caught.value.errors
+    assert error.pointer == pointer
+    assert "6 points take" in error.detail
+    assert "may take 1.00 kB (BYTES)" in error.detail
+    assert isinstance(error.value, int)
+    assert error.value == pytest.approx(whole, rel=0.25), "names of the fields that vary, and what is filled in, apart"
+    assert len(unfold(asked, Bounds(bytes=error.value))) == 6
 
 
 def test_objects_are_merged_and_other_values_replaced() -> None:

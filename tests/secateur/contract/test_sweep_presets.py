@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.sweep import SweepSpec, unfold
+from secateur.contract.sweep import Bounds, SweepSpec, unfold
 from secateur.contract.sweep_errors import checked_specs
 from secateur.contract.sweep_presets import SWEEP_PRESETS
 
@@ -18,7 +18,7 @@ FIGURE_4 = "shortened_llama_figure_4"
 
 def specs(**asked: Any) -> list[CompressionSpec]:
     found = SweepSpec.model_validate({"spec": {"model": MODEL}, **asked})
-    return checked_specs(unfold(found, most=256, setting="MOST"))
+    return checked_specs(unfold(found, Bounds()))
 
 
 @pytest.mark.parametrize("name", SWEEP_PRESETS)
