@@ -43,7 +43,7 @@ def test_what_is_done_again_waits_for_the_correction_and_the_report_for_it() -> 
     asked = spec(target={"speedup": 1.3})
     again = second_round(asked)
     assert [stage.key for stage in again] == ["prune-2", "recover-2", "benchmark-2"]
-    assert again[0].needs == ("check", "score", "correct")
+    assert again[0].needs == ("check", "correct", "score")
     assert {stage.before for stage in again} == {("report",)}
     known = {stage.key for stage in (*planned(asked), *again)}
     assert all(known.issuperset(stage.needs) for stage in again)
