@@ -22,11 +22,11 @@ from app.api.responses import (
     example,
     problems,
 )
-from app.db import jobs as job_rows
 from app.deps import Caller, WorkDep, transaction
 from app.http import cursor as cursors
 from app.http.deadline import parse_duration
 from app.services import jobs as service
+from app.services import queue
 from app.services.submit import submit
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.jobs import State, Verdict
@@ -158,7 +158,7 @@ def _labels(pairs: list[str]) -> dict[str, str]:
 @transaction
 def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """The job with its stages and their progress, and the spec with every default filled in."""
-    return answer(job_rows.as_json(work.one_statement(), job_id))
+    return answer(queue.job_as_json(work.one_statement(), job_id))
 
 
 @router.post(
@@ -176,7 +176,7 @@ def get_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
 def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """Asks for the job to end; its running stage is stopped within seconds. Asking again, or late, changes nothing."""
     service.cancel(work, job_id)
-    return answer(job_rows.as_json(work.session, job_id))
+    return answer(queue.job_as_json(work.session, job_id))
 
 
 @router.post(
@@ -200,7 +200,7 @@ def cancel_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
 def retry_job(job_id: UUID, work: WorkDep, _: Caller) -> Response:
     """Queues a failed or cancelled job again, from its last checkpoint; stages that succeeded are not run again."""
     service.retry(work, job_id)
-    return answer(job_rows.as_json(work.session, job_id), status=202)
+    return answer(queue.job_as_json(work.session, job_id), status=202)
 
 
 @router.delete(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import bindparam, func, select, text
@@ -24,8 +23,6 @@ from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.spec import CompressionSpec, HubModel
 from secateur.contract.stage_graph import planned
-
-Found = TypeVar("Found", Job, str)
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,10 @@ WITH job AS (
 )
 SELECT {job_json(stages="stage", spec=True)}, pg_notify('{events.CHANNEL}', job.id::text) FROM job
 """
-_AS_JSON = text(f"SELECT {job_json(spec=True, queue=QUEUE)} FROM jobs AS job WHERE job.id = :id").bindparams(
-    bindparam("id", type_=Job.id.type)
-)
+_AS_JSON = text(
+    f"SELECT {job_json(spec=True, queue='place.place')}, place.place IS NOT NULL "
+    f"FROM jobs AS job, LATERAL (SELECT {QUEUE} AS place) AS place WHERE job.id = :id"
+).bindparams(bindparam("id", type_=Job.id.type))
 _FOLD = text(
     """
     WITH old AS (DELETE FROM job_counts RETURNING state, change)
@@ -152,10 +150,12 @@ def model_id_of(spec: CompressionSpec) -> str:
     return spec.model.id if isinstance(spec.model, HubModel) else spec.model.path
 
 
-def as_json(database: Database, job_id: UUID) -> str:
-    """The job as `app.db.job_json` writes it, with its spec. Raises NotFound."""
-    written: str | None = database.execute(_AS_JSON, {"id": job_id}).scalar_one_or_none()
-    return _found(written, job_id)
+def as_json(database: Database, job_id: UUID) -> tuple[str, bool]:
+    """The job as `app.db.job_json` writes it, with its spec, and whether it stands in the queue. Raises NotFound."""
+    row = database.execute(_AS_JSON, {"id": job_id}).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return row[0], row[1]
 
 
 def get(session: Session, job_id: UUID) -> Job:
@@ -169,7 +169,7 @@ def lock(session: Session, job_id: UUID) -> Job:
     return _found(session.scalars(query).one_or_none(), job_id)
 
 
-def _found(job: Found | None, job_id: UUID) -> Found:
+def _found(job: Job | None, job_id: UUID) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job

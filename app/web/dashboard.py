@@ -22,7 +22,6 @@ from app.db import artifacts as artifact_rows
 from app.db import events as event_rows
 from app.db import jobs as job_rows
 from app.db import reports as report_rows
-from app.db.queue_place import queue_place
 from app.db.tables.jobs import Job
 from app.deps import SettingsDep, WorkDep, caller_of, transaction
 from app.http import cursor as cursors
@@ -34,6 +33,7 @@ from app.services.comparison import comparable
 from app.services.dashboard_sessions import close_session, open_session
 from app.services.estimates import estimate
 from app.services.local_models import local_models
+from app.services.queue import place_of
 from app.services.shortest_spec import shortest
 from app.services.workers import list_workers
 from app.settings import Settings
@@ -326,7 +326,7 @@ def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
     steps = event_rows.after(work.session, job.id, since, limit=STEP_EVENTS, types=progress) if running else []
     now = datetime.now(UTC)
     return {
-        "queue": queue_place(work.session, job.id),
+        "queue": place_of(work.session, job.id),
         "figures": {
             key: figures_in_words({name: value for name, value in data[-1].items() if name.endswith("loss")})
             for key, data in told.items()

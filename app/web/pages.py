@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -35,6 +37,7 @@ templates.globals.update(
     duration=duration,
     ratio=ratio,
     waiting=waiting_in_words,
+    now=partial(datetime.now, UTC),
     elapsed=views.elapsed,
     progress=views.progress,
     what=views.what,

@@ -1,4 +1,4 @@
-"""`secateur jobs`, `cancel`, `retry` and `catalog`."""
+"""`secateur status`, `jobs`, `cancel`, `retry` and `catalog`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secateur.cli.job_ids import JobId, find
-from secateur.cli.render import catalog_tables, jobs_table, styled
-from secateur.cli.session import connect, err, out, usage
+from secateur.cli.render import catalog_tables, jobs_table, stages_table, stands_in_words, styled
+from secateur.cli.session import connect, err, out, show_problem, usage
 
 if TYPE_CHECKING:
     from secateur.schemas.jobs import Job
@@ -44,6 +44,22 @@ def jobs(
             print(json.dumps(job.model_dump(mode="json")))
         return
     out.print(jobs_table(found, now=datetime.now(UTC), width=out.width) if found else "no jobs")
+
+
+def status(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show how a job stands: its stages, and while it waits, where in the queue and when it should begin and end."""
+    with connect() as client:
+        job = client.job(find(client, job_id))
+    if as_json:
+        print(json.dumps(job.model_dump(mode="json")))
+        return
+    verdict = f", gates {styled(job.verdict.value)}" if job.verdict != "none" else ""
+    err.print(f"job {job.id} is {styled(job.state.value)}{verdict}")
+    if job.queue is not None:
+        err.print(stands_in_words(job.queue), highlight=False)
+    if job.problem is not None:
+        show_problem(job.problem)
+    out.print(stages_table(job))
 
 
 def cancel(job_id: JobId, as_json: AsJson = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -10,15 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from secateur.cli.ids import short
-from secateur.contract.numbers import age, size
+from secateur.contract.jobs import waiting_in_words
+from secateur.contract.numbers import age, count, duration, size
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from secateur.contract.report import Report
     from secateur.schemas.artifacts import Artifact
     from secateur.schemas.catalog import Catalog, Method, Preset
-    from secateur.schemas.jobs import JobSummary, Stage
+    from secateur.schemas.jobs import Job, JobSummary, QueuePlace, Stage
 
 _WITH_STAGE = 100  # columns of a terminal from which on a list of jobs names stages
 
@@ -36,6 +36,31 @@ def styled(word: str) -> str:
     """A state or verdict in its colour."""
     style = _STYLES.get(word)
     return f"[{style}]{word}[/]" if style else word
+
+
+def stands_in_words(queue: QueuePlace) -> str:
+    """Where a waiting job stands, and when it is expected to go on and to be over."""
+    return waiting_in_words(
+        queue.position, queue.workers, start=queue.expected_start, end=queue.expected_end, now=datetime.now(UTC)
+    )
+
+
+def stages_table(job: Job) -> Table:
+    """How each stage stands."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("Stage", "State", "Done", "Took"):
+        table.add_column(name, overflow="fold")
+    for stage in job.stages:
+        done = stage.progress if stage.state in ("running", "cancelling") else None
+        began, over = stage.started_at, stage.finished_at
+        took = "" if began is None or stage.state == "queued" else duration(_seconds(began, over))
+        amount = "" if done is None else f"{count(done.done)} of {count(done.total)} {escape(done.unit)}"
+        table.add_row(stage.key, styled(stage.state.value), amount, took)
+    return table
+
+
+def _seconds(began: datetime, over: datetime | None) -> float:
+    return max(0.0, ((over or datetime.now(UTC)) - began).total_seconds())
 
 
 def gates_table(report: Report) -> Table:

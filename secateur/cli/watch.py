@@ -17,8 +17,8 @@ from rich.text import Text
 
 from secateur.cli.ids import short
 from secateur.cli.job_ids import JobId, find
+from secateur.cli.render import stands_in_words
 from secateur.cli.session import Exit, connect, err, show_problem, timeout_seconds
-from secateur.contract.jobs import waiting_in_words
 from secateur.contract.numbers import count, duration
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:
     """Follow a job with bars until it is over; the finished job. Raises WaitTimedOut."""
     job = client.job(job_id)
     if job.queue is not None:
-        err.print(f"[dim]{waiting_in_words(job.queue.position, job.queue.workers)}[/]", highlight=False)
+        err.print(f"[dim]{stands_in_words(job.queue)}[/]", highlight=False)
     view = JobView(job, plain=not err.is_terminal)
     if view.plain:
         return client.wait(job_id, timeout=timeout, on_event=view.take)

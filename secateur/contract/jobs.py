@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
+
+from secateur.contract.numbers import duration
 
 
 class State(StrEnum):
@@ -50,13 +53,29 @@ class Verdict(StrEnum):
     NONE = "none"  # no gate was set, or there is no report yet
 
 
-def waiting_in_words(position: int, workers: int) -> str:
-    """Where a waiting job stands, as a sentence.
+def waiting_in_words(
+    position: int, workers: int, *, start: datetime | None = None, end: datetime | None = None, now: datetime
+) -> str:
+    """Where a waiting job stands, and when it is expected to go on and to be over; as sentences.
 
-    >>> waiting_in_words(1, 2), waiting_in_words(3, 1)
-    ('It is the next in the queue; 2 workers are up.', 'It is number 3 in the queue; 1 worker is up.')
+    >>> now = datetime(2026, 11, 24, 18)
+    >>> waiting_in_words(3, 1, now=now)
+    'It is number 3 in the queue; 1 worker is up. When it goes on and when it is over is unknown: too little like it \
+has run here.'
+    >>> waiting_in_words(1, 2, start=now, end=now.replace(hour=20), now=now)
+    'It is the next in the queue; 2 workers are up. It is expected to go on at once and to be over in 2 h 00 min, by \
+how long such stages took here.'
     """
     if workers == 0:
         return "No worker is up that takes stages, so it waits until one is."
     place = "the next" if position == 1 else f"number {position:,}"
-    return f"It is {place} in the queue; {'1 worker is' if workers == 1 else f'{workers} workers are'} up."
+    stands = f"It is {place} in the queue; {'1 worker is' if workers == 1 else f'{workers} workers are'} up."
+    if start is None:
+        return f"{stands} When it goes on and when it is over is unknown: too little like it has run here."
+    over = "; when it is over is unknown" if end is None else f" and to be over {_in(end, now)}"
+    return f"{stands} It is expected to go on {_in(start, now)}{over}, by how long such stages took here."
+
+
+def _in(moment: datetime, now: datetime) -> str:
+    seconds = (moment - now).total_seconds()
+    return f"in {duration(seconds)}" if seconds >= 1 else "at once"

@@ -75,6 +75,14 @@ class QueuePlace(Body):
         description="At the latest, since callers take turns; 1: its stage is the next one that a free worker takes."
     )
     workers: int = Field(description="Workers that are up and take stages. 0: nothing runs until there is one.")
+    expected_start: Timestamp | None = Field(
+        default=None,
+        description="When a worker takes its stage, by what stands before it and by how long such stages took here. "
+        "Null: unknown, since nothing like them has run here, or no worker is up.",
+    )
+    expected_end: Timestamp | None = Field(
+        default=None, description="When the whole job is over, likewise; earlier where results are taken over."
+    )
 
 
 class Job(JobSummary):

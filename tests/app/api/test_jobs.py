@@ -47,7 +47,8 @@ def test_a_submission_is_accepted_stored_and_sent(
     assert [stage["key"] for stage in job["stages"]] == ["check", "score", "prune", "benchmark", "report"]
     assert job["spec"]["scoring"]["criterion"] == "perplexity"  # the default is filled in
     assert job["created_at"].endswith("Z")
-    assert client.get(response.headers["location"]).json() == {**job, "queue": {"position": 1, "workers": 0}}
+    queue = {"position": 1, "workers": 0, "expected_start": None, "expected_end": None}
+    assert client.get(response.headers["location"]).json() == {**job, "queue": queue}
     with unit_of_work(sessions) as session:
         assert session.get_one(Job, UUID(job["id"])).state.value == "queued"
     assert messages(client, redis_url) == 1

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from app.db import claims, datasets, events, jobs, past_stages, stages, sweeps, twins, workers
 from app.db.job_pages import JobFilters, list_page
-from app.db.queue_place import queue_place
+from app.db.queue_place import QueuePlace, queue_place
+from app.db.queue_times import load_before, times_of
 from app.db.session import make_engine
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State, Verdict
@@ -44,6 +45,8 @@ def unused_dataset(session: Session) -> None:
 
 QUERIES: dict[str, Callable[[Session], object]] = {
     "where a job stands in the queue": lambda session: queue_place(session, JOB),
+    "what a job waits behind": lambda session: load_before(session, JOB, QueuePlace(3, 1)),
+    "how long stages took": lambda session: times_of(session, [("check", "org/model-7"), ("score", "org/none")]),
     "what workers run": workers.held,
     "stages that new ones are judged by": lambda session: past_stages.newest(session, ["check", "score"]),
     "benchmarks of a model": lambda session: past_stages.benchmarks_of(session, "org/model-7"),

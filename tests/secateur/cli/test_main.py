@@ -134,6 +134,7 @@ def test_the_overview_has_every_command_under_its_heading() -> None:
             "estimate",
             "watch",
             "logs",
+            "status",
             "jobs",
             "cancel",
             "retry",

@@ -1,11 +1,13 @@
-"""`secateur report`, `artifacts`, `download`, `watch`, `jobs`, `cancel`, `retry`, `catalog`."""
+"""`secateur report`, `artifacts`, `download`, `watch`, `status`, `jobs`, `cancel`, `retry`, `catalog`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -108,6 +110,23 @@ def test_jobs_lists_and_filters(service: Service, run: Run) -> None:
     assert dict(service.requests[-1].url.params) == {"limit": "20", "status": "running", "label": "commit=abc"}
     assert json.loads(run("jobs", "--json").stdout)["id"] == JOB
     assert run("jobs", "--label", "nameless").exit_code == 2
+
+
+def test_status(service: Service, run: Run) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=2)
+    queue = {"position": 2, "workers": 1, "expected_start": f"{soon:%Y-%m-%dT%H:%M:%SZ}", "expected_end": None}
+    service.answers["GET /job"] = {**examples.JOB_QUEUED, "queue": queue}
+    result = run("status", JOB)
+    assert result.exit_code == 0, result.output
+    assert f"job {JOB} is queued" in result.stderr
+    assert "It is number 2 in the queue; 1 worker is up. It is expected to go on in 1 h 59 min; when" in result.stderr
+    assert re.search(r"score +queued", result.stdout)
+    assert json.loads(run("status", JOB, "--json").stdout)["queue"] == queue
+    service.answers["GET /job"] = examples.JOB_CANCELLING
+    assert re.search(r"benchmark +cancelling +2 of 8 runs", run("status", JOB).stdout)
+    problem = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "it broke"}
+    service.answers["GET /job"] = finished("failed", problem=problem)
+    assert "it broke" in run("status", JOB).stderr
 
 
 def test_cancel_and_retry(service: Service, run: Run) -> None:
