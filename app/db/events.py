@@ -2,7 +2,7 @@
 
 Appending takes the job's row lock (by the UPDATE of its counter), so two writers of one job queue up, and a reader
 that has seen number n will never see a smaller number appear afterwards: a stream that resumes after n misses nothing.
-Every append notifies the channel `secateur_events` with the job's id when its transaction commits.
+Who follows the job is told after the commit (`news.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from uuid import UUID
 from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.db import news
 from app.db.arrays import among
 from app.db.tables.job_records import Event
 from app.db.tables.jobs import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
-
-CHANNEL = "secateur_events"
 
 EventType = Literal["state", "progress", "log", "metrics", "verdict"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -75,7 +74,7 @@ def append(session: Session, job_id: UUID, events: Sequence[NewEvent], *, reques
     if events:
         first = last - len(events) + 1
         session.execute(insert(Event), [_row(job_id, first + i, event, now, request) for i, event in enumerate(events)])
-        session.execute(select(func.pg_notify(CHANNEL, str(job_id))))
+        news.note(session, job_id)
     return last
 
 

@@ -34,8 +34,9 @@ class NewJob:
     text: str  # see `app.db.job_json`
 
 
-# One statement, and so one trip to the server: the stages, the first event and its notification follow the job's row,
-# and where that is not made, because the idempotency key is there already, none of them is.
+# One statement, and so one trip to the server: the stages and the first event follow the job's row, and where that is
+# not made, because the idempotency key is there already, none of them is. Nobody can follow a job that is not there, so
+# nobody is told.
 # It is given to the driver as it is, with what differs from job to job alone, as texts: to compile it and to convert
 # values takes longer than a transaction of its own would.
 _TOLD = events.job_state(State.QUEUED)
@@ -59,7 +60,7 @@ WITH job AS (
     INSERT INTO events (job_id, seq, type, level, request_id, data)
     SELECT id, 1, '{_TOLD.type}', '{_TOLD.level}', request_id, '{json.dumps(_TOLD.data)}' FROM job
 )
-SELECT {job_json(stages="stage", spec=True)}, pg_notify('{events.CHANNEL}', job.id::text) FROM job
+SELECT {job_json(stages="stage", spec=True)} FROM job
 """
 _AS_JSON = text(
     f"SELECT {job_json(spec=True, queue='place.place')}, place.place IS NOT NULL "

@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from app.db.answers import STATEMENT_SECONDS, AnsweredConnection
+from app.db.news import tell_after_commits
 from app.settings import Settings, get_settings
 from secateur.contract.errors import Unavailable
 
@@ -120,8 +121,10 @@ def _has_word(connection: Any) -> bool:
 
 
 def make_session_factory(engine: Engine) -> SessionFactory:
-    """Sessions whose rows stay readable after commit, outside any transaction."""
-    return sessionmaker(engine, expire_on_commit=False)
+    """Sessions whose rows stay readable after commit, outside any transaction, and that tell what they committed."""
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    tell_after_commits(sessions)
+    return sessions
 
 
 @lru_cache(maxsize=4)

@@ -18,7 +18,7 @@ from secateur.report.sweep_words import counted, verdict_in_words
 def render(report: SweepReport, *, public_url: str | None = None) -> str:
     """The document, which has no links. Without gates it is a suite without cases."""
     about = {"sweep_id": str(report.sweep_id), "model": report.model, "verdict": report.verdict.value}
-    about |= {"verdict_in_words": verdict_in_words(report)}
+    about |= {"verdict_in_words": verdict_in_words(report), "x": report.x.metric, "y": report.y.metric}
     if report.recommended is not None:
         about["recommended_job_id"] = str(report.point(report.recommended).job_id)
     about |= {f"label.{name}": value for name, value in report.labels.items()}
@@ -49,5 +49,10 @@ def _case(point: PointResult) -> Case:
         name=f"point {point.place}: {in_words(point.changes)}",
         output="\n".join(gate.message for gate in point.gates) or why,
         skipped=None if passed else why,
-        properties={"job_id": str(point.job_id), "state": point.state.value, "verdict": point.verdict.value},
+        properties={
+            "job_id": str(point.job_id),
+            "state": point.state.value,
+            "verdict": point.verdict.value,
+            **{name: repr(figure.value) for name, figure in point.figures.items()},
+        },
     )

@@ -20,7 +20,7 @@ from uuid import UUID
 import psycopg
 
 from app.db.answers import AnsweredAsyncConnection
-from app.db.events import CHANNEL
+from app.db.news import CHANNEL
 from app.db.session import sqlalchemy_url
 
 logger = logging.getLogger("app.events")

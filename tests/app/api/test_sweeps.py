@@ -151,7 +151,7 @@ def test_what_only_the_model_tells_names_the_point(client: TestClient, base: dic
         ({"grid": {"model.id.name": [1]}}, "/grid/model.id.name/0"),
         ({"grid": {"a." * 40 + "b": [1]}}, "/grid/" + "a." * 40 + "b"),
         ({"grid": {"pruning.target": [{"speedup": 1.3}, {"speedup": 0.9}]}}, "/grid/pruning.target/1/speedup"),
-        ({"grid": {"pruning.target": [{"speedup": 1.3}], "pruning.blocks": [2]}}, "/grid/pruning.blocks/0"),
+        ({"grid": {"pruning.target": [{"speedup": 1.3}], "pruning.blocks": [2]}}, "/grid/pruning.target/0"),
         ({"grid": {"pruning.blocks": [1]}, "baseline": {"job": str(uuid4())}}, "/baseline"),
     ],
 )
@@ -175,13 +175,13 @@ def test_a_baseline_that_there_is_not_is_refused(
 
 
 def test_a_long_spec_many_times_over_is_refused(make_settings: Callable[..., Settings], base: Any) -> None:
-    application: FastAPI = create_app(make_settings(max_sweep_bytes=100_000))
+    application: FastAPI = create_app(make_settings(max_sweep_bytes=50_000))
     with TestClient(application, base_url=BASE_URL) as client:
         body = {"spec": {**base, "labels": {"note": "x" * 200}}, "grid": {"seed": list(range(256))}}
         body["spec"]["pruning"] = {"kind": "depth", "blocks": 1}
         (error,) = refused(client, body)
         assert error["pointer"] == "/grid"
-        assert "may take 100 kB (SECATEUR_MAX_SWEEP_BYTES)" in error["detail"]
+        assert "may take 50.0 kB (SECATEUR_MAX_SWEEP_BYTES)" in error["detail"]
         body["grid"]["seed"] = [1, 2]
         assert client.post("/sweeps", json=body).status_code == 202
 

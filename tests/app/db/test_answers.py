@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app.db.answers import ANSWER_SECONDS, STATEMENT_SECONDS
-from app.db.events import CHANNEL
+from app.db.news import CHANNEL
 from app.db.session import is_disconnect, make_poolless_engine
 from app.services import event_hub
 from app.services.event_hub import EventHub
