@@ -1,20 +1,22 @@
-// The same request for other hands: a shell with curl, the command line, Python. Each sends the very spec that the form does.
+// The same request for other hands: a shell with curl, the command line, Python. Each sends the very body that the form does.
 
 const indented = (spec) => JSON.stringify(spec, null, 2);
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`; // for a shell
 
-export function copies(spec, { origin, locked }) {
+// `what` is "job" or "sweep", which the body asks for.
+export function copies(body, { what, origin, locked }) {
+  const sweep = what === "sweep";
   const key = locked ? ` \\\n  -H "Authorization: Bearer $SECATEUR_API_KEY"` : "";
   return {
-    curl: `curl -sS -X POST ${origin}/jobs${key} \\\n  -H 'Content-Type: application/json' -d ${quoted(indented(spec))}`,
+    curl: `curl -sS -X POST ${origin}/${what}s${key} \\\n  -H 'Content-Type: application/json' -d ${quoted(indented(body))}`,
     // no line of JSON can be the word that ends it
-    cli: `SECATEUR_URL=${origin} secateur submit --spec - <<'SPEC'\n${indented(spec)}\nSPEC`,
+    cli: `SECATEUR_URL=${origin} secateur ${sweep ? "sweep --file" : "submit --spec"} - <<'BODY'\n${indented(body)}\nBODY`,
     python: [
       "from secateur import Client",
       "",
-      `spec = ${literal(spec)}`,
+      `${sweep ? "sweep" : "spec"} = ${literal(body)}`,
       `with Client("${origin}") as client:${locked ? "  # the key is taken from SECATEUR_API_KEY" : ""}`,
-      "    print(client.submit(spec).id)",
+      `    print(client.${sweep ? "submit_sweep(sweep)" : "submit(spec)"}.id)`,
     ].join("\n"),
   };
 }

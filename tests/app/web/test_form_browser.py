@@ -153,6 +153,34 @@ def test_the_defaults_are_those_of_the_preset(url: str, browser: Browser) -> Non
     assert body(browser) == {"model": model, "pruning": {"kind": "depth"}, "recovery": recovery}
 
 
+def test_what_varies_is_submitted_as_a_sweep(url: str, browser: Browser) -> None:
+    model, pruning = {"source": "hub", "id": "some/model"}, {"kind": "depth"}
+    browser.open(f"{url}/ui/sweeps")
+    browser.click("a.button[href='/ui/new#sweep']")
+    browser.until(READY)
+    assert browser.run("return document.getElementById('sweep').open")
+    browser.run(TYPE, "f-model-id", "some/model")
+    browser.run(TYPE, "f-seed", "7")
+    assert body(browser) == {"model": model, "pruning": pruning, "seed": 7}, "nothing varies: it is one job"
+    browser.run(TYPE, "f-grid-pruning.ratio", "0.1, 0.2, 2")
+    browser.run(TYPE, "f-grid-scoring.criterion", "taylor\nmagnitude")
+    grid = {"pruning.ratio": [0.1, 0.2, 2], "scoring.criterion": ["taylor", "magnitude"]}
+    assert body(browser) == {"spec": {"model": model, "pruning": pruning, "seed": 7}, "grid": grid}
+    assert browser.text("#submit") == "Submit 6 jobs"
+    assert browser.text("#sweep > summary small") == "6 jobs"
+    browser.run(CHOOSE, "f-preset", "quick")
+    assert body(browser)["grid"] == grid, "a preset, which makes the form anew, leaves it"
+    browser.click("#submit")
+    browser.until("return document.getElementById('f-grid-pruning.ratio').getAttribute('aria-invalid') === 'true'")
+    browser.run(TYPE, "f-grid-pruning.ratio", "0.1 0.2")
+    browser.click("#submit")
+    browser.until("return location.pathname.startsWith('/ui/sweeps/')")
+    made = get(f"{url}/sweeps/{browser.url.rsplit('/', 1)[-1]}").json()
+    assert [list(point["changes"].values()) for point in made["points"]] == [
+        [ratio, criterion] for ratio in (0.1, 0.2) for criterion in ("taylor", "magnitude")
+    ]
+
+
 def test_local_models_are_offered(url: str, browser: Browser, model_root: Path) -> None:
     for name in ("a.gguf", "b & <c>.gguf"):
         (model_root / name).write_bytes(b"GGUF")
@@ -192,3 +220,16 @@ def test_copies_ask_for_what_the_form_does(
         made = get(f"{url}/jobs", headers=headers).json()["data"]
         specs = [get(f"{url}/jobs/{job['id']}", headers=headers).json()["spec"] for job in made]
         assert specs == [first["spec"]] * (1 + len(COPIES))
+
+        browser.open(f"{url}/ui/new?job={first['id']}#sweep")  # and a sweep that begins with it
+        browser.until(READY)
+        browser.run(TYPE, "f-grid-pruning.blocks", "1, 2")
+        asked = body(browser)
+        copies = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in COPIES}
+        browser.open("about:blank")
+        for name, runner in COPIES.items():
+            ran = subprocess.run([*runner, copies[name]], env=environment, capture_output=True, text=True, timeout=120)
+            assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+        made = get(f"{url}/sweeps", headers=headers).json()["data"]
+        sweeps = [get(f"{url}/sweeps/{sweep['id']}", headers=headers).json()["asked"] for sweep in made]
+        assert sweeps == [asked] * len(COPIES)
