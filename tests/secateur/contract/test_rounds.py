@@ -45,5 +45,5 @@ def test_what_is_done_again_waits_for_the_correction_and_the_report_for_it() -> 
     assert [stage.key for stage in again] == ["prune-2", "recover-2", "benchmark-2"]
     assert again[0].needs == ("check", "correct", "score")
     assert {stage.before for stage in again} == {("report",)}
-    known = {stage.key for stage in (*planned(asked), *again)}
+    known = {stage.key for stage in planned(asked)} | {stage.key for stage in again}
     assert all(known.issuperset(stage.needs) for stage in again)
