@@ -104,8 +104,10 @@ def workers(count: int, settings: Settings, client: TestClient) -> Iterator[None
         "SECATEUR_LOG_LEVEL": "error",
     }
     command = [sys.executable, "-P", "-m", "workers.main"]
-    quiet = {"stdout": subprocess.DEVNULL, "start_new_session": True}
-    started = [subprocess.Popen(command, env=environment, **quiet) for _ in range(count)]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+        for _ in range(count)
+    ]
     try:
         until(lambda: sum(worker["state"] == "up" for worker in client.get("/workers").json()["data"]) == count)
         yield
