@@ -194,7 +194,7 @@ def test_a_sweep_is_gated_by_the_action_and_the_component(played_service: str, r
     assert runner.run(arguments=arguments, **asked) == 0, runner.said
     assert runner.outputs == first, "a re-run joins the sweep that is there"
     assert re.fullmatch("[0-9a-f-]{36}", first["recommended"])
-    assert "Pareto" in (runner.folder / first["report"]).read_text()
+    assert "2 points: 2 succeeded" in (runner.folder / first["report"]).read_text()
     assert len(ET.parse(runner.folder / "secateur" / "gates.xml").findall(".//testcase")) == 3, "the sweep, two points"
     (comment,) = forge.comments["/repos/team/models/issues/7/comments"]
     assert "## ✅" in comment["body"]
