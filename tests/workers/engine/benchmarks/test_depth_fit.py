@@ -7,6 +7,7 @@ import pytest
 
 from secateur.contract.measurements import Interval
 from workers.engine.benchmarks.depth_fit import (
+    MovedLine,
     TimedPair,
     evenly,
     least_depth,
@@ -71,6 +72,26 @@ def test_what_the_original_differs_from_itself_widens_it() -> None:
 def test_a_prediction_makes_no_time_of_nothing() -> None:
     instant = TimedPair(1, [1.0] * 3, [0.1] * 3, NO_NOISE)
     assert predicted([instant], 20, speedup).median == pytest.approx(1000)
+
+
+@pytest.mark.parametrize("inverse", [True, False], ids=["speed", "time"])
+def test_a_moved_line_has_the_fits_slope_and_goes_through_what_was_measured(inverse: bool) -> None:
+    """Held against shares of the original's time that are counted out: 0.8 of it without 3 blocks, 0.1 a block."""
+    original = 50.0
+    shares_there = {"median": 0.8, "low": 0.85, "high": 0.75} if inverse else {"median": 0.8, "low": 0.75, "high": 0.85}
+
+    def figure(share: float) -> float:
+        return original / share if inverse else original * share
+
+    reading = Interval(**{name: figure(share) for name, share in shares_there.items()})
+    line = MovedLine(3, reading, original, 0.1, inverse=inverse)
+    assert line.at(3).model_dump() == pytest.approx(reading.model_dump())
+    for removed in (1, 2, 5, 8):
+        found, off = line.at(removed), 0.1 * (removed - 3)
+        expected = {name: figure(share - off) for name, share in shares_there.items()}
+        assert found.model_dump() == pytest.approx(expected)
+        assert found.low < found.median < found.high
+    assert line.at(100).median == pytest.approx(figure(1e-3)), "noise makes no time of nothing"
 
 
 def test_the_least_depth_that_reaches() -> None:
