@@ -59,7 +59,7 @@ class SweepTable:
 
 def sweep_table(report: SweepReport) -> SweepTable:
     """What differs, then the figures that people see first and those that were asked for, then the verdict."""
-    changed = list(dict.fromkeys(name for point in report.points for name in point.changes))
+    changed = _changed(report.points)
     columns: list[tuple[Column, list[Cell]]] = []
     for number, name in enumerate(changed):
         columns.append((Column(f"c{number}", one_line(name)), _given([point.changes for point in report.points], name)))
@@ -103,6 +103,15 @@ def change_in_words(value: Any) -> str:
     """A value of the spec as people write it: taylor, 0.2, {"kind": "none"}."""
     words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return one_line(words, limit=VALUE_CHARACTERS)
+
+
+def _changed(points: Sequence[PointResult]) -> list[str]:
+    """The fields in which points differ; those with one value wherever they stand are behind the others."""
+    values: dict[str, list[Any]] = {}
+    for point in points:
+        for name, value in point.changes.items():
+            values.setdefault(name, []).append(value)
+    return sorted(values, key=lambda name: all(value == values[name][0] for value in values[name]))
 
 
 def _given(changes: Sequence[Mapping[str, Any]], name: str) -> list[Cell]:

@@ -127,6 +127,9 @@ def test_methods_that_differ_in_several_fields_are_told_apart() -> None:
     glyphs = re.findall(r'<svg viewBox="0 0 14 14"[^>]*>(.*?)</svg>', legend)
     assert len(set(glyphs)) == 5
     assert ">–</td>" in page  # of a field that a point does not change
+    columns = re.findall(r'<label for="sort-c\d">(.*?)</label>', page.replace("<wbr>", ""))
+    assert columns[:2] == ["pruning.kind", "scoring.criterion"]  # what differs, and then what some have and all alike
+    assert columns[2:] == ["pruning.ratio", "pruning.calibration.text.path"]
 
 
 def cells(text: str) -> Iterator[dict[str, str]]:
