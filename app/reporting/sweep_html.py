@@ -16,7 +16,7 @@ from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import METRICS
 from secateur.contract.numbers import duration, moment
 from secateur.contract.options.gates import GATES
-from secateur.contract.sweep import in_words
+from secateur.contract.sweep import words_among
 from secateur.contract.sweep_report import SweepReport
 from secateur.report import page_style, plot_style
 from secateur.report.picture import Picture
@@ -43,7 +43,7 @@ def render(report: SweepReport, *, public_url: str | None = None) -> str:
         subtitle=counted(report),
         verdict=verdict_in_words(report),
         table=sweep_table(report),
-        recommended=None if report.recommended is None else in_words(report.point(report.recommended).changes),
+        recommended=_recommended(report),
         picture=_picture(plot) if plot else None,
         panels=[_picture(panel) for panel in throughput(report)],
         gates=[
@@ -72,6 +72,12 @@ def render(report: SweepReport, *, public_url: str | None = None) -> str:
         },
         version=VERSION,
     )
+
+
+def _recommended(report: SweepReport) -> str | None:
+    """The recommended point in words."""
+    told = zip(report.points, words_among([point.changes for point in report.points]), strict=True)
+    return next((words for point, words in told if point.place == report.recommended), None)
 
 
 def _other_pairs(report: SweepReport) -> list[dict[str, str]]:

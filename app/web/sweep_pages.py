@@ -16,7 +16,7 @@ from app.services.work import Work
 from app.web.pages import PageCaller, render
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
-from secateur.contract.sweep import in_words
+from secateur.contract.sweep import words_among
 from secateur.contract.sweep_report import SweepReport
 from secateur.report.plot_pareto import pareto
 from secateur.report.plot_throughput import throughput
@@ -85,7 +85,10 @@ def _standing(work: Work, sweep_id: UUID) -> dict[str, Any]:
         "sweep": sweep,
         "states": {state.value: sweep.counts[state] for state in State if sweep.counts[state]},
         "varied": _varied([point.changes for point in sweep.points]),
-        "words": {point.place: in_words(point.changes) for point in sweep.points},
+        "words": {
+            point.place: words
+            for point, words in zip(sweep.points, words_among([point.changes for point in sweep.points]), strict=True)
+        },
         "report": report,
         "verdict": verdict_in_words(report) if report else "",
         "saved": saved_in_words(report) if report else "",

@@ -43,9 +43,9 @@ def watch_sweep(client: Client, sweep_id: UUID, *, timeout: float | None = None)
 
 def _changes(sweep: Sweep, before: Mapping[int, SweepPoint]) -> Iterator[str]:
     """A line for each point that has come into another state, or to another stage."""
-    from secateur.contract.sweep import in_words  # the whole contract, which takes long to load
+    from secateur.contract.sweep import words_among  # the whole contract, which takes long to load
 
-    for point in sweep.points:
+    for point, words in zip(sweep.points, words_among([point.changes for point in sweep.points]), strict=True):
         was = before.get(point.place)
         if was is not None and (was.state, was.running) == (point.state, point.running):
             continue
@@ -53,7 +53,7 @@ def _changes(sweep: Sweep, before: Mapping[int, SweepPoint]) -> Iterator[str]:
             continue
         what = f", {', '.join(point.running)}" if point.running else ""
         why = f": {point.problem.detail}" if point.problem else ""
-        yield f"point {point.place} ({escape(in_words(point.changes))}): {point.state.value}{what}{escape(why)}"
+        yield f"point {point.place} ({escape(words)}): {point.state.value}{what}{escape(why)}"
 
 
 def end_unless_succeeded(sweep: Sweep) -> None:
@@ -95,15 +95,15 @@ def sweeps_table(sweeps: Iterable[SweepSummary], *, now: datetime) -> Table:
 
 
 def points_table(sweep: Sweep) -> Table:
-    from secateur.contract.sweep import in_words  # the whole contract, which takes long to load
+    from secateur.contract.sweep import words_among  # the whole contract, which takes long to load
 
     table = _table("", "Point", "State", "Verdict", "Job", "Stages", "")
-    for point in sweep.points:
+    for point, words in zip(sweep.points, words_among([point.changes for point in sweep.points]), strict=True):
         verdict = styled(point.verdict.value) if point.verdict != "none" else ""
         what = point.problem.detail if point.problem else ", ".join(point.running)
         table.add_row(
             str(point.place),
-            escape(in_words(point.changes)),
+            escape(words),
             styled(point.state.value),
             verdict,
             short(point.job_id),

@@ -137,6 +137,21 @@ class Bounds:
     bytes_setting: str = "this command's own limit"
 
 
+def words_among(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each of these points differs in, without what is no number and one and the same wherever it stands, such as
+    the text of all points of one method: "pruning.kind flap, pruning.ratio 0.2"."""
+    values: dict[str, list[Any]] = {}
+    for point in points:
+        for name, value in point.items():
+            values.setdefault(name, []).append(value)
+    telling = {
+        name
+        for name, (first, *others) in values.items()
+        if any(value != first for value in others) or (isinstance(first, int | float) and not isinstance(first, bool))
+    }
+    return [in_words({name: point[name] for name in point if name in telling} or point) for point in points]
+
+
 def unfold(asked: SweepSpec, bounds: Bounds) -> list[Point]:
     """The points, in the order of the list, or with the last field of the grid changing first.
 

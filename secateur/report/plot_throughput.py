@@ -17,7 +17,7 @@ from statistics import median
 from secateur.contract.metric_row import uncapitalised
 from secateur.contract.metrics import PARAMETERS, SECONDS, TOKENS_PER_SECOND
 from secateur.contract.numbers import seconds, significant
-from secateur.contract.sweep import in_words
+from secateur.contract.sweep import words_among
 from secateur.contract.sweep_report import PointResult, SweepReport
 from secateur.report.picture import LegendEntry, Picture, look, one
 from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded, tag
@@ -49,7 +49,7 @@ class _Spot:
 @dataclass(frozen=True)
 class _Line:
     name: str
-    number: str  # at its end; empty of the original
+    number: str  # of the point; empty of the original
     look: tuple[str, str]
     spots: tuple[_Spot, ...]
 
@@ -61,8 +61,10 @@ def throughput(report: SweepReport) -> list[Picture]:
     lengths = {(tokens_in, tokens_out) for _, tokens_in, tokens_out in original}
     several = [length for length in lengths if len({cell[0] for cell in original if cell[1:] == length}) > 1]
     series, sizes = told_apart(points), _sizes(points)
+    told = zip(report.points, words_among([point.changes for point in report.points]), strict=True)
+    names = {point.place: series.words(point) or words for point, words in told}
     return [
-        _picture(f"{KEY}-{size}-{number}", group[:_MOST_LINES], length, original, series)
+        _picture(f"{KEY}-{size}-{number}", group[:_MOST_LINES], length, original, series, names)
         for size, group in enumerate(sizes[:_MOST_SIZES])
         for number, length in enumerate(sorted(several))
     ]
@@ -96,13 +98,18 @@ def _sizes(points: Sequence[PointResult]) -> list[list[PointResult]]:
 
 
 def _picture(
-    key: str, group: Sequence[PointResult], length: tuple[int, int], original: Mapping[Cell, float], series: Series
+    key: str,
+    group: Sequence[PointResult],
+    length: tuple[int, int],
+    original: Mapping[Cell, float],
+    series: Series,
+    names: Mapping[int, str],
 ) -> Picture:
     lines = [
         _Line("original", "", look(0), tuple(_original_spots(original, length))),
         *(
             _Line(
-                series.words(point) or in_words(point.changes),
+                names[point.place],
                 str(point.place),
                 look(1 + (series.place(point) if series.fields else number)),
                 tuple(_spots(point, length, original)),

@@ -193,5 +193,5 @@ def _tell(sweep: Sweep, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(sweep.model_dump(mode="json")))
         return
-    err.print(standing(sweep))
+    err.print(standing(sweep), soft_wrap=True)
     out.print(points_table(sweep))

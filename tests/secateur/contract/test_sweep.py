@@ -10,7 +10,7 @@ import pytest
 
 from secateur.contract.errors import InvalidInput
 from secateur.contract.jobs import State, Verdict
-from secateur.contract.sweep import Bounds, Point, SweepSpec, in_words, state_of, unfold, verdict_of
+from secateur.contract.sweep import Bounds, Point, SweepSpec, in_words, state_of, unfold, verdict_of, words_among
 from secateur.contract.sweep_errors import MOST_ERRORS, checked_specs, refuse
 
 MODEL = {"source": "hub", "id": "org/m"}
@@ -171,6 +171,22 @@ def test_a_point_in_words() -> None:
     assert in_words({}) == "the spec as it is"
     assert "\n" not in in_words({"a\nb": "c\nd"})
     assert len(in_words({"a": "x" * 5000})) < 200
+
+
+def test_points_among_each_other_in_words() -> None:
+    text = {"calibration.text.path": "a.txt", "scoring.plus": True}
+    found: list[dict[str, Any]] = [
+        {"pruning.kind": "depth", "pruning.blocks": 6},
+        {"pruning.kind": "flap", "pruning.ratio": 0.2, **text},
+        {"pruning.kind": "wanda_sp", "pruning.ratio": 0.2, **text},
+    ]
+    assert words_among(found) == [
+        "pruning.kind depth, pruning.blocks 6",  # a number says how much, wherever it stands
+        "pruning.kind flap, pruning.ratio 0.2",
+        "pruning.kind wanda_sp, pruning.ratio 0.2",
+    ]
+    assert words_among([text]) == ["calibration.text.path a.txt, scoring.plus true"]  # there is nothing else to say
+    assert words_among([{}]) == ["the spec as it is"]
 
 
 @pytest.mark.parametrize(
