@@ -45,6 +45,9 @@ _FORMS = (
     (re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)", re.DOTALL), HIDDEN),
 )
 _SECRET_VARIABLE = re.compile(r"(?i)(?:^|_)(?:(?:API)?KEYS?|TOKEN|SECRET|(?:PG)?PASSWORD|PASSWD|CREDENTIALS?)$")
+_SECRET_PREFIXES = ("SECATEUR_", "AWS_", "HF_OIDC")  # the servers' and the store's
+_PROXIES = re.compile(r"(?i)(?:https?|all)_proxy")  # may have a password, and are needed to fetch
+_NO_TOKEN = {"HF_TOKEN_PATH": os.devnull}  # the hub's, which somebody has left in a file
 _NOT_SECRET = re.compile(r"(?i)true|false|none|null|auto|[0-9]{1,5}")
 
 _known: set[str] = set()
@@ -71,6 +74,16 @@ def holds_secret(name: str, value: str) -> bool:
         return "://" in value and bool(urlsplit(value).password)
     except ValueError:
         return True
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that reads the files of strangers: it has nothing to lose."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_SECRET_PREFIXES) and (_PROXIES.fullmatch(name) or not holds_secret(name, value))
+    }
+    return {**kept, **_NO_TOKEN}
 
 
 def learn_environment(environment: Mapping[str, str]) -> None:

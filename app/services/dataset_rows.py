@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from app.services.dataset_check import first_of_table, within
 from app.services.local_files import inspect_model
 from app.settings import Settings
 from app.stored_file import StoredFile
+from secateur import masking
 from secateur.contract.datasets import FIELDS, DatasetFormat, DatasetKind
 from secateur.contract.errors import FieldError, InvalidInput, Unavailable
 from secateur.foreign_files.json_rows import BadRow, is_array, json_rows
@@ -193,6 +195,7 @@ def _answered(question: str, model: str) -> dict[str, Any]:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _START, str(_ROOT)],
             input=question,
+            env=masking.without_secrets(os.environ),
             capture_output=True,
             text=True,
             timeout=SECONDS * 2,  # by the clock; the limit is on the processor's seconds

@@ -18,7 +18,6 @@ import importlib
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import struct
@@ -47,9 +46,6 @@ _ONE_THREAD = {
 }
 _NO_DRIVER = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # whoever asks torch for a GPU while it is imported starts no CUDA
 _STARTS_DRIVER = ("bitsandbytes",)  # packages that do, and that others import where they are installed
-_NO_TOKEN = {"HF_TOKEN_PATH": os.devnull}  # nor one that somebody has left in a file; see workers/machine/hub_token.py
-_SECRET_PREFIXES = ("SECATEUR_", "AWS_", "HF_OIDC")  # the servers' and the store's are not for stages
-_PROXIES = re.compile(r"(?i)(?:https?|all)_proxy")  # may have a password, and are needed to fetch
 
 
 @dataclass(frozen=True)
@@ -229,12 +225,7 @@ class ForkServer:
 
 def environment(inherited: Mapping[str, str]) -> dict[str, str]:
     """The worker's, without secrets, and with libraries kept from starting threads when they are imported."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not name.startswith(_SECRET_PREFIXES) and (_PROXIES.fullmatch(name) or not masking.holds_secret(name, value))
-    }
-    return {**_ONE_THREAD, **_NO_DRIVER, **kept, **_NO_TOKEN}
+    return {**_ONE_THREAD, **_NO_DRIVER, **masking.without_secrets(inherited)}
 
 
 @contextmanager

@@ -173,3 +173,17 @@ def test_a_process_that_breaks_or_takes_too_long(
     monkeypatch.setattr(dataset_rows, "SECONDS", 0.5)
     with pytest.raises(InvalidInput, match="it broke, or took too long"):
         shown(lines({"text": "one"}), model="tiny")
+
+
+def test_the_process_that_reads_a_models_files_is_told_no_secret(
+    shown: Shown, model_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(model_root / "tiny", byte_fallback())
+    monkeypatch.setenv("SECATEUR_DATABASE_URL", "postgresql://me:hunter22@host/name")
+    monkeypatch.setenv("HF_TOKEN", "hf_abcDEF123456")
+    tells = "import json, os; print(json.dumps({'problem': {'detail': 'PATH=' + str(dict(os.environ))}}))"
+    monkeypatch.setattr(dataset_rows, "_START", tells)
+    with pytest.raises(InvalidInput, match="PATH=") as caught:
+        shown(lines({"text": "one"}), model="tiny")
+    assert "hunter22" not in caught.value.detail
+    assert "hf_abcDEF" not in caught.value.detail
