@@ -28,7 +28,10 @@ QUALITIES = ("kl", "perplexity", "accuracy")
 
 
 def body(asked: argparse.Namespace) -> dict[str, Any]:
-    """The preset's points, each with the text, and no more of the rest than was asked for."""
+    """The preset's points, each with the text, and no more of the rest than was asked for.
+
+    Those of one size follow each other, so that half a sweep already holds methods against each other.
+    """
     spec = {
         "model": {"source": "local", "path": asked.model},
         "recovery": {"kind": "none"},
@@ -51,6 +54,7 @@ def body(asked: argparse.Namespace) -> dict[str, Any]:
     for point in made["points"]:
         section = "scoring" if point["pruning"]["kind"] == "depth" else "pruning"
         point[section] = {**point[section], "calibration": {"text": text, "samples": asked.samples, "tokens": 128}}
+    made["points"].sort(key=lambda point: point["pruning"].get("ratio") or 1 - point["pruning"]["target"]["parameters"])
     return made
 
 
