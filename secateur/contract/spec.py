@@ -36,6 +36,7 @@ from secateur.contract.options.target import Target
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.presets import PRESETS, fill_in
+from secateur.contract.sweep_presets import refuse_for_one_job
 
 
 class HubModel(Options):
@@ -126,6 +127,7 @@ class CompressionSpec(Options):
     def _fill_in(cls, spec: Any) -> Any:
         """What a preset says, and then what is usual of a draft, where the spec itself says nothing."""
         name = spec.get("preset") if isinstance(spec, Mapping) else None
+        refuse_for_one_job(name)
         if isinstance(name, str) and name in PRESETS:
             spec = fill_in(spec, PRESETS[name])
         return as_a_draft(spec) if isinstance(spec, Mapping) and spec.get("use") == "draft" else spec

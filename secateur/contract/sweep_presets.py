@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import PydanticCustomError
+
 from secateur.contract.options.papers import SHORTENED_LLAMA
-from secateur.contract.presets import Preset, fill_in
+from secateur.contract.presets import PRESETS, Preset, fill_in
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ SWEEP_PRESETS: Mapping[str, SweepPreset] = {
         ),
     )
 }
+
+
+def refuse_for_one_job(name: object) -> None:
+    """A job's preset may not be one of these, whose points are jobs. Raises PydanticCustomError."""
+    if isinstance(name, str) and name in SWEEP_PRESETS:
+        raise PydanticCustomError(
+            "preset_of_sweeps",
+            "`{preset}` is a preset of sweeps, and not of a job",
+            {
+                "preset": name,
+                "field": "preset",
+                "expected": f"one of {', '.join(PRESETS)}; or a sweep, by `POST /sweeps` or `secateur sweep`",
+            },
+        )
 
 
 def unfolded(asked: Mapping[str, Any], preset: SweepPreset) -> dict[str, Any]:

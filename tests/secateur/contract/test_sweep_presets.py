@@ -11,6 +11,7 @@ from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import Bounds, SweepSpec, unfold
 from secateur.contract.sweep_errors import checked_specs
 from secateur.contract.sweep_presets import SWEEP_PRESETS
+from secateur.contract.validation_errors import field_errors
 
 MODEL = {"source": "hub", "id": "org/m"}
 FIGURE_4 = "shortened_llama_figure_4"
@@ -66,3 +67,12 @@ def test_what_was_filled_in_stands_in_the_sweep() -> None:
 def test_what_does_not_go_together(more: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         SweepSpec.model_validate({"spec": {"model": MODEL}, "preset": FIGURE_4, **more})
+
+
+def test_a_job_has_no_preset_of_sweeps() -> None:
+    spec = {"model": MODEL, "pruning": {"kind": "depth", "blocks": 6}, "preset": FIGURE_4}
+    with pytest.raises(ValidationError) as refused:
+        CompressionSpec.model_validate(spec)
+    (error,) = field_errors(CompressionSpec, refused.value.errors())
+    assert (error.pointer, error.detail) == ("/preset", f"`{FIGURE_4}` is a preset of sweeps, and not of a job")
+    assert "secateur sweep" in str(error.expected)
