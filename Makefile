@@ -11,13 +11,14 @@ WORKERS ?= 3
 MUTATE_ARGS ?=
 COSMIC_RAY := 8.7.0
 DEMO_ARGS ?=
+SCREENSHOTS ?= .cache/screenshots
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install check format test test-all mutate demo lock clean
+.PHONY: help install check format test test-all screenshots docs mutate demo lock clean
 
 help: ## Say what can be made
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the pinned dependencies of all extras
 
@@ -48,6 +49,19 @@ test: install ## Run the tests but for the thorough ones (PYTEST_ARGS="-k name" 
 
 test-all: install ## Run all tests, as CI does
 	$(PYTEST) $(PYTEST_ARGS)
+
+# needs chromium and chromedriver, as the tests of the pages do; those that the README shows are renewed in docs/images
+screenshots: install ## Take a picture of every page of the dashboard (SCREENSHOTS=FOLDER)
+	mkdir -p $(SCREENSHOTS)
+	SECATEUR_SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(BIN)/pytest -q tests/app/web/test_every_page.py
+
+# mkdocs is installed here and nowhere else; a page out of the navigation or a link that leads nowhere is an error
+docs: install ## Make the documentation's site in .cache/site, to be read without internet
+	test .cache/docs/.installed -nt .ci/docs-requirements.txt || { rm -rf .cache/docs && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .cache/docs -r .ci/docs-requirements.txt && \
+		touch .cache/docs/.installed; }
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=.cache/docs $(BIN)/python -m mkdocs build --quiet
+	@echo "open .cache/site/index.html"
 
 # cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
 mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")

@@ -125,7 +125,7 @@ def test_a_higher_priority_stands_before_and_callers_take_turns(
 def test_the_pages_say_so_too(client: TestClient, sessions: SessionFactory, submit: Submit) -> None:
     assert "No worker is up" in client.get("/ui/workers").text
     job = submit()["id"]
-    assert "No worker is up that takes stages, so it waits until one is." in client.get(f"/ui/jobs/{job}").text
+    assert "No worker is ready for it yet: it begins when one is." in client.get(f"/ui/jobs/{job}").text
     beats(sessions)
     page = client.get("/ui/workers").text
     assert "host-1:7" in page
