@@ -67,7 +67,7 @@ has run here.'
 how long such stages took here.'
     """
     if workers == 0:
-        return "No worker is up that takes stages, so it waits until one is."
+        return "No worker is ready for it yet: it begins when one is."
     place = "the next" if position == 1 else f"number {position:,}"
     stands = f"It is {place} in the queue; {'1 worker is' if workers == 1 else f'{workers} workers are'} up."
     if start is None:

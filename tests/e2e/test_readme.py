@@ -36,8 +36,6 @@ COMMANDS = [
     for line in ([block] if block.startswith("curl") else block.replace("\\\n ", "").splitlines())
 ]
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-
 # what runs each command of the README
 RUN_HERE = [command for command in COMMANDS if command.startswith(("curl ", ".venv/bin/secateur "))]
 RUN_ELSEWHERE = {
@@ -175,15 +173,6 @@ def test_the_tree_is_the_tree() -> None:
         for name in names:
             assert (above[depth] / name).is_dir() if name.endswith("/") else (above[depth] / name).exists(), line
         above.append(above[depth] / names[0])
-
-
-@pytest.mark.parametrize(
-    "page_path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))], ids=lambda p: p.name
-)
-def test_links_lead_somewhere(page_path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page_path.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page_path.parent / target).exists(), target
 
 
 def test_the_settings_page_is_what_the_command_prints() -> None:

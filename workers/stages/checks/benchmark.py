@@ -6,6 +6,7 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.gate_needs import accuracy_of_one_item
 from secateur.contract.models.positions import fitting_samples, positions_of, too_long
 from secateur.contract.models.quantised import quantised_by
+from secateur.report.text import plural
 from workers.engine.benchmarks.compiling import refuse_uncompilable
 from workers.engine.benchmarks.tasks import load_tasks, try_requests
 from workers.engine.checkpoints.computable import why_not_computable
@@ -34,7 +35,8 @@ def latency(subject: Subject) -> str | None:
     if options.compile:
         refuse_uncompilable(str(subject.machine.device))
     by = refuse_engines(subject.context, options)
-    return f"{len(set(options.batch_sizes)) * len(set(options.output_tokens))} cells, by {by}"
+    cells = len(set(options.batch_sizes)) * len(set(options.output_tokens))
+    return f"{plural(cells, 'combination')} of batch size and length, by {by}"
 
 
 def samples(subject: Subject) -> str | None:
