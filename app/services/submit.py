@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import PydanticSerializationError
+
 from app.db import jobs
 from app.db.session import Database
 from app.db.warm_starts import is_warm, warm_start_of
@@ -16,8 +18,10 @@ from app.services.check_baseline import check_baseline
 from app.services.check_spec import check_spec, check_uploads
 from app.services.local_files import LocalModelInfo
 from app.services.work import Work
+from secateur.contract.datasets import SURROGATE
 from secateur.contract.errors import FieldError, InvalidInput
 from secateur.contract.options.texts import UploadText
+from secateur.contract.shown import shown
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.texts import texts_of
 from secateur.contract.validation_errors import pointer_of
@@ -86,8 +90,7 @@ def check(work: Work, spec: CompressionSpec) -> LocalModelInfo | None:
 
     Returns what was seen of the local model. Raises InvalidInput, BadCheckpoint, UnsupportedModel.
     """
-    if "\\u0000" in spec.model_dump_json():
-        _refuse_nul(spec.model_dump(mode="json"))
+    _refuse_unwritable(spec)
     found = check_spec(spec, work.settings)
     if uploads := texts_of(spec, UploadText):
         check_uploads(work.session, spec, uploads)
@@ -117,10 +120,27 @@ def _earlier(database: Database, caller: str, key: str, digest: str | None) -> j
     return job
 
 
-def _refuse_nul(value: Any, path: tuple[str | int, ...] = ()) -> None:
-    """Postgres keeps no NUL character in a text, and no name or path of a model has one."""
-    if isinstance(value, str) and "\0" in value:
-        raise InvalidInput.field(pointer_of(path), "the text holds a NUL character", expected="text without \\u0000")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+def _refuse_unwritable(spec: CompressionSpec) -> None:
+    """Postgres keeps no NUL character in a text, and no name, path or prompt has one, or half of a surrogate pair."""
+    try:
+        if "\\u0000" not in spec.model_dump_json():
+            return
+    except PydanticSerializationError:  # that half
+        pass
+    _refuse_unwritable_in(spec.model_dump())
+
+
+def _refuse_unwritable_in(value: Any, path: tuple[str | int, ...] = ()) -> None:
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidInput.field(
+                pointer_of(path), "the text holds a NUL character", value=shown(value), expected="text without \\u0000"
+            )
+        if not value.isascii() and SURROGATE.search(value):
+            detail = "the text holds half of a surrogate pair, which is no character"
+            raise InvalidInput.field(
+                pointer_of(path), detail, value=shown(value), expected="text that can be written as UTF-8"
+            )
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
     for key, item in items:
-        _refuse_nul(item, (*path, key))
+        _refuse_unwritable_in(item, (*path, key))

@@ -52,7 +52,7 @@ FIELDS: Mapping[DatasetKind, tuple[str, ...]] = {
     DatasetKind.ALPACA: ("instruction", "input", "output"),
     DatasetKind.CHAT: ("messages",),
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 EXPECTED = "`text`, or `instruction`, `input` and `output`, or `messages`"
 
 
@@ -127,7 +127,7 @@ def _bad_messages(messages: Any) -> Iterator[RowError]:
 
 def _not_text(value: Any, *path: str | int) -> Iterator[RowError]:
     """An error where the value at `path` is no text that can be tokenised."""
-    if isinstance(value, str) and "\0" not in value and (value.isascii() or not _SURROGATE.search(value)):
+    if isinstance(value, str) and "\0" not in value and (value.isascii() or not SURROGATE.search(value)):
         return
     name = f"`{path[-1]}`" if len(path) == 1 else f"`{path[-1]}` (of message {int(path[1]) + 1})"
     if not isinstance(value, str):

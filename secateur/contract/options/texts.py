@@ -25,7 +25,13 @@ class HubText(Options):
     """A text column of a data set on the Hugging Face hub."""
 
     source: Literal["hub"]
-    id: str = Field(min_length=1, examples=["Salesforce/wikitext"])
+    id: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*$",
+        description="owner/name. A single word is the name of a reader of files to the hub's client, and no data set.",
+        examples=["Salesforce/wikitext"],
+    )
     config: str | None = Field(default=None, examples=["wikitext-2-raw-v1"])
     split: str = "train"
     column: str = "text"

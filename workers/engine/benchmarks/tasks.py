@@ -13,7 +13,7 @@ and what the harness said. What runs out of memory or does not reach the hub is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from secateur.contract.catalog import near_name
 from secateur.contract.errors import InvalidInput, ServiceError, Unavailable
 from secateur.contract.options.benchmark import TasksBenchmark
+from secateur.contract.shown import shortened
 from workers.engine.benchmarks.sandbox import use_sandbox
 from workers.engine.benchmarks.task_definitions import read_folder
 from workers.engine.benchmarks.task_index import manager_of, plain_names, unheard_of
@@ -53,6 +54,7 @@ _ANSWERS: Mapping[str, Any] = {  # of the kind that a model gives to each kind o
     "loglikelihood": (-1.0, False),
     "loglikelihood_rolling": -1.0,
 }
+_BY_LENGTH = frozenset({"acc_norm", "acc_bytes"})
 _NOT_FOUND = "DatasetNotFoundError"
 _EXPECTED = "tasks that lm-evaluation-harness can run, with an accuracy"
 
@@ -96,18 +98,27 @@ def load_tasks(options: TasksBenchmark, *, roots: Sequence[Path], only_own: bool
     return found
 
 
-def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions: int | None) -> None:
+def try_requests(
+    tasks: Mapping[str, Any],
+    options: TasksBenchmark,
+    *,
+    positions: int | None,
+    tokens_of: Callable[[str], int],
+) -> None:
     """Write out what the model is to be asked, without a model, and read off and score answers that are made up.
 
-    Templates, filters and metrics break here and not after a recovery.
+    Templates, filters and metrics break here and not after a recovery. An item of which no choice is right counts as
+    wrong whatever a model says, so it is refused: the first one where a folder is the user's own, and else, as in a
+    split whose labels are kept secret, where all are such.
 
     Args:
         tasks: as `load_tasks` gave them; they hold the requests afterwards.
         positions: that the model holds, where that is bounded.
+        tokens_of: how many tokens a text has to the model.
 
     Raises:
-        InvalidInput: a template, a filter or a metric breaks on an item, or more tokens are to be written than the
-            model holds.
+        InvalidInput: a template, a filter or a metric breaks on an item, none of an item's choices is right, or more
+            tokens are to be written or judged than the model holds.
     """
     most = min(options.limit or MOST_TRIED, MOST_TRIED)
     for name, task in tasks.items():
@@ -125,10 +136,12 @@ def try_requests(tasks: Mapping[str, Any], options: TasksBenchmark, *, positions
                 task.set_config(key="num_fewshot", value=options.few_shot or 0)
             task.set_fewshot_seed(seed=_FEW_SHOT_SEED)
             task.build_all_requests(limit=most)
-            _try_answers(task)
+            _try_answers(task, own=options.folder is not None)
+            if positions is not None:
+                _refuse_long_choices(task, positions, tokens_of)
 
 
-def _try_answers(task: Any) -> None:
+def _try_answers(task: Any, *, own: bool) -> None:
     """Have the task read off and score an answer to each of its requests, as the harness does it afterwards."""
     from lm_eval.api.task import ConfigurableTask  # type: ignore[import-untyped]  # heavy, as below
 
@@ -138,11 +151,39 @@ def _try_answers(task: Any) -> None:
         items.setdefault(request.doc_id, []).append(request)
     task.apply_filters()
     plain = type(task).process_results is ConfigurableTask.process_results and not callable(task.config.process_results)
+    if plain and task.OUTPUT_TYPE == "multiple_choice":
+        faults = [_fault_of_choices(task, requests[0].doc) for requests in items.values()]
+        number = next((number for number, fault in enumerate(faults, start=1) if fault is not None), None)
+        if number is not None and (own or all(faults)):
+            raise ValueError(f"item {number} {faults[number - 1]}")
     for requests in items.values() if plain else ():  # a program of the harness's own may want a real answer
         for filter in requests[0].filtered_resps:
             task.process_results(requests[0].doc, [request.filtered_resps[filter] for request in requests])
     for request in task.instances:
         request.resps, request.filtered_resps = [], {}
+
+
+def _fault_of_choices(task: Any, item: Any) -> str | None:
+    """What makes an item's score mean nothing, to stand behind the item; the harness counts it as wrong, or worse."""
+    choices = task.doc_to_choice(item)
+    asked = task.doc_to_text(item) if task.multiple_input else task.doc_to_target(item)
+    answers = asked if isinstance(asked, list) else [asked]
+    if not any(answer in choices if isinstance(answer, str) else answer in range(len(choices)) for answer in answers):
+        return f"has {shortened(str(asked))} as its right answer, which is none of its {len(choices)} choices"
+    if "" in choices and not _BY_LENGTH.isdisjoint(getattr(task, "_metric_fn_list", ())):
+        return "has an empty choice, and acc_norm and acc_bytes divide by a choice's length"
+    return None
+
+
+def _refuse_long_choices(task: Any, positions: int, tokens_of: Callable[[str], int]) -> None:
+    """The harness cuts a prompt that is too long, and breaks on an answer to be judged that is."""
+    answers = [request.args[1] for request in task.instances if request.request_type == "loglikelihood"]
+    for answer in answers:
+        # a token stands for a byte at least
+        if len(answer.encode("utf-8", "replace")) > positions and (tokens := tokens_of(answer)) > positions:
+            raise ValueError(
+                f'the answer "{shortened(answer)}" has {tokens:,} tokens, and the model holds {positions:,}'
+            )
 
 
 def _new_tokens(task: Any) -> int | None:
@@ -272,4 +313,5 @@ def _told(argument: str, what: str, value: Any) -> Iterator[None]:
             ) from error
         if any(is_of_the_machine(cause) for cause in chain):
             raise
-        raise InvalidInput.field(argument, f"{what}: {words_of(chain[-1])}", value=value, expected=_EXPECTED) from error
+        words = "its data have no rows" if isinstance(chain[-1], StopIteration) else words_of(chain[-1])
+        raise InvalidInput.field(argument, f"{what}: {words}", value=value, expected=_EXPECTED) from error

@@ -9,7 +9,10 @@ answer begins where the template's prompt for one ends, and ends with what the t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from secateur.contract.datasets import DatasetKind
@@ -22,6 +25,7 @@ ASSISTANT = "assistant"
 THOUGHT_ENDS = "</think>"  # templates leave out what stands before
 _MARKS = 0xF0000  # private characters from here on: two for each message
 _MOST_MARKED = 30_000  # messages; there are two planes of such characters, and one is enough
+_MARK = re.compile(f"[{chr(_MARKS)}-{chr(_MARKS + 2 * _MOST_MARKED - 1)}]")
 
 Span = tuple[int, int]
 
@@ -70,7 +74,7 @@ class Chats:
     def _encoded(self, text: str, spans: Sequence[Span]) -> Example:
         if self._tokenizer.is_fast:
             found = self._encoder.ids_and_offsets(text).tolist()
-            return Example([token for token, _, _ in found], [_meets((start, end), spans) for _, start, end in found])
+            return Example([token for token, _, _ in found], _met([(start, end) for _, start, end in found], spans))
         ids: list[int] = []  # without offsets it is cut where answers begin and end
         answer: list[bool] = []
         at = 0
@@ -86,6 +90,7 @@ class Chats:
         places = self._places(messages, text)
         prompt = self._prompt_before(messages)
         ending = self._ending(messages, text, places)
+        following = _least_after(places, len(text))
         spans, before = [], 0
         for number, (message, place) in enumerate(zip(messages, places, strict=True)):
             if message["role"] != ASSISTANT:
@@ -99,7 +104,10 @@ class Chats:
                 raise ValueError(f"the chat template leaves out what the assistant says in message {number + 1}")
             start, end = place
             asked = text.rfind(prompt, before, start) if prompt else -1
-            after = min((other[0] for other in places[number + 1 :] if other and other[0] >= end), default=len(text))
+            after = following[number]
+            if after < end:  # what was said later is written before
+                later = (other[0] for other in places[number + 1 :] if other and other[0] >= end)
+                after = min(later, default=len(text))
             trail = message["content"][len(message["content"].rstrip()) :]  # which many templates trim
             ended, ended_after = (_in_common(text[at:after], ending) for at in (end, end + len(trail)))
             if text.startswith(trail, end) and ended_after >= ended:
@@ -112,8 +120,10 @@ class Chats:
     def _places(self, messages: Sequence[Message], text: str) -> list[Span | None]:
         """Where the template puts what each message says."""
         marked = self._marked(messages)
-        if marked is not None and _without_marks(marked) == text:
-            return [_marked_place(marked, number, message) for number, message in enumerate(messages)]
+        if marked is not None:
+            without, marks = _taken_apart(marked)
+            if without == text:
+                return [_marked_place(text, marks, number, message) for number, message in enumerate(messages)]
         return self._searched(messages, text)
 
     def _marked(self, messages: Sequence[Message]) -> str | None:
@@ -186,41 +196,70 @@ def _mark(number: int, *, end: bool = False) -> str:
     return chr(_MARKS + 2 * number + end)
 
 
-def _is_mark(character: str) -> bool:
-    return _MARKS <= ord(character) < _MARKS + 2 * _MOST_MARKED
-
-
 def _has_marks(text: str) -> bool:
-    return not text.isascii() and any(map(_is_mark, text))
+    return not text.isascii() and _MARK.search(text) is not None
 
 
-def _without_marks(marked: str) -> str:
-    return "".join(character for character in marked if not _is_mark(character))
+_Marks = Mapping[str, list[tuple[int, int]]]  # of each mark, where it stands among all marks, and in the text without
 
 
-def _marked_place(marked: str, number: int, message: Message) -> Span | None:
+def _taken_apart(marked: str) -> tuple[str, _Marks]:
+    """A text without its marks, and where they stood; in one pass, since a chat may have thousands of messages."""
+    marks: dict[str, list[tuple[int, int]]] = {}
+    parts, at, length = [], 0, 0
+    for order, found in enumerate(_MARK.finditer(marked)):
+        parts.append(marked[at : found.start()])
+        length += len(parts[-1])
+        marks.setdefault(found.group(), []).append((order, length))
+        at = found.end()
+    return "".join([*parts, marked[at:]]), marks
+
+
+def _marked_place(text: str, marks: _Marks, number: int, message: Message) -> Span | None:
     """Where the words of a message stand in the text without marks; the last place, where the template repeats them."""
-    ends = marked.rfind(_mark(number, end=True))
-    if ends < 0:
+    ends = marks.get(_mark(number, end=True))
+    if ends is None:
         return None
-    content, text = message["content"], _without_marks(marked)
+    content = message["content"]
     said = content.strip()
-    end = ends - sum(map(_is_mark, marked[:ends]))
-    begins = marked.rfind(_mark(number), 0, ends)
-    if begins >= 0:
-        start = begins - sum(map(_is_mark, marked[:begins]))
+    order, end = ends[-1]
+    begins = [place for before, place in marks.get(_mark(number), ()) if before < order]
+    if begins:
+        start = begins[-1]
         lead = content[: len(content) - len(content.lstrip())] if said else ""
         start -= len(lead) * text.endswith(lead, 0, start)  # unless the template trims it
     else:  # the template cut their beginning off, most likely up to where a thought ends
         left = said.split(THOUGHT_ENDS)[-1].strip()
-        start = end - len(left) * text.endswith(left, 0, end)
-        while left == said and start > 0 and text[start - 1 : end] == said[len(said) - (end - start) - 1 :]:
-            start -= 1
+        if left == said:
+            start = end - _in_common(text[max(0, end - len(said)) : end][::-1], said[::-1])
+        else:
+            start = end - len(left) * text.endswith(left, 0, end)
     return start, end
 
 
-def _meets(offset: Span, spans: Sequence[Span]) -> bool:
-    return any(offset[1] > start and offset[0] < end for start, end in spans)
+def _least_after(places: Sequence[Span | None], least: int) -> list[int]:
+    """For each message, where the first of those after it begins; `least` for the last one.
+
+    >>> _least_after([(0, 1), None, (2, 3)], 9)
+    [2, 2, 9]
+    """
+    found = []
+    for place in reversed(places):
+        found.append(least)
+        least = least if place is None else min(least, place[0])
+    return found[::-1]
+
+
+def _met(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+    """Which of the offsets share a character with one of the spans.
+
+    >>> _met([(0, 2), (2, 4), (4, 4), (4, 9)], [(3, 5), (8, 9)])
+    [False, True, True, True]
+    """
+    ordered = sorted(spans)
+    starts = [start for start, _ in ordered]
+    ends = list(accumulate((end for _, end in ordered), max))
+    return [(before := bisect_left(starts, end)) > 0 and ends[before - 1] > start for start, end in offsets]
 
 
 def _in_common(text: str, other: str) -> int:

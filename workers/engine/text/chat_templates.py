@@ -20,6 +20,7 @@ from jinja2 import TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from secateur.contract.datasets import SURROGATE
 from secateur.contract.errors import InvalidInput
 from secateur.contract.shown import shown
 from workers.engine.blame import words_of
@@ -133,6 +134,9 @@ def _fault(answer: Mapping[str, Any], name: str) -> Exception:
             return _of_model(detail, value=answer["words"])
         case "length":
             return _of_model(f"The model's {name} wrote more than {MAX_TEXT:,} characters.", value=None)
+        case "character":
+            detail = f"The model's {name} writes half of a surrogate pair, which is no character."
+            return _of_model(detail, value=answer["words"])
     return TemplateFault(f"the model's {name} says: {answer['words']}")
 
 
@@ -162,4 +166,6 @@ def _rendered(asked: bytes, template: str, special: Mapping[str, str], *, tracke
         return {"fault": "words", "words": words_of(error)}
     if len(texts[0]) > MAX_TEXT:
         return {"fault": "length"}
+    if found := SURROGATE.search(texts[0]):
+        return {"fault": "character", "words": ascii(found.group())}
     return {"text": texts[0], "answers": answers[0] if answers else []}

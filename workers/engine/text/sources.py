@@ -264,12 +264,16 @@ def read_hub(text: HubText, *, revision: str) -> Iterator[str]:
 
 
 def hub_rows(text: HubText, *, revision: str) -> Iterator[dict[str, Any]]:
-    """Whole rows, streamed in the data set's own order; raises as `read_hub` does."""
+    """Whole rows, streamed in the data set's own order; raises as `read_hub` does.
+
+    The scheme keeps `datasets` from a folder of that name on this machine, which it would read before it asks the hub.
+    """
     import datasets  # type: ignore[import-untyped]  # ships no annotations
 
+    path = f"hf://datasets/{text.id}"
     try:
         with fetching():
-            yield from datasets.load_dataset(text.id, text.config, split=text.split, streaming=True, revision=revision)
+            yield from datasets.load_dataset(path, text.config, split=text.split, streaming=True, revision=revision)
     except ServiceError:
         raise
     except Exception as error:

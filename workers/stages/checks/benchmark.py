@@ -77,7 +77,9 @@ def tasks(subject: Subject) -> str | None:
     if why_not_computable(subject.config) is not None:
         return None  # told of the kernels
     found = load_tasks(options, roots=subject.context.stage.runtime.data_roots)
-    try_requests(found, options, positions=positions_of(subject.texts.config.to_dict()))
+    positions = positions_of(subject.texts.config.to_dict())
+    with BoundedEncoder(subject.texts.tokenizer) as encoder:
+        try_requests(found, options, positions=positions, tokens_of=lambda text: len(encoder.ids(text)))
     items = {(name, request.doc_id) for name, task in found.items() for request in task.instances}
     unpassed = accuracy_of_one_item(subject.spec) if len(items) == 1 else None
     if unpassed is not None:

@@ -132,6 +132,32 @@ def test_text_that_postgres_cannot_keep(client: TestClient, spec: dict[str, Any]
     assert response.json()["errors"][0]["pointer"] == "/labels/a"
 
 
+@pytest.mark.parametrize("path", ["/jobs", "/estimates"])
+@pytest.mark.parametrize(
+    ("character", "says"), [("\\u0000", "a NUL character"), ("\\udc80", "half of a surrogate pair")]
+)
+def test_text_that_nobody_can_write(
+    client: TestClient, spec: dict[str, Any], path: str, character: str, says: str
+) -> None:
+    """Also where a field takes any text; `column` is one."""
+    hub = {"source": "hub", "id": "a/b", "column": "?"}
+    body = {**spec, "recovery": {"kind": "lora", "text": {"source": "blend", "parts": [{"text": hub}] * 2}}}
+    text = json.dumps(body).replace('"?"', f'"{character}"')
+    response = client.post(path, content=text, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == "/recovery/text/parts/0/text/column"
+    assert says in error["detail"]
+    assert error["expected"]
+
+
+@pytest.mark.parametrize("name", ["/etc", "../../etc", "json", "a/b/c", "a/..", "hf://datasets/a/b", "a/b\n", "~/b"])
+def test_a_hub_data_set_is_named_with_its_owner(client: TestClient, spec: dict[str, Any], name: str) -> None:
+    """Anything else is a folder of the worker to the hub's client, or a reader of files that are there."""
+    text = {"source": "hub", "id": name, "revision": "a" * 40}
+    assert only(client, {**spec, "recovery": {"kind": "lora", "text": text}})["pointer"] == "/recovery/text/id"
+
+
 def test_a_long_value_is_not_thrown_back(client: TestClient, spec: dict[str, Any]) -> None:
     error = only(client, {**spec, "labels": {"a": "x" * 100_000}})
     assert len(error["value"]) < 300

@@ -192,7 +192,13 @@ def test_what_a_definition_asks_in_vain_is_told_before_a_model_is_needed(
     assert (error.pointer, error.value) == ("tasks/0", "choose_word")
 
 
-@pytest.mark.parametrize("content", ["", "{broken", '{"noun": 1}\n{"noun": {"a": 2}}\n', "[1, 2]\n", "\x00\x01"])
+def test_data_without_rows_are_told(folder: Path) -> None:
+    (folder / "items.jsonl").write_text("")
+    with pytest.raises(InvalidInput, match='"choose_word" cannot be loaded: its data have no rows'):
+        load_tasks(TasksBenchmark(tasks=("choose_word",), folder="tasks"), roots=[folder.parent])
+
+
+@pytest.mark.parametrize("content", ["{broken", '{"noun": 1}\n{"noun": {"a": 2}}\n', "[1, 2]\n", "\x00\x01"])
 def test_data_that_cannot_be_read_are_told(folder: Path, content: str) -> None:
     (folder / "items.jsonl").write_text(content)
     with pytest.raises(InvalidInput, match='The task "choose_word" cannot be loaded') as caught:
@@ -214,7 +220,7 @@ def test_what_breaks_on_an_item_is_told_before_a_model_is_needed(
     asked = TasksBenchmark(tasks=("say_word",), folder="tasks", limit=3, **options)
     tasks = load_tasks(asked, roots=[folder.parent])
     with pytest.raises(InvalidInput) as caught:
-        try_requests(tasks, asked, positions=64)
+        try_requests(tasks, asked, positions=64, tokens_of=len)
     assert says in caught.value.detail
     assert caught.value.errors[0].pointer == "tasks/0"
 
@@ -236,7 +242,7 @@ def test_a_filter_that_breaks_on_any_answer_is_told_before_a_model_is_needed(
     (folder / "say.yaml").write_text(GENERATED + broken)
     asked = TasksBenchmark(tasks=("say_word",), folder="tasks")
     with pytest.raises(InvalidInput, match='"say_word" cannot be run') as caught:
-        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None)
+        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None, tokens_of=len)
     assert says in caught.value.detail
     assert caught.value.errors[0].pointer == "tasks/0"
 
@@ -254,13 +260,54 @@ def test_scoring_that_breaks_is_told_before_a_model_is_needed(
     monkeypatch.setattr(f"lm_eval.api.task.ConfigurableTask.{place}", break_down)
     asked = TasksBenchmark(tasks=(name,), folder="tasks")
     with pytest.raises(InvalidInput, match=f'"{name}" cannot be run'):
-        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None)
+        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None, tokens_of=len)
+
+
+def with_row(folder: Path, **row: Any) -> TasksBenchmark:
+    """The items with one more at their end."""
+    items = folder / "items.jsonl"
+    kept = json.loads(items.read_text().splitlines()[0])
+    items.write_text(items.read_text() + json.dumps({**kept, **row}) + "\n")
+    return TasksBenchmark(tasks=("choose_word",), folder="tasks")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"label": -1}, "item 31 has -1 as its right answer, which is none of its 3 choices"),
+        ({"label": 4}, "item 31 has 4 as its right answer"),
+        ({"choices": ["red", ""], "label": 0}, "item 31 has an empty choice"),
+        ({"choices": ["red", "x" * 65], "label": 0}, "has 66 tokens, and the model holds 64"),
+    ],
+)
+def test_items_that_no_model_can_answer_are_told(folder: Path, row: dict[str, Any], says: str) -> None:
+    """The harness counts them as wrong, or breaks on them once models are made: a split with secret labels has -1."""
+    asked = with_row(folder, **row)
+    with pytest.raises(InvalidInput, match="cannot be run") as caught:
+        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=64, tokens_of=len)
+    assert says in caught.value.detail
+    assert caught.value.errors[0].pointer == "tasks/0"
+
+
+def test_a_word_that_is_none_of_the_choices(folder: Path) -> None:
+    """And where the harness's own task has one such item among others, its figure is as the harness has it."""
+    (folder / "choose.yaml").write_text(DEFINITION.replace("doc_to_target: label", 'doc_to_target: "{{ noun }}"'))
+    asked = TasksBenchmark(tasks=("choose_word",), folder="tasks")
+    tasks = load_tasks(asked, roots=[folder.parent])
+    with pytest.raises(InvalidInput, match=r"item 1 has .* which is none of its 3 choices"):
+        try_requests(tasks, asked, positions=None, tokens_of=len)
+    unnamed = asked.model_copy(update={"folder": None})
+    with pytest.raises(InvalidInput, match="which is none of its 3 choices"):
+        try_requests(tasks, unnamed, positions=None, tokens_of=len)
+    (folder / "choose.yaml").write_text(DEFINITION)
+    few = with_row(folder, label=-1).model_copy(update={"folder": None})
+    try_requests(load_tasks(with_row(folder, label=-1), roots=[folder.parent]), few, positions=None, tokens_of=len)
 
 
 def test_made_up_answers_are_forgotten(folder: Path) -> None:
     asked = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks")
     tasks = load_tasks(asked, roots=[folder.parent])
-    try_requests(tasks, asked, positions=None)
+    try_requests(tasks, asked, positions=None, tokens_of=len)
     assert all(request.resps == [] for task in tasks.values() for request in task.instances)
 
 
@@ -269,9 +316,9 @@ def test_a_row_far_down_that_a_template_breaks_on_is_found(folder: Path) -> None
     asked = TasksBenchmark(tasks=("choose_word", "say_word"), folder="tasks")
     tasks = load_tasks(asked, roots=[folder.parent])
     with pytest.raises(InvalidInput, match=r'"choose_word" cannot be run: .*division'):
-        try_requests(tasks, asked, positions=None)
+        try_requests(tasks, asked, positions=None, tokens_of=len)
     few = asked.model_copy(update={"limit": 20})
-    try_requests(load_tasks(few, roots=[folder.parent]), few, positions=None)
+    try_requests(load_tasks(few, roots=[folder.parent]), few, positions=None, tokens_of=len)
 
 
 FOR_EVER = "(.|.)*(.|.)*(.|.)*no such end"

@@ -127,6 +127,18 @@ def test_what_ends_an_answer_is_known_where_the_last_word_is_the_users(tokenizer
     assert answers(tokenizer, PLAIN, *CHAT, ("user", "Wait")) == ["Hello</s>", "Ciao</s>"]
 
 
+def test_a_chat_of_thousands_of_messages(tokenizer: Any) -> None:
+    """Whose marks are found in one pass over it, and not once for each message."""
+    chat = [(role, f"{role[0]}{number}") for number in range(1500) for role in ("user", "assistant")]
+    found = answers(tokenizer, PLAIN, *chat)
+    assert found == [f"a{number}</s>" for number in range(1500)]
+
+
+def test_an_answer_that_the_template_cuts_the_beginning_of(tokenizer: Any) -> None:
+    cuts = PLAIN.replace("{{ m.content }}", "{{ m.content.split('|')[-1] }}")
+    assert answers(tokenizer, cuts, ("user", "Hi"), ("assistant", "hm|Hello")) == ["Hello</s>"]
+
+
 def test_an_answer_with_nothing_in_it(tokenizer: Any) -> None:
     assert answers(tokenizer, PLAIN, ("user", "Hi"), ("assistant", ""), ("user", "?"), ("assistant", " ")) == [
         "</s>",

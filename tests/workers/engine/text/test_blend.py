@@ -127,13 +127,13 @@ def test_each_part_of_the_hub_is_held_to_its_own_commit(
 ) -> None:
     monkeypatch.setattr(training_text, "hub_revision", lambda text: f"commit of {text.id}")
     job = reading_job(source, tmp_path)
-    hub = [{"source": "hub", "id": name} for name in ("one", "two")]
+    hub = [{"source": "hub", "id": name} for name in ("a/one", "a/two")]
     text = blend((hub[0], 1), ({"source": "answers", "prompts": hub[1]}, 1))
     for _ in range(2):
         first, second = pinned(job, text).parts
         assert isinstance(first.text, HubText)
-        assert first.text.revision == "commit of one"
-        assert second.text.prompts.revision == "commit of two"  # type: ignore[union-attr]
+        assert first.text.revision == "commit of a/one"
+        assert second.text.prompts.revision == "commit of a/two"  # type: ignore[union-attr]
         monkeypatch.setattr(training_text, "hub_revision", lambda text: pytest.fail("it is known"))
 
 

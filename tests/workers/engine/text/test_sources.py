@@ -112,6 +112,20 @@ def test_a_commit_is_taken_at_its_word_and_missed_when_rows_are_read(monkeypatch
     assert caught.value.errors[0].pointer == "text/revision"
 
 
+def test_a_folder_that_is_called_like_a_data_set_is_not_read_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client would take it before it asks a hub, and it lies under no data root."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "train.txt").write_text("a secret\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("datasets.config.HF_ENDPOINT", "http://127.0.0.1:9")
+    text = HubText(source="hub", id="a/b", revision="c" * 40)
+    with pytest.raises(Unavailable, match="The hub cannot be reached for the data set a/b"):
+        list(read_hub(text, revision="c" * 40))
+
+
 def broken_set(folder: Path, fault: str) -> tuple[str, str]:
     """A builder of `datasets` and a file for it that it cannot read."""
     content: dict[str, tuple[str, bytes]] = {
