@@ -12,16 +12,17 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 from uuid import uuid4
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from app.api import openapi
+from app.api import health, openapi
 from app.api.example_specs import HUB_WITH_GATES
 from app.api.metrics import Metrics
 from app.api.resources import routers
 from app.deps import celery_for, dispose_pool, sender_for, store_at
 from app.http import problems
+from app.http.as_meant import refuse_what_is_passed_over
 from app.http.hosts import Hosts
 from app.http.middleware import EdgeMiddleware
 from app.services.event_hub import EventHub
@@ -67,7 +68,8 @@ def create_app(settings: Settings | None = None, *, most_streams: int = MOST_STR
     )
     problems.register(app)
     for router in routers():
-        app.include_router(router)
+        watched = health.TAG.name in router.tags  # what watches a service may add to its queries what it likes
+        app.include_router(router, dependencies=[] if watched else [Depends(refuse_what_is_passed_over)])
     docs.mount(app)
     llms.mount(app, example=HUB_WITH_GATES)
     dashboard.mount(app)
