@@ -68,7 +68,7 @@ def document(
                 )
                 _jobs.append(job.json()["id"])
                 worker.finish(_jobs[-1], {"prune": {"a.txt": b"0123456789"}})
-            loaded = schemathesis.openapi.from_url(f"{base}/openapi.json")
+            loaded = schemathesis.openapi.from_url(f"{base}/openapi.json", timeout=60)
             loaded.hook(map_path_parameters)
             yield loaded
         engine.dispose()
