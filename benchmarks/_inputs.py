@@ -43,10 +43,10 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def load(arguments: argparse.Namespace) -> tuple[PreTrainedModel, Tensor]:
-    """The model in fp32, and (samples, tokens) ids from the start of the text."""
+def load(arguments: argparse.Namespace, *, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Tensor]:
+    """The model, and (samples, tokens) ids from the start of the text."""
     torch.set_num_threads(arguments.threads)
-    model = load_model(Checkpoint.open(folder_of(arguments)), device=torch.device("cpu"), dtype=torch.float32)
+    model = load_model(Checkpoint.open(folder_of(arguments)), device=torch.device("cpu"), dtype=dtype)
     return model, ids_of(arguments, arguments.text, arguments.samples)
 
 

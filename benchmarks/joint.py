@@ -10,9 +10,11 @@ is and with what is left of it healed on TEXT; at equal measured time the models
 from __future__ import annotations
 
 import argparse
+import json
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,6 +41,7 @@ from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.scoring.joint import search_parts
 
 BILLION = 10**9
+TOLD_EVERY_S = 60
 CELL = Cell(batch_size=1, input_tokens=12, output_tokens=64, warmup=2, runs=8)
 
 
@@ -52,6 +55,7 @@ class Bench:
     healed_on: Tensor
     judged_on: dict[str, Tensor]
     settings: argparse.Namespace
+    originals: dict[str, list[Tensor]] = field(default_factory=dict)  # text → the original's last states, once walked
 
     def row(self, budget: str, way: str, units: Iterable[str], saved: float) -> dict[str, Any]:
         """Divergences of the original without these halves, as it is and healed."""
@@ -62,29 +66,52 @@ class Bench:
         changes = {fit.block: fit.change for fit in heal_halves(self.view, gone, self.healed_on) if fit.helps}
         found: dict[str, Any] = {"budget": budget, "way": way, "saved": saved}
         for name, ids in self.judged_on.items():
-            found[f"{name}"] = self._kl(ids, gone, {})
-            found[f"{name}, healed"] = self._kl(ids, gone, changes)
-        return {**found, "gone": " ".join(units)}
+            found[f"{name}"] = self._kl(name, ids, gone, {})
+            found[f"{name}, healed"] = self._kl(name, ids, gone, changes)
+        found["gone"] = " ".join(units)
+        print(json.dumps(found), flush=True)  # a run that is stopped later loses nothing
+        return found
 
     @torch.no_grad()
-    def _kl(self, ids: Tensor, gone: Gone, changes: dict[int, BlockChange]) -> float:
-        whole = reduced = [self.view.embed(ids)]
-        for block in self.view.blocks():
-            whole = through(block, whole, {})
+    def _kl(self, name: str, ids: Tensor, gone: Gone, changes: dict[int, BlockChange]) -> float:
+        if name not in self.originals:
+            whole = [self.view.embed(ids)]
+            for block in self.view.blocks():
+                whole = through(block, whole, {})
+            self.originals[name] = whole
+        reduced = [self.view.embed(ids)]
         for block in self.view.blocks():
             halves = gone.get(block.index, ())
             if len(halves) < len(HALVES_OF_A_BLOCK):
                 with without_halves(block, halves):
                     reduced = through(block, reduced, changes.get(block.index, {}))
-        return mean_kl(self.view, whole, reduced)
+        return mean_kl(self.view, self.originals[name], reduced)
+
+
+class TellSometimes:
+    """Prints how far the search is, once a minute."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int, unit: str) -> None:
+        if time.monotonic() - self._told > TOLD_EVERY_S:
+            self._told = time.monotonic()
+            print(f"{done} of {total} {unit}", flush=True)
 
 
 def compared(bench: Bench, budget: str, parts: list[Part], needed: int, unit: float) -> list[dict[str, Any]]:
     """Halves and blocks, and blocks alone, at one budget."""
-    found = search_parts(bench.view, bench.found_on, parts, needed=needed, evaluations=bench.settings.evaluations)
+    evaluations = bench.settings.evaluations
+    found = search_parts(
+        bench.view, bench.found_on, parts, needed=needed, evaluations=evaluations, progress=TellSometimes()
+    )
     assert found.blocks_alone is not None, "the budget is that of whole blocks"
     print(
-        f"{budget}: single losses sum to {found.summed:.4f}, and come to {found.summed_kl:.4f} as a whole", flush=True
+        f"{budget}: single losses sum to {found.summed:.4f}, and come to {found.summed_kl:.4f} as a whole; "
+        f"on the text of the search and on its held-out part joint {found.best.kl:.4f}, {found.best.kl_held:.4f}, "
+        f"blocks {found.blocks_alone.kl:.4f}, {found.blocks_alone.kl_held:.4f}",
+        flush=True,
     )
     return [
         bench.row(budget, "joint", units_of(found.best.parts), found.best.saved * unit),
@@ -161,8 +188,11 @@ def main() -> None:
     arguments.add_argument("--healing-samples", type=int, default=64, help="samples of TEXT that are healed on")
     arguments.add_argument("--evaluations", type=int, default=300)
     arguments.add_argument("--budget", choices=("parameters", "time"), default="parameters")
+    arguments.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the search, healing and what is judged"
+    )
     settings = arguments.parse_args()
-    model, found_on = load(settings)
+    model, found_on = load(settings, dtype=getattr(torch, settings.dtype))
     healed_on = ids_of(settings, settings.text, settings.healing_samples)
     judged_on = {
         name: ids_of(settings, Path(path), settings.windows)
