@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     session_hours: float = Field(
         default=12.0, gt=0, le=24 * 90, description="How long the dashboard stays open after logging in with a key."
     )
+    playground: bool = Field(
+        default=True, description="Whether the models of finished jobs may be asked questions, which workers answer."
+    )
     instance: str | None = Field(
         default=None, max_length=64, description="A name of this API process, which /healthz tells; random unless set."
     )

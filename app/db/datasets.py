@@ -119,7 +119,9 @@ def delete(session: Session, dataset_id: UUID) -> str:
     named = func.jsonb_path_exists(
         Job.spec, cast(_NAMED, JSONPATH), cast({"id": str(dataset_id)}, JSONB), type_=Boolean
     )
-    user = session.scalars(select(Job.id).where(_UNFINISHED, named).order_by(Job.id).limit(1)).first()
+    user = session.scalars(
+        select(Job.id).where(_UNFINISHED, Job.asked_of.is_(None), named).order_by(Job.id).limit(1)
+    ).first()
     if user is not None:
         raise Conflict(f"data set {dataset_id} is used by job {user}, which is not over; cancel it or wait for its end")
     session.execute(sql_delete(Dataset).where(Dataset.id == dataset_id))

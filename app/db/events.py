@@ -23,7 +23,7 @@ from app.db.tables.jobs import Job
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
 
-EventType = Literal["state", "progress", "log", "metrics", "verdict"]
+EventType = Literal["state", "progress", "log", "metrics", "text", "verdict"]
 Level = Literal["debug", "info", "warning", "error"]
 
 

@@ -33,7 +33,7 @@ def job_json(*, stages: str = "stages", spec: bool = False, queue: str = "NULL")
                 ) AS stage
             ),
             'problem', {_problem("job.problem")}, 'last_event_seq', job.last_event_seq
-            {f", 'queue', {queue}, 'spec', job.spec" if spec else ""}
+            {f", 'asked_of', job.asked_of, 'queue', {queue}, 'spec', job.spec" if spec else ""}
         )::text
     """
 

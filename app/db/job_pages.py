@@ -1,4 +1,7 @@
-"""Pages of jobs, as the list and the dashboard show them: each job as the text of `app.db.job_json`."""
+"""Pages of jobs, as the list and the dashboard show them: each job as the text of `app.db.job_json`.
+
+Jobs that answer a question about another one are not among them.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +70,8 @@ def _statement(conditions: tuple[str, ...], words: str, specs: bool, limit: int)
     last = f"ORDER BY id DESC LIMIT {limit:d}"
 
     def narrowed(*more: str) -> str:
-        where = [*more, *(_CONDITIONS[name] for name in conditions)]
-        return f"SELECT * FROM jobs {'WHERE ' if where else ''}{' AND '.join(where)}"
+        where = ["asked_of IS NULL", *more, *(_CONDITIONS[name] for name in conditions)]
+        return f"SELECT * FROM jobs WHERE {' AND '.join(where)}"
 
     page = f"{narrowed()} {last}"
     if words:

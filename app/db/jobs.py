@@ -21,8 +21,13 @@ from app.db.tables.jobs import Job, job_counts
 from app.db.transitions import give_turns, move_job, move_stage
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.questions import Question
 from secateur.contract.spec import CompressionSpec, HubModel
-from secateur.contract.stage_graph import planned
+from secateur.contract.stage_graph import PlannedStage, planned
+from secateur.contract.stage_kinds import ANSWER
+
+HIGHEST = 9  # priority
+ANSWERING = (PlannedStage(ANSWER.name, ANSWER.name, ()),)  # the stages of a job that answers a question
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,13 @@ class NewJob:
 _TOLD = events.job_state(State.QUEUED)
 _INSERT = f"""
 WITH job AS (
-    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, priority, sweep_id, sweep_place, caller, request_id,
-                      traceparent, idempotency_key, idempotency_fingerprint, deadline_at, last_event_seq)
+    INSERT INTO jobs (id, spec, model_id, state, verdict, labels, priority, sweep_id, sweep_place, asked_of, question,
+                      caller, request_id, traceparent, idempotency_key, idempotency_fingerprint, deadline_at,
+                      last_event_seq)
     VALUES (%(id)s::uuid, %(spec)s::jsonb, %(model_id)s, '{State.QUEUED}', '{Verdict.NONE}',
-            %(spec)s::jsonb -> 'labels', %(priority)s::int, %(sweep_id)s::uuid, %(sweep_place)s::int, %(caller)s,
-            %(request_id)s::text, %(traceparent)s::text, %(idempotency_key)s::text, %(idempotency_fingerprint)s::text,
-            %(deadline_at)s::timestamptz, 1)
+            %(spec)s::jsonb -> 'labels', %(priority)s::int, %(sweep_id)s::uuid, %(sweep_place)s::int,
+            %(asked_of)s::uuid, %(question)s::jsonb, %(caller)s, %(request_id)s::text, %(traceparent)s::text,
+            %(idempotency_key)s::text, %(idempotency_fingerprint)s::text, %(deadline_at)s::timestamptz, 1)
     ON CONFLICT (caller, idempotency_key) DO NOTHING
     RETURNING *
 ), stage AS (
@@ -88,8 +94,8 @@ _BY_KEY = text(
     f"""
     SELECT job.id, job.idempotency_fingerprint, {job_json(stages=_STAGES_AS_MADE, spec=True)}
     FROM (
-        SELECT id, idempotency_fingerprint, model_id, labels, sweep_id, spec, request_id, deadline_at, created_at,
-               created_at AS updated_at,
+        SELECT id, idempotency_fingerprint, model_id, labels, sweep_id, asked_of, spec, request_id, deadline_at,
+               created_at, created_at AS updated_at,
                'queued' AS state, 'none' AS verdict, 1 AS last_event_seq, NULL::jsonb AS problem,
                NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at,
                NULL::timestamptz AS cancel_requested_at
@@ -109,16 +115,19 @@ def insert(
     deadline_at: datetime | None = None,
     origin: Origin = UNKNOWN,
     sweep: tuple[UUID, int] | None = None,
+    asked: tuple[UUID, Question] | None = None,
 ) -> NewJob | None:
     """A new job with its stages, the first one's turn marked: send it after commit.
 
     Args:
         sweep: the one that the job is a point of, and its place there.
+        asked: the job whose models are asked, and what, where this one is there for their answers alone. It goes
+            before all others, since it is short and somebody waits.
 
     None if this caller has used the idempotency key before; the job is `by_idempotency_key` then. Where another
     transaction is just using it, this one waits for the other to end.
     """
-    job_id, plan = new_id(), planned(spec)
+    job_id, plan = new_id(), planned(spec) if asked is None else ANSWERING
     stage_ids = tuple(new_id() for _ in plan)
     rows = [
         {"id": str(stage_id), "place": place, **asdict(stage)}
@@ -131,9 +140,11 @@ def insert(
             "id": job_id,
             "spec": spec.model_dump_json(),
             "model_id": model_id_of(spec),
-            "priority": spec.priority,
+            "priority": spec.priority if asked is None else HIGHEST,
             "sweep_id": sweep and sweep[0],
             "sweep_place": sweep and sweep[1],
+            "asked_of": asked and asked[0],
+            "question": asked and asked[1].model_dump_json(),
             "caller": caller,
             "request_id": origin.request_id,
             "traceparent": origin.traceparent,

@@ -37,7 +37,7 @@ from app.services.queue import place_of
 from app.services.shortest_spec import shortest
 from app.services.workers import list_workers
 from app.settings import Settings
-from app.web import dataset_pages, sweep_pages, views
+from app.web import answer_pages, dataset_pages, sweep_pages, views
 from app.web.job_figures import JobFigures
 from app.web.pages import LoginNeeded, PageCaller, render
 from secateur.contract.comparison import compare_reports
@@ -268,13 +268,15 @@ def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
 
 @router.get("/jobs/{job_id}")
 @transaction
-def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -> HTMLResponse:
+def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -> Response:
     """One job: its stages as they go, and what came of it."""
     locked = bool(settings.api_keys)
     try:
         job = job_rows.get(work.session, UUID(job_id))
     except (ValueError, NotFound):
         return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
+    if job.asked_of is not None:
+        return RedirectResponse(f"/ui/jobs/{job.asked_of}/playground", status_code=303)
     files = artifact_rows.list_for(work.session, job.id)
     paths = [file.path for file in files]
     recent = max(0, job.last_event_seq - LOG_EVENTS)
@@ -301,6 +303,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
         scores=scores,
         plot=importance(scores) if scores and scores.blocks else None,
         ways=views.ways(job),
+        playground=settings.playground and job.state is State.SUCCEEDED,
         locked=locked,
     )
 
@@ -348,6 +351,7 @@ def mount(app: FastAPI) -> None:
     """Serve the pages and their static files."""
     app.include_router(open_router)
     app.include_router(router)
+    app.include_router(answer_pages.router)
     app.include_router(dataset_pages.router)
     app.include_router(sweep_pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

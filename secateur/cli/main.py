@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from secateur.cli import (
+    ask,
     compare,
     estimate,
     groups,
@@ -88,6 +89,7 @@ for _file in iter_modules(groups.__path__, f"{groups.__name__}."):
 app.command(rich_help_panel=RESULTS)(asks_service(results.report))
 app.command(rich_help_panel=RESULTS)(asks_service(results.gate))
 app.command(rich_help_panel=RESULTS)(asks_service(compare.compare))
+app.command(rich_help_panel=RESULTS)(asks_service(ask.ask))
 app.command(rich_help_panel=RESULTS)(asks_service(results.artifacts))
 app.command(rich_help_panel=RESULTS)(asks_service(results.download))
 

@@ -39,6 +39,7 @@ from secateur.contract.sweep import SweepSpec
 from secateur.contract.sweep_report import SweepReport
 from secateur.report.forms import FORMS
 from secateur.report.sweep_forms import SWEEP_FORMS
+from secateur.schemas.answers import Answer, AnswerList
 from secateur.schemas.artifacts import Artifact, ArtifactList
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset, DatasetRows
@@ -217,6 +218,25 @@ class AsyncClient:
                 url = f"/jobs/{job_id}/artifacts/{artifact.path}"
                 await download_file(self._connection, url, paths[-1], artifact, progress)
         return paths
+
+    # --- the playground -----------------------------------------------------------------------------------
+
+    async def ask(self, job_id: UUID | str, prompt: str, **options: Any) -> Answer:
+        """Put a question to the models of a finished job; `events` of the answer's id has the text as it is written.
+
+        Options are those of the question: `max_tokens`, `temperature`, `chat`, `variants`. `answer` has all of it in
+        the end.
+        """
+        body = {"prompt": prompt, **options}
+        return await self._requests.model(Answer, "POST", f"/jobs/{job_id}/answers", json=body, repeat=False)
+
+    async def answer(self, job_id: UUID | str, answer_id: UUID | str) -> Answer:
+        """One question to a job, and what each model has answered once all have."""
+        return await self._requests.model(Answer, "GET", f"/jobs/{job_id}/answers/{answer_id}")
+
+    async def answers(self, job_id: UUID | str) -> list[Answer]:
+        """The last questions that a job was asked, the newest first, with their answers."""
+        return (await self._requests.model(AnswerList, "GET", f"/jobs/{job_id}/answers")).data
 
     # --- sweeps -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import SweepSpec
 from secateur.contract.sweep_report import SweepReport
+from secateur.schemas.answers import Answer
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.catalog import Catalog
 from secateur.schemas.datasets import Dataset, DatasetRows
@@ -185,6 +186,24 @@ class Client:
             ChecksumMismatch: a file differs from what was published, twice in a row.
         """
         return finish(self._calls.download(job_id, destination, prefix=prefix, progress=progress))
+
+    # --- the playground -----------------------------------------------------------------------------------
+
+    def ask(self, job_id: UUID | str, prompt: str, **options: Any) -> Answer:
+        """Put a question to the models of a finished job; `events` of the answer's id has the text as it is written.
+
+        Options are those of the question: `max_tokens`, `temperature`, `chat`, `variants`. `answer` has all of it in
+        the end.
+        """
+        return finish(self._calls.ask(job_id, prompt, **options))
+
+    def answer(self, job_id: UUID | str, answer_id: UUID | str) -> Answer:
+        """One question to a job, and what each model has answered once all have."""
+        return finish(self._calls.answer(job_id, answer_id))
+
+    def answers(self, job_id: UUID | str) -> list[Answer]:
+        """The last questions that a job was asked, the newest first, with their answers."""
+        return finish(self._calls.answers(job_id))
 
     # --- sweeps -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from secateur.contract.datasets import DatasetFormat, DatasetKind
+from secateur.contract.questions import Question
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import STAGE_KINDS, StageKind
 
@@ -99,6 +100,7 @@ class StageSpec(Message):
     created_at: datetime  # of the job, for the report
     spec: CompressionSpec
     work: Path
+    question: Question | None = None  # of a stage that answers one
     inputs: dict[str, StageInput] = Field(default_factory=dict)  # by the keys of the stages that this one needs
     runtime: Runtime
 
@@ -125,6 +127,15 @@ class MetricsEvent(Message):
 
     type: Literal["metrics"] = "metrics"
     data: dict[str, Any]
+
+
+class TextEvent(Message):
+    """The next piece of a text that is being written."""
+
+    type: Literal["text"] = "text"
+    variant: str  # who writes it
+    text: str
+    tokens: int  # that there are of it with this piece
 
 
 class PartEvent(Message):
@@ -158,7 +169,7 @@ class ErrorEvent(Message):
 
 
 StageEvent = Annotated[
-    ProgressEvent | LogEvent | MetricsEvent | PartEvent | StagesEvent | ResultEvent | ErrorEvent,
+    ProgressEvent | LogEvent | MetricsEvent | TextEvent | PartEvent | StagesEvent | ResultEvent | ErrorEvent,
     Field(discriminator="type"),
 ]
 

@@ -21,6 +21,7 @@ from secateur.contract.options.method import Method
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.scoring import OF_THE_CHOICE
 from secateur.contract.planning import Chosen, Corrected, DraftPlanned, Planned, Searched, UnitCosts
+from secateur.contract.questions import Answered
 from secateur.contract.report import Report
 from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
@@ -57,6 +58,10 @@ class StageKind(Generic[R]):
 
 def _always(spec: CompressionSpec) -> bool:
     return True
+
+
+def _never(spec: CompressionSpec) -> bool:
+    return False
 
 
 def _sections(*names: str) -> Callable[[CompressionSpec], dict[str, Any]]:
@@ -337,6 +342,17 @@ REPORT = StageKind(
     concludes=True,
 )
 
+ANSWER = StageKind(
+    name="answer",
+    title="Answer",
+    doing="answering a question",
+    module="workers.stages.answer",
+    result=Answered,
+    file="answered.json",
+    reads=("check", "prune", "recover"),
+    asked=_never,  # no spec asks for one: it is the only stage of a question's job, and reads of the job that is asked
+)
+
 CARDS = "cards"  # the report's folder of model cards, each at the path of the one that it takes the place of
 
 # In the order in which people read them.
@@ -357,6 +373,7 @@ STAGE_KINDS: Mapping[str, StageKind[Any]] = {
         BENCHMARK,
         CORRECT,
         REPORT,
+        ANSWER,
     )
 }
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from secateur.schemas.base import Body, Timestamp
 
-EventType = Literal["state", "progress", "log", "metrics", "verdict"]
+EventType = Literal["state", "progress", "log", "metrics", "text", "verdict"]
 Level = Literal["debug", "info", "warning", "error"]
 
 BEHIND = "Of the request behind it: the retry or cancel that it tells of, else the request that made the job."
@@ -26,7 +26,7 @@ class Event(Body):
     request_id: str | None = Field(default=None, description=BEHIND)
     data: dict[str, Any] = Field(
         description="state: {state, …}; progress: {done, total, unit}; log: {message}; metrics: figures; "
-        "verdict: {verdict, gates}."
+        "text: {variant, text, tokens}, a piece of an answer; verdict: {verdict, gates}."
     )
 
 

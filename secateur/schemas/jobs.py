@@ -88,6 +88,9 @@ class QueuePlace(Body):
 class Job(JobSummary):
     """A job with its spec, every default filled in."""
 
+    asked_of: UUID | None = Field(
+        default=None, description="The job whose models it is to answer a question with; null of any other job."
+    )
     queue: QueuePlace | None = Field(
         default=None, description="Null where nothing of it waits for a worker, and in the answer that made it."
     )

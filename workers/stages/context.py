@@ -26,6 +26,7 @@ from secateur.contract.protocol import (
     StageEvent,
     StagesEvent,
     StageSpec,
+    TextEvent,
 )
 from secateur.contract.results import ModelInfo, Result
 from secateur.contract.rounds import of_round
@@ -64,6 +65,10 @@ class StageContext:
 
     def metrics(self, **figures: Any) -> None:
         self.emit(MetricsEvent(data=figures))
+
+    def text(self, variant: str, text: str, tokens: int) -> None:
+        """Tell the next piece of what `variant` writes, with which there are so many tokens of it."""
+        self.emit(TextEvent(variant=variant, text=text, tokens=tokens))
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from app.blobs.store import ArtifactStore
 from app.db import artifacts, claims, datasets, jobs, twins
 from app.db.baselines import baseline_of
 from app.db.claims import Claim
+from app.db.rounds import of_what_is_handed_out
 from app.db.stage_ends import Ended
 from app.db.tables.datasets import Dataset
 from app.db.twins import SharedResult
@@ -27,6 +28,7 @@ from secateur.contract.jobs import State
 from secateur.contract.options.baseline import Baseline
 from secateur.contract.options.texts import UploadText
 from secateur.contract.protocol import Runtime, StageInput, StageSpec, UploadedFile, WorkingDevice
+from secateur.contract.questions import Question
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import PRUNE, RECOVER, REPORT, STAGE_KINDS, TARGET_MODEL
 from secateur.contract.texts import texts_of
@@ -67,6 +69,7 @@ class Assignment:
     fingerprints: Mapping[str, str]  # of the models that earlier stages have looked at, by their fields in the spec
     inputs: dict[str, Input]  # by key
     uploads: dict[UUID, Dataset]  # the data sets that the stage's texts name
+    question: Question | None = None  # what the job is there to answer, if it is a question's
 
     def spec(
         self, settings: Settings, store: ArtifactStore, work: Path, *, device: WorkingDevice, check: Callable[[], None]
@@ -101,6 +104,7 @@ class Assignment:
             created_at=self.created_at,
             spec=self.asked,
             work=work,
+            question=self.question,
             inputs=inputs,
             runtime=runtime,
         )
@@ -140,9 +144,14 @@ def load(session: Session, claim: Claim) -> Assignment | None:
     own = next(stage for stage in job.stages if stage.id == claim.stage_id)
     inputs: dict[str, Input] = {}
     fingerprints: dict[str, str] = {}
-    for stage in job.stages:
-        if stage.key in own.needs and stage.state is State.SUCCEEDED and stage.output is not None:
-            files = artifacts.files_of_stage(session, job.id, stage.key)
+    try:
+        giving = job if job.asked_of is None else jobs.get(session, job.asked_of)
+    except NotFound:  # and the question with it
+        return None
+    for stage in job.stages if giving is job else of_what_is_handed_out(giving)[1]:
+        is_read = stage.key in own.needs if giving is job else stage.kind in STAGE_KINDS[own.kind].reads
+        if is_read and stage.state is State.SUCCEEDED and stage.output is not None:
+            files = artifacts.files_of_stage(session, giving.id, stage.key)
             inputs[stage.key] = Input(stage.kind, stage.output, files, stage.result or {})
             fingerprints = _fingerprints(stage.result) | fingerprints
     asked = CompressionSpec.model_validate(job.spec)
@@ -153,7 +162,9 @@ def load(session: Session, claim: Claim) -> Assignment | None:
         inputs[WARM_START] = Input(RECOVER.name, start.output, files)
     if claim.kind == REPORT.name and asked.baseline is not None:
         inputs |= _baseline(session, asked.baseline, job.id)
-    return Assignment(claim, job.created_at, asked, fingerprints, inputs, _uploads(session, asked, claim.kind))
+    question = None if job.question is None else Question.model_validate(job.question)
+    uploads = _uploads(session, asked, claim.kind)
+    return Assignment(claim, job.created_at, asked, fingerprints, inputs, uploads, question)
 
 
 def _baseline(session: Session, baseline: Baseline, job_id: UUID) -> dict[str, Input]:

@@ -29,6 +29,7 @@ from secateur.contract.protocol import (
     ProgressEvent,
     ResultEvent,
     StagesEvent,
+    TextEvent,
     stage_event,
 )
 from secateur.contract.shown import SHOWN_CHARACTERS, shortened
@@ -144,6 +145,8 @@ class EventRelay:
                 self.log(event.message, level=event.level)
             case MetricsEvent():
                 self._add("metrics", event.data)
+            case TextEvent():
+                self._add("text", event.model_dump(exclude={"type"}))
             case PartEvent():
                 self._parts.take(event)
             case ResultEvent():

@@ -19,7 +19,7 @@ class Event(Base):
 
     __tablename__ = "events"
     __table_args__ = (
-        CheckConstraint("type IN ('state', 'progress', 'log', 'metrics', 'verdict')", name="type"),
+        CheckConstraint("type IN ('state', 'progress', 'log', 'metrics', 'text', 'verdict')", name="type"),
         CheckConstraint("level IN ('debug', 'info', 'warning', 'error')", name="level"),
         CheckConstraint("seq > 0", name="seq"),
     )

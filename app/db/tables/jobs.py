@@ -53,6 +53,10 @@ class Job(Base):
         CheckConstraint("state <> 'failed' OR problem IS NOT NULL", name="failed_says_why"),
         CheckConstraint("last_event_seq >= 0", name="last_event_seq"),
         CheckConstraint("(sweep_id IS NULL) = (sweep_place IS NULL)", name="place_in_sweep"),
+        CheckConstraint("(asked_of IS NULL) = (question IS NULL)", name="question"),
+        Index(  # the questions that a job was asked
+            "ix_jobs_asked_of", "asked_of", text("id DESC"), postgresql_where=text("asked_of IS NOT NULL")
+        ),
         Index(  # the jobs of a sweep
             "uq_jobs_sweep_id_sweep_place",
             "sweep_id",
@@ -109,6 +113,11 @@ class Job(Base):
         ForeignKey(Sweep.id, ondelete="CASCADE"), comment="The sweep that it is a point of."
     )
     sweep_place: Mapped[int | None] = mapped_column(comment="Which of its points, from 0.")
+    asked_of: Mapped[UUID | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"),
+        comment="The job whose models answer, where this is a question's: it is in no list and no count of jobs.",
+    )
+    question: Mapped[dict[str, Any] | None] = mapped_column(comment="What they are asked.")
     caller: Mapped[str] = mapped_column(comment="Whose idempotency keys these are: the API key's name.")
     request_id: Mapped[str | None] = mapped_column(comment="X-Request-Id of the request that made the job.")
     traceparent: Mapped[str | None] = mapped_column(

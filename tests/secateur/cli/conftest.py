@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from secateur.cli import (
+    ask,
     compare,
     estimate,
     jobs,
@@ -56,6 +57,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         with monkeypatch.context() as patch:
             modules = (
                 session,
+                ask,
                 compare,
                 estimate,
                 datasets,
