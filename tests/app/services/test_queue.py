@@ -15,7 +15,8 @@ from app.db.tables.jobs import Stage
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.worker_rows import beats
 
-SECONDS = {"check": 10, "score": 600, "prune": 30, "benchmark": 300, "report": 60}
+# hours, beside which the test itself takes nothing; the check's own, since that of a job here is among the past ones too
+SECONDS = {"check": 2, "score": 60_000, "prune": 3000, "benchmark": 30_000, "report": 6000}
 WHOLE = sum(SECONDS.values())
 
 
@@ -43,7 +44,7 @@ def queue(client: TestClient, job_id: str) -> tuple[int, float | None, float | N
 
 
 def near(seconds: float) -> Any:
-    return pytest.approx(seconds, abs=30)  # what the test itself takes on a busy machine
+    return pytest.approx(seconds, abs=300)  # what the test itself takes
 
 
 def test_what_has_never_run_here_is_unknown(client: TestClient, spec: dict[str, Any], sessions: SessionFactory) -> None:
