@@ -15,7 +15,7 @@ from app.db.tables.jobs import Stage
 from tests.fixtures.played_worker import PlayedWorker
 from tests.fixtures.worker_rows import beats
 
-# hours, beside which the test itself takes nothing; the check's own, since that of a job here is among the past ones too
+# hours, beside which the test itself takes nothing; a check's own, since one of a job here is among the past ones too
 SECONDS = {"check": 2, "score": 60_000, "prune": 3000, "benchmark": 30_000, "report": 6000}
 WHOLE = sum(SECONDS.values())
 
