@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from secateur.contract.jobs import Verdict
-from secateur.contract.sweep import in_words
+from secateur.contract.sweep import words_among
 from secateur.contract.sweep_report import PointResult, SweepReport
 from secateur.report.junit_text import Case, document
 from secateur.report.sweep_words import counted, verdict_in_words
@@ -37,16 +37,16 @@ def _cases(report: SweepReport) -> Iterator[Case]:
         failure=report.why if over and not passed else None,
         skipped=None if over or passed else "points are not over yet",
     )
-    for point in report.points:
-        yield _case(point)
+    for point, words in zip(report.points, words_among([point.changes for point in report.points]), strict=True):
+        yield _case(point, words)
 
 
-def _case(point: PointResult) -> Case:
+def _case(point: PointResult, words: str) -> Case:
     failed = [gate.message for gate in point.gates if not gate.passed]
     why = "; ".join(failed) or point.note or f"the job is {point.state.value}"
     passed = point.verdict is Verdict.PASSED
     return Case(
-        name=f"point {point.place}: {in_words(point.changes)}",
+        name=f"point {point.place}: {words}",
         output="\n".join(gate.message for gate in point.gates) or why,
         skipped=None if passed else why,
         properties={
