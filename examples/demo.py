@@ -89,7 +89,7 @@ def main() -> int:
     began = time.monotonic()
     if not arguments.quick:
         err.print("[dim]This takes some three minutes on two cores that have nothing else to do.[/]")
-    err.print("[bold]1.[/] Fetching the model and the text")
+    err.print("[bold]1.[/] Fetching the model and the text: 120 MB, unless they are here already")
     model, text = fetch(MODEL), fetch(TEXT)
     err.print("[bold]2.[/] Starting the service")
     for folder in (service_folder, result):  # of an earlier demo
