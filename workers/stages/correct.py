@@ -31,13 +31,20 @@ def run(context: StageContext) -> Corrected:
     most = most_that_may_go(planned.model.blocks, plus=spec.scoring.plus)
     final = "pruned" if spec.recovery.kind == "none" else "recovered"
     found = corrected(spec.target, planned, context.read(BENCHMARK), final=final, most=most)
-    if found.again and isinstance(spec.recovery, TrainedRecovery) and spec.recovery.warm_start is not None:
-        without = f"{found.message}; no second round, since the recovery begins with a model without {found.planned}"
-        found = found.model_copy(update={"removed": found.planned, "predicted": None, "message": without})
+    if isinstance(spec.recovery, TrainedRecovery) and spec.recovery.warm_start is not None:
+        found = left_as_it_is(found)
     if found.again:
         context.add(*second_round(spec))
     context.log(found.message)
     return found
+
+
+def left_as_it_is(found: Corrected) -> Corrected:
+    """Where the recovery begins with an earlier job's model, which fits no other set of blocks."""
+    if not found.again:
+        return found
+    message = f"{found.message}; no second round, since the recovery begins with a model without {found.planned}"
+    return found.model_copy(update={"removed": found.planned, "predicted": None, "message": message})
 
 
 def corrected(target: Target, planned: Planned, benchmarks: Benchmarks, *, final: str, most: int) -> Corrected:

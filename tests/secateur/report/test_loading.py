@@ -50,6 +50,14 @@ def test_all_ways_lead_to_the_model_that_is_handed_out(report: Report, recovered
     compile(found["transformers"].code, "snippet", "exec")
 
 
+@pytest.mark.parametrize(("recovered", "stage"), [(True, "recover-2"), (False, "prune-2")])
+def test_of_a_second_round_they_lead_to_that(report: Report, recovered: bool, stage: str) -> None:
+    file = PrunedFile(path="m.gguf", bytes_before=2, bytes_after=1)
+    pruned, done = report.pruned.model_copy(update={"gguf": file}), report.recovered if recovered else None
+    for way in ways_to_load(report.job_id, pruned, done, spec=report.spec, number=2):
+        assert f" {stage}/" in way.code or f"result/{stage}/" in way.code
+
+
 def test_a_gguf_file_is_run_as_it_is(report: Report) -> None:
     file = PrunedFile(path="it's.gguf", bytes_before=2, bytes_after=1)
     found = ways(report, recovered=False, gguf=file)

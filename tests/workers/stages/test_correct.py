@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from secateur.contract.jobs import Verdict
+from secateur.contract.planning import Corrected, TimedDepth
 from secateur.contract.report import Report
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.played_times import Played, played_on
 from tests.fixtures.whole_job import SHORT_SPEC, Job
+from workers.stages.correct import left_as_it_is
 
 SPEC: dict[str, Any] = {
     **SHORT_SPEC,
@@ -126,6 +128,17 @@ def test_a_target_that_is_reached_is_left_alone(root: Path, played: Played) -> N
     job = until_corrected(root, played, {"memory": 0.8}, {})
     assert not job.results["correct"].again, "one block fewer is not expected to reach it"
     assert ended(job).round == 1
+
+
+def test_a_recovery_that_begins_with_an_earlier_model_is_left_as_it_is() -> None:
+    depth = TimedDepth(removed=3, value=1.2)
+    found = Corrected(
+        figure="speedup", limit=1.3, planned=3, measured=depth, removed=4, predicted=depth, message="1.2× misses"
+    )
+    left = left_as_it_is(found)
+    assert (left.again, left.removed, left.predicted) == (False, 3, None)
+    assert left.message == "1.2× misses; no second round, since the recovery begins with a model without 3"
+    assert left_as_it_is(left) == left
 
 
 def test_all_that_follows_the_plan_is_done_again(root: Path, played: Played) -> None:
