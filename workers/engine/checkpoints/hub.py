@@ -35,6 +35,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]  # ships no annotations
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput, StageFailed, Unavailable
 from secateur.foreign_files.json_objects import quoted
+from workers.engine.blame import is_over_input, words_of
 from workers.engine.checkpoints.checkpoint import INDEX_FILE, PICKLED_SUFFIXES, WEIGHTS_FILE, read_index
 from workers.engine.hub_errors import CANNOT_CONNECT
 from workers.engine.progress import Progress, no_progress
@@ -73,7 +74,7 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
     Raises:
         InvalidInput: no such repository (/model/id) or revision (/model/revision), or no access to it.
         BadCheckpoint: the repository has no safetensors weights.
-        Unavailable: the hub cannot be reached, or breaks off.
+        Unavailable: the hub cannot be reached, breaks off, or answers what no hub does.
         StageFailed: the disk has no room for it.
     """
     if revision is not None and _COMMIT.fullmatch(revision) and (cached := _cached(id, revision, cache)):
@@ -83,7 +84,7 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
         with fetching():
             info = HfApi(endpoint=endpoint).model_info(id, revision=revision, timeout=_TIMEOUT_S, files_metadata=True)
         names = [sibling.rfilename for sibling in info.siblings or []]
-        if info.sha is None or not _COMMIT.fullmatch(info.sha):
+        if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
             raise Unavailable(f"The hub at {_host(endpoint)} did not say which commit '{id}' is at.")
         with fetching():
             weights = _weights(
@@ -122,6 +123,13 @@ def fetch(id: str, revision: str | None, *, cache: Path, progress: Progress = no
         ) from error
     except OSError as error:
         raise StageFailed(f"'{id}' could not be stored: {error.strerror or type(error).__name__}.") from error
+    except Exception as error:  # a page of a proxy, say, or an answer that lacks what a hub's have
+        if not is_over_input(error):
+            raise
+        raise Unavailable(
+            f"What answers at {_host(endpoint)} for '{id}' cannot be read as a hub's answer ({words_of(error)}); see "
+            "that HF_ENDPOINT is the address of a hub and that no proxy answers in its place, or try again later."
+        ) from error
     return Snapshot(Path(path), info.sha)
 
 

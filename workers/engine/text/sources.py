@@ -249,7 +249,9 @@ def hub_revision(text: HubText) -> str:
             commit = HfApi().dataset_info(text.id, revision=text.revision, timeout=30).sha
     except Exception as error:
         raise _hub_error(error, text) from error
-    return str(commit)
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise Unavailable(f"The hub did not say which commit the data set {text.id} is at; try again later.")
+    return commit
 
 
 def read_hub(text: HubText, *, revision: str) -> Iterator[str]:

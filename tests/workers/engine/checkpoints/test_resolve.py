@@ -36,12 +36,15 @@ class Hub:
     url: str = ""
     requests: list[str] = field(default_factory=list)
     failing: bool = False
+    page: bytes | None = None  # given in place of every answer
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         self.requests.append(path)
         api, plain = f"/api/models/{self.repository}", f"/{self.repository}/resolve/{COMMIT}/"
         if self.failing:
             return 503, {}, b""
+        if self.page is not None:
+            return 200, {}, self.page
         if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
             siblings = [
                 {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
@@ -174,6 +177,27 @@ def test_a_hub_that_fails(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="answered 503") as caught:
         resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
     assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<html>Log in to the network</html>",
+        b"",
+        b"[]",
+        b'{"id": "tiny/llama", "sha": 5}',
+        b'{"id": "tiny/llama", "siblings": [{}]}',
+        json.dumps(
+            {"sha": COMMIT, "siblings": [{"rfilename": "model.safetensors", "blobId": "a", "size": "b"}]}
+        ).encode(),
+    ],
+)
+def test_what_is_no_answer_of_a_hub(page: bytes, hub: Hub, tmp_path: Path) -> None:
+    """As a proxy gives it; told as that, and not as a defect of the stage."""
+    hub.page = page
+    with pytest.raises(Unavailable, match=r"at 127\.0\.0\.1") as caught:
+        resolve(HubModel(source="hub", id="tiny/llama"), cache=tmp_path / "cache", roots=[])
+    assert "try again later" in caught.value.detail or "did not say which commit" in caught.value.detail
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
