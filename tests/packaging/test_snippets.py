@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 from app.main import create_app
 from app.settings import Settings
 from secateur.cli.main import app as secateur
+from secateur.contract.questions import Question
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.sweep import SweepSpec
 from tests.e2e.test_use_from_python import PAGES as PROGRAMS_RUN
@@ -39,7 +40,12 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 ANY_MODEL = {"source": "hub", "id": "org/model"}
 ANY_PRUNING = {"kind": "depth", "blocks": 6}
-BODIES: dict[str, type[BaseModel]] = {"/jobs": CompressionSpec, "/estimates": CompressionSpec, "/sweeps": SweepSpec}
+BODIES: dict[str, type[BaseModel]] = {
+    "/jobs": CompressionSpec,
+    "/estimates": CompressionSpec,
+    "/sweeps": SweepSpec,
+    "/jobs/$JOB/answers": Question,
+}
 STAND_INS = {
     **dict.fromkeys(("JOB", "$job", "$sweep"), "@last"),
     "alpaca.jsonl": str(ROOT / "README.md"),  # a file that is there

@@ -139,9 +139,6 @@ def test_a_models_process_shows_what_it_sees(shown: Shown, model_root: Path) -> 
     assert first is not None
     assert [part.text for part in first.parts] == ["<s>the river"]
     assert second is None  # there was nothing to show it
-    with pytest.raises(InvalidInput, match="no chat template") as caught:
-        shown(lines({"messages": [{"role": "user", "content": "Hi"}]}), model="tiny")
-    assert caught.value.errors[0].parameter == "query model"
 
 
 def test_a_model_that_cannot_be_named(shown: Shown, model_root: Path, settings: Settings) -> None:
@@ -164,13 +161,23 @@ def test_only_so_many_are_made_at_once(shown: Shown, model_root: Path, monkeypat
         shown(lines({"text": "one"}), model="tiny")
 
 
+def test_what_the_process_says_is_wrong_with_the_model(
+    shown: Shown, model_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(model_root / "tiny", byte_fallback())
+    monkeypatch.setattr(dataset_rows, "_START", 'print(\'{"problem": {"detail": "it has no chat template"}}\')')
+    with pytest.raises(InvalidInput, match="no chat template") as caught:
+        shown(lines({"text": "one"}), model="tiny")
+    assert caught.value.errors[0].parameter == "query model"
+
+
 @pytest.mark.parametrize("program", ["raise SystemExit(1)", "while True: pass"])
 def test_a_process_that_breaks_or_takes_too_long(
     shown: Shown, model_root: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     write_model(model_root / "tiny", byte_fallback())
     monkeypatch.setattr(dataset_rows, "_START", program)
-    monkeypatch.setattr(dataset_rows, "SECONDS", 0.5)
+    monkeypatch.setattr(dataset_rows, "CLOCK_SECONDS", 0.5)
     with pytest.raises(InvalidInput, match="it broke, or took too long"):
         shown(lines({"text": "one"}), model="tiny")
 
