@@ -131,8 +131,9 @@ def test_there_is_no_such_data_set(sessions: SessionFactory, store: ArtifactStor
         preview(sessions, store, settings, UUID(int=1), ASKED)
 
 
-def test_a_models_process_shows_what_it_sees(shown: Shown, model_root: Path) -> None:
-    """The real process, as a host has it on which a worker is installed."""
+def test_a_models_process_shows_what_it_sees(shown: Shown, model_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real process, as a host has it on which a worker is installed; however busy that is."""
+    monkeypatch.setattr(dataset_rows, "CLOCK_SECONDS", 3600.0)
     write_model(model_root / "tiny", byte_fallback())
     found = shown(lines({"text": "the river"}, {"text": LONG}), model="tiny")
     first, second = (row.seen for row in found.data)
