@@ -15,8 +15,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, Mixtral
 from secateur.contract.errors import BadCheckpoint, InvalidInput
 from secateur.contract.results import Checked
 from secateur.contract.spec import CompressionSpec
+from tests.fixtures.task_files import DEFINITION
 from tests.fixtures.whole_job import Job
-from tests.workers.engine.benchmarks.test_tasks import DEFINITION
 from tests.workers.engine.text.test_tokenizing import LOOKS_BACK, with_pattern
 from workers.engine.text import tokenizing
 from workers.stages.checks import table

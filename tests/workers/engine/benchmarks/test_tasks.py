@@ -15,72 +15,13 @@ from transformers import AutoTokenizer
 
 from secateur.contract.errors import InvalidInput, Unavailable
 from secateur.contract.options.benchmark import TasksBenchmark
+from tests.fixtures.task_files import DEFINITION, GENERATED
 from workers.engine.benchmarks.task_scores import scores_of
 from workers.engine.benchmarks.tasks import _check_metrics, _no_scripts, _runs, load_tasks, run_tasks, try_requests
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.model.loading import load_model
 
 CPU = torch.device("cpu")
-DEFINITION = """
-task: choose_word
-dataset_path: json
-dataset_kwargs:
-  data_files: {validation: items.jsonl}
-output_type: multiple_choice
-validation_split: validation
-doc_to_text: "The {{noun}} is"
-doc_to_target: label
-doc_to_choice: "{{choices}}"
-metric_list:
-  - metric: acc
-  - metric: acc_norm
-metadata: {version: 2.0}
-"""
-
-
-GENERATED = r"""
-task: say_word
-dataset_path: json
-dataset_kwargs:
-  data_files: {test: items.jsonl}
-output_type: generate_until
-test_split: test
-doc_to_text: "The {{noun}} is"
-doc_to_target: answer
-generation_kwargs: {until: ["."], max_gen_toks: 6}
-metric_list:
-  - {metric: exact_match, aggregation: mean, higher_is_better: true, ignore_case: true}
-filter_list:
-  - name: strict-match
-    filter:
-      - {function: regex, regex_pattern: "nothing is so (\\d+)"}
-      - {function: take_first}
-  - name: flexible-extract
-    filter:
-      - {function: regex, regex_pattern: "nothing is so (\\d+)", fallback: "[any]"}
-      - {function: take_first}
-"""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "data" / "tasks"
-    path.mkdir(parents=True)
-    (path / "choose.yaml").write_text(DEFINITION)
-    (path / "say.yaml").write_text(GENERATED)
-    words = ["cold", "a very long answer", "red", "old and grey"]
-    rows = [
-        {"noun": f"thing {number}", "choices": words[number % 2 : number % 2 + 3], "label": number % 3}
-        | {"answer": "[any]" if number % 2 else "no"}
-        for number in range(30)
-    ]
-    (path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def _by_the_harness(path: Path, folder: Path) -> dict[str, Any]:
@@ -261,47 +202,6 @@ def test_scoring_that_breaks_is_told_before_a_model_is_needed(
     asked = TasksBenchmark(tasks=(name,), folder="tasks")
     with pytest.raises(InvalidInput, match=f'"{name}" cannot be run'):
         try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=None, tokens_of=len)
-
-
-def with_row(folder: Path, **row: Any) -> TasksBenchmark:
-    """The items with one more at their end."""
-    items = folder / "items.jsonl"
-    kept = json.loads(items.read_text().splitlines()[0])
-    items.write_text(items.read_text() + json.dumps({**kept, **row}) + "\n")
-    return TasksBenchmark(tasks=("choose_word",), folder="tasks")
-
-
-@pytest.mark.parametrize(
-    ("row", "says"),
-    [
-        ({"label": -1}, "item 31 has -1 as its right answer, which is none of its 3 choices"),
-        ({"label": 4}, "item 31 has 4 as its right answer"),
-        ({"choices": ["red", ""], "label": 0}, "item 31 has an empty choice"),
-        ({"choices": ["red", "x" * 65], "label": 0}, "has 66 tokens, and the model holds 64"),
-    ],
-)
-def test_items_that_no_model_can_answer_are_told(folder: Path, row: dict[str, Any], says: str) -> None:
-    """The harness counts them as wrong, or breaks on them once models are made: a split with secret labels has -1."""
-    asked = with_row(folder, **row)
-    with pytest.raises(InvalidInput, match="cannot be run") as caught:
-        try_requests(load_tasks(asked, roots=[folder.parent]), asked, positions=64, tokens_of=len)
-    assert says in caught.value.detail
-    assert caught.value.errors[0].pointer == "tasks/0"
-
-
-def test_a_word_that_is_none_of_the_choices(folder: Path) -> None:
-    """And where the harness's own task has one such item among others, its figure is as the harness has it."""
-    (folder / "choose.yaml").write_text(DEFINITION.replace("doc_to_target: label", 'doc_to_target: "{{ noun }}"'))
-    asked = TasksBenchmark(tasks=("choose_word",), folder="tasks")
-    tasks = load_tasks(asked, roots=[folder.parent])
-    with pytest.raises(InvalidInput, match=r"item 1 has .* which is none of its 3 choices"):
-        try_requests(tasks, asked, positions=None, tokens_of=len)
-    unnamed = asked.model_copy(update={"folder": None})
-    with pytest.raises(InvalidInput, match="which is none of its 3 choices"):
-        try_requests(tasks, unnamed, positions=None, tokens_of=len)
-    (folder / "choose.yaml").write_text(DEFINITION)
-    few = with_row(folder, label=-1).model_copy(update={"folder": None})
-    try_requests(load_tasks(with_row(folder, label=-1), roots=[folder.parent]), few, positions=None, tokens_of=len)
 
 
 def test_made_up_answers_are_forgotten(folder: Path) -> None:
