@@ -57,12 +57,12 @@ screenshots: install ## Take a picture of every page of the dashboard (SCREENSHO
 	SECATEUR_SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(BIN)/pytest -q tests/app/web/test_every_page.py
 
 # mkdocs is installed here and nowhere else; a page out of the navigation or a link that leads nowhere is an error
-docs: install ## Make the documentation's site in .cache/site, to be read without internet
+docs: install ## Make the documentation's site in .cache/site
 	test .cache/docs/.installed -nt .ci/docs-requirements.txt || { rm -rf .cache/docs && \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --target .cache/docs -r .ci/docs-requirements.txt && \
 		touch .cache/docs/.installed; }
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=.cache/docs $(BIN)/python -m mkdocs build --quiet
-	@echo "open .cache/site/index.html"
+	@echo "open .cache/site/index.html, or with its search: $(BIN)/python -m http.server --directory .cache/site 8080"
 
 # cosmic-ray is installed here and nowhere else: neither the tests nor CI need it
 mutate: install ## Change the code in small ways and see whether the tests notice (MUTATE_ARGS="gates --survivors")

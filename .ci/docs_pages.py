@@ -68,7 +68,8 @@ def command_page() -> str:
     from secateur.cli.main import app
 
     command = get_command(app)
-    return str(get_docs_for_click(obj=command, ctx=Context(command), name="secateur", title="Command line"))
+    text = get_docs_for_click(obj=command, ctx=Context(command), name="secateur", title="Command line")
+    return re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n", "", str(text))  # cut short there, and each follows in full
 
 
 def decision_titles() -> dict[str, str]:
