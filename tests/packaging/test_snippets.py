@@ -44,7 +44,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/jobs": CompressionSpec,
     "/estimates": CompressionSpec,
     "/sweeps": SweepSpec,
-    "/jobs/$JOB/answers": Question,
+    "/jobs/{job_id}/answers": Question,
 }
 STAND_INS = {
     **dict.fromkeys(("JOB", "$job", "$sweep"), "@last"),
@@ -99,9 +99,9 @@ def check_curl(words: list[str]) -> None:
     url = next(word for word in words if re.match(r"(https?://|\$)", word))
     method = words[words.index("-X") + 1] if "-X" in words else "POST" if {"-d", "-F"} & set(words) else "GET"
     path = re.sub(r"^(https?://[^/]+|\$\w+)", "", url).partition("?")[0]
-    check_operation(method, path)
+    operation = check_operation(method, path)
     if "-d" in words:
-        BODIES[path].model_validate_json(words[words.index("-d") + 1])
+        BODIES[operation].model_validate_json(words[words.index("-d") + 1])
 
 
 def check_make(words: list[str]) -> None:
@@ -181,13 +181,14 @@ def test_what_is_typed_exists(page: Path) -> None:
 
 
 @cache
-def operations() -> list[tuple[str, list[str]]]:
-    """Method and path of each, the path in parts."""
+def operations() -> list[tuple[str, str]]:
+    """Method and path of each."""
     paths = create_app(Settings()).openapi()["paths"]
-    return [(method.upper(), path.split("/")) for path, item in paths.items() for method in item]
+    return [(method.upper(), path) for path, item in paths.items() for method in item]
 
 
-def check_operation(method: str, path: str) -> None:
+def check_operation(method: str, path: str) -> str:
+    """It exists; its path as the API has it."""
     parts = path.rstrip("/").split("/")
 
     def fits(known: list[str]) -> bool:
@@ -198,7 +199,9 @@ def check_operation(method: str, path: str) -> None:
     def alike(known: str, part: str) -> bool:
         return known == part or (known.startswith("{") and (part[:1] in "{$" or part.isupper() or "…" in part))
 
-    assert any(kind == method and fits(known) for kind, known in operations()), (method, path)
+    found = [known for kind, known in operations() if kind == method and fits(known.split("/"))]
+    assert found, (method, path)
+    return found[0]
 
 
 def check_spec(part: dict[str, Any]) -> None:
