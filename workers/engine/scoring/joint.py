@@ -7,8 +7,8 @@ twice. So a second start is built one step at a time, each judged beside what ha
 two is improved by moves, each judged as a whole. A move is proposed by the losses of every choice measured beside the
 set at hand, from which the knapsack is solved again within a few changes.
 
-Whole blocks alone are searched in the same way first. So what is found is never worse than that on the text of the
-search, and how much the halves are worth is known.
+Whole blocks alone are searched in the same way first, from the best run of neighbours too. So what is found is never
+worse than that on the text of the search, and how much the halves are worth is known.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from workers.engine.scoring.joint_parts import (
     in_order,
     part_of,
     replaced,
+    runs_of,
     saved_of,
     units_of,
 )
@@ -40,6 +42,8 @@ from workers.engine.scoring.result import check_numbers
 from workers.engine.scoring.subsets import HALVES
 
 DEPTH_SHARE = 1 / 3  # of the judgements: for whole blocks alone
+RUNS_SHARE = 1 / 3  # and of these, at most: for runs of neighbours
+BESIDE_SHARE = 2 / 3  # of the judgements that are left: for what parts are worth beside a choice; the rest for moves
 STEPS_AT_ONCE = 4  # of a set that is built: the most promising steps are judged together
 MOVES_AT_ONCE = 12
 
@@ -105,7 +109,8 @@ def search_parts(
         alone = [part for part in parts if part.goes == WHOLE]
         blocks: Choice | None = None
         if alone and len(alone) < len(parts):
-            blocks = search.best(alone, search.spent + int(DEPTH_SHARE * evaluations), ())
+            limit = int(DEPTH_SHARE * evaluations)
+            blocks = search.best(alone, limit, runs_of(alone, losses, needed)[: int(RUNS_SHARE * limit)])
         summed = search.by_sums(parts)
         best = search.best(parts, evaluations, () if blocks is None else (blocks,))
         assert summed is not None, "the largest choice saves enough"
@@ -157,8 +162,10 @@ class _Search:
         sums = self.by_sums(parts)
         if sums is None:
             return None
+        found = [sums, *starts]
+        self.divergences.of([units_of(choice) for choice in found])
         built = self.one_by_one(parts, (self.spent + limit) // 2)
-        found = [sums, *starts, *([] if built is None else [built])]
+        found += [] if built is None else [built]
         self.divergences.of([units_of(choice) for choice in found])
         return self.improved(min(found, key=self._order), parts, limit)
 
@@ -175,24 +182,26 @@ class _Search:
     def one_by_one(self, parts: Sequence[Part], limit: int) -> Choice | None:
         """Step after step, the one that loses least for what it saves, judged beside what has gone before.
 
-        A step's loss of an earlier round mostly only grows, so it is measured anew when its turn has come.
+        A step's loss of an earlier round mostly only grows, so it is measured anew when its turn has come. What is
+        missing when `limit` sets have been judged is filled up by the losses known then.
         """
         choice: Choice = frozenset()
         kl = 0.0
         waiting = [(self.losses[part] / part.saved, number, part) for number, part in enumerate(parts) if part.saved]
         heapq.heapify(waiting)
         fresh: set[Part] = set()  # judged beside the choice as it is
-        while saved_by(choice) < self.needed and waiting and self.spent < limit:
+        while saved_by(choice) < self.needed and waiting:
             ratio, number, part = heapq.heappop(waiting)
             old = part_of(choice, part.block)
             if old is not None and part.saved <= old.saved:
                 continue
-            if part in fresh:
+            if part in fresh or self.spent >= limit:
                 choice = replaced(choice, part.block, part)
-                kl, fresh = self.kl(choice), set()
+                if part in fresh:
+                    kl, fresh = self.kl(choice), set()
                 continue
             some = [(ratio, number, part)]
-            while waiting and len(some) < STEPS_AT_ONCE:
+            while waiting and len(some) < min(STEPS_AT_ONCE, limit - self.spent):
                 some.append(heapq.heappop(waiting))
             some = [step for step in some if step[2].saved > saved_of(choice, step[2].block)]
             found = self.divergences.of([units_of(replaced(choice, step.block, step)) for _, _, step in some])
@@ -207,9 +216,10 @@ class _Search:
         near: Beside | None = None  # by which moves are proposed
         while True:
             if near is None:
-                if self.spent + len(parts) > limit:
+                blocks = self._worth_a_look(by_block(parts), choice, int(BESIDE_SHARE * (limit - self.spent)))
+                if not blocks:
                     return choice
-                near = Beside.measured(self.divergences, by_block(parts), choice)
+                near = Beside.measured(self.divergences, blocks, choice)
             moves = [move for move in near.moves(choice, self.needed) if not self.known(move)]
             moves = moves[: min(MOVES_AT_ONCE, limit - self.spent)]
             self.divergences.of([units_of(move) for move in moves])
@@ -220,6 +230,26 @@ class _Search:
                 return choice
             else:
                 near = None
+
+    def _worth_a_look(
+        self, blocks: Mapping[int, Sequence[Part]], choice: Choice, judgements: int
+    ) -> dict[int, Sequence[Part]]:
+        """The blocks whose parts can be measured with so many judgements, the most promising first.
+
+        Those that the choice takes from and the others take turns: a move gives one back for another.
+        """
+        taken = {part.block for part in choice}
+        single = {block: min(self.losses[part] / part.saved for part in parts) for block, parts in blocks.items()}
+        inside = sorted((block for block in blocks if block in taken), key=lambda block: -single[block])
+        outside = sorted((block for block in blocks if block not in taken), key=lambda block: single[block])
+        turns = [block for pair in zip_longest(outside, inside) for block in pair if block is not None]
+        found: dict[int, Sequence[Part]] = {}
+        for block in turns:
+            judgements -= len(blocks[block])
+            if judgements < 0:
+                break
+            found[block] = blocks[block]
+        return found
 
     def _order(self, choice: Choice) -> tuple[float, list[int]]:
         return self.kl(choice), sorted(units_of(choice))

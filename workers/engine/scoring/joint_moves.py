@@ -33,15 +33,19 @@ class Beside:
         return cls(choice, values)
 
     def moves(self, choice: Choice, needed: int) -> list[Choice]:
-        """Choices near this one that save `needed`: the best by the knapsack first, then the most promising."""
+        """Choices near this one that save `needed`: the best by the knapsack first, then the most promising.
+
+        Blocks that were not measured stay as they are.
+        """
+        others = frozenset(part for part in choice if part.block not in self.values)
         now = {block: part_of(choice, block) for block in self.values}
         groups = [list(values) for values in self.values.values()]
         options = [
             [Option(_saved(part), self._change(block, now[block], part), int(part != now[block])) for part in group]
             for block, group in zip(self.values, groups, strict=True)
         ]
-        paths = least_loss(options, needed, changes=FARTHEST)
-        by_knapsack = [chosen_of(groups, path) for changes, path in paths.items() if changes]
+        paths = least_loss(options, needed - saved_by(others), changes=FARTHEST)
+        by_knapsack = [others | chosen_of(groups, path) for changes, path in paths.items() if changes]
         return list(dict.fromkeys([*by_knapsack, *self._few_changes(choice, now, needed)]))
 
     def _change(self, block: int, old: Part | None, new: Part | None) -> float:
