@@ -33,6 +33,12 @@ from secateur.client.http_client import Client
 from tests.fixtures.answers import Service
 
 
+@pytest.fixture(autouse=True)
+def _nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even a service that somebody has started on the default address."""
+    monkeypatch.setenv("SECATEUR_URL", "http://127.0.0.1:9")  # the port on which everything is thrown away
+
+
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     fake = Service()
