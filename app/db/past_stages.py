@@ -16,7 +16,7 @@ _NEWEST = text(
     """
     SELECT stage.kind, stage.seconds, stage.memory, job.spec, job.model_id,
            coalesce(stage.environment, checked.result -> 'environment') AS environment,
-           checked.result -> 'model' AS model
+           checked.result -> 'model' AS model, checked.result -> 'target_model' AS target
     FROM unnest(CAST(:kinds AS text[])) AS asked (kind)
     CROSS JOIN LATERAL (
         SELECT of.kind, of.job_id, of.memory, of.result -> 'environment' AS environment,
@@ -50,6 +50,7 @@ class StageRow:
     model_id: str
     environment: dict[str, Any] | None  # as `secateur.contract.results.Environment`
     model: dict[str, Any]  # as `ModelInfo`
+    target: dict[str, Any] | None  # likewise, of the model that a draft is for
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def newest(database: Database, kinds: Collection[str], *, limit: int = 40) -> li
     """The last stages of each of these kinds whose time was their own."""
     rows = database.execute(_NEWEST, {"kinds": list(kinds), "limit": limit})
     return [
-        StageRow(row.kind, float(row.seconds), row.memory, row.spec, row.model_id, row.environment, row.model)
+        StageRow(
+            row.kind, float(row.seconds), row.memory, row.spec, row.model_id, row.environment, row.model, row.target
+        )
         for row in rows
         if row.model is not None
     ]

@@ -236,7 +236,10 @@ def _stage(
     if setting is not None:
         stored = setting.model.stored
         scale = Scale(
-            setting.parameters, len(setting.model.count.blocks), stored.total if stored else setting.parameters
+            setting.parameters,
+            len(setting.model.count.blocks),
+            stored.total if stored else setting.parameters,
+            0 if setting.target is None else setting.target.count.total,
         )
         time = duration(task, work_of(stage.kind, spec, scale), past, device=device.name or "")
     rough = None
@@ -290,7 +293,8 @@ def _past(row: StageRow) -> PastStage | None:
     """The stage with its work; None where its spec is of another version, or too little is known."""
     try:
         spec = CompressionSpec.model_validate(row.spec)
-        scale = Scale(row.model["parameters"], row.model["blocks"], row.model["bytes_on_disk"])
+        target = (row.target or {}).get("parameters", 0)
+        scale = Scale(row.model["parameters"], row.model["blocks"], row.model["bytes_on_disk"], target)
     except (ValidationError, KeyError):
         return None
     work = work_of(row.kind, spec, scale)

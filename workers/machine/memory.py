@@ -3,7 +3,8 @@
 What counts as used is what the kernel cannot take back: anonymous pages, shared memory and what of both was swapped
 out. Pages of mapped files do not count: a checkpoint of 140 GB may be read through a mapping on a machine with 64.
 Pages that a fork shares with the server it came from count in part (`Pss` of /proc/PID/smaps_rollup), so a training in
-eight processes is not charged eight times for the libraries that they share. Outside Linux the resident set has to do.
+eight processes is not charged eight times for the libraries that they share. To a stage's peak its own forks add only
+what they have written: one that reads a config for a moment would double it. Outside Linux the resident set has to do.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _own_limit = 0  # of this process, if it is a stage's: bytes; 0: none
 _NO_LIMIT = 1 << 60  # cgroups of version 1 say "no limit" with a number
 _ROUGH = ("RssAnon:", "RssShmem:", "VmSwap:")
 _EXACT = ("Pss_Anon:", "Pss_Shmem:", "SwapPss:")
+_WRITTEN = ("Private_Dirty:", "SwapPss:")
 
 
 def machine_memory() -> int:
@@ -75,7 +77,7 @@ class TreeMeter:
 
     def __init__(self) -> None:
         """Of all that runs under this process, itself apart."""
-        self.peak = 0  # bytes, the most that was seen; where it is far from the limit, an upper bound
+        self.peak = 0  # bytes, the most that was seen
         self._pids: list[int] = []
         self._look_at = self._exact_at = 0.0  # when to do so next, by time.monotonic
 
@@ -83,17 +85,21 @@ class TreeMeter:
         """Whether the processes use more than the limit now.
 
         Private pages are counted by the process first, which is quick and too much by what forks share; only where
-        that exceeds the limit are they counted exactly, page by page.
+        that exceeds the limit, or would be a new peak of several processes, are they counted page by page.
         """
         now = time.monotonic()
         if now >= self._look_at:
             self._pids = descendants(os.getpid())
             self._look_at = now + TREE_SECONDS
-        count = sum(_sum_of(pid, "status", _ROUGH) for pid in self._pids)
-        if count > limit:
+        counts = [_sum_of(pid, "status", _ROUGH) for pid in self._pids]
+        count, several = sum(counts), sum(map(bool, counts)) > 1
+        if count > limit or (several and count > self.peak):
             if now < self._exact_at:
                 return False
-            count = used(self._pids)
+            if count > limit:
+                count = used(self._pids)
+            else:  # the stage's process comes first, and what it has started after it
+                count = counts[0] + sum(_sum_of(pid, "smaps_rollup", _WRITTEN) for pid in self._pids[1:])
             spent = time.monotonic() - now
             self._exact_at = now + EXACT_COST * spent
         self.peak = max(self.peak, count)

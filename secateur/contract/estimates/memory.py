@@ -12,7 +12,7 @@ from typing import Any
 
 from secateur.contract.estimates.model import KnownModel
 from secateur.contract.estimates.removal import Removal
-from secateur.contract.estimates.work import measures_a_file
+from secateur.contract.estimates.work import HEALED_TOKENS, measures_a_file
 from secateur.contract.options.joint import JointPruning
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
@@ -20,15 +20,21 @@ from secateur.contract.options.scoring import FINALIST_BATCH, TextScoring
 from secateur.contract.options.texts import Calibration
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
+from secateur.contract.options.width import WidthPruning
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, DRAFT, PRUNE, QUANTISE, RECOVER, SCORE
 
 LIBRARIES = 330 << 20  # of a process with torch and transformers, beside its mapped files
-TOKENIZER = 64 << 20  # with what a check looks at of a text
+TOKEN = 1600  # of a tokenizer, for each that it knows
 LOGITS_AT_ONCE = {"cpu": 32 << 20, "cuda": 128 << 20}  # that the head makes of a text
 LOGITS_COPIES = 3  # as they are, in float32, and their softmax
 TRAINED_LOGITS_COPIES = 4  # and their gradient
-FLOAT = 4  # bytes
+JUDGED_LOGITS_COPIES = 7  # of two models': as they are, their logarithms, and what the divergence is made of
+TOKENS_AT_ONCE = 4096  # of a text that go through a block
+HELD_OUT = 5  # one sample of so many is judged on,
+HELD_TOKENS = 4096  # but no more than hold so many tokens
+PANEL = 1024  # columns of a factor that are made at a time
+FLOAT, DOUBLE = 4, 8  # bytes
 ADAMW = {"adamw": 16, "adamw_8bit": 10}  # of a trained parameter: float32 weight and gradient, and the moments
 STATES_OF_A_BLOCK = 23  # of the hidden size: what a training keeps of a block for its way back, MLP and heads apart
 PROMPT_TOKENS = 128  # of the prompts on which drafts are measured, at most
@@ -64,6 +70,26 @@ class Setting:
     def head(self) -> int:
         return self.model.count.head or self.model.count.embedding
 
+    @property
+    def tokenizer(self) -> int:
+        return TOKEN * self.model.vocabulary
+
+    @property
+    def inner(self) -> int:
+        """Neurons of an MLP."""
+        return int(self.model.config.get("intermediate_size") or 4 * self.model.hidden)
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a head, where the config tells."""
+        heads = int(self.model.config.get("num_attention_heads") or 0)
+        return int(self.model.config.get("head_dim") or (self.model.hidden // heads if heads else 0))
+
+    @property
+    def packs(self) -> bool:
+        """Whether weights are brought into the processor's own order, which is a copy."""
+        return self.device == "cpu" and self.width == FLOAT
+
     def loaded(self, parameters: int) -> int:
         """Bytes of weights that are computed with; none where they are the mapped file's own."""
         if self.device == "cpu" and self.model.stored is not None:
@@ -86,7 +112,8 @@ def peak_memory(kind: str, setting: Setting) -> int:
 def _check(setting: Setting) -> int:
     if setting.device != "cpu":
         return 0
-    return TOKENIZER + (2 * FLOAT * setting.parameters if setting.imported else 0)
+    whole, embedding = FLOAT * setting.parameters, FLOAT * max(setting.head, setting.model.count.embedding)
+    return setting.tokenizer + (max(whole, 2 * embedding) if setting.imported else 0)  # unpacked, and then in its place
 
 
 def _walk(
@@ -100,7 +127,7 @@ def _walk(
     """
     tokens = calibration.samples * calibration.tokens
     blocks = setting.model.count.per_block
-    packs = setting.device == "cpu" and setting.width == FLOAT and not gradients
+    packs = setting.packs and not gradients
     packed = FLOAT * (setting.head + (sum(blocks) if often else max(blocks))) if packs else 0
     carried = states * tokens * setting.model.hidden * setting.width
     return setting.loaded(setting.parameters) + packed + carried + setting.logits(tokens)
@@ -120,7 +147,7 @@ def _score(setting: Setting) -> int:
 def _prune(setting: Setting) -> int:
     pruning = setting.spec.pruning
     if isinstance(pruning, VocabularyPruning):
-        return BUFFERS + TOKENIZER
+        return BUFFERS + setting.tokenizer
     if isinstance(pruning, DepthPruning) or getattr(pruning, "drop", None) is not None:
         return BUFFERS
     calibration: Calibration = pruning.calibration
@@ -129,33 +156,87 @@ def _prune(setting: Setting) -> int:
     if isinstance(pruning, JointPruning):  # each choice alone is walked in one piece
         states = len(pruning.choices) * len(setting.model.count.blocks) + 1
         return _walk(setting, calibration, states=states, often=True)
+    if isinstance(pruning, WidthPruning) and pruning.kind != "llm_pruner":
+        return _watched(setting, calibration)
     return _walk(setting, calibration, states=2) + 2 * setting.width * setting.largest_block
+
+
+def _watched(setting: Setting, calibration: Calibration) -> int:
+    """Blocks from disk, one in use and one ahead, whose neurons are squared and added up in double precision."""
+    tokens = calibration.samples * calibration.tokens
+    streamed = setting.parameters - sum(setting.model.count.per_block) + 2 * setting.largest_block
+    at_once = min(tokens, TOKENS_AT_ONCE) * setting.inner * (3 * setting.width + 2 * DOUBLE)
+    return setting.tokenizer + (streamed + 2 * tokens * setting.model.hidden) * setting.width + at_once
 
 
 def _recover(setting: Setting) -> int:
     recovery: Any = setting.spec.recovery
     if isinstance(recovery, HealingRecovery):
-        tokens = recovery.samples * recovery.tokens
-        return setting.loaded(setting.parameters) + 4 * tokens * setting.model.hidden * FLOAT
+        refits = recovery.refit == "after_cut"
+        return setting.tokenizer + _healing(setting, recovery.samples * recovery.tokens, recovery.tokens, refits=refits)
     if not isinstance(recovery, TrainedRecovery):
         return 0
+    healed = 0
+    if recovery.heal is not False:
+        given = HEALED_TOKENS if recovery.samples is None else recovery.samples * recovery.tokens
+        healed = _healing(setting, min(given, HEALED_TOKENS), recovery.tokens)
+    return setting.tokenizer + max(healed, _training(setting, recovery))
+
+
+def _healing(setting: Setting, tokens: int, per_sample: int, *, refits: bool = True) -> int:
+    """The original, states of all of the text in both models, and what was found for each block; beside them either the
+    sums of a fit with the tokens that it is judged on, or the predictions of both models on these.
+    """
+    hidden, inner = setting.model.hidden, setting.inner
+    heads = int(setting.model.config.get("num_attention_heads", 0)) * setting.head_dim or hidden
+    found = (_refitted(setting) if refits else 1) * (inner + heads) * hidden * FLOAT
+    held = max(per_sample, min(tokens // HELD_OUT, HELD_TOKENS))
+    sums = DOUBLE * (inner * (inner + min(inner, PANEL)) + 3 * inner * hidden)
+    pieces = (inner + hidden) * (DOUBLE * min(tokens, TOKENS_AT_ONCE) + FLOAT * held)
+    packed = FLOAT * setting.head if setting.packs else 0
+    logits = min(held * setting.model.vocabulary * FLOAT, LOGITS_AT_ONCE[setting.device])
+    carried = setting.loaded(setting.parameters) + 4 * tokens * hidden * FLOAT + found
+    return carried + max(sums + pieces, packed + JUDGED_LOGITS_COPIES * logits)
+
+
+def _refitted(setting: Setting) -> int:
+    """How many blocks are fitted anew: the one before the first cut and all that follow, or half of what is left."""
+    left = len(setting.model.count.blocks) - round(setting.removal.blocks if setting.removal else 0)
+    pruning = setting.spec.pruning
+    if isinstance(pruning, DepthPruning) and pruning.drop:
+        return left - max(0, min(pruning.drop) - 1)
+    return left // 2
+
+
+def _training(setting: Setting, recovery: Any) -> int:
+    """The teacher's predictions, and then the training: what one step keeps, or what it takes on its way back.
+
+    Moments are made by the first step, when its states are gone.
+    """
     train = getattr(recovery, "train", "all")
     adapted = isinstance(recovery, LoraRecovery) or train == "lora"
     taught = setting.parameters if setting.target is None else setting.target.count.total
     teacher = setting.loaded(taught) if isinstance(recovery, DistillRecovery) else 0
-    backward = _backward(setting, recovery.micro_batch_size * recovery.tokens)
+    again = getattr(recovery, "gradient_checkpointing", False)
+    backward = _backward(setting, recovery.micro_batch_size * recovery.tokens, again=again)
     if adapted:
         return max(teacher, setting.loaded(setting.left) + backward)
     kept, gradients = ADAMW[recovery.optimizer] * setting.left, FLOAT * setting.left
-    if recovery.batch_size == recovery.micro_batch_size:  # gradients come as states go
-        return max(teacher, kept - gradients + max(gradients, backward))
-    return max(teacher, kept + backward)
+    way_back = backward if recovery.batch_size == recovery.micro_batch_size else gradients + backward
+    if recovery.most_steps == 1:
+        return max(teacher, kept, setting.loaded(setting.left) + way_back)
+    return max(teacher, kept, kept - gradients + way_back)
 
 
-def _backward(setting: Setting, tokens: int) -> int:
-    """What a training keeps of a micro-batch of so many tokens for its way back, and the logits."""
-    inner = 3 * int(setting.model.config.get("intermediate_size", 4 * setting.model.hidden))
-    states = tokens * (STATES_OF_A_BLOCK * setting.model.hidden + inner) * len(setting.model.count.blocks)
+def _backward(setting: Setting, tokens: int, *, again: bool = False) -> int:
+    """What a training keeps of a micro-batch of so many tokens for its way back, and the logits.
+
+    Args:
+        again: states within a block are computed once more when its turn comes.
+    """
+    hidden, blocks = setting.model.hidden, len(setting.model.count.blocks)
+    of_a_block = STATES_OF_A_BLOCK * hidden + 3 * setting.inner
+    states = tokens * (of_a_block + blocks * hidden if again else of_a_block * blocks)
     return states * setting.width + TRAINED_LOGITS_COPIES * tokens * setting.model.vocabulary * FLOAT
 
 
@@ -189,7 +270,7 @@ def _benchmark(setting: Setting) -> int:
         cache = tokens * len(setting.model.count.blocks) * setting.model.cached * setting.width
     read = 0
     if benchmark.perplexity is not None:
-        packed = 2 * FLOAT * setting.head if setting.device == "cpu" and setting.width == FLOAT else 0
+        packed = 2 * FLOAT * setting.head if setting.packs else 0
         read = packed + 2 * setting.logits(benchmark.perplexity.tokens * benchmark.perplexity.windows)
     return max(weights + cache, setting.loaded(variants) + read, _drafting(setting, variants))
 

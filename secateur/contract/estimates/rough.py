@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from secateur.contract.estimates.memory import Setting
-from secateur.contract.estimates.work import Scale, tokens_read, tokens_written, variants_measured, work_of
+from secateur.contract.estimates.work import (
+    HEALED_TOKENS,
+    Scale,
+    tokens_read,
+    tokens_written,
+    variants_measured,
+    work_of,
+)
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GptqQuantisation
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
@@ -22,7 +29,18 @@ from secateur.contract.options.scoring import TextScoring
 from secateur.contract.options.texts import Text, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
-from secateur.contract.stage_kinds import BENCHMARK, CHECK, CHOOSE, CORRECT, PRUNE, QUANTISE, RECOVER, REPORT, SCORE
+from secateur.contract.stage_kinds import (
+    BENCHMARK,
+    CHECK,
+    CHOOSE,
+    CORRECT,
+    DRAFT,
+    PRUNE,
+    QUANTISE,
+    RECOVER,
+    REPORT,
+    SCORE,
+)
 from secateur.contract.training_steps import GENERATED_SAMPLES
 
 SPREAD = 2.0  # either way
@@ -33,8 +51,12 @@ FORWARD, BACKWARD = 2, 4  # operations for a token and a parameter
 TRAINED = 2.0  # times more than its operations at full speed: steps of few tokens, and the optimizer between
 HEALED = 6.0  # the same of healing, with its sums and what is judged
 CHOSEN = 2.0  # and of a set that is healed to be judged, for a token of a walk
-HEALED_TOKENS = 65_536  # of a text that a training follows on, at most
 WRITTEN_AT_ONCE = 128  # sequences that a model writes
+# What drafts are tried with (`workers/stages/draft.py`).
+DRAFT_SAMPLES, DRAFT_TOKENS = 64, 128  # of the target's text
+TIMED_TOKENS = 7 * 24  # that each model writes to be timed, the target twice
+TIMED_DEPTHS = 3.0  # of the model, in whole models
+TRIED_DEPTHS = 10  # that are healed and judged
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,17 @@ def _score(setting: Setting) -> _Effort | None:
         operations += BACKWARD * setting.parameters
     written = _text(setting, calibration.text, calibration.samples, calibration.tokens)
     return written + _Effort(flops=operations * calibration.samples * calibration.tokens)
+
+
+def _draft(setting: Setting) -> _Effort | None:
+    """The target's answers, a few depths timed beside it, and each that is tried healed and judged."""
+    if setting.target is None:
+        return None
+    target, tokens = setting.target.count.total, DRAFT_SAMPLES * DRAFT_TOKENS
+    read = DRAFT_TOKENS * target + TIMED_TOKENS * (2 * target + TIMED_DEPTHS * setting.parameters)
+    once = 0.0 if setting.spec.recovery.kind == "none" else HEALED
+    tried = TRIED_DEPTHS * (once + FORWARD) * tokens * setting.parameters
+    return _Effort(flops=FORWARD * tokens * target + tried, read=read * setting.width)
 
 
 def _choose(setting: Setting) -> _Effort | None:
@@ -189,6 +222,7 @@ def _scale(setting: Setting) -> Scale:
 _EFFORTS: Mapping[str, Callable[[Setting], _Effort | None]] = {
     CHECK.name: _check,
     SCORE.name: _score,
+    DRAFT.name: _draft,
     CHOOSE.name: _choose,
     PRUNE.name: _prune,
     RECOVER.name: _recover,

@@ -20,10 +20,11 @@ from secateur.contract.options.texts import Calibration, is_written
 from secateur.contract.options.training import TrainedRecovery
 from secateur.contract.options.vocabulary import VocabularyPruning
 from secateur.contract.spec import CompressionSpec, LocalModel
-from secateur.contract.stage_kinds import BENCHMARK, CHOOSE, PRUNE, QUANTISE, RECOVER, SCORE
+from secateur.contract.stage_kinds import BENCHMARK, CHOOSE, DRAFT, PRUNE, QUANTISE, RECOVER, SCORE
 from secateur.contract.sub_blocks import units_to_remove
 
 TOKEN_PARAMETER = "token and parameter"
+PARAMETER = "parameter"
 BYTE = "byte"
 STAGE = "stage"
 WRITTEN_AT_ONCE = 8  # generated sequences that cost as much as one, since their weights are read once
@@ -32,6 +33,7 @@ WALKS_OF_A_STEP = 3  # a step of training in walks over its samples
 SETS_IN_A_WALK = 2  # of a joint search, which have about half of their blocks in common
 HEALING_WALKS = 3  # the original's, the healed model's, and the fits
 VARIANTS = 2  # the original and what came of it, beside those that are quantised
+HEALED_TOKENS = 65_536  # of a text that a training follows on, at most
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Scale:
     parameters: int
     blocks: int
     bytes: int  # of its tensors
+    target: int = 0  # parameters of the model that a draft is for
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,10 @@ def _choice_method(spec: CompressionSpec) -> str:
     return "with finalists" if spec.scoring.finalists is not None else ""
 
 
+def _draft_method(spec: CompressionSpec) -> str:
+    return "" if spec.recovery.kind == "none" else "healed"
+
+
 def _pruning_method(spec: CompressionSpec) -> str:
     named = getattr(spec.pruning, "drop", None) is not None
     return f"{spec.pruning.kind} of what is named" if named else spec.pruning.kind
@@ -108,6 +115,7 @@ def _benchmark_method(spec: CompressionSpec) -> str:
 _METHODS: Mapping[str, Callable[[CompressionSpec], str]] = {
     SCORE.name: _scoring_method,
     CHOOSE.name: _choice_method,
+    DRAFT.name: _draft_method,
     PRUNE.name: _pruning_method,
     RECOVER.name: _recovery_method,
     QUANTISE.name: _quantise_method,
@@ -142,6 +150,11 @@ def _known_number(spec: CompressionSpec, scale: Scale) -> int | None:
     if not isinstance(spec.pruning, DepthPruning) or spec.pruning.target or spec.pruning.left_open:
         return None
     return blocks_to_remove(spec.pruning, scale.blocks)
+
+
+def _draft(spec: CompressionSpec, scale: Scale) -> Work | None:
+    """Texts, timings and depths are the same many whatever the models, of which both are computed with."""
+    return Work(scale.parameters + scale.target, PARAMETER) if scale.target else None
 
 
 def _prune(spec: CompressionSpec, scale: Scale) -> Work:
@@ -225,6 +238,7 @@ def _benchmark(spec: CompressionSpec, scale: Scale) -> Work | None:
 
 _WORK: Mapping[str, Callable[[CompressionSpec, Scale], Work | None]] = {
     SCORE.name: _score,
+    DRAFT.name: _draft,
     CHOOSE.name: _choose,
     PRUNE.name: _prune,
     RECOVER.name: _recover,

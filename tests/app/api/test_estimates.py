@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,32 @@ def test_a_gguf_file_by_its_head(client: TestClient, model_root: Path) -> None:
     published = {stage.key: stage.disk_bytes for stage in found.stages}["prune"]
     assert published is not None
     assert published > (found.pruned.bytes or 0) + written.stat().st_size // 2  # and a pruned file beside
+
+
+def read_so_far() -> int:
+    """Bytes that this process has read from files and sockets since it began."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("rchar:")).split()[1])
+
+
+@pytest.mark.parametrize("form", ["safetensors", "gguf"])
+def test_no_weight_is_read(client: TestClient, model_root: Path, form: str) -> None:
+    """So an answer takes as long for a model of 70 billion parameters."""
+    huge = 1 << 28
+    if form == "gguf":
+        model, path = GGUF, write_model(model_root / "m.gguf", tiny_model("llama"))
+        os.truncate(path, path.stat().st_size + huge)  # a hole, which takes no room on the disk
+    else:
+        model = folder(model_root, SMOLLM2_CONFIG)
+        entry = {"dtype": "F32", "shape": [huge // 4], "data_offsets": [0, huge]}
+        header = json.dumps({"model.layers.3.mlp.up_proj.weight": entry}).encode()
+        path = model_root / "model" / "model.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        os.truncate(path, 8 + len(header) + huge)
+    before = read_so_far()
+    found = estimated(client, {"model": model, "pruning": {"kind": "depth", "drop": [1]}})
+    assert read_so_far() - before < huge // 4
+    assert found.original is not None
 
 
 def test_a_hub_model_by_its_config(client: TestClient, monkeypatch: pytest.MonkeyPatch, spec: dict[str, Any]) -> None:

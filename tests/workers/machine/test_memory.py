@@ -67,6 +67,33 @@ def test_memory_that_is_written_to_counts_and_memory_that_is_not_does_not() -> N
     assert memory.used([2**22 + 1]) == 0  # no such process
 
 
+@pytest.mark.parametrize("written", [0, 64])
+def test_a_fork_adds_what_it_has_written_to_the_peak(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """And not what it shares with the process that it comes from, which has 128 MiB."""
+    program = (
+        "import os, signal, sys, time\n"
+        "eaten = bytearray(b'x') * (128 << 20)\n"
+        "done, told = os.pipe()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    own = bytearray(b'x') * (int(sys.argv[1]) << 20)\n"
+        "    os.write(told, b'.')\n"
+        "    time.sleep(600)\n"
+        "os.read(done, 1)\n"
+        "print(child, flush=True)\n"
+        "sys.stdin.read()\n"
+        "os.kill(child, signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program, str(written)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pids = [parent.pid, int(parent.stdout.readline())]
+        monkeypatch.setattr(memory, "descendants", lambda pid: pids)
+        meter = memory.TreeMeter()
+        assert not meter.exceeds(GIB)
+    assert 128 + written <= meter.peak >> 20 < 128 + written + 40
+
+
 def test_descendants_are_found_whichever_thread_has_started_them() -> None:
     program = (
         "import subprocess, sys, threading, time\n"

@@ -36,24 +36,49 @@ TIMED: dict[str, Any] = {
     "quantise": [{"kind": "int8"}],
     "benchmark": {"latency": {"output_tokens": [64]}, "perplexity": {"texts": [TEXT], "windows": 8}},
 }
+WATCHED: dict[str, Any] = {
+    "pruning": {"kind": "wanda_sp", "ratio": 0.2, "calibration": {"text": TEXT, "samples": 4, "tokens": 128}}
+}
+HEALED: dict[str, Any] = {
+    "pruning": {"kind": "depth", "drop": [6, 7, 8, 9, 10, 11]},
+    "recovery": {"kind": "healing", "text": TEXT, "own_text": 0, "samples": 8, "tokens": 128},
+}
 TRAINED: dict[str, Any] = {"text": TEXT, "samples": 4, "batch_size": 4, "micro_batch_size": 4, "tokens": 128}
 
 
 @pytest.mark.parametrize(
     ("kind", "sections", "seen"),
     [
-        ("check", {}, 1581),
+        ("check", {}, 938),
         ("score", SCORED, 686),
-        ("prune", {}, 351),
+        ("prune", {}, 357),
+        ("prune", WATCHED, 561),
+        ("prune", {"pruning": {"kind": "vocabulary", "tokens": 30000, "text": TEXT}}, 428),
         ("quantise", TIMED, 620),
         ("benchmark", TIMED, 2246),
         ("recover", {"recovery": {"kind": "lora", **TRAINED}}, 1848),
+        ("recover", HEALED, 808),
+        ("recover", {"recovery": {"kind": "continued", **TRAINED, "epochs": 1}}, 2314),  # a single step
         ("report", {}, 348),
     ],
 )
 def test_what_was_seen_on_smollm2(kind: str, sections: dict[str, Any], seen: float) -> None:
     """Megabytes that a worker counted for stages of SmolLM2-135M as a GGUF file, on a CPU in float32."""
     assert peak_memory(kind, setting(**sections)) == pytest.approx(seen * 10**6, rel=0.1)
+
+
+def test_the_import_of_a_model_that_is_mostly_its_vocabulary() -> None:
+    """Gemma-3-270M, whose embedding is the most of it, was seen with 2,151 MB."""
+    sizes = {"hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18, "vocab_size": 262_144}
+    config = {"model_type": "gemma3_text", **sizes, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}
+    count = parameter_count(config)
+    assert count is not None
+    assert count.total == 268_098_176
+    model = known_model(config, in_bytes(count, 4))
+    assert model is not None
+    spec = setting().spec
+    seen = peak_memory("check", Setting(spec, model, removal_of(spec, model), True, "cpu", 4))
+    assert seen == pytest.approx(2151e6, rel=0.1)
 
 
 def test_every_kind_has_memory_and_disk() -> None:
@@ -100,6 +125,41 @@ def test_a_training_of_all_weights_takes_its_moments() -> None:
     longer = setting(recovery={"kind": "distill", "train": "lora", **TRAINED, "tokens": 256})
     assert peak_memory("recover", longer) > peak_memory("recover", adapters)
     assert scratch("recover", whole) > scratch("recover", adapters) == 0
+
+
+def test_moments_come_after_the_states_of_a_single_step() -> None:
+    def trained(samples: int, micro: int, **more: Any) -> int:
+        shape = {**TRAINED, "samples": samples, "micro_batch_size": micro, "epochs": 1}
+        return peak_memory(
+            "recover", setting(recovery={"kind": "distill", "train": "all", "heal": False, **shape, **more})
+        )
+
+    left = PARAMETERS - 6 * BLOCK
+    assert trained(8, 4) > trained(4, 4)
+    assert trained(4, 4, tokens=8) == trained(8, 4, tokens=8)  # both are the step's own
+    assert trained(8, 2, tokens=8) - trained(8, 4, tokens=8) < 4 * left
+    assert trained(8, 2, tokens=2048) - trained(4, 2, tokens=2048) == 12 * left
+
+
+def test_states_that_are_computed_again_are_not_kept() -> None:
+    def trained(again: bool) -> int:
+        options = {"kind": "continued", **TRAINED, "tokens": 1024, "gradient_checkpointing": again}
+        return peak_memory("recover", setting(recovery=options))
+
+    of_a_block = 4 * 1024 * (23 * 576 + 3 * 1536) * 4
+    assert trained(False) - trained(True) == 29 * of_a_block - 4 * 1024 * 30 * 576 * 4
+
+
+def test_healing_keeps_what_it_found_for_each_block_after_the_cut() -> None:
+    def healed(first: int, **more: Any) -> int:
+        drop, recovery = list(range(first, first + 6)), {**HEALED["recovery"], **more}
+        return peak_memory("recover", setting(pruning={"kind": "depth", "drop": drop}, recovery=recovery))
+
+    of_a_block = 4 * 576 * (1536 + 576)
+    assert healed(6) - healed(16) == 10 * of_a_block
+    assert healed(6) - healed(6, refit="none") == 18 * of_a_block
+    longer = healed(6, samples=4096) - healed(6, samples=2048)
+    assert longer == 2048 * 128 * 4 * 576 * 4  # states alone
 
 
 def test_files_are_unpacked_and_held_to_be_measured() -> None:

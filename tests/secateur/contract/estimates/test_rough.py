@@ -9,7 +9,16 @@ import pytest
 from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.model import known_model
 from secateur.contract.estimates.removal import removal_of
-from secateur.contract.estimates.rough import CHOSEN, START, TRAINED, Span, Speed, rough_duration
+from secateur.contract.estimates.rough import (
+    CHOSEN,
+    HEALED,
+    START,
+    TRAINED,
+    TRIED_DEPTHS,
+    Span,
+    Speed,
+    rough_duration,
+)
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_graph import planned
@@ -19,12 +28,14 @@ SPEED = Speed(flops=1e11, read=1e10)
 GIVEN = {"source": "local", "path": "news.txt"}
 
 
-def setting(*, imported: bool = False, **sections: Any) -> Setting:
+def setting(*, imported: bool = False, of_target: int | None = None, **sections: Any) -> Setting:
+    """`of_target`: blocks of the model that a draft is for, of the same shapes."""
     body = {"model": {"source": "hub", "id": "a/b"}, "pruning": {"kind": "depth", "blocks": 6}}
     spec = CompressionSpec.model_validate({**body, **sections})
     model = known_model(SMOLLM2_CONFIG)
     assert model is not None
-    return Setting(spec, model, removal_of(spec, model), imported, "cpu", 4)
+    target = None if of_target is None else known_model({**SMOLLM2_CONFIG, "num_hidden_layers": of_target})
+    return Setting(spec, model, removal_of(spec, model), imported, "cpu", 4, target)
 
 
 def middle(kind: str, speed: Speed = SPEED, **sections: Any) -> float:
@@ -87,6 +98,24 @@ def test_a_text_that_is_measured_takes_its_arithmetic_beside_the_originals() -> 
     bare = {"perplexity": measured, "samples": None, "generation": None, "latency": None}
     expected = 2 * 2 * 2 * 1280 * PARAMETERS / 1e11
     assert middle("benchmark", recovery={"kind": "none"}, benchmark=bare) == pytest.approx(expected)
+
+
+DRAFT: dict[str, Any] = {
+    "use": "draft",
+    "target_model": {"source": "hub", "id": "a/larger"},
+    "pruning": {"kind": "depth", "maximise": "draft_speedup"},
+}
+
+
+def test_drafts_are_healed_at_some_depths_beside_a_target_that_writes() -> None:
+    whole, bare = (
+        middle("draft", of_target=60, **DRAFT),
+        middle("draft", of_target=60, **DRAFT, recovery={"kind": "none"}),
+    )
+    assert whole - bare == pytest.approx(TRIED_DEPTHS * HEALED * 64 * 128 * PARAMETERS / 1e11)
+    larger = middle("draft", of_target=90, **DRAFT) - whole
+    assert larger == pytest.approx(30 * BLOCK * (2 * 64 * 128 / 1e11 + (128 + 2 * 168) * 4 / 1e10))
+    assert rough_duration("draft", setting(**DRAFT), SPEED) is None  # nothing is known of the target
 
 
 def test_a_file_is_unpacked_at_first() -> None:

@@ -32,9 +32,21 @@ def amount(kind: str, spec: CompressionSpec, scale: Scale = SMALL) -> float:
 def test_every_kind_of_stage_has_work_and_more_of_it_on_a_larger_model() -> None:
     spec = spec_of(quantise=[{"kind": "int8"}])
     for kind in STAGE_KINDS:
-        assert amount(kind, spec) > 0
+        assert amount(kind, spec, Scale(100, 10, 400, target=900)) > 0
     for kind in ("score", "prune", "recover", "quantise", "benchmark"):
         assert amount(kind, spec, LARGE) == 2 * amount(kind, spec)
+
+
+def test_a_draft_is_tried_by_the_size_of_both_models() -> None:
+    drafts = {
+        "use": "draft",
+        "target_model": {"source": "hub", "id": "a/larger"},
+        "pruning": {"kind": "depth", "maximise": "draft_speedup"},
+    }
+    beside = Scale(100, 10, 400, target=900)
+    assert work_of("draft", spec_of(**drafts), beside) == Work(1000, "parameter")
+    assert work_of("draft", spec_of(**drafts), SMALL) is None  # the target is not known
+    assert task_of("draft", spec_of(**drafts)) != task_of("draft", spec_of(**drafts, recovery={"kind": "none"}))
 
 
 def test_twice_the_text_is_twice_the_work() -> None:
