@@ -41,5 +41,7 @@ def count_unanswered(session: Session, asked_of: UUID) -> int:
 
 def keep(session: Session, asked_of: UUID, *, most: int) -> None:
     """Delete all but the newest `most` of those that are over. The asked job's row is locked by the caller."""
-    over = select(Job.id).where(Job.asked_of == asked_of, Job.state.in_(TERMINAL)).order_by(Job.id.desc()).offset(most)
-    session.execute(sql_delete(Job).where(Job.id.in_(over)).execution_options(synchronize_session=False))
+    over_query = (
+        select(Job.id).where(Job.asked_of == asked_of, Job.state.in_(TERMINAL)).order_by(Job.id.desc()).offset(most)
+    )
+    session.execute(sql_delete(Job).where(Job.id.in_(over_query)).execution_options(synchronize_session=False))
