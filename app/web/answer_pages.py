@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from app.db import jobs as job_rows
 from app.deps import SettingsDep, WorkDep, transaction
 from app.services import answers as service
-from app.web.pages import PageCaller, render
+from app.web.pages import PageCaller, no_such_job, render
 from secateur.contract.errors import Conflict, NotFound
 from secateur.contract.questions import MOST_CHARACTERS, MOST_TOKENS, Question
 
@@ -27,7 +27,7 @@ def playground_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCa
     try:
         job = job_rows.get(work.session, UUID(job_id))
     except (ValueError, NotFound):
-        return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
+        return no_such_job(job_id, locked=locked)
     try:
         if not settings.playground:
             raise Conflict(service.OFF)

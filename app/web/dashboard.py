@@ -39,7 +39,7 @@ from app.services.workers import list_workers
 from app.settings import Settings
 from app.web import answer_pages, dataset_pages, sweep_pages, views
 from app.web.job_figures import JobFigures
-from app.web.pages import LoginNeeded, PageCaller, render
+from app.web.pages import LoginNeeded, PageCaller, no_such_job, render
 from secateur.contract.comparison import compare_reports
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
 from secateur.contract.jobs import State, Verdict
@@ -227,9 +227,7 @@ def new_page(
             detail = "It was asked for in words that this version no longer takes; its page has the spec."
             return render("error.html", status=409, title="Cannot be a start", detail=detail, locked=locked)
         except (ValueError, NotFound):
-            return render(
-                "error.html", status=404, title="No such job", detail=f"There is no job {job}.", locked=locked
-            )
+            return no_such_job(job, locked=locked)
     newest = dataset_service.list_datasets(work, cursor=None, limit=100)
     return render("new.html", datasets=newest.datasets, origin=origin, start=start, locked=locked)
 
@@ -262,7 +260,7 @@ def live_part(job_id: UUID, work: WorkDep, _: PageCaller) -> HTMLResponse:
     try:
         job = job_rows.get(work.session, job_id)
     except NotFound:
-        return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=False)
+        return no_such_job(job_id, locked=False)
     return render("_live.html", job=job, **_moving(work, job))
 
 
@@ -274,7 +272,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
     try:
         job = job_rows.get(work.session, UUID(job_id))
     except (ValueError, NotFound):
-        return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)
+        return no_such_job(job_id, locked=locked)
     if job.asked_of is not None:
         return RedirectResponse(f"/ui/jobs/{job.asked_of}/playground", status_code=303)
     files = artifact_rows.list_for(work.session, job.id)

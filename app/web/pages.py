@@ -73,3 +73,8 @@ def render(name: str, *, status: int = 200, **values: Any) -> HTMLResponse:
         status_code=status,
         headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin", "Cache-Control": "no-store"},
     )
+
+
+def no_such_job(job_id: object, *, locked: bool) -> HTMLResponse:
+    """The page in place of a job's where there is none."""
+    return render("error.html", status=404, title="No such job", detail=f"There is no job {job_id}.", locked=locked)

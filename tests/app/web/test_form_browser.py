@@ -192,6 +192,15 @@ def test_local_models_are_offered(url: str, browser: Browser, model_root: Path) 
     assert offered == ["a.gguf", "b & <c>.gguf"]
 
 
+def run_copies(browser: Browser, environment: dict[str, str]) -> None:
+    """Each way to send what the form asks for, as a person would who copies it; the page is left before."""
+    copies = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in COPIES}
+    browser.open("about:blank")
+    for name, runner in COPIES.items():
+        ran = subprocess.run([*runner, copies[name]], env=environment, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+
+
 @pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_copies_ask_for_what_the_form_does(
@@ -212,11 +221,7 @@ def test_copies_ask_for_what_the_form_does(
         browser.until("return location.pathname === '/ui'")
         browser.open(f"{url}/ui/new?job={first['id']}")
         browser.until(READY)
-        copies = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in COPIES}
-        browser.open("about:blank")
-        for name, runner in COPIES.items():
-            ran = subprocess.run([*runner, copies[name]], env=environment, capture_output=True, text=True, timeout=120)
-            assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+        run_copies(browser, environment)
         made = get(f"{url}/jobs", headers=headers).json()["data"]
         specs = [get(f"{url}/jobs/{job['id']}", headers=headers).json()["spec"] for job in made]
         assert specs == [first["spec"]] * (1 + len(COPIES))
@@ -225,11 +230,7 @@ def test_copies_ask_for_what_the_form_does(
         browser.until(READY)
         browser.run(TYPE, "f-grid-pruning.blocks", "1, 2")
         asked = body(browser)
-        copies = {name: browser.run(f"return document.getElementById('{name}').textContent") for name in COPIES}
-        browser.open("about:blank")
-        for name, runner in COPIES.items():
-            ran = subprocess.run([*runner, copies[name]], env=environment, capture_output=True, text=True, timeout=120)
-            assert ran.returncode == 0, (name, ran.stdout, ran.stderr)
+        run_copies(browser, environment)
         made = get(f"{url}/sweeps", headers=headers).json()["data"]
         sweeps = [get(f"{url}/sweeps/{sweep['id']}", headers=headers).json()["asked"] for sweep in made]
         assert sweeps == [asked] * len(COPIES)
