@@ -1,6 +1,6 @@
 """`make demo`: a real language model through a real service, from nothing to a report.
 
-    make demo                        some three minutes on two cores, once all is installed
+    make demo                        some four minutes on two cores, once all is installed
     make demo DEMO_ARGS=--quick      the same path with next to no training and few timed runs, for a test
 
 It fetches SmolLM2-135M-Instruct and a news text, starts the whole service in a folder of its own, submits one job
@@ -88,7 +88,7 @@ def main() -> int:
     service_folder, result = arguments.folder.absolute() / "service", arguments.folder.absolute() / "result"
     began = time.monotonic()
     if not arguments.quick:
-        err.print("[dim]This takes some three minutes on two cores that have nothing else to do.[/]")
+        err.print("[dim]This takes some four minutes on two cores that have nothing else to do.[/]")
     err.print("[bold]1.[/] Fetching the model and the text: 120 MB, unless they are here already")
     model, text = fetch(MODEL), fetch(TEXT)
     err.print("[bold]2.[/] Starting the service")

@@ -90,13 +90,14 @@ def running(stopped: threading.Event) -> Iterator[Service | None]:
             instance = secrets.token_hex(16)
             api = _process(api_command(listeners), log_dir / "api.log", listeners, SECATEUR_INSTANCE=instance)
             worker = _process(worker_command(), log_dir / "worker.log")
-            with step("API", api.log):
-                stack.callback(api.stop)
-                api.start()
+            stack.callback(api.stop)
+            stack.callback(worker.stop)
+            began = time.monotonic()
+            api.start()  # neither waits for the other, and both import for seconds
+            worker.start()
+            with step("API", api.log, began):
                 _await_api(api, url, instance, stopped)
-            with step("Worker", worker.log):
-                stack.callback(worker.stop)
-                worker.start()
+            with step("Worker", worker.log, began):
                 _await_worker(worker, stopped)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -136,9 +137,9 @@ def migrated(settings: Settings) -> None:
 
 
 @contextmanager
-def step(name: str, log: Path | None = None) -> Iterator[None]:
-    """A status line: what starts, and how long it took."""
-    began = time.monotonic()
+def step(name: str, log: Path | None = None, began: float | None = None) -> Iterator[None]:
+    """A status line: what starts, and how long it took, from `began` on where that was earlier."""
+    began = time.monotonic() if began is None else began
     yield
     where = f"  [dim]log: {escape(str(log))}[/]" if log else ""
     err.print(f"[green]✓[/] {name:<11} {time.monotonic() - began:4.1f} s{where}", highlight=False, soft_wrap=True)
@@ -232,7 +233,7 @@ def _await_worker(process: ManagedProcess, stopped: threading.Event) -> None:
     deadline = time.monotonic() + WORKER_SECONDS
     while not stopped.is_set():
         with suppress(*BROKER_ERRORS):
-            if celery.control.ping(timeout=0.3):
+            if celery.control.ping(timeout=0.3, limit=1):
                 return
         if not process.running:
             raise Unavailable(f"the worker ended with status {process.exit_code()}; its log is {process.log}")
