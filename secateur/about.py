@@ -13,3 +13,8 @@ CLIENT: Final = "secateur-client"
 SERVER: Final = "secateur-server"
 ADDRESS: Final = "SECATEUR_PACKAGE"  # the variable in which a pipeline keeps the address of its wheel or commit
 INSTALL: Final = f'pip install "{CLIENT} @ ${ADDRESS}"'  # never from the index, and an error without an address
+
+
+def install_with(extra: str) -> str:
+    """The line that installs the client with one of its extras."""
+    return INSTALL.replace(CLIENT, f"{CLIENT}[{extra}]")

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.service",
     "tests.fixtures.forge",
     "tests.fixtures.played_service",
+    "tests.fixtures.pushed_hub",
     "tests.fixtures.reports",
 ]
 

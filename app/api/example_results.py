@@ -20,6 +20,7 @@ _MODEL = {
     "blocks": 4,
     "parameters": 3154432,
     "bytes_on_disk": 12634112,
+    "licence": {"name": "apache-2.0", "title": None, "link": None},
 }
 _ENVIRONMENT = {
     "device": "cpu",

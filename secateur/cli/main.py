@@ -21,6 +21,7 @@ from secateur.cli import (
     jobs,
     logs,
     mcp,
+    publish,
     results,
     submit,
     sweep,
@@ -92,6 +93,7 @@ app.command(rich_help_panel=RESULTS)(asks_service(compare.compare))
 app.command(rich_help_panel=RESULTS)(asks_service(ask.ask))
 app.command(rich_help_panel=RESULTS)(asks_service(results.artifacts))
 app.command(rich_help_panel=RESULTS)(asks_service(results.download))
+app.command(rich_help_panel=RESULTS)(asks_service(publish.publish))
 
 
 def main() -> None:

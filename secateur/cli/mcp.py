@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secateur.about import install_with
 from secateur.cli.session import usage
 
 
@@ -16,5 +17,5 @@ def mcp() -> None:
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("mcp"):
             raise
-        raise usage("the package `mcp` is missing: install the client with its extra, `secateur-client[mcp]`") from None
+        raise usage(f"the package `mcp` is missing; the client's extra brings it: {install_with('mcp')}") from None
     server().run()

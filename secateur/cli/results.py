@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from secateur.cli.forges import annotate
 from secateur.cli.job_ids import JobId, find
 from secateur.cli.pipeline import Comment, Pipeline, Summary
+from secateur.cli.progress import downloads
 from secateur.cli.render import artifact_table, gates_table
 from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage
 from secateur.cli.watch import end_unless_succeeded, show
@@ -21,7 +21,6 @@ from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.contract.report import Report
-    from secateur.schemas.artifacts import Artifact
 
 ANNOTATIONS = 10  # that GitHub shows of one step
 
@@ -85,15 +84,7 @@ def download(
 
     A download that broke off goes on where it was; files that are there already are left alone.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with connect() as client, Progress(*columns, console=err, disable=not err.is_terminal) as progress:
-        tasks: dict[str, int] = {}
-
-        def advance(artifact: Artifact, done: int) -> None:
-            if artifact.path not in tasks:
-                tasks[artifact.path] = progress.add_task(artifact.path, total=artifact.size)
-            progress.update(tasks[artifact.path], completed=done)  # type: ignore[arg-type]  # TaskID is an int
-
+    with connect() as client, downloads() as advance:
         found = find(client, job_id)
         paths = client.download(found, destination, prefix=prefix, progress=advance)
         listed = client.artifacts(found) if as_json else []

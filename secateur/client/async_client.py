@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID, uuid4
 
 import httpx
@@ -29,6 +29,8 @@ from secateur.client.connection import Address, AsyncConnection, Connection
 from secateur.client.download import Progress, download_file, safe_destination, sha256_of
 from secateur.client.errors import refused
 from secateur.client.following import follow
+from secateur.client.publishing.publish import publish
+from secateur.client.publishing.target import Asked, Options, Published
 from secateur.client.requests import Requests
 from secateur.client.sweep_following import follow_sweep
 from secateur.contract.comparison import JobComparison
@@ -218,6 +220,28 @@ class AsyncClient:
                 url = f"/jobs/{job_id}/artifacts/{artifact.path}"
                 await download_file(self._connection, url, paths[-1], artifact, progress)
         return paths
+
+    async def publish(
+        self,
+        job_id: UUID | str,
+        to: str,
+        *,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[Asked],
+    ) -> Published:
+        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME`.
+
+        It is downloaded to `folder`, or to a cache that goes in the end. Options: `variants`, `even_if_failed`,
+        `public`, `base_model`, `quiet`.
+
+        Raises:
+            NotPublishable: the job is not over or has no such checkpoint, or there is no such target.
+            GatesFailed: its gates failed, and there is no `even_if_failed`.
+            TargetFailed: the target refuses it, or does not answer.
+        """
+        asked = Options(**options)
+        return await publish(self, self._connection, job_id, to, asked, folder=folder, progress=progress)
 
     # --- the playground -----------------------------------------------------------------------------------
 

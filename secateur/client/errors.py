@@ -4,6 +4,9 @@ ClientError
 ├── Unreachable         no answer: refused, timed out, cut off, name not found
 ├── WaitTimedOut        the job or sweep is not over yet; it goes on
 ├── ChecksumMismatch    a downloaded file is not what the service said
+├── NotPublishable      a result that cannot be published: not over, no such checkpoint; or no such target
+│   └── GatesFailed     the job's gates failed, and nobody said to publish it all the same
+├── TargetFailed        what a result was to be published to refuses it, or does not answer
 └── RequestRefused      the service answered with an error; `problem` is its RFC 9457 object
     ├── AccessDenied    401, 403  no key, a wrong one, or one without the scope
     ├── NotFound        404       no such job, report or artifact
@@ -46,6 +49,18 @@ class UnexpectedAnswer(ClientError):
 
 class ChecksumMismatch(ClientError):
     """A download that differs from its published checksum; nothing was kept of it."""
+
+
+class NotPublishable(ClientError):
+    """The job, or what was asked for, does not allow a result to be published."""
+
+
+class GatesFailed(NotPublishable):
+    """The job's gates failed."""
+
+
+class TargetFailed(ClientError):
+    """The hub, tracker or registry refuses what was to be published, or does not answer."""
 
 
 class RequestRefused(ClientError):

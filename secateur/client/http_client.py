@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID
 
 from secateur.client.async_client import AsyncClient
 from secateur.client.connection import Address, BlockingConnection, Connection, each, finish
 from secateur.client.download import Progress
+from secateur.client.publishing.target import Asked, Published
 from secateur.contract.comparison import JobComparison
 from secateur.contract.jobs import Verdict
 from secateur.contract.report import Report
@@ -186,6 +187,27 @@ class Client:
             ChecksumMismatch: a file differs from what was published, twice in a row.
         """
         return finish(self._calls.download(job_id, destination, prefix=prefix, progress=progress))
+
+    def publish(
+        self,
+        job_id: UUID | str,
+        to: str,
+        *,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        **options: Unpack[Asked],
+    ) -> Published:
+        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME`.
+
+        It is downloaded to `folder`, or to a cache that goes in the end. Options: `variants`, `even_if_failed`,
+        `public`, `base_model`, `quiet`.
+
+        Raises:
+            NotPublishable: the job is not over or has no such checkpoint, or there is no such target.
+            GatesFailed: its gates failed, and there is no `even_if_failed`.
+            TargetFailed: the target refuses it, or does not answer.
+        """
+        return finish(self._calls.publish(job_id, to, folder=folder, progress=progress, **options))
 
     # --- the playground -----------------------------------------------------------------------------------
 

@@ -34,6 +34,14 @@ class SourceFile(Result):
     type: str  # of most of its weights: "Q4_1"
 
 
+class Licence(Result):
+    """The licence of a model, in the words of the hub's metadata, which the original's files have said of it."""
+
+    name: str  # "apache-2.0", "llama3.2"; "other" where the hub's list has it not
+    title: str | None = None  # what such a one is called
+    link: str | None = None  # its address, or the file of its text beside the weights: "LICENSE"
+
+
 class ModelInfo(Result):
     """The original model, as the job found it."""
 
@@ -45,6 +53,7 @@ class ModelInfo(Result):
     parameters: int
     bytes_on_disk: int  # of the checkpoint's tensors
     file: SourceFile | None = None  # where the model came as one
+    licence: Licence | None = None  # None where its files say nothing of it
 
 
 class Check(Result):

@@ -17,13 +17,15 @@ import pytest
 import yaml
 
 from tests.fixtures.forge import Forge
-from tests.fixtures.played_service import MODEL
+from tests.fixtures.played_service import MODEL, WEIGHTS
+from tests.fixtures.pushed_hub import TOKEN, PushedHub
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text())
 INPUTS, COMPONENT = yaml.safe_load_all((ROOT / "templates" / "gate.yml").read_text())
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")  # as a step with `shell: bash` is run
 NEEDED = '${{ !cancelled() && contains(fromJSON(\'["passed", "failed", "none"]\'), steps.gate.outputs.verdict) }}'
+ASKED_TO_PUBLISH = "${{ inputs.publish != '' }}"  # and, as of every step, that none has failed
 
 
 @dataclass
@@ -57,7 +59,10 @@ class Runner:
         for step in ACTION["runs"]["steps"]:
             if step["name"] == "Install the client" and install != "yes":
                 continue
-            if "if" in step:
+            if step.get("if") == ASKED_TO_PUBLISH:
+                if code or not self.inputs["publish"]:
+                    continue
+            elif "if" in step:
                 assert step["if"] == NEEDED
                 if self.steps.get("gate", {}).get("verdict") not in ("passed", "failed", "none"):
                     continue
@@ -149,6 +154,33 @@ def test_the_action_submits_waits_gates_and_reports(played_service: str, runner:
 
 
 @pytest.mark.thorough
+def test_the_action_publishes_what_has_passed(played_service: str, runner: Runner, pushed_hub: PushedHub) -> None:
+    runner.environment |= {"HF_ENDPOINT": pushed_hub.url, "HF_HUB_DISABLE_XET": "1"}
+    publish = "hub:team/small\r\n\nhub:small\n"
+    code = runner.run(url=played_service, model=MODEL, arguments="--blocks=6", publish=publish, hub_token=TOKEN)
+    assert code == 0, runner.said
+    assert runner.outputs["published"] == f"{pushed_hub.url}/team/small {pushed_hub.url}/somebody/small"
+    assert pushed_hub.repositories["team/small"].branches["main"]["model.safetensors"] == WEIGHTS
+    assert TOKEN not in runner.said
+
+
+@pytest.mark.parametrize(("publish", "extras"), [("", ""), ("hub:a/b\r\n\nhub:c\nmcp:x", "[hub,mcp]")])
+def test_the_action_installs_what_it_publishes_by(runner: Runner, publish: str, extras: str) -> None:
+    """With a `python3` whose environments have a pip that writes down what it is asked for."""
+    programs = runner.folder / "bin"
+    programs.mkdir()
+    pip = 'printf \'#!/bin/sh\\nfor word; do :; done; echo "$word" > "%s/asked"\' "$3" > "$3/bin/pip"'
+    (programs / "python3").write_text(f'#!/bin/sh\nmkdir -p "$3/bin"\n{pip}\nchmod +x "$3/bin/pip"\n')
+    (programs / "secateur").write_text("#!/bin/sh\nexit 40\n")
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    runner.environment["PATH"] = f"{programs}{os.pathsep}{runner.environment['PATH']}"
+    runner.run(install="yes", url="http://unused", publish=publish)
+    asked = (runner.folder / "secateur-client" / "asked").read_text()
+    assert asked == f"{ROOT}/secateur{extras}\n"
+
+
+@pytest.mark.thorough
 def test_a_spec_is_the_jobs_and_what_is_wrong_with_it_is_told(played_service: str, runner: Runner) -> None:
     model = {"source": "local", "path": MODEL}
     spec = {"model": model, "pruning": {"kind": "depth", "blocks": 6}, "labels": {"note": 'quotes " and $(words)'}}
@@ -171,9 +203,10 @@ def test_each_exit_code_of_the_gate_is_a_verdict(runner: Runner, code: int, verd
     program.chmod(0o755)
     runner.environment["PATH"] = f"{program.parent}{os.pathsep}{runner.environment['PATH']}"
     (runner.folder / "secateur").mkdir()
-    assert runner.run(url="http://unused") == code
+    assert runner.run(url="http://unused", publish="hub:a/b") == code
     assert runner.outputs["verdict"] == verdict
     assert bool(runner.outputs["report"]) is (verdict in ("failed", "none"))
+    assert runner.outputs["published"] == "", "what has not passed is not published"
 
 
 @pytest.mark.thorough

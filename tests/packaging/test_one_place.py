@@ -73,7 +73,7 @@ def test_the_action_installs_the_client_that_lies_beside_it() -> None:
     """By its path: a name would be looked up on an index."""
     install = yaml.safe_load(TEXTS[ROOT / "action.yml"])["runs"]["steps"][0]["run"]
     assert install.count("$GITHUB_ACTION_PATH") == 2
-    assert '"$GITHUB_ACTION_PATH/secateur"\n' in install
+    assert '"$GITHUB_ACTION_PATH/secateur${extras:+[$extras]}"\n' in install
     assert CLIENT not in install.replace("/secateur-client", "")
 
 

@@ -7,6 +7,7 @@ finds the folder without the job sees what was removed, by which rule, and what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from secateur.contract.between import ModelBetween
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
-from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Scored
+from secateur.contract.results import ModelInfo, Pruned, QuantisedVariant, Recovered, Scored
 from secateur.report.loading import LOADER, transformers_code
 from secateur.report.markdown_text import code, escape, prose
 from secateur.report.text import block_list, one_line, plural, printable
@@ -34,6 +35,7 @@ from secateur.whole_files import write_whole
 from workers.reporting.markdown import figures_table
 
 FILE = "README.md"
+_GOES_ALONG = re.compile(r"(?i)(licen[cs]e|notice|use_policy)[^/]*")
 
 
 def write(
@@ -64,7 +66,7 @@ def render(
 ) -> str:
     """The card's text. Without `report`, it says that quality and speed are not known yet."""
     parts = [
-        _metadata(pruned, recovered),
+        _metadata(pruned, recovered, quantised),
         f"# {escape(one_line(pruned.model.id.rstrip('/').rsplit('/', 1)[-1]))}, pruned",
         _lead(pruned, recovered),
         "## What was removed\n\n" + "\n".join(f"- {line}" for line in _removed(pruned, scores, report)),
@@ -83,13 +85,19 @@ def render(
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(pruned: Pruned, recovered: Recovered | None) -> str:
+def _metadata(pruned: Pruned, recovered: Recovered | None, quantised: QuantisedVariant | None) -> str:
     """YAML front matter. Strings are written as JSON, which YAML reads, so no foreign text can break out."""
     from_hub = pruned.model.revision is not None
     tags = ["secateur", "pruned", f"{pruned.kind.replace('_', '-')}-pruning", pruned.model.family]
     entries: list[tuple[str, str | list[str]]] = []
+    if licence := pruned.model.licence:
+        entries.append(("license", licence.name))
+        entries += [("license_name", licence.title)] if licence.title else []
+        entries += [("license_link", _reachable(licence.link, pruned.model))] if licence.link else []
     if from_hub:
         entries.append(("base_model", pruned.model.id))
+        if quantised:
+            entries.append(("base_model_relation", "quantized"))
     if pruned.decilm or not pruned.needs_loader:
         entries.append(("library_name", "transformers"))
     entries.append(("pipeline_tag", "text-generation"))
@@ -105,6 +113,13 @@ def _metadata(pruned: Pruned, recovered: Recovered | None) -> str:
     return "\n".join(["---", *lines, "---"])
 
 
+def _reachable(link: str, model: ModelInfo) -> str:
+    """Where the licence's text is. Files of that name go along with the weights; others stay where the original is."""
+    if model.revision is None or "://" in link or _GOES_ALONG.fullmatch(link):
+        return link
+    return f"https://huggingface.co/{model.id}/blob/{model.revision}/{link.removeprefix('./')}"
+
+
 def _yaml(value: str) -> str:
     return json.dumps(printable(value), ensure_ascii=False)
 
@@ -117,7 +132,8 @@ def _lead(pruned: Pruned, recovered: Recovered | None) -> str:
         "pruning with Secateur"
     )
     text += f", then recovered by {_title(RECOVERIES, recovered.kind)}." if recovered else ", without recovery."
-    return f"{text} The licence of the original holds for it too."
+    licence = f", {code(model.licence.title or model.licence.name)}," if model.licence else ""
+    return f"{text} The licence of the original{licence} holds for it too."
 
 
 def _removed(pruned: Pruned, scores: Scored | None, report: Report | None) -> list[str]:

@@ -15,6 +15,7 @@ from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.check_fit import check_fit
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
+from workers.engine.checkpoints.licence import licence_of_folder, licence_of_gguf
 from workers.engine.checkpoints.parameters import count_parameters
 from workers.engine.checkpoints.resolve import find_model, resolve
 from workers.engine.model.loading import load_model
@@ -88,6 +89,8 @@ def _opened(context: StageContext, model: HubModel | LocalModel, first: ModelInf
     checkpoint = found.checkpoint
     check_fit(checkpoint)
     count = count_parameters(checkpoint.config)
+    file = _gguf_of(context, model)
+    header = read_gguf_header(file) if file else None
     info = ModelInfo(
         id=found.id,
         revision=found.revision,
@@ -96,18 +99,10 @@ def _opened(context: StageContext, model: HubModel | LocalModel, first: ModelInf
         blocks=len(count.blocks),
         parameters=count.total,
         bytes_on_disk=checkpoint.total_bytes,
-        file=_came_in(context, model),
+        file=SourceFile(bytes=header.file_bytes, type=header.main_type) if header else None,
+        licence=licence_of_gguf(header) if header else licence_of_folder(checkpoint.path),
     )
     return Original(checkpoint, info)
-
-
-def _came_in(context: StageContext, model: HubModel | LocalModel) -> SourceFile | None:
-    """What the report says of the file that a model came in, if it came in one."""
-    file = _gguf_of(context, model)
-    if file is None:
-        return None
-    header = read_gguf_header(file)
-    return SourceFile(bytes=header.file_bytes, type=header.main_type)
 
 
 def source_gguf(context: StageContext) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from secateur.contract.report import Report
-from secateur.contract.results import BlockWidth
+from secateur.contract.results import BlockWidth, Licence
 from workers.reporting import model_card
 
 MakeReport = Callable[..., Report]
@@ -41,6 +41,27 @@ def test_with_a_report(report: Report) -> None:
     assert "| KL divergence" in card
     assert "Measured on AMD EPYC 7B13" in card
     assert "other parts of the same" in card
+
+
+def test_the_licence_of_the_original_is_kept(report: Report) -> None:
+    def metadata(**changes: Any) -> Any:
+        model = report.model.model_copy(update=changes)
+        return front_matter(model_card.render(pruned=report.pruned.model_copy(update={"model": model})))
+
+    assert "license" not in metadata()
+    own = Licence(name="other", title='the "next" one', link="LICENSE.md")
+    found = metadata(licence=own, revision=None)
+    assert (found["license"], found["license_name"], found["license_link"]) == (own.name, own.title, own.link)
+    model = report.model.model_copy(update={"licence": own})
+    card = model_card.render(pruned=report.pruned.model_copy(update={"model": model}))
+    assert 'The licence of the original, `the "next" one`, holds for it too.' in card
+    for link, there in (
+        ("https://example.org/terms", "https://example.org/terms"),
+        ("USE_POLICY.md", "USE_POLICY.md"),
+        ("./legal/terms.md", f"https://huggingface.co/{report.model.id}/blob/{report.model.revision}/legal/terms.md"),
+    ):
+        assert metadata(licence=Licence(name="other", link=link))["license_link"] == there
+    assert metadata(licence=Licence(name="other", link="legal/x"), revision=None)["license_link"] == "legal/x"
 
 
 def test_a_local_model_names_no_hub_model(report: Report) -> None:

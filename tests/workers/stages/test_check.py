@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from secateur.contract.errors import BadCheckpoint, InvalidInput
-from secateur.contract.results import Checked
+from secateur.contract.results import Checked, Licence
 from secateur.contract.spec import CompressionSpec
 from tests.fixtures.task_files import DEFINITION
 from tests.fixtures.whole_job import Job
@@ -79,6 +79,12 @@ def test_what_was_seen_stands_in_the_result(check: Check) -> None:
         "training text",
         "measuring text",
     ]
+
+
+def test_the_licence_is_what_the_models_card_says(check: Check, tmp_path: Path) -> None:
+    assert check().model.licence is None
+    (model_folder(tmp_path) / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    assert check().model.licence == Licence(name="apache-2.0")
 
 
 def test_every_fault_is_told_at_once(check: Check) -> None:

@@ -12,21 +12,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from secateur.contract.errors import InvalidInput
-from secateur.contract.json_text import MAX_DIGITS
 from secateur.contract.numbers import size
 from secateur.contract.shown import first_line, shortened
 from secateur.contract.validation_errors import field_errors
 from secateur.foreign_files.roots import NotUnderRoots, find_under
 from workers.engine.benchmarks.task_schema import FORMATS, TaskDefinition
+from workers.engine.plain_yaml import load_plain
 
 MOST_FILES = 500  # definitions in a folder
 MOST_BYTES = 256 * 1024  # of a definition
 MOST_DATA_BYTES = 2**30  # of a data file
-_DEEPEST = 20  # lists and mappings in each other
 _CODE = frozenset(
     {"process_docs", "process_results", "custom_dataset", "class", "include", "use_prompt", "unsafe_code", "group"}
 )
@@ -84,8 +82,8 @@ def parse(content: bytes, *, name: str) -> TaskDefinition:
         InvalidInput: it is no plain YAML, or has what is not taken.
     """
     try:
-        found = yaml.load(content.decode("utf-8"), Loader=_PlainLoader)
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        found = load_plain(content.decode("utf-8"))
+    except ValueError as error:
         raise _refused(name, f"is no plain YAML, and definitions may not call code: {first_line(error)}") from error
     if not isinstance(found, dict) or not isinstance(found.get("task"), str):
         raise _refused(name, "has no `task`, the name of one task")
@@ -95,41 +93,6 @@ def parse(content: bytes, *, name: str) -> TaskDefinition:
         return TaskDefinition.model_validate(found)
     except ValidationError as error:
         raise _refused(name, _words(error)) from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without what unfolds: no aliases, no deep nesting, and no key twice."""
-
-    depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it repeats a part by an alias (*), which is not taken")
-        if self.depth >= _DEEPEST:
-            raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
-        self.depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-    def construct_yaml_int(self, node: Any) -> int:
-        if len(str(node.value)) > MAX_DIGITS:
-            line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line} has a number of more than the {MAX_DIGITS:,} digits that are read")
-        return super().construct_yaml_int(node)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.YAMLError(f"it has the key {key.value!r} twice")
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 def _definitions(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Fetch a checkpoint from the Hugging Face hub: safetensors, configs and tokenizer, at one commit, and nothing else.
+"""Fetch a checkpoint from the Hugging Face hub: safetensors, configs, tokenizer and card, at one commit, and no more.
 
 A revision is resolved to its commit first; from then on a job names the commit, so that a push to the branch in
 the middle of a job changes nothing, and a commit that has been fetched whole is used without asking the hub again.
@@ -51,6 +51,7 @@ _BESIDE = (  # what goes along with the weights, which are named by their index
     "LICENSE*",
     "LICENCE*",
     "NOTICE*",
+    "README.md",  # which says under what licence the model is
     "USE_POLICY*",
     "additional_chat_templates/*.jinja",
     "merges.txt",

@@ -99,12 +99,13 @@ def test_a_hub_model_is_fetched_at_its_commit(hub: Hub, single: Path, tmp_path: 
     assert resolved.fingerprint == fingerprint(Checkpoint.open(single))
     assert Checkpoint.open(resolved.path).total_bytes == Checkpoint.open(single).total_bytes
     assert {path.name for path in resolved.path.iterdir()} == {
+        "README.md",
         "config.json",
         "generation_config.json",
         "model.safetensors",
         "tokenizer.json",
     }
-    assert not [path for path in hub.requests if path.endswith((".bin", ".md")) or "onnx" in path]
+    assert not [path for path in hub.requests if path.endswith(".bin") or "onnx" in path]
     assert seen[-1][0] == seen[-1][1] > 0
 
 
@@ -123,7 +124,7 @@ def test_a_download_that_the_disk_does_not_hold_is_told_before_it_begins(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, cache = HubModel(source="hub", id="tiny/llama"), tmp_path / "cache"
-    left = {"pytorch_model.bin", "onnx/model.json", "README.md"}
+    left = {"pytorch_model.bin", "onnx/model.json"}
     needed = sum(len(data) for name, data in hub.files.items() if name not in left)
     free = needed - 1
     monkeypatch.setattr(hub_module, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=free)))
