@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import os
 import shutil
 import signal
@@ -34,6 +35,7 @@ from secateur.contract.protocol import ErrorEvent, LogEvent, ProgressEvent, Resu
 from secateur.contract.shown import shortened
 from secateur.contract.validation_errors import field_errors
 from secateur.whole_files import write_whole
+from workers.engine.device_use import device_use
 from workers.machine import memory
 from workers.probe import main as probe
 from workers.stages.context import StageContext
@@ -42,6 +44,7 @@ from workers.stages.failure import describe_failure
 __all__ = ["main", "probe"]  # what a worker has its fork server run
 
 PROGRESS_SECONDS = 0.2  # progress closer together than this is dropped, except the last
+DEVICE_SECONDS = 1.0  # between two looks at the GPU
 MAX_MESSAGE = 20_000  # characters of a log event
 EXIT_FAILED = 1
 EXIT_ORPHANED = 3  # nobody reads the events any more
@@ -56,6 +59,7 @@ class EventPipe:
         self._lock = threading.Lock()
         self._last_progress = 0.0
         self._unit = ""
+        self._looked_at = -math.inf
 
     def emit(self, event: StageEvent) -> None:
         """Write one event. Ends the process where the reader is gone: its work would have no owner.
@@ -70,6 +74,9 @@ class EventPipe:
             if same and now - self._last_progress < PROGRESS_SECONDS:
                 return
             self._last_progress, self._unit = now, event.unit
+            if now - self._looked_at >= DEVICE_SECONDS:
+                self._looked_at = now
+                event = event.model_copy(update={"device": device_use()})
         if isinstance(event, LogEvent):
             event = LogEvent(level=event.level, message=masking.redact(event.message))
         elif isinstance(event, ErrorEvent):

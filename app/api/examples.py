@@ -16,7 +16,14 @@ _PLAN = planned(CompressionSpec.model_validate(QUICK_LOOK_FILLED))
 
 def _stage(key: str, state: str, attempt: int = 0, **more: Any) -> dict[str, Any]:
     plan = next(stage for stage in _PLAN if stage.key == key)
-    nothing = {"progress": None, "memory_bytes": None, "started_at": None, "finished_at": None, "problem": None}
+    nothing = {
+        "progress": None,
+        "memory_bytes": None,
+        "use": None,
+        "started_at": None,
+        "finished_at": None,
+        "problem": None,
+    }
     return {
         **{"key": key, "kind": plan.kind, "needs": list(plan.needs), "added_by": None, "waits_for": None},
         **{"state": state, "attempt": attempt, **nothing, **more},
@@ -63,6 +70,14 @@ _RUNNING = _job(
             "running",
             1,
             progress={"done": 2, "total": 8, "unit": "runs"},
+            use={
+                "memory_bytes": 1_212_000_000,
+                "peak_memory_bytes": 1_388_000_000,
+                "cores": 1.9,
+                "device_memory_bytes": None,
+                "peak_device_memory_bytes": None,
+                "device_busy": None,
+            },
             started_at="2026-11-24T18:30:10.002000Z",
         ),
         _stage("report", "queued"),

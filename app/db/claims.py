@@ -31,6 +31,7 @@ from app.stored_file import StoredFile
 from secateur.contract.errors import NotFound
 from secateur.contract.jobs import State
 from secateur.contract.protocol import NewStage
+from secateur.contract.use import StageUse
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def claim(session: Session, stage_id: UUID, *, worker: str, lease_seconds: float
             dedupe_key=None,
             waits_for=None,
             progress=None,
+            use=None,
             relayed=0,
         )
         .returning(Stage.key, Stage.kind, Stage.attempt, Stage.token)
@@ -134,12 +136,12 @@ def look(session: Session, claim: Claim) -> tuple[Standing, bool]:
     return (Standing.LOST, False) if row is None else (_standing(row[0]), row[1])
 
 
-def renew(session: Session, claim: Claim, *, lease_seconds: float) -> Standing:
-    """Prolong the lease: it runs `lease_seconds` from now, by the clock of the database."""
+def renew(session: Session, claim: Claim, *, lease_seconds: float, use: StageUse | None = None) -> Standing:
+    """Prolong the lease: it runs `lease_seconds` from now, by the clock of the database. `use` as for `add_events`."""
     prolonged = (
         update(Stage)
         .where(*_ours(claim))
-        .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), heartbeat_at=func.now())
+        .values(lease_expires_at=func.now() + timedelta(seconds=lease_seconds), heartbeat_at=func.now(), **_used(use))
         .returning(Stage.state)
         .execution_options(synchronize_session=False)
     )
@@ -153,8 +155,15 @@ def add_events(
     *,
     before: int,
     progress: dict[str, Any] | None = None,
+    use: StageUse | None = None,
 ) -> Standing:
-    """Write events of the stage's process; `before` is how many of this attempt were relayed before the batch."""
+    """Write events of the stage's process.
+
+    Args:
+        before: how many of this attempt were relayed before the batch.
+        progress: of the stage, as it is known last.
+        use: what it uses of its machine now, where that is known.
+    """
     if session.scalar(select(Job.id).where(Job.id == claim.job_id).with_for_update()) is None:
         return Standing.LOST
     row = session.execute(select(Stage.state, Stage.relayed).where(*_ours(claim))).one_or_none()
@@ -162,7 +171,7 @@ def add_events(
         return Standing.LOST
     fresh = batch[max(0, row.relayed - before) :]  # the rest was committed by a call whose answer was lost
     if fresh:
-        values: dict[str, Any] = {"relayed": before + len(batch)}
+        values: dict[str, Any] = {"relayed": before + len(batch), **_used(use)}
         if progress is not None:
             values["progress"] = progress
         session.execute(update(Stage).where(*_ours(claim)).values(values).execution_options(synchronize_session=False))
@@ -239,6 +248,11 @@ def rescue(session: Session, stage_id: UUID, *, problem: dict[str, Any], max_att
     if stage.state is State.CANCELLING:
         return stage_ends.cancel(session, job, stage)
     return stage_ends.crash(session, job, stage, problem, max_attempts)
+
+
+def _used(use: StageUse | None) -> dict[str, Any]:
+    """The column to write, where anything is known: else it stays as it is."""
+    return {} if use is None else {"use": use.model_dump()}
 
 
 def _ours(claim: Claim) -> tuple[Any, ...]:

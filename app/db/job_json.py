@@ -26,7 +26,7 @@ def job_json(*, stages: str = "stages", spec: bool = False, queue: str = "NULL")
                 SELECT json_agg(stage)
                 FROM (
                     SELECT of.key, of.kind, of.needs, of.added_by, of.waits_for, of.state, of.attempt, of.progress,
-                           of.memory AS memory_bytes,
+                           of.memory AS memory_bytes, of.use,
                            {_time("of.started_at")} AS started_at,
                            {_time("of.finished_at")} AS finished_at, {_problem("of.problem")} AS problem
                     FROM {stages} AS of WHERE of.job_id = job.id ORDER BY of.place

@@ -87,6 +87,7 @@ _STAGES_AS_MADE = """
                 WHERE need NOT IN (SELECT key FROM stages WHERE job_id = made.job_id AND added_by IS NOT NULL)
                 ORDER BY number
             ) AS needs, 0 AS attempt, NULL::jsonb AS progress, NULL::bigint AS memory,
+            NULL::jsonb AS use,
             NULL::timestamptz AS started_at, NULL::timestamptz AS finished_at, NULL::jsonb AS problem
      FROM stages AS made WHERE added_by IS NULL)
 """

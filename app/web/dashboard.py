@@ -50,6 +50,7 @@ from secateur.report.comparison import figure_rows, spec_rows
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
+from secateur.report.plot_compared import compared as compared_plots
 from secateur.report.plot_importance import importance
 from secateur.report.plot_style import STYLE
 from secateur.report.words import figures_in_words
@@ -196,13 +197,15 @@ def compare_page(
         detail = f"{error.detail[:1].upper()}{error.detail[1:]}."
         return render("error.html", status=error.status, title="Cannot be compared", detail=detail, locked=locked)
     compared = [compare_reports(first, other) for other in others]
+    labels = [job_rows.get(work.session, one).labels for one in ids]
     return render(
         "compare.html",
         jobs=[compared[0].job, *(one.other for one in compared)],
-        labels=[job_rows.get(work.session, one).labels for one in ids],
-        spec=spec_rows(compared),
+        labels=labels,
+        spec=[row for row in spec_rows(compared) if not row[0].startswith("/labels/")],  # they have a row of their own
         rows=figure_rows(compared),
         samples=views.samples(reports),
+        plots=compared_plots(list(zip(views.names_apart(reports, labels), reports, strict=True))),
         notes=list(dict.fromkeys(note for one in compared for note in one.notes)),
         locked=locked,
     )
@@ -320,7 +323,7 @@ def report_page(job_id: UUID, work: WorkDep, settings: SettingsDep, _: PageCalle
 
 
 def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
-    """What running stages tell: the newest loss in words, the loss so far, how long the step at hand still takes."""
+    """What running stages tell: loss, newest and so far, how long the step at hand still takes, memory so far."""
     running = [stage.key for stage in job.stages if stage.state is State.RUNNING]
     told = {key: event_rows.metrics_of(work.session, job.id, key, about=LOSS_POINTS) for key in running}
     since, progress = max(0, job.last_event_seq - STEP_EVENTS), ["progress"]
@@ -337,6 +340,7 @@ def _moving(work: WorkDep, job: Job) -> dict[str, Any]:
             key: views.time_left([(step.created_at, step.data) for step in steps if step.stage == key], now)
             for key in running
         },
+        "memory": {key: views.memory_so_far([step.data for step in steps if step.stage == key]) for key in running},
         "loss": views.running_loss([point for data in told.values() for point in data]),
     }
 

@@ -42,6 +42,7 @@ templates.globals.update(
     progress=views.progress,
     what=views.what,
     status=views.status,
+    use=views.use,
     drawings=views.drawings,
     glyph=views.glyph,
     kinds=STAGE_KINDS,

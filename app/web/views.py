@@ -17,10 +17,12 @@ from secateur.contract.numbers import PERCENT, duration, plain
 from secateur.contract.report import Report
 from secateur.contract.results import LossPoint, Pruned, Recovered
 from secateur.contract.stage_kinds import BENCHMARK, PRUNE, RECOVER, STAGE_KINDS
+from secateur.contract.use import StageUse, most_in_words, now_in_words
 from secateur.report.loading import ways_to_load
 from secateur.report.picture import LegendEntry, Picture
 from secateur.report.plot_loss import curve
-from secateur.report.text import block_list, plural
+from secateur.report.sparkline import sparkline
+from secateur.report.text import block_list, one_line, plural
 from secateur.report.way import Way
 from secateur.schemas.jobs import JobSummary
 
@@ -52,6 +54,19 @@ def status(stage: Stage, job: Job) -> str:
     if failed is not None:
         return f"not run, since {STAGE_KINDS[failed.kind].title.lower()} failed"
     return "not run, since the job was cancelled"
+
+
+def use(stage: Stage) -> str:
+    """What a stage uses of its machine, or used at most."""
+    known = StageUse.model_validate(stage.use) if stage.use else None
+    if stage.state in (State.RUNNING, State.CANCELLING):
+        return now_in_words(known) if known else ""
+    return "" if stage.started_at is None or stage.finished_at is None else most_in_words(stage.memory, known)
+
+
+def memory_so_far(told: Sequence[Mapping[str, Any]]) -> Markup:
+    """The memory of a running stage at each progress that it told, as a small line; empty before there are two."""
+    return Markup(sparkline([data["use"]["memory_bytes"] for data in told if data.get("use")]))
 
 
 def time_left(told: Sequence[tuple[datetime, Mapping[str, Any]]], now: datetime) -> str:
@@ -119,6 +134,18 @@ def samples(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
         answers.append({sample.prompt: sample.text for sample in final.samples} if final else {})
     first, *others = answers
     return [(prompt, [one[prompt] for one in answers]) for prompt in first if all(prompt in one for one in others)]
+
+
+def names_apart(reports: Sequence[Report], labels: Sequence[Mapping[str, str]]) -> list[str]:
+    """A short name for each of some jobs: the end of its id, with what its labels and its model tell it apart by."""
+    keys = list(dict.fromkeys(name for one in labels for name in one))
+    differ = [key for key in keys if len({one.get(key) for one in labels}) > 1]
+    models = len({report.model.id for report in reports}) > 1
+    names = []
+    for report, of in zip(reports, labels, strict=True):
+        told = [f"…{report.job_id.hex[-8:]}", *([report.model.id] if models else [])]
+        names.append(one_line(", ".join([*told, *(f"{key}={of[key]}" for key in differ if key in of)]), limit=80))
+    return names
 
 
 def elapsed(start: datetime | None, stop: datetime | None) -> str:

@@ -47,15 +47,21 @@ def stands_in_words(queue: QueuePlace) -> str:
 
 def stages_table(job: Job) -> Table:
     """How each stage stands."""
+    from secateur.contract.use import most_in_words, now_in_words
+
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("Stage", "State", "Done", "Took"):
+    for name in ("Stage", "State", "Done", "Took", "Uses"):
         table.add_column(name, overflow="fold")
     for stage in job.stages:
         done = stage.progress if stage.state in ("running", "cancelling") else None
         began, over = stage.started_at, stage.finished_at
         took = "" if began is None or stage.state == "queued" else duration(_seconds(began, over))
         amount = "" if done is None else f"{count(done.done)} of {count(done.total)} {escape(done.unit)}"
-        table.add_row(stage.key, styled(stage.state.value), amount, took)
+        runs = stage.state in ("running", "cancelling")
+        uses = now_in_words(stage.use) if runs and stage.use else ""
+        if stage.finished_at is not None:
+            uses = most_in_words(stage.memory_bytes, stage.use)
+        table.add_row(stage.key, styled(stage.state.value), amount, took, uses)
     return table
 
 

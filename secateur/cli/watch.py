@@ -46,6 +46,7 @@ class StageView:
     total: int = 0
     unit: str = ""
     note: str = ""  # the newest figures or log line
+    use: str = ""  # what it uses of its machine
     began: float | None = None
     took: float | None = None
     printed: float = 0.0  # when a line of plain progress was last printed
@@ -82,6 +83,7 @@ class JobView:
         elif event.type == "progress":
             stage.done, stage.total = int(event.data["done"]), int(event.data["total"])
             stage.unit = str(event.data["unit"])
+            stage.use = _use(event)
         elif event.type == "log":
             stage.note = str(event.data.get("message", ""))
             if event.stage == self.check and event.level == "info":
@@ -116,7 +118,8 @@ class JobView:
             err.print(f"{name}: {escape(stage.note)}", highlight=False)
         elif event.type == "progress" and time.monotonic() - stage.printed >= _LINE_SECONDS:
             stage.printed = time.monotonic()
-            err.print(f"{name}: {count(stage.done)} of {count(stage.total)} {stage.unit}", highlight=False)
+            using = f"; {stage.use}" if stage.use else ""
+            err.print(f"{name}: {count(stage.done)} of {count(stage.total)} {stage.unit}{using}", highlight=False)
 
     def __rich__(self) -> Group:
         table = Table.grid(padding=(0, 1))
@@ -129,20 +132,33 @@ class JobView:
             seconds = stage.seconds()
             note = f"[dim]{escape(stage.note)}[/]" if stage.state in ("running", "cancelling", "failed") else ""
             table.add_row(_MARKS.get(stage.state, "?"), name, bar, done, duration(seconds) if seconds else "", note)
-        found = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in self.found]
+        using = [
+            f"{name}: {stage.use}" for name, stage in self.stages.items() if stage.use and stage.state == "running"
+        ]
+        found = [Text(f"  {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in (*using, *self.found)]
         return Group(table, *found)
+
+
+def _use(event: Event) -> str:
+    """What the stage uses of its machine; empty where the event does not say, as one of an older service."""
+    told = event.data.get("use")
+    if not told:
+        return ""
+    from secateur.contract.use import StageUse, now_in_words
+
+    return now_in_words(StageUse.model_validate(told))
 
 
 def show(client: Client, job_id: UUID, *, timeout: float | None = None) -> Job:
     """Follow a job with bars until it is over; the finished job. Raises WaitTimedOut."""
-    job = client.job(job_id)
+    job = client.jobs.retrieve(job_id)
     if job.queue is not None:
         err.print(f"[dim]{stands_in_words(job.queue)}[/]", highlight=False)
     view = JobView(job, plain=not err.is_terminal)
     if view.plain:
-        return client.wait(job_id, timeout=timeout, on_event=view.take)
+        return client.jobs.wait(job_id, timeout=timeout, on_event=view.take)
     with Live(view, console=err, refresh_per_second=8):
-        return client.wait(job_id, timeout=timeout, on_event=view.take)
+        return client.jobs.wait(job_id, timeout=timeout, on_event=view.take)
 
 
 def end_unless_succeeded(job: Job) -> None:

@@ -109,11 +109,20 @@ class StageSpec(Message):
         return STAGE_KINDS[self.kind]
 
 
+class DeviceUse(Message):
+    """What a stage's process holds of its GPUs."""
+
+    memory: int  # bytes that torch holds now
+    peak: int  # the most that it held, of late
+    busy: float | None = None  # share of the time that the current one was, 0 to 1; None: the driver was not asked
+
+
 class ProgressEvent(Message):
     type: Literal["progress"] = "progress"
     done: int
     total: int
     unit: str  # "blocks", "steps", "runs"
+    device: DeviceUse | None = None
 
 
 class LogEvent(Message):

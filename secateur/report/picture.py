@@ -19,13 +19,17 @@ class LegendEntry:
     shape: str
     class_: str
     words: str
+    line: bool = False  # whether it stands for a curve, whose dashes its class has
 
     @property
     def glyph(self) -> str:
-        """A small drawing of the mark."""
-        return tag(
-            "svg", mark(self.shape, 7, 7, 4, self.class_), viewBox="0 0 14 14", class_="glyph", aria_hidden="true"
-        )
+        """A small drawing of the mark, on a piece of its curve where it has one."""
+        if not self.line:
+            drawn = mark(self.shape, 7, 7, 4, self.class_)
+            return tag("svg", drawn, viewBox="0 0 14 14", class_="glyph", aria_hidden="true")
+        piece = tag("polyline", points="0,7 42,7", class_=f"curve {self.class_}")
+        drawn = piece + mark(self.shape, 21, 7, 4, self.class_.partition(" ")[0])
+        return tag("svg", drawn, viewBox="0 0 42 14", class_="glyph line", aria_hidden="true")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ STYLE = """\
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 12px; padding: 0; list-style: none;
   font-size: 13.5px; }
 .legend li { display: inline-flex; align-items: center; gap: 6px; }
-.glyph { width: 14px; height: 14px; overflow: visible; }
+.glyph { width: 14px; height: 14px; overflow: visible; } .glyph.line { width: 42px; }
 .plot { display: block; width: 100%; height: auto; overflow: visible; font-size: 12.5px; font-family: inherit; }
 .whole .plot.narrow { display: none; }
 .plot .tick { fill: var(--muted); } .plot .title { fill: var(--muted); }
@@ -30,5 +30,7 @@ STYLE = """\
 .chosen { fill: none; stroke: var(--v2); stroke-width: 2.2; }
 .whisker { stroke-width: 1.8; opacity: 0.75; } .whisker.dim { opacity: 0.3; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.dash1 { stroke-dasharray: 8 4; } .dash2 { stroke-dasharray: 2 3; }
+.dash3 { stroke-dasharray: 10 3 2 3; } .dash4 { stroke-dasharray: 14 4 2 4 2 4; }
 @media (max-width: 640px) { .whole .plot.wide { display: none; } .whole .plot.narrow { display: block; } }
 """

@@ -25,7 +25,7 @@ class Event(Body):
     attempt: int | None = None
     request_id: str | None = Field(default=None, description=BEHIND)
     data: dict[str, Any] = Field(
-        description="state: {state, …}; progress: {done, total, unit}; log: {message}; metrics: figures; "
+        description="state: {state, …}; progress: {done, total, unit, use}; log: {message}; metrics: figures; "
         "text: {variant, text, tokens}, a piece of an answer; verdict: {verdict, gates}."
     )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AliasChoices, Field, TypeAdapter
 
 from secateur.contract.jobs import State, Verdict
+from secateur.contract.use import StageUse
 from secateur.schemas.base import Body, Timestamp
 from secateur.schemas.problem import Problem
 
@@ -38,6 +39,11 @@ class Stage(Body):
         default=None,
         validation_alias=AliasChoices("memory_bytes", "memory"),
         description="The most that its processes used, mapped files apart; known when it has succeeded, unless its "
+        "result was another job's.",
+    )
+    use: StageUse | None = Field(
+        default=None,
+        description="What it uses of its machine, as it was measured last while it ran; null before, and where its "
         "result was another job's.",
     )
     started_at: Timestamp | None = None

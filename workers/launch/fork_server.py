@@ -36,6 +36,7 @@ from structlog.contextvars import bind_contextvars
 from app import logs
 from secateur import masking
 from workers.launch.guardian import Entry, Orders, guard
+from workers.machine.use import Use
 
 logger = logging.getLogger("workers.fork_server")  # the program's own name is __main__
 
@@ -67,6 +68,7 @@ class StageProcess:
         self.status = status  # read end, non-blocking
         self.pid: int | None = None  # known once the guardian has told
         self.exit: Exit | None = None
+        self.use: Use | None = None  # as the guardian has last told it
         self._control = control
         self._buffer = b""
 
@@ -97,6 +99,8 @@ class StageProcess:
                 message = json.loads(line)
                 if "pid" in message:
                     self.pid = message["pid"]
+                elif "use" in message:
+                    self.use = Use(**message["use"])
                 else:
                     self.exit = Exit(message["code"], message["reason"], message["max_rss"], message["memory"])
         return self.exit

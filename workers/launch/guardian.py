@@ -13,7 +13,7 @@ As a subreaper (Linux) it inherits what the stage leaves behind, also processes 
 the guardian itself is killed, the stage dies with it (PR_SET_PDEATHSIG, Linux), and the worker sees the pipe close.
 
 Control lines, worker to guardian: `until SECONDS` (of `lease_clock`), `term`, `kill`. Status lines, back, in JSON:
-`{"pid": …}`, then `{"code": …, "reason": …, "max_rss": …, "memory": …}`.
+`{"pid": …}`, now and then `{"use": …}`, then `{"code": …, "reason": …, "max_rss": …, "memory": …}`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import psutil
 from app import logs
 from workers.machine import hub_token
 from workers.machine.memory import TreeMeter
+from workers.machine.use import Use, UseMeter
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ def guard(entry: Entry, orders: Orders) -> NoReturn:
 def _watch(stage: int, orders: Orders, wake: int, meter: TreeMeter) -> tuple[int, int, str]:
     """Wait for the stage's end: its exit code (negative: the signal), greatest memory in bytes, and why it ended."""
     until, reason, buffer, control = orders.until, "ended", b"", [orders.control]
+    use_meter = UseMeter(meter)
     while True:
         patience = max(0.0, min(MEMORY_SECONDS, until - lease_clock())) if reason == "ended" else None
         ready, _, _ = select.select([wake, *control], [], [], patience)
@@ -127,6 +129,8 @@ def _watch(stage: int, orders: Orders, wake: int, meter: TreeMeter) -> tuple[int
         if reason == "ended" and meter.exceeds(orders.memory):
             reason = "memory"
             _end_all(stage, reap=False)
+        if reason == "ended" and (use := use_meter.look()) is not None:
+            tell_use(orders.status, use)
         if reason == "ended" and lease_clock() >= until:
             reason = "lease"
             _end_all(stage, reap=False)
@@ -164,6 +168,12 @@ def _end_all(stage: int, *, reap: bool = True) -> None:
 def _signal_group(stage: int, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(stage, number)
+
+
+def tell_use(status: int, use: Use) -> None:
+    """Tell the worker, where it listens: nobody is waited for here, since leases end meanwhile."""
+    if select.select([], [status], [], 0)[1]:
+        _tell(status, {"use": use.as_json()})
 
 
 def _tell(status: int, message: dict[str, object]) -> None:

@@ -77,8 +77,9 @@ class TreeMeter:
 
     def __init__(self) -> None:
         """Of all that runs under this process, itself apart."""
-        self.peak = 0  # bytes, the most that was seen
-        self._pids: list[int] = []
+        self.count = 0  # bytes, when it was last looked
+        self.peak = 0  # the most that was seen
+        self.pids: list[int] = []  # of the processes, the stage's first
         self._look_at = self._exact_at = 0.0  # when to do so next, by time.monotonic
 
     def exceeds(self, limit: int) -> bool:
@@ -89,20 +90,20 @@ class TreeMeter:
         """
         now = time.monotonic()
         if now >= self._look_at:
-            self._pids = descendants(os.getpid())
+            self.pids = descendants(os.getpid())
             self._look_at = now + TREE_SECONDS
-        counts = [_sum_of(pid, "status", _ROUGH) for pid in self._pids]
+        counts = [_sum_of(pid, "status", _ROUGH) for pid in self.pids]
         count, several = sum(counts), sum(map(bool, counts)) > 1
         if count > limit or (several and count > self.peak):
             if now < self._exact_at:
                 return False
             if count > limit:
-                count = used(self._pids)
+                count = used(self.pids)
             else:  # the stage's process comes first, and what it has started after it
-                count = counts[0] + sum(_sum_of(pid, "smaps_rollup", _WRITTEN) for pid in self._pids[1:])
+                count = counts[0] + sum(_sum_of(pid, "smaps_rollup", _WRITTEN) for pid in self.pids[1:])
             spent = time.monotonic() - now
             self._exact_at = now + EXACT_COST * spent
-        self.peak = max(self.peak, count)
+        self.count, self.peak = count, max(self.peak, count)
         return count > limit
 
 

@@ -21,6 +21,7 @@ from app.db.claims import Claim
 from app.db.events import EventType, Level, NewEvent
 from secateur.contract.numbers import size
 from secateur.contract.protocol import (
+    DeviceUse,
     ErrorEvent,
     LogEvent,
     MetricsEvent,
@@ -33,7 +34,9 @@ from secateur.contract.protocol import (
     stage_event,
 )
 from secateur.contract.shown import SHOWN_CHARACTERS, shortened
+from secateur.contract.use import StageUse
 from secateur.masking import redact, redact_all
+from workers.machine.use import Use
 from workers.supervision.stage_parts import PartSpans
 
 logger = logging.getLogger("workers.stage")  # what a stage's process says, in its worker's log
@@ -60,6 +63,7 @@ class EventRelay:
         self.result: StageResult | None = None
         self.problem: dict[str, Any] | None = None
         self.ended = False  # the pipe was closed by the other side
+        self.processes: Use | None = None  # what its processes use now; whoever watches them says so
         self._adds: tuple[NewStage, ...] = ()
         self._claim = claim
         self._descriptor = descriptor
@@ -69,6 +73,8 @@ class EventRelay:
         self._told_progress = -math.inf
         self._last: dict[str, Any] | None = None  # progress for the stage's row
         self._flushed = time.monotonic()
+        self._device: DeviceUse | None = None  # as the stage has last told it
+        self._device_peak = 0
         self._parts = PartSpans()
 
     @property
@@ -99,6 +105,21 @@ class EventRelay:
     def due(self) -> bool:
         """Whether it is time to write events."""
         return self.full or (bool(self._pending) and time.monotonic() - self._flushed >= FLUSH_SECONDS)
+
+    @property
+    def use(self) -> StageUse | None:
+        """What the stage uses of its machine now; None before that is known."""
+        if self.processes is None:
+            return None
+        device = self._device
+        return StageUse(
+            memory_bytes=self.processes.memory,
+            peak_memory_bytes=self.processes.peak,
+            cores=self.processes.cores,
+            device_memory_bytes=device.memory if device else None,
+            peak_device_memory_bytes=self._device_peak if device else None,
+            device_busy=device.busy if device else None,
+        )
 
     @property
     def pending(self) -> bool:
@@ -138,7 +159,9 @@ class EventRelay:
         match event:
             case ProgressEvent():
                 self._progress = event
-                self._last = event.model_dump(exclude={"type"})
+                self._last = event.model_dump(exclude={"type", "device"})
+                if event.device is not None:
+                    self._device, self._device_peak = event.device, max(self._device_peak, event.device.peak)
                 if time.monotonic() - self._told_progress >= PROGRESS_SECONDS or event.done >= event.total:
                     self._tell_progress(event)
             case LogEvent():
@@ -158,7 +181,8 @@ class EventRelay:
 
     def _tell_progress(self, event: ProgressEvent) -> None:
         self._progress, self._told_progress = None, time.monotonic()
-        self._add("progress", event.model_dump(exclude={"type"}))
+        use = {} if self.use is None else {"use": self.use.model_dump()}
+        self._add("progress", event.model_dump(exclude={"type", "device"}) | use)
 
     def _add(self, type_: EventType, data: dict[str, Any], level: Level = "info") -> None:
         event = NewEvent(

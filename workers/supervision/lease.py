@@ -17,6 +17,7 @@ from app.db import claims, jobs
 from app.db.claims import Claim, Standing
 from app.db.session import SessionFactory, unit_of_work, what_broke
 from app.settings import Settings
+from secateur.contract.use import StageUse
 from workers.launch.fork_server import StageProcess
 from workers.launch.guardian import lease_clock
 
@@ -33,6 +34,7 @@ class LeaseKeeper(threading.Thread):
         super().__init__(name=f"lease-{claim.stage_id}", daemon=True)
         self.standing = Standing.HELD
         self.until = until  # by `lease_clock`: when the process is ended if nothing is heard of the database
+        self.use: StageUse | None = None  # what the stage uses now, which a renewal writes as well
         self._sessions, self._claim, self._settings = sessions, claim, settings
         self._process: StageProcess | None = None
         self._lock = threading.Lock()
@@ -78,7 +80,7 @@ class LeaseKeeper(threading.Thread):
     def _renew(self) -> None:
         begun = lease_clock()
         with unit_of_work(self._sessions) as session:
-            self.standing = claims.renew(session, self._claim, lease_seconds=self._settings.lease_seconds)
+            self.standing = claims.renew(session, self._claim, lease_seconds=self._settings.lease_seconds, use=self.use)
         if self.standing is Standing.LOST:
             return
         with self._lock:

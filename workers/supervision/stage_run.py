@@ -145,7 +145,9 @@ class StageRun:
         while (exit_ := process.poll()) is None:
             listening = [process.status] if relay.ended or relay.full else [process.status, process.events]
             select.select(listening, [], [], TICK_SECONDS)
+            relay.processes = process.use
             relay.read()
+            self._keeper.use = relay.use
             now = time.monotonic()
             if relay.due() and now >= retry_at and not self._flush(relay):
                 retry_at = now + 1.0  # the database does not answer; the stage goes on until its pipe is full
@@ -213,7 +215,9 @@ class StageRun:
         batch, progress = relay.batch()
         standing = transact_patiently(
             self._sessions,
-            lambda session: claims.add_events(session, self._claim, batch, before=self._relayed, progress=progress),
+            lambda session: claims.add_events(
+                session, self._claim, batch, before=self._relayed, progress=progress, use=relay.use
+            ),
             give_up=give_up,
         )
         if standing is Standing.LOST:

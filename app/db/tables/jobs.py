@@ -251,6 +251,9 @@ class Stage(Base):
         BigInteger,
         comment="Bytes that its processes used at most, mapped files apart; NULL: not known, or the result was shared.",
     )
+    use: Mapped[dict[str, Any] | None] = mapped_column(
+        comment="What it used of its machine when that was last measured: memory, processor, GPU."
+    )
     output: Mapped[str | None] = mapped_column(
         comment="Folder of the published files in the store; another stage's where the result was shared."
     )

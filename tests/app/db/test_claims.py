@@ -19,8 +19,10 @@ from app.db.tables.jobs import Job, Stage
 from secateur.contract.errors import StageFailed
 from secateur.contract.jobs import State
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.use import StageUse
 
 PROBLEM = StageFailed("it broke.").to_problem()
+USE = StageUse(memory_bytes=7, peak_memory_bytes=8, cores=0.5)
 SPEC = CompressionSpec.model_validate(
     {"model": {"source": "hub", "id": "org/model"}, "pruning": {"kind": "depth", "blocks": 1}}
 )
@@ -78,12 +80,26 @@ def test_a_claim_counts_attempt_and_token_and_forgets_what_the_last_one_reached(
     first = taken(session)
     assert (first.attempt, first.token) == (1, 1)
     claims.add_events(session, first, [events.log("a")], before=0, progress={"done": 1, "total": 2, "unit": "steps"})
+    claims.renew(session, first, lease_seconds=30, use=USE)
     claims.release(session, first, reason="stopping")
     second = claims.claim(session, first.stage_id, worker="v", lease_seconds=30)
     assert second is not None
     assert (second.attempt, second.token) == (2, 2)
     stage = row(session, second)
     assert (stage.progress, stage.relayed, stage.worker, stage.crashes) == (None, 0, "v", 0)
+    assert stage.use is None
+
+
+def test_what_a_stage_uses_is_written_with_its_events_and_with_its_renewals(session: Session) -> None:
+    claim = taken(session)
+    claims.add_events(session, claim, [events.log("a")], before=0, use=USE)
+    assert row(session, claim).use == USE.model_dump()
+    claims.add_events(session, claim, [events.log("b")], before=1)  # nothing was measured
+    claims.renew(session, claim, lease_seconds=30)
+    assert row(session, claim).use == USE.model_dump()
+    more = USE.model_copy(update={"memory_bytes": 9})
+    claims.renew(session, claim, lease_seconds=30, use=more)
+    assert row(session, claim).use == more.model_dump()
 
 
 def test_a_lease_runs_from_now_by_the_clock_of_the_database(session: Session) -> None:

@@ -17,6 +17,7 @@ from app.db import events
 from app.db.session import SessionFactory, unit_of_work
 from app.main import create_app
 from app.settings import Settings
+from secateur.contract.use import StageUse
 from tests.fixtures.played_worker import PlayedWorker
 
 Submit = Callable[..., dict[str, Any]]
@@ -130,6 +131,30 @@ def test_what_moves_is_written_anew_by_the_service(client: TestClient, submit: S
     assert "From 9.00 nats per token at step 1100" in page  # after a reload too
     assert "Use it" not in page  # a pruned checkpoint is there, but it is not what the job hands out
     assert client.get("/ui/jobs/019ab8e0-6a1c-7c5e-9d3f-2b6f0c9d4e11/live").status_code == 404
+
+
+def test_a_running_stage_says_what_it_uses_and_one_that_is_over_what_it_used(
+    client: TestClient, submit: Submit, worker: PlayedWorker
+) -> None:
+    job = submit(recovery={"kind": "lora"})["id"]
+    claim = worker.reach(job, "recover")
+    part = client.get(f"/ui/jobs/{job}/live").text
+    assert part.count('class="use">at most 600 MB of memory</span>') == 3  # of the stages before
+    assert 'class="spark"' not in part
+    use = StageUse(memory_bytes=1_200_000_000, peak_memory_bytes=1_400_000_000, cores=1.94)
+    data: dict[str, Any] = {"done": 1, "total": 3, "unit": "steps", "use": use.model_dump()}
+    told = [events.NewEvent("progress", {**data, "done": done}, stage=claim.key, attempt=1) for done in (1, 2)]
+    worker.tell(claim, *told, use=use, done=2, total=3, unit="steps")
+    part = client.get(f"/ui/jobs/{job}/live").text
+    assert 'class="use">1.2 GB of memory (at most 1.4 GB), 1.9 cores<svg' in part
+    assert part.count('class="spark"') == 1
+    stage = client.get(f"/jobs/{job}").json()["stages"][3]
+    assert stage["use"] == {
+        **{"memory_bytes": 1_200_000_000, "peak_memory_bytes": 1_400_000_000, "cores": 1.94},
+        **{"device_memory_bytes": None, "peak_device_memory_bytes": None, "device_busy": None},
+    }
+    worker.fail(claim, {"title": "Failed", "detail": "x", "status": 500, "type": "about:blank"})
+    assert 'class="use">at most 1.4 GB of memory</span>' in client.get(f"/ui/jobs/{job}").text
 
 
 def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:

@@ -106,6 +106,7 @@ def test_jobs_side_by_side(client: TestClient, submit: Submit, worker: PlayedWor
     report = make_one().model_dump(mode="json")
     slower = copy.deepcopy(report)
     slower["benchmarks"]["variants"][-1]["latency"][0]["speedup"].update(median=1.05, low=1.0, high=1.1)
+    slower["spec"]["labels"] = {"seed": "2"}
     worker.results = {**worker.results, "report": report}
     worker.finish(jobs[0])
     worker.results = {**worker.results, "report": slower}
@@ -117,6 +118,9 @@ def test_jobs_side_by_side(client: TestClient, submit: Submit, worker: PlayedWor
     assert "3 jobs compared" in text
     assert page.text.count('class="worse"') == 2
     assert "seed=2" in text
+    assert "/labels" not in text  # they have a row of their own
+    assert page.text.count('id="compared-importance-wide-t"') == 1
+    assert page.text.count('class="glyph line"') == 6  # of three jobs in two plots
     assert "She opened the letter and read:" in text  # a sample's prompt
 
 

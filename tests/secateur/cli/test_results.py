@@ -124,7 +124,8 @@ def test_status(service: Service, run: Run) -> None:
     assert re.search(r"score +queued", result.stdout)
     assert json.loads(run("status", JOB, "--json").stdout)["queue"] == queue
     service.answers["GET /job"] = examples.JOB_CANCELLING
-    assert re.search(r"benchmark +cancelling +2 of 8 runs", run("status", JOB).stdout)
+    said = " ".join(run("status", JOB).stdout.split())
+    assert re.search(r"benchmark cancelling 2 of 8 runs .* 1.2 GB of memory \(at most 1.4 GB\), 1.9 cores", said)
     problem = {"type": "about:blank", "title": "Stage failed", "status": 500, "detail": "it broke"}
     service.answers["GET /job"] = finished("failed", problem=problem)
     assert "it broke" in run("status", JOB).stderr

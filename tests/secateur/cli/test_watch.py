@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from app.api import examples
@@ -41,6 +42,26 @@ def test_what_the_check_has_found_stays_in_sight() -> None:
     assert lines[-1].startswith("  measuring text: long long ")
     assert lines[-1].endswith("…")
     assert len(lines) == len(view.stages) + 2
+
+
+def test_what_a_running_stage_uses_stands_below_the_bars() -> None:
+    view = JobView(Job.model_validate(examples.JOB_QUEUED), plain=False)
+    use = {"memory_bytes": 2_400_000_000, "peak_memory_bytes": 2_400_000_000, "cores": 1.9}
+    view.take(event("state", "score", state="running"))
+    view.take(event("progress", "score", done=3, total=30, unit="blocks", use=use))
+    assert drawn(view)[-1] == "  score: 2.4 GB of memory, 1.9 cores"
+    view.take(event("progress", "score", done=4, total=30, unit="blocks"))  # of an older service
+    assert len(drawn(view)) == len(view.stages)
+    view.take(event("progress", "score", done=5, total=30, unit="blocks", use=use))
+    view.take(event("state", "score", state="succeeded"))
+    assert len(drawn(view)) == len(view.stages)
+
+
+def test_plain_lines_of_progress_say_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JobView(Job.model_validate(examples.JOB_QUEUED), plain=True)
+    use = {"memory_bytes": 2_400_000_000, "peak_memory_bytes": 2_400_000_000}
+    view.take(event("progress", "score", done=3, total=30, unit="blocks", use=use))
+    assert capsys.readouterr().err == "score: 3 of 30 blocks; 2.4 GB of memory\n"
 
 
 def test_a_check_that_begins_again_finds_anew() -> None:

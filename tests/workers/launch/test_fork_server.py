@@ -92,6 +92,15 @@ def test_a_stage_writes_events_and_its_exit_is_reported(start: Start, tmp_path: 
     assert (tmp_path / "log").read_text() == "to the log\n"
 
 
+def test_the_worker_hears_what_a_stage_uses(start: Start) -> None:
+    process = start("eaten = bytearray(64 << 20)\nos.write(events, b'.')\nwhile True: sum(range(1000))")
+    assert read_line(process) == "."
+    wait(lambda: process.poll() or (process.use and process.use.cores and process.use.memory > 64 << 20))
+    assert process.use is not None
+    assert process.exit is None
+    assert process.use.peak >= process.use.memory
+
+
 def test_what_a_stage_prints_is_masked(start: Start, tmp_path: Path) -> None:
     code = "from secateur import masking; masking.learn(['correct horse'])\nraise ValueError('correct horse, redis://:pw@h')"
     assert wait_exit(start(code)).code == 70

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from app.db.claims import Claim
+from workers.machine.use import Use
 from workers.supervision.event_relay import MAX_PENDING, EventRelay, StageResult
 
 CLAIM = Claim(uuid4(), uuid4(), "recover", "recover", attempt=2, token=3)
@@ -69,6 +70,22 @@ def test_progress_is_thinned_out_but_the_last_is_told(pipe: Pipe) -> None:
     assert [data["done"] for _, data in pipe.told()] == [0, 49]
     pipe.relay.finish()
     assert len(pipe.told()) == 2
+
+
+def test_progress_says_what_the_stage_uses_of_its_machine(pipe: Pipe) -> None:
+    pipe.write(progress(1))
+    pipe.relay.processes = Use(memory=700, peak=900, cores=1.5)
+    pipe.write({**progress(100), "device": {"memory": 50, "peak": 80, "busy": 0.5}})
+    pipe.write({**progress(100), "device": {"memory": 40, "peak": 60, "busy": None}})
+    first, second, third = (data for _, data in pipe.told())
+    assert "use" not in first  # not known yet
+    processes = {"memory_bytes": 700, "peak_memory_bytes": 900, "cores": 1.5}
+    on_device = {"device_memory_bytes": 50, "peak_device_memory_bytes": 80, "device_busy": 0.5}
+    assert second["use"] == {**processes, **on_device}
+    assert third["use"]["peak_device_memory_bytes"] == 80  # also where torch was told to count anew
+    assert pipe.relay.use is not None
+    assert pipe.relay.use.device_memory_bytes == 40
+    assert pipe.relay.batch()[1] == {"done": 100, "total": 100, "unit": "steps"}
 
 
 def test_completion_is_told_at_once(pipe: Pipe) -> None:
