@@ -100,9 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with Client(arguments.url) as client:
         for name, spec in specs(arguments.model, arguments.text).items():
-            before = client.estimate(spec)
-            job = client.wait(client.submit(spec).id)
-            show(name, before, client.estimate(spec), job, client.report(job.id))
+            before = client.jobs.estimate(spec)
+            job = client.jobs.wait(client.jobs.create(spec).id)
+            show(name, before, client.jobs.estimate(spec), job, client.jobs.report(job.id))
 
 
 if __name__ == "__main__":

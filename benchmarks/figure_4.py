@@ -135,16 +135,16 @@ def main() -> None:
         print(json.dumps(body(asked), indent=1))
         return
     with Client(asked.url) as client:
-        sweep = asked.sweep or client.submit_sweep(body(asked)).id
-        for state in client.follow_sweep(sweep):
+        sweep = asked.sweep or client.sweeps.create(body(asked)).id
+        for state in client.sweeps.follow(sweep):
             print(
                 f"{sweep}: {', '.join(f'{count} {name}' for name, count in state.counts.items() if count)}", flush=True
             )
-        report = client.sweep_report(sweep)
+        report = client.sweeps.report(sweep)
         if asked.out:
             asked.out.mkdir(parents=True, exist_ok=True)
             (asked.out / "report.json").write_text(report.model_dump_json(indent=1))
-            (asked.out / "report.html").write_text(client.sweep_report_text(sweep, "html"))
+            (asked.out / "report.html").write_text(client.sweeps.report_text(sweep, "html"))
     print("\n".join(["", *lines(report), "", *compared(report)]))
 
 

@@ -114,7 +114,7 @@ def main() -> int:
 def run_job(client: Client, spec: dict[str, Any], result: Path) -> int:
     """One job from its submission to its report, its files in the folder `result`; the exit code."""
     err.print(f"[bold]3.[/] POST {client.url}/jobs: remove {spec['pruning']['blocks']} blocks, train, measure")
-    job = client.submit(spec)
+    job = client.jobs.create(spec)
     began = time.monotonic()
     job = show(client, job.id)
     if job.state != "succeeded":
@@ -123,10 +123,10 @@ def run_job(client: Client, spec: dict[str, Any], result: Path) -> int:
         fail(f"the job {job.state.value}")
         return 1
     err.print(f"[bold]4.[/] The report, after {time.monotonic() - began:.0f} s of work")
-    for part in report_lines(client.report(job.id), width=out.width):
+    for part in report_lines(client.jobs.report(job.id), width=out.width):
         out.print(part)
     for prefix in ("recover/checkpoint/", "report/"):
-        client.download(job.id, result, prefix=prefix)
+        client.jobs.download(job.id, result, prefix=prefix)
     out.print(f"checkpoint: {shown(result / 'recover' / 'checkpoint')}", soft_wrap=True, highlight=False)
     out.print(f"report:     {shown(result / 'report' / 'report.html')}", soft_wrap=True, highlight=False)
     return 0

@@ -30,14 +30,14 @@ def main(model: str, blocks: int, folder: Path) -> int:
         "gates": {"min_speedup": 1.05},
     }
     with Client() as client:  # SECATEUR_URL and SECATEUR_API_KEY say where, and with which key
-        job = client.wait(client.submit(spec).id, on_event=tell)
+        job = client.jobs.wait(client.jobs.create(spec).id, on_event=tell)
         if job.state != "succeeded":
             print(f"{job.state}: {job.problem.detail if job.problem else ''}")
             return 1
-        report = client.report(job.id)
+        report = client.jobs.report(job.id)
         for gate in report.gates:
             print("passed" if gate.passed else "FAILED", gate.message)
-        for path in client.download(job.id, folder, prefix="prune/checkpoint/"):
+        for path in client.jobs.download(job.id, folder, prefix="prune/checkpoint/"):
             print(path)
     return GATE_FAILED if job.verdict == "failed" else 0
 

@@ -127,13 +127,13 @@ async def catalog(context: Calls) -> Catalog:
 @_told
 async def estimate(spec: Spec, context: Calls) -> Estimate:
     """Check a job's spec as a submission is checked, and say what the job will take and give. Nothing is queued."""
-    return await _client(context).estimate(spec)
+    return await _client(context).jobs.estimate(spec)
 
 
 @_told
 async def submit(spec: Spec, context: Calls, idempotency_key: Key = None) -> Job:
     """Submit a job, which begins when a worker is free."""
-    return await _client(context).submit(spec, idempotency_key=idempotency_key)
+    return await _client(context).jobs.create(spec, idempotency_key=idempotency_key)
 
 
 @_told
@@ -147,7 +147,8 @@ async def jobs(
 ) -> list[JobSummary]:
     """Jobs, the newest first; all given conditions must hold."""
     found = []
-    async for one in _client(context).jobs(state=state, verdict=verdict, model=model, labels=labels, page_size=limit):
+    listed = _client(context).jobs.list(state=state, verdict=verdict, model=model, labels=labels, page_size=limit)
+    async for one in listed:
         found.append(one)
         if len(found) == limit:
             break
@@ -157,7 +158,7 @@ async def jobs(
 @_told
 async def job(job_id: UUID, context: Calls) -> Job:
     """One job with its stages, how far they are, and its spec."""
-    return await _client(context).job(job_id)
+    return await _client(context).jobs.retrieve(job_id)
 
 
 @_told
@@ -167,16 +168,16 @@ async def wait(
     """Wait until the job is over, at most so long; the job as it then is. Call it again while the job goes on."""
     client = _client(context)
     try:
-        return await client.wait(job_id, timeout=seconds)
+        return await client.jobs.wait(job_id, timeout=seconds)
     except WaitTimedOut:
-        return await client.job(job_id)
+        return await client.jobs.retrieve(job_id)
 
 
 @_told
 async def logs(job_id: UUID, context: Calls, last: Annotated[int, Field(ge=1, le=LOG_LINES)] = 50) -> list[LogLine]:
     """The last lines that the job's stages have logged."""
     lines: deque[LogLine] = deque(maxlen=last)
-    async for line in _client(context).logs(job_id):
+    async for line in _client(context).jobs.logs(job_id):
         lines.append(line)
     return list(lines)
 
@@ -184,13 +185,13 @@ async def logs(job_id: UUID, context: Calls, last: Annotated[int, Field(ge=1, le
 @_told
 async def cancel(job_id: UUID, context: Calls) -> Job:
     """End a job that waits or runs."""
-    return await _client(context).cancel(job_id)
+    return await _client(context).jobs.cancel(job_id)
 
 
 @_told
 async def retry(job_id: UUID, context: Calls) -> Job:
     """Run a failed or cancelled job again, from its last checkpoint."""
-    return await _client(context).retry(job_id)
+    return await _client(context).jobs.retry(job_id)
 
 
 # --- results ------------------------------------------------------------------------------------------------------
@@ -199,19 +200,19 @@ async def retry(job_id: UUID, context: Calls) -> Job:
 @_told
 async def report(job_id: UUID, context: Calls, form: ReportForm = "md") -> str:  # type: ignore[valid-type]
     """The report of a job that has succeeded: speed, size and quality against the original, gates, what to mind."""
-    return await _client(context).report_text(job_id, form)
+    return await _client(context).jobs.report_text(job_id, form)
 
 
 @_told
 async def compare(job_id: UUID, other_id: UUID, context: Calls) -> JobComparison:
     """What differs between two jobs that have succeeded, in their specs and in every figure that both have."""
-    return await _client(context).compare(job_id, other_id)
+    return await _client(context).jobs.compare(job_id, other_id)
 
 
 @_told
 async def workers(context: Calls) -> list[Worker]:
     """Who runs the stages of jobs: device, memory, what each runs, when it was heard of last."""
-    return await _client(context).workers()
+    return await _client(context).workers.list()
 
 
 # --- sweeps -------------------------------------------------------------------------------------------------------
@@ -224,20 +225,20 @@ async def submit_sweep(
     idempotency_key: Key = None,
 ) -> Sweep:
     """Submit many jobs that share what they can: a spec with a grid, or with a list of points."""
-    return await _client(context).submit_sweep(asked, idempotency_key=idempotency_key)
+    return await _client(context).sweeps.create(asked, idempotency_key=idempotency_key)
 
 
 @_told
 async def sweep(sweep_id: UUID, context: Calls) -> Sweep:
     """One sweep with its points, as they stand."""
-    return await _client(context).sweep(sweep_id)
+    return await _client(context).sweeps.retrieve(sweep_id)
 
 
 @_told
 async def sweep_report(sweep_id: UUID, context: Calls) -> tuple[SweepVerdict, str]:
     """Whether a point passes all gates and which is recommended; then the report in Markdown, also while it runs."""
     client = _client(context)
-    verdict, text = await asyncio.gather(client.sweep_verdict(sweep_id), client.sweep_report_text(sweep_id))
+    verdict, text = await asyncio.gather(client.sweeps.verdict(sweep_id), client.sweeps.report_text(sweep_id))
     return verdict, text
 
 

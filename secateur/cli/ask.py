@@ -39,17 +39,17 @@ def ask(
     given = {"max_tokens": max_tokens, "temperature": temperature, "variants": variant or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     with connect() as client:
-        asked = client.ask(find(client, job_id), text, chat=chat, **options)
-        queue = client.job(asked.id).queue
+        asked = client.answers.create(find(client, job_id), text, chat=chat, **options)
+        queue = client.jobs.retrieve(asked.id).queue
         if queue is not None and not as_json:
             err.print(f"[dim]{stands_in_words(queue)}[/]", highlight=False)
         view = _View()
-        for event in client.events(asked.id):
+        for event in client.jobs.events(asked.id):
             if not as_json:
                 view.take(event)
-        job = client.job(asked.id)
+        job = client.jobs.retrieve(asked.id)
         if as_json:
-            print(client.answer(asked.asked_of, asked.id).model_dump_json())
+            print(client.answers.retrieve(asked.asked_of, asked.id).model_dump_json())
         end_unless_succeeded(job)
 
 

@@ -34,7 +34,7 @@ def compare(
     A figure is called better only where the two 95 % intervals do not overlap.
     """
     with connect() as client:
-        found = client.compare(find(client, job_id), find(client, other_id))
+        found = client.jobs.compare(find(client, job_id), find(client, other_id))
     if as_json:
         out.print_json(data=found.model_dump(mode="json"))
         return

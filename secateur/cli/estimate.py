@@ -28,18 +28,11 @@ def _estimate(
     """
     body = spec_of(values, model=model, source=source, revision=revision, file=spec, label=None)
     with connect() as client:
-        found = client.estimate(body)
+        found = client.jobs.estimate(body)
     if as_json:
         print(json.dumps(found.model_dump(mode="json")))
         return
     show_estimate(found, out)
 
 
-EstimateCommand = spec_command(_estimate)
-
-
-def estimate() -> None:
-    """What `secateur --help` is told of the command."""
-
-
-estimate.__doc__ = _estimate.__doc__
+estimate = spec_command(_estimate)

@@ -15,4 +15,4 @@ JobId = Annotated[str, ids.argument("job")]
 
 def find(client: Client, text: str) -> UUID:
     """The one job that is meant. Ends the command where there is none, or several."""
-    return ids.find(client.jobs, text, what="job")
+    return ids.find(client.jobs.list, text, what="job")

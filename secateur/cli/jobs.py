@@ -37,7 +37,7 @@ def jobs(
     if "" in labels or any("=" not in pair for pair in label or []):
         raise usage("a label is written NAME=VALUE")
     with connect() as client:
-        pages = client.jobs(state=state, verdict=verdict, model=model, labels=labels, page_size=min(limit, 100))
+        pages = client.jobs.list(state=state, verdict=verdict, model=model, labels=labels, page_size=min(limit, 100))
         found = list(islice(pages, limit))
     if as_json:
         for job in found:
@@ -47,9 +47,12 @@ def jobs(
 
 
 def status(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show how a job stands: its stages, and while it waits, where in the queue and when it should begin and end."""
+    """Show how a job stands: its stages, what they use, and while it waits, where in the queue and until when.
+
+    What a stage uses is memory, processor cores and, where it has one, the GPU; of one that is over, the most.
+    """
     with connect() as client:
-        job = client.job(find(client, job_id))
+        job = client.jobs.retrieve(find(client, job_id))
     if as_json:
         print(json.dumps(job.model_dump(mode="json")))
         return
@@ -65,13 +68,13 @@ def status(job_id: JobId, as_json: AsJson = False) -> None:
 def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """Cancel a job; a stage that runs is stopped within seconds."""
     with connect() as client:
-        _tell(client.cancel(find(client, job_id)), as_json=as_json)
+        _tell(client.jobs.cancel(find(client, job_id)), as_json=as_json)
 
 
 def retry(job_id: JobId, as_json: AsJson = False) -> None:
     """Try a failed or cancelled job again, from its last checkpoint."""
     with connect() as client:
-        _tell(client.retry(find(client, job_id)), as_json=as_json)
+        _tell(client.jobs.retry(find(client, job_id)), as_json=as_json)
 
 
 def _tell(job: Job, *, as_json: bool) -> None:

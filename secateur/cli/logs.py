@@ -31,14 +31,14 @@ def logs(
     """
     with connect() as client:
         job = find(client, job_id)
-        for line in _as_they_come(client, job) if follow else client.logs(job):
+        for line in _as_they_come(client, job) if follow else client.jobs.logs(job):
             print(json.dumps(line.model_dump(mode="json")) if as_json else _text(line), flush=True)
 
 
 def _as_they_come(client: Client, job_id: UUID) -> Iterator[LogLine]:
     from secateur.schemas.events import LogLine
 
-    for event in client.events(job_id):
+    for event in client.jobs.events(job_id):
         if event.type == "log":
             known = event.model_dump(include=LogLine.model_fields.keys() - {"message"})
             yield LogLine(message=str(event.data.get("message", "")), **known)

@@ -58,11 +58,11 @@ def publish(
 
     with connect() as client:
         found = find(client, job_id)
-        end_unless_succeeded(client.job(found))
+        end_unless_succeeded(client.jobs.retrieve(found))
         for target in to:
             try:
                 with downloads() as advance:
-                    done = client.publish(
+                    done = client.jobs.publish(
                         found,
                         target,
                         variants=variant or (),

@@ -45,10 +45,10 @@ def report(
         if format == TABLE:
             from secateur.cli.render_report import report_lines  # the whole contract, which takes long to load
 
-            for part in report_lines(client.report(find(client, job_id)), width=out.width):
+            for part in report_lines(client.jobs.report(find(client, job_id)), width=out.width):
                 out.print(part)
             return
-        text = client.report_text(find(client, job_id), format)
+        text = client.jobs.report_text(find(client, job_id), format)
     if output is None:
         print(text)
         return
@@ -62,7 +62,7 @@ def artifacts(
 ) -> None:
     """List the files that a job has published."""
     with connect() as client:
-        found = client.artifacts(find(client, job_id))
+        found = client.jobs.artifacts(find(client, job_id))
     if as_json:
         for artifact in found:
             print(json.dumps(artifact.model_dump(mode="json")))
@@ -86,8 +86,8 @@ def download(
     """
     with connect() as client, downloads() as advance:
         found = find(client, job_id)
-        paths = client.download(found, destination, prefix=prefix, progress=advance)
-        listed = client.artifacts(found) if as_json else []
+        paths = client.jobs.download(found, destination, prefix=prefix, progress=advance)
+        listed = client.jobs.artifacts(found) if as_json else []
     told = {destination / artifact.path: artifact.model_dump(mode="json") for artifact in listed}
     if not paths:
         raise usage(f"job {job_id} has published nothing under {prefix!r}" if prefix else "nothing is published yet")
@@ -121,8 +121,8 @@ def gate(
             detail = job.problem.detail if job.problem else job.state.value
             pipeline.ended(f"compression job {job.state.value}", f"{job.id}: {detail}", about=job.model)
         end_unless_succeeded(job)
-        found = client.report(job.id)
-        pipeline.take(partial(client.report_text, job.id), about=job.model)
+        found = client.jobs.report(job.id)
+        pipeline.take(partial(client.jobs.report_text, job.id), about=job.model)
     for result in [result for result in found.gates if not result.passed][:ANNOTATIONS]:
         annotate("error", f"gate {result.gate}", result.message)
     raise typer.Exit(_judge(found, as_json=as_json))

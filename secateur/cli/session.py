@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -18,8 +16,6 @@ from secateur.contract.shown import SHOWN_CHARACTERS, shortened
 if TYPE_CHECKING:
     from secateur.client.http_client import Client
     from secateur.schemas.problem import Problem
-
-Url = Annotated[str | None, typer.Option(help="The service (default: SECATEUR_URL, or http://127.0.0.1:8000).")]
 
 out = Console()  # results
 err = Console(stderr=True)  # what is said about them
@@ -61,31 +57,6 @@ def connect() -> Iterator[Client]:
         if isinstance(error, errors.Unreachable) and "SECATEUR_URL" not in os.environ:
             err.print("[dim]Start a service with [bold]secateur up[/], or name one with --url or SECATEUR_URL.[/]")
         raise typer.Exit(Exit.SERVICE) from None
-
-
-Function = TypeVar("Function", bound=Callable[..., None])
-
-
-def asks_service(command: Function) -> Function:
-    """Give a command the option --url, which `secateur` itself has too: it may be typed before and after its name."""
-
-    @wraps(command)
-    def with_url(*arguments: Any, url: str | None = None, **values: Any) -> None:
-        name_service(url)
-        command(*arguments, **values)
-
-    signature = inspect.signature(command, eval_str=True)
-    parameter = inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Url)
-    parameters = [*signature.parameters.values(), parameter]
-    with_url.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
-    with_url.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return cast(Function, with_url)
-
-
-def name_service(url: str | None) -> None:
-    """From now on, `connect` means this service."""
-    if url is not None:
-        os.environ["SECATEUR_URL"] = url
 
 
 def fail(message: str) -> None:

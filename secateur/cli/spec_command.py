@@ -1,23 +1,14 @@
-"""A command with a flag for every field of a job's spec.
-
-The flags are made from the contract, whose classes take longer to load than all other commands together; so they are
-made when the command is named, and not for `secateur --help`.
-"""
+"""A command with a flag for every field of a job's spec."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from secateur.cli.session import asks_service
-
-if TYPE_CHECKING:
-    from secateur.cli.spec_flags import Flag
+from secateur.cli.spec_flags import Flag, spec_flags
 
 _TYPES: dict[str, Any] = {
     "int": int | None,
@@ -46,31 +37,11 @@ _METAVARS = {
 }
 
 
-def spec_command(function: Callable[..., None]) -> type[TyperCommand]:
-    """The class of a command that calls `function`, whose own parameters come first, with the flags as `**values`."""
+def spec_command(function: Callable[..., None]) -> Callable[..., None]:
+    """`function`, whose own parameters come first, with one for each flag, as Typer reads them from a signature.
 
-    class SpecCommand(TyperCommand):
-        """Stands in the list of commands, and has the command with its flags made once it is named."""
-
-        @cached_property
-        def _whole(self) -> Any:  # typer's own copy of click is no public name
-            alone = typer.Typer(add_completion=False, rich_markup_mode=self.rich_markup_mode)
-            alone.command(self.name)(asks_service(_with_flags(function)))
-            return typer.main.get_command(alone)
-
-        def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-            return self._whole.make_context(info_name, args, parent, **extra)
-
-        def get_params(self, ctx: Any) -> list[Any]:
-            return list(self._whole.get_params(ctx))
-
-    return SpecCommand
-
-
-def _with_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with one parameter for each flag, as Typer reads parameters from a signature."""
-    from secateur.cli.spec_flags import spec_flags
-
+    It gets the flags as `**values`.
+    """
     signature = inspect.signature(function, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     parameters = [*own, *(_parameter(flag) for flag in spec_flags())]

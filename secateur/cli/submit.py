@@ -54,7 +54,7 @@ def _submit(
         _estimate_beside(body)
         return
     with connect() as client:
-        job = client.submit(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+        job = client.jobs.create(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         if not as_json:
             print(job.id)
             _time_beside(client, body)
@@ -74,7 +74,7 @@ def _estimate_beside(body: dict[str, Any]) -> None:
 
     with connect() as client:
         try:
-            found = client.estimate(body)
+            found = client.jobs.estimate(body)
         except Unreachable:
             err.print("[dim]No service answers, so there is no estimate of what the job would take.[/]")
             return
@@ -87,7 +87,7 @@ def _time_beside(client: Client, body: dict[str, Any]) -> None:
     from secateur.contract.errors import ServiceError
 
     try:
-        said = time_in_words(client.estimate(body))
+        said = time_in_words(client.jobs.estimate(body))
     except (ClientError, ServiceError):
         return
     if said:
@@ -101,11 +101,4 @@ def _check(body: dict[str, Any]) -> None:
     validated(CompressionSpec, body)
 
 
-SubmitCommand = spec_command(_submit)
-
-
-def submit() -> None:
-    """What `secateur --help` is told of the command."""
-
-
-submit.__doc__ = _submit.__doc__
+submit = spec_command(_submit)

@@ -98,7 +98,7 @@ def _sweep(
         out.print_json(data=unfolded(body, preset) if preset else body)
         return
     with connect() as client:
-        made = client.submit_sweep(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
+        made = client.sweeps.create(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
         print(made.id)
         if not watch:
             err.print(f"[dim]{len(made.points)} points. Follow it with[/] secateur sweeps watch {short(made.id)}")
@@ -130,11 +130,4 @@ def _check(body: dict[str, Any]) -> Sequence[object]:
     return checked_specs(unfold(validated(SweepSpec, body), Bounds()))
 
 
-SweepCommand = spec_command(_sweep)
-
-
-def sweep() -> None:
-    """What `secateur --help` is told of the command."""
-
-
-sweep.__doc__ = _sweep.__doc__
+sweep = spec_command(_sweep)

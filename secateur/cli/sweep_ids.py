@@ -15,4 +15,4 @@ SweepId = Annotated[str, ids.argument("sweep")]
 
 def find(client: Client, text: str) -> UUID:
     """The one sweep that is meant. Ends the command where there is none, or several."""
-    return ids.find(client.sweeps, text, what="sweep")
+    return ids.find(client.sweeps.list, text, what="sweep")

@@ -30,11 +30,11 @@ def watch_sweep(client: Client, sweep_id: UUID, *, timeout: float | None = None)
     """Show a sweep until all points are over, live or by a line for each change; how it ended. Raises WaitTimedOut."""
     if err.is_terminal:
         with Live(console=err, refresh_per_second=4) as live:
-            for sweep in client.follow_sweep(sweep_id, timeout=timeout):
+            for sweep in client.sweeps.follow(sweep_id, timeout=timeout):
                 live.update(Group(Text.from_markup(standing(sweep)), points_table(sweep)))
         return sweep
     before: dict[int, SweepPoint] = {}
-    for sweep in client.follow_sweep(sweep_id, timeout=timeout):
+    for sweep in client.sweeps.follow(sweep_id, timeout=timeout):
         for line in _changes(sweep, before):
             err.print(line, highlight=False, soft_wrap=True)
         before = {point.place: point for point in sweep.points}

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import typer
 
 from secateur.about import SERVER
+from secateur.cli.overview import Row
 from secateur.cli.session import Exit, fail
 
-COMMANDS = ("up", "api", "worker", "migrate", "settings", "doctor")
+_ANY = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_NAMES = ("up", "api", "worker", "migrate", "settings", "doctor")
+
+COMMANDS = tuple(Row(name, f"{__name__}:refuse", "", "", asks=False, hidden=True, context=_ANY) for name in _NAMES)
 
 
-def add_to(commands: typer.Typer) -> None:
-    """Give the command line these commands, out of sight of its help."""
-    any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    for name in COMMANDS:
-        commands.command(name, hidden=True, context_settings=any_arguments)(_refusal(name))
-
-
-def _refusal(name: str) -> Callable[[], None]:
-    def refuse() -> None:
-        fail(f"`secateur {name}` runs the service, which needs {SERVER}; docs/install.md says how it is installed")
-        raise typer.Exit(Exit.USAGE)
-
-    return refuse
+def refuse(context: typer.Context) -> None:
+    """Say what the command needs, and end it."""
+    needs = f"which needs {SERVER}; docs/install.md says how it is installed"
+    fail(f"`secateur {context.info_name}` runs the service, {needs}")
+    raise typer.Exit(Exit.USAGE)

@@ -25,7 +25,7 @@ _STYLES = {"up": "green", "idle": "yellow", "lost": "red"}
 def workers(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
     """List the workers: device, memory, slots, what each runs, and when it was heard of last."""
     with connect() as client:
-        found = client.workers()
+        found = client.workers.list()
     if as_json:
         for worker in found:
             print(json.dumps(worker.model_dump(mode="json")))

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from uuid import UUID
 
 from secateur.client.errors import RateLimited, ServiceFailed, Unreachable, WaitTimedOut
-from secateur.client.requests import TRIES, Requests, asked_delay, jittered
+from secateur.client.requests import Requests, asked_delay, jittered
 from secateur.client.stream_messages import StreamExpired, stream_messages
 from secateur.schemas.events import Event, EventPage
 from secateur.schemas.jobs import Job
@@ -44,7 +44,7 @@ async def follow(
             pass
         except (Unreachable, RateLimited, ServiceFailed) as error:
             errors += 1
-            if errors >= STREAM_FAILURES + TRIES:
+            if errors >= STREAM_FAILURES + 1 + requests.retries:
                 raise
             asked_to_wait = asked_delay(error)
         left = None if deadline is None else deadline - connection.clock()
@@ -61,7 +61,7 @@ async def follow(
 async def _stream(requests: Requests, job_id: UUID | str, after: int, deadline: float | None) -> AsyncGenerator[Event]:
     """Events of one connection, until the service ends it or it breaks."""
     messages = stream_messages(
-        requests.connection, f"/jobs/{job_id}/events", headers={"last-event-id": str(after)}, deadline=deadline
+        requests, f"/jobs/{job_id}/events", headers={"last-event-id": str(after)}, deadline=deadline
     )
     async with aclosing(messages):
         async for message in messages:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -22,7 +23,7 @@ from secateur.client.errors import (
 )
 from secateur.schemas.page import Page
 
-TRIES = 4  # of one request that may be repeated
+RETRIES = 3  # of one request that may be repeated, unless the caller says otherwise
 
 Model = TypeVar("Model", bound=BaseModel)
 Row = TypeVar("Row")
@@ -47,11 +48,32 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.75, 1.25)
 
 
+def submission_headers(idempotency_key: str | None, cancel_after: str | None) -> dict[str, str]:
+    """A submission always has a key, so that it can be repeated."""
+    headers = {"idempotency-key": idempotency_key or str(uuid4())}
+    return {**headers, "cancel-after": cancel_after} if cancel_after else headers
+
+
 @dataclass(frozen=True)
 class Requests:
     """Requests over one connection. Arguments are those of httpx; every method raises ClientError."""
 
     connection: Connection
+    retries: int = RETRIES  # of a request that may be repeated
+    timeout: float | None = None  # seconds, in place of the connection's own
+
+    @property
+    def patience(self) -> float:
+        """Seconds until a connection stands, and between two pieces of an answer."""
+        return self.connection.address.timeout if self.timeout is None else self.timeout
+
+    def with_options(self, timeout: float | None, retries: int | None) -> Requests:
+        """The same over the same connection; None leaves as it is."""
+        return replace(
+            self,
+            timeout=self.timeout if timeout is None else timeout,
+            retries=self.retries if retries is None else retries,
+        )
 
     async def model(
         self, model: type[Model], method: str, path: str, *, repeat: bool = True, **arguments: Any
@@ -71,7 +93,7 @@ class Requests:
             asked["cursor"] = found.next_cursor
 
     async def send(self, method: str, path: str, *, repeat: bool = True, **arguments: Any) -> httpx.Response:
-        """An answer below 400; a request that may be repeated is, up to TRIES times."""
+        """An answer below 400; a request that may be repeated is, as often as the caller wants."""
         attempt = 1
         while True:
             try:
@@ -81,13 +103,15 @@ class Requests:
                 raise refused(response.status_code, response.content, response.headers)
             except ClientError as error:
                 attempt += 1
-                delay = delay_before(attempt, error) if repeat and attempt <= TRIES else None
+                delay = delay_before(attempt, error) if repeat and attempt <= self.retries + 1 else None
                 if delay is None:
                     raise
             await self.connection.sleep(jittered(delay))
 
     async def once(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Whatever the answer is. Raises Unreachable."""
+        if self.timeout is not None:
+            arguments.setdefault("timeout", self.timeout)
         try:
             return await self.connection.send(method, path, **arguments)
         except httpx.TransportError as error:

@@ -7,9 +7,9 @@ from contextlib import aclosing
 
 import httpx
 
-from secateur.client.connection import Connection
 from secateur.client.errors import Unreachable, refused
 from secateur.client.event_stream import EventReader, ServerSentEvent
+from secateur.client.requests import Requests
 
 STREAM_SILENCE_SECONDS = 45.0  # the service pings more often than that
 
@@ -19,7 +19,7 @@ class StreamExpired(Exception):
 
 
 async def stream_messages(
-    connection: Connection, path: str, *, headers: Mapping[str, str] | None = None, deadline: float | None
+    requests: Requests, path: str, *, headers: Mapping[str, str] | None = None, deadline: float | None
 ) -> AsyncGenerator[ServerSentEvent]:
     """Messages as they come, without the comments that keep a stream awake.
 
@@ -29,13 +29,15 @@ async def stream_messages(
         RequestRefused: the service said no.
     """
 
+    connection = requests.connection
+
     def expired() -> bool:
         return deadline is not None and connection.clock() >= deadline
 
     silence = STREAM_SILENCE_SECONDS
     if deadline is not None:
         silence = min(silence, max(0.1, deadline - connection.clock()))
-    timeout = httpx.Timeout(connection.address.timeout, read=silence)
+    timeout = httpx.Timeout(requests.patience, read=silence)
     asked = {"accept": "text/event-stream", **(headers or {})}
     reader = EventReader()
     try:

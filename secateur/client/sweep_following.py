@@ -66,7 +66,7 @@ def _with(sweep: Sweep, change: SweepChange) -> Sweep:
 
 async def _changes(requests: Requests, sweep_id: UUID | str, deadline: float | None) -> AsyncGenerator[SweepChange]:
     """What one connection tells, until the service ends it or it breaks."""
-    messages = stream_messages(requests.connection, f"/sweeps/{sweep_id}/events", deadline=deadline)
+    messages = stream_messages(requests, f"/sweeps/{sweep_id}/events", deadline=deadline)
     async with aclosing(messages):
         async for message in messages:
             if message.data:

@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 import yaml
 
-from app.local.commands import up
+from app.local.service_commands import up
 from app.local.settings_list import page
 from examples.demo_files import CACHE, MODEL, fetch
 from secateur.cli.main import app as secateur
@@ -124,13 +124,13 @@ def test_its_jobs_are_done_by_a_worker(database_url: str, redis_url: str, tmp_pa
             done = shell(command, url)
             assert done.returncode == 0, done.stderr
             ids.append(json.loads(done.stdout)["id"] if command.startswith("curl") else done.stdout.strip())
-        by_curl, by_command = (client.job(job_id) for job_id in ids)
+        by_curl, by_command = (client.jobs.retrieve(job_id) for job_id in ids)
         assert by_command.spec == by_curl.spec  # "the same from a shell"
-        assert client.cancel(by_curl.id).state == "cancelled"
+        assert client.jobs.cancel(by_curl.id).state == "cancelled"
         with running_worker(settings):
-            job = client.wait(by_command.id, timeout=1800)
+            job = client.jobs.wait(by_command.id, timeout=1800)
         assert job.state == "succeeded", job
-        report = client.report(job.id)
+        report = client.jobs.report(job.id)
         assert len(report.pruned.dropped) == 6
         recovered = report.recovered
         assert recovered is not None

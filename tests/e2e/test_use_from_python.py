@@ -60,7 +60,7 @@ def test_the_program_that_publishes(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with Client(played_service) as client:
         spec = {"model": {"source": "local", "path": MODEL}, "pruning": {"kind": "depth", "blocks": 6}}
-        client.wait(client.submit(spec).id)
+        client.jobs.wait(client.jobs.create(spec).id)
     run(PROGRAMS[3].replace("ORG/NAME", "team/small"), played_service)
     pushed = pushed_hub.repositories["team/small"]
     assert capsys.readouterr().out.startswith(f"{pushed_hub.url}/team/small/tree/nightly at {pushed.heads['nightly']}")

@@ -133,12 +133,12 @@ from secateur import AsyncClient, Client
 
 async def follow():
     async with AsyncClient() as client:
-        return [event.seq async for event in client.events(sys.argv[1])]
+        return [event.seq async for event in client.jobs.events(sys.argv[1])]
 
 with Client() as client:
-    assert [event.seq for event in client.events(sys.argv[1])] == asyncio.run(follow())
-    client.download(sys.argv[1], Path("result"))
-    print(client.job(sys.argv[1]).state, client.report(sys.argv[1]).verdict)
+    assert [event.seq for event in client.jobs.events(sys.argv[1])] == asyncio.run(follow())
+    client.jobs.download(sys.argv[1], Path("result"))
+    print(client.jobs.retrieve(sys.argv[1]).state, client.jobs.report(sys.argv[1]).verdict)
 """
 
 

@@ -139,7 +139,7 @@ def test_from_the_upload_to_the_report(
     rows = [{"instruction": f"Repeat {n}.", "input": "", "output": plain_text(1, seed=n)} for n in range(24)]
     exercises.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with serving(create_app(settings)) as url, Client(url) as client:
-        text, practice = client.add_dataset(words), client.add_dataset(exercises)
+        text, practice = client.datasets.create(words), client.datasets.create(exercises)
         spec = {
             "model": {"source": "local", "path": "tiny"},
             "scoring": {
@@ -168,13 +168,13 @@ def test_from_the_upload_to_the_report(
                 },
             },
         }
-        job = client.submit(spec)
+        job = client.jobs.create(spec)
         store = LocalStore(settings.data_dir / "artifacts")
         supervisor = Supervisor(settings, service.sessions, store, stage_server, SoundDevice(), send=lambda _: None)
         drive(service, supervisor, job.id)
-        done = client.job(job.id)
+        done = client.jobs.retrieve(job.id)
         assert done.state is State.SUCCEEDED, done.problem
-        report = client.report(job.id)
+        report = client.jobs.report(job.id)
     results = {stage.key: stage.result or {} for stage in service.job(job.id).stages}
     scored = Scored.model_validate(results["score"]).calibration
     trained = Recovered.model_validate(results["recover"]).text

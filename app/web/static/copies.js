@@ -16,7 +16,7 @@ export function copies(body, { what, origin, locked }) {
       "",
       `${sweep ? "sweep" : "spec"} = ${literal(body)}`,
       `with Client("${origin}") as client:${locked ? "  # the key is taken from SECATEUR_API_KEY" : ""}`,
-      `    print(client.${sweep ? "submit_sweep(sweep)" : "submit(spec)"}.id)`,
+      `    print(client.${sweep ? "sweeps.create(sweep)" : "jobs.create(spec)"}.id)`,
     ].join("\n"),
   };
 }

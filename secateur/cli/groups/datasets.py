@@ -15,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from secateur.cli.session import asks_service, connect, err, out
+from secateur.cli.overview import PlainGroup
+from secateur.cli.service_option import asks_service
+from secateur.cli.session import connect, err, out
 from secateur.contract.numbers import count, moment, size
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ DatasetId = Annotated[UUID, typer.Argument(metavar="ID", help="The data set's id
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 commands = typer.Typer(
-    help="Add, list, show, preview and delete data sets: texts and instruction data of your own.", no_args_is_help=True
+    help="Add, list, show, preview and delete data sets: texts and instruction data of your own.",
+    no_args_is_help=True,
+    cls=PlainGroup,
+    rich_markup_mode=None,
 )
 
 
@@ -43,7 +48,7 @@ def add(
 ) -> None:
     """Upload a file and print the data set's id; a job names it as the TEXT `upload:ID`."""
     with connect() as client:
-        dataset = client.add_dataset(file, name=name, format=format)
+        dataset = client.datasets.create(file, name=name, format=format)
     print(json.dumps(dataset.model_dump(mode="json")) if as_json else dataset.id)
     err.print(f"[dim]{count(dataset.rows)} rows of the kind {dataset.kind.value}; use it as[/] upload:{dataset.id}")
 
@@ -56,7 +61,7 @@ def list_(
 ) -> None:
     """List data sets, the newest first."""
     with connect() as client:
-        found = list(islice(client.datasets(page_size=min(limit, 100)), limit))
+        found = list(islice(client.datasets.list(page_size=min(limit, 100)), limit))
     if as_json:
         for dataset in found:
             print(json.dumps(dataset.model_dump(mode="json")))
@@ -69,7 +74,7 @@ def list_(
 def show(dataset_id: DatasetId, as_json: AsJson = False) -> None:
     """Show one data set."""
     with connect() as client:
-        found = client.dataset(dataset_id)
+        found = client.datasets.retrieve(dataset_id)
     if as_json:
         print(json.dumps(found.model_dump(mode="json")))
         return
@@ -91,7 +96,7 @@ def preview(
 ) -> None:
     """Show the first rows of a data set, as they are or as a model sees them."""
     with connect() as client:
-        found = client.dataset_rows(dataset_id, limit=limit, characters=characters, model=model)
+        found = client.datasets.rows(dataset_id, limit=limit, characters=characters, model=model)
     for row in found.data:
         if as_json:
             print(json.dumps(row.model_dump(mode="json")))
@@ -122,7 +127,7 @@ def _show_row(row: DatasetRow) -> None:
 def delete(dataset_id: DatasetId) -> None:
     """Delete a data set that no job which is not over uses."""
     with connect() as client:
-        client.delete_dataset(dataset_id)
+        client.datasets.delete(dataset_id)
     err.print(f"data set {dataset_id} is deleted")
 
 

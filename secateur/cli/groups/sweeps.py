@@ -13,9 +13,11 @@ import typer
 from rich.markup import escape
 
 from secateur.cli.forges import annotate
+from secateur.cli.overview import PlainGroup
 from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.results import TABLE
-from secateur.cli.session import Exit, asks_service, connect, err, out, timeout_seconds, usage
+from secateur.cli.service_option import asks_service
+from secateur.cli.session import Exit, connect, err, out, timeout_seconds, usage
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
 from secateur.report.sweep_forms import SWEEP_FORMS
@@ -29,6 +31,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the sweep as JSON.")
 commands = typer.Typer(
     help="List, show, watch, gate, report on, cancel, retry and delete sweeps: many jobs of one spec.",
     no_args_is_help=True,
+    cls=PlainGroup,
+    rich_markup_mode=None,
 )
 
 
@@ -40,7 +44,7 @@ def list_(
 ) -> None:
     """List sweeps, the newest first, each with the end of its id, which other commands take."""
     with connect() as client:
-        found = list(islice(client.sweeps(page_size=min(limit, 100)), limit))
+        found = list(islice(client.sweeps.list(page_size=min(limit, 100)), limit))
     if as_json:
         for sweep in found:
             print(json.dumps(sweep.model_dump(mode="json")))
@@ -53,7 +57,7 @@ def list_(
 def show(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Show a sweep with its points and how their jobs stand."""
     with connect() as client:
-        _tell(client.sweep(find(client, sweep_id)), as_json=as_json)
+        _tell(client.sweeps.retrieve(find(client, sweep_id)), as_json=as_json)
 
 
 @commands.command()
@@ -106,8 +110,8 @@ def gate(
         if not judged:
             pipeline.ended(f"sweep {found.state.value}", f"{found.id}: no point has a report", about=found.model)
             end_unless_succeeded(found)
-        verdict = client.sweep_verdict(found.id)
-        pipeline.take(partial(client.sweep_report_text, found.id), about=found.model)
+        verdict = client.sweeps.verdict(found.id)
+        pipeline.take(partial(client.sweeps.report_text, found.id), about=found.model)
     raise typer.Exit(_judge(verdict, as_json=as_json))
 
 
@@ -152,10 +156,10 @@ def report(
         if format == TABLE:
             from secateur.cli.render_sweep import sweep_lines  # the whole contract, which takes long to load
 
-            for part in sweep_lines(client.sweep_report(found, x=x, y=y)):
+            for part in sweep_lines(client.sweeps.report(found, x=x, y=y)):
                 out.print(part)
             return
-        text = client.sweep_report_text(found, format, x=x, y=y)
+        text = client.sweeps.report_text(found, format, x=x, y=y)
     if output is None:
         print(text)
         return
@@ -168,7 +172,7 @@ def report(
 def cancel(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Cancel the jobs of a sweep that are not over; what has succeeded stays."""
     with connect() as client:
-        _tell(client.cancel_sweep(find(client, sweep_id)), as_json=as_json)
+        _tell(client.sweeps.cancel(find(client, sweep_id)), as_json=as_json)
 
 
 @commands.command()
@@ -176,7 +180,7 @@ def cancel(sweep_id: SweepId, as_json: AsJson = False) -> None:
 def retry(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Try the failed and cancelled points of a sweep again."""
     with connect() as client:
-        _tell(client.retry_sweep(find(client, sweep_id)), as_json=as_json)
+        _tell(client.sweeps.retry(find(client, sweep_id)), as_json=as_json)
 
 
 @commands.command()
@@ -185,7 +189,7 @@ def delete(sweep_id: SweepId) -> None:
     """Delete a sweep that is over, with its jobs and their files."""
     with connect() as client:
         found = find(client, sweep_id)
-        client.delete_sweep(found)
+        client.sweeps.delete(found)
     err.print(f"sweep {found} is deleted")
 
 

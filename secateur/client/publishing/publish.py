@@ -30,11 +30,9 @@ _BESIDE = (CARD.lower(), "license", "licence", "notice", "use_policy", "copying"
 
 
 class Calls(Protocol):
-    """As much of the client as is needed."""
+    """As much of the client's jobs as is needed."""
 
-    url: str
-
-    async def job(self, job_id: UUID | str) -> Job: ...
+    async def retrieve(self, job_id: UUID | str) -> Job: ...
     async def report(self, job_id: UUID | str) -> Report: ...
     async def artifacts(self, job_id: UUID | str) -> list[Artifact]: ...
     async def download(
@@ -63,7 +61,7 @@ async def publish(
         ClientError: what reading from the service raises.
     """
     target = await connection.work(partial(find_target, to, options))  # which loads a library
-    job = await calls.job(job_id)
+    job = await calls.retrieve(job_id)
     if job.asked_of is not None:
         raise NotPublishable(f"job {job.id} answers a question and makes no model; publish job {job.asked_of}")
     if job.state is not State.SUCCEEDED:
@@ -80,7 +78,7 @@ async def publish(
     wanted += _beside(wanted, report, artifacts)
     await connection.work(target.check)
     with _workspace(folder, f"{job.id}-{to.partition(':')[0]}") as there:
-        result = Finished(job, report, calls.url, wanted, tuple(artifacts), there)
+        result = Finished(job, report, connection.address.url, wanted, tuple(artifacts), there)
         for place in wanted if target.needs_files else ():
             await calls.download(job.id, there, prefix=place.path, progress=progress)
         return await connection.work(partial(target.send, result))

@@ -361,12 +361,12 @@ def test_a_file_goes_through_piece_by_piece(
     path = settings.data_dir.parent / "large.jsonl"
     path.write_text("".join(json.dumps({"text": f"row {n} " * 20}) + "\n" for n in range(40_000)))
     with serving(application) as url, Client(url) as client:
-        dataset = client.add_dataset(path)
+        dataset = client.datasets.create(path)
         assert (dataset.rows, dataset.size) == (40_000, path.stat().st_size)
-        assert client.add_dataset(path, name="again") == dataset == client.dataset(dataset.id)
-        assert list(client.datasets()) == [dataset]
-        client.delete_dataset(dataset.id)
-        assert list(client.datasets()) == []
+        assert client.datasets.create(path, name="again") == dataset == client.datasets.retrieve(dataset.id)
+        assert list(client.datasets.list()) == [dataset]
+        client.datasets.delete(dataset.id)
+        assert list(client.datasets.list()) == []
     assert 0 < longest < 1_000_000
 
 

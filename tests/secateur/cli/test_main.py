@@ -11,9 +11,13 @@ import textwrap
 import pytest
 from typer.testing import CliRunner
 
+from app.local.commands import COMMANDS as SERVICE_COMMANDS
 from secateur.about import SERVER as DISTRIBUTION
-from secateur.cli.main import app
+from secateur.cli.main import COMMANDS, app
+from secateur.cli.overview import Row, first_sentence, made
 from secateur.client.http_client import Client
+
+ROWS = [*SERVICE_COMMANDS, *COMMANDS]
 
 # what the server brings and the client does not
 SERVER = (
@@ -110,16 +114,48 @@ def _tell_service(*_: object) -> None:
     raise LookupError(f"asked {os.environ['SECATEUR_URL']}")
 
 
+IMPORTED_BY_HELP = textwrap.dedent(
+    """
+    import sys
+    from typer.testing import CliRunner
+    from secateur.cli.main import app
+
+    def help_of(*names):
+        result = CliRunner().invoke(app, [*names, "--help"])
+        assert result.exit_code == 0 and result.stdout.startswith("Usage: "), (names, result.output)
+
+    help_of()
+    print([name for name in {never} + {late} if name in sys.modules])
+    for names in {commands}:
+        help_of(*names)
+        print([*names, *(name for name in {late} if name in sys.modules)])
+    """
+)
+
+
 def test_help_imports_no_server_no_client_no_contract_and_no_torch() -> None:
+    """Nor what draws with colours, and typer not what it reads options by: all of these take longer than the rest."""
     drawn = ("asyncio", "typer.rich_utils", "rich.markdown", "rich.traceback", "markdown_it", "pygments")
-    late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *drawn, *SERVER[3:])
-    code = (
-        "import sys; from secateur.cli.main import app; from typer.testing import CliRunner\n"
-        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        f"print([name for name in {late} if name in sys.modules])"
-    )
+    servers = [name for name in SERVER[3:] if name != "psutil"]  # by which `secateur up` watches what it starts
+    late = ("httpx", "pydantic", "secateur.contract.spec", "secateur.contract.results", *drawn, *servers)
+    heavy = ("submit", "sweep", "estimate")  # their flags are those of the contract
+    commands = [*((row.name,) for row in ROWS if row.name not in heavy), ("sweeps", "show"), ("datasets", "add")]
+    code = IMPORTED_BY_HELP.format(never=("rich", "secateur.client", "psutil"), late=late, commands=commands)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.splitlines() == ["[]", *(str(list(names)) for names in commands)], done.stderr
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_overview_says_of_each_command_its_first_sentence(row: Row) -> None:
+    assert first_sentence(made(row)) == row.help
+
+
+def test_the_flags_of_a_spec_stand_under_their_headings() -> None:
+    text = CliRunner().invoke(app, ["submit", "--help"]).stdout
+    headings = [line.rstrip(":") for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings[:2] == ["Arguments", "Options"]
+    assert {"Scoring", "Pruning", "Recovery", "Quantisation", "Benchmark", "Gates"} <= set(headings)
+    assert re.search(r"^  --blocks ", text.partition("\nPruning:\n")[2].partition("\nRecovery:\n")[0], re.MULTILINE)
 
 
 def test_the_overview_has_every_command_under_its_heading() -> None:

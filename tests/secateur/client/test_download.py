@@ -56,20 +56,20 @@ def test_a_download_is_resumed_and_checked(tmp_path: Path) -> None:
 
     fake = download_service(ranged)
     seen: list[int] = []
-    paths = fake.client().download(JOB, tmp_path, prefix="recover/", progress=lambda a, done: seen.append(done))
+    paths = fake.client().jobs.download(JOB, tmp_path, prefix="recover/", progress=lambda a, done: seen.append(done))
     assert paths == [tmp_path / "recover/checkpoint/model.safetensors"]
     assert paths[0].read_bytes() == CONTENT
     assert seen[-1] == len(CONTENT)
     assert not list(tmp_path.rglob("*.part"))
     before = len(fake.requests)
-    fake.client().download(JOB, tmp_path)
+    fake.client().jobs.download(JOB, tmp_path)
     assert len(fake.requests) == before + 1  # the list alone: the file is there and whole
 
 
 def test_a_corrupt_download_is_not_kept(tmp_path: Path) -> None:
     fake = download_service(lambda request: httpx.Response(200, content=b"x" * len(CONTENT)))
     with pytest.raises(ChecksumMismatch, match="not what was published"):
-        fake.client().download(JOB, tmp_path)
+        fake.client().jobs.download(JOB, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -79,14 +79,14 @@ def test_a_download_that_keeps_breaking_is_kept_for_later(tmp_path: Path) -> Non
 
     fake = download_service(broken)
     with pytest.raises(Unreachable, match="broke off"):
-        fake.client().download(JOB, tmp_path)
+        fake.client().jobs.download(JOB, tmp_path)
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "recover/../../x", "C:/x"])
 def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> None:
     fake = download_service([httpx.Response(200, content=CONTENT)], path)
     with pytest.raises(ClientError, match="no path below a folder"):
-        fake.client().download(JOB, tmp_path)
+        fake.client().jobs.download(JOB, tmp_path)
 
 
 def test_a_part_that_is_longer_than_the_file_is_begun_anew(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_a_part_that_is_longer_than_the_file_is_begun_anew(tmp_path: Path) -> No
     path.parent.mkdir(parents=True)
     path.with_name(path.name + ".part").write_bytes(CONTENT + b"of something else")
     fake = download_service([httpx.Response(200, content=CONTENT)])
-    assert fake.client().download(JOB, tmp_path) == [path]
+    assert fake.client().jobs.download(JOB, tmp_path) == [path]
     assert path.read_bytes() == CONTENT
     assert "range" not in fake.requests[-1].headers
 
 
 def test_only_what_is_under_the_prefix_comes(tmp_path: Path) -> None:
     fake = download_service([httpx.Response(200, content=CONTENT)])
-    assert fake.client().download(JOB, tmp_path, prefix="prune/") == []
+    assert fake.client().jobs.download(JOB, tmp_path, prefix="prune/") == []
     assert list(tmp_path.iterdir()) == []
     assert len(fake.requests) == 1  # the list alone

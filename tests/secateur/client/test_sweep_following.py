@@ -53,9 +53,18 @@ def fake(reads: list[Any], events: list[Any]) -> Fake:
     return found
 
 
+def test_who_waits_for_a_sweep_is_told_of_each_change() -> None:
+    service = fake([answer(stands("running", "score"))], [stream(change("running"), change("succeeded"))])
+    states: list[str] = []
+    with service.client() as client:
+        found = client.sweeps.wait(SWEEP_ID, on_progress=lambda sweep: states.append(sweep.state.value))
+    assert found.state == "succeeded"
+    assert states == ["running", "running", "succeeded"]
+
+
 def followed(service: Fake, **more: Any) -> list[tuple[str, list[str]]]:
     with service.client() as client:
-        return [(sweep.state.value, sweep.points[1].running) for sweep in client.follow_sweep(SWEEP_ID, **more)]
+        return [(sweep.state.value, sweep.points[1].running) for sweep in client.sweeps.follow(SWEEP_ID, **more)]
 
 
 def test_each_change_gives_the_whole_sweep() -> None:
@@ -64,7 +73,7 @@ def test_each_change_gives_the_whole_sweep() -> None:
         [stream(change("running", "score"), change("running", "prune"), change("succeeded"))],
     )
     with service.client() as client:
-        seen = list(client.follow_sweep(SWEEP_ID))
+        seen = list(client.sweeps.follow(SWEEP_ID))
     assert [sweep.points[1].running for sweep in seen] == [["score"], ["prune"], []]
     assert {len(sweep.points) for sweep in seen} == {6}
     assert seen[-1].state == "succeeded"

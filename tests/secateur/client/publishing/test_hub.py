@@ -24,7 +24,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def push(fake: Fake, to: str = "hub:team/small", **options: Any) -> Published:
     with fake.client() as client:
-        return client.publish(JOB, to, quiet=True, **options)
+        return client.jobs.publish(JOB, to, quiet=True, **options)
 
 
 def refusal(fake: Fake, to: str = "hub:team/small", **options: Any) -> str:

@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def publish(fake: Fake, to: str = HUB, **options: Any) -> Any:
     with fake.client() as client:
-        return client.publish(JOB, to, quiet=True, **options)
+        return client.jobs.publish(JOB, to, quiet=True, **options)
 
 
 def test_nothing_is_left_of_the_cache_unless_sending_failed(pushed_hub: PushedHub, cache: Path) -> None:
