@@ -30,8 +30,7 @@ class Planned(Result):
     """How many blocks go so that a target of speed or memory is reached, and how that was found.
 
     The figure follows from time = a + b · blocks (or memory likewise), fitted to the depths that were measured; the
-    number is the least whose prediction reaches the target with the worse end of its interval. Then that depth was
-    measured by itself.
+    number is the least whose prediction reaches the target. Then that depth was measured by itself.
     """
 
     figure: str  # "speedup"
@@ -48,6 +47,7 @@ class Planned(Result):
     confirmed: TimedDepth  # of it, measured
     corrected_from: int | None = None  # the number before, where its own measurement spoke against it
     runs: int  # timed generations of each model; 1 of memory
+    timed_tokens: int | None = None  # of each generation, after its first; the others are taken to be like these
     model: ModelInfo
     seconds: float
     environment: Environment
@@ -180,6 +180,7 @@ class UnitCosts(Result):
     mlp: Share
     needed: float  # share of the original's that has to be saved, so that the worse end of the prediction reaches
     runs: int  # timed generations of each model; 1 of memory
+    timed_tokens: int | None = None  # of each generation, after its first; the others are taken to be like these
     model: ModelInfo
     seconds: float
     environment: Environment

@@ -25,6 +25,7 @@ from secateur.contract.questions import Answered
 from secateur.contract.report import Report
 from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
+from secateur.contract.targets import promised
 
 R = TypeVar("R", bound=Result)
 TARGET_MODEL = "target_model"  # the field of the spec, and of what a stage decides by
@@ -107,7 +108,8 @@ def _measuring_target(spec: CompressionSpec) -> dict[str, Any]:
 
 
 def _plan(spec: CompressionSpec) -> dict[str, Any]:
-    return {**_measuring_target(spec), "plus": spec.scoring.plus}
+    assert spec.target is not None, "only then there is a plan"
+    return {**_measuring_target(spec), "plus": spec.scoring.plus, "promised": promised(spec.target, spec.gates)}
 
 
 def _correction(spec: CompressionSpec) -> dict[str, Any]:

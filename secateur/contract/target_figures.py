@@ -67,6 +67,11 @@ def may_reach(target: Target, limit: float, reading: Interval) -> bool:
     return reading.high >= limit if target.least else reading.low <= limit
 
 
+def reaches(target: Target, limit: float, reading: Interval) -> bool:
+    """Whether the figure itself does, the middle of the interval."""
+    return reading.median >= limit if target.least else reading.median <= limit
+
+
 def surely_reaches(target: Target, limit: float, reading: Interval) -> bool:
     """Whether its worse end does."""
     return reading.low >= limit if target.least else reading.high <= limit

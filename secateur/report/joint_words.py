@@ -8,7 +8,7 @@ from secateur.contract.results import JointSearch, JudgedParts
 from secateur.contract.sub_blocks import HALVES
 from secateur.contract.target_figures import TARGET_FIGURES
 from secateur.report.text import listed, plural
-from secateur.report.words import healed_in_words
+from secateur.report.words import healed_in_words, timed_runs
 
 _UNITS = {"share": "of the original's cost", "parameters": "parameters", "bytes": "bytes of weights"}
 
@@ -69,7 +69,7 @@ def costs_in_words(costs: UnitCosts) -> str:
     tried = "; ".join(shown(found) for found in costs.tried)
     return (
         f"{tried}. By these an attention takes {_share(costs.attention)} of the original, an MLP {_share(costs.mlp)}, "
-        f"and {n.percent(costs.needed)} have to go, {plural(costs.runs, 'run')} each, {n.duration(costs.seconds)}"
+        f"and {n.percent(costs.needed)} have to go, {timed_runs(costs)}, {n.duration(costs.seconds)}"
     )
 
 

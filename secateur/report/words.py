@@ -8,7 +8,16 @@ from secateur.contract import numbers as n
 from secateur.contract.between import ModelBetween
 from secateur.contract.measurements import RECOVERED_FILE
 from secateur.contract.metric_row import CHANGE
-from secateur.contract.planning import Candidate, Chosen, DraftPlanned, Planned, Searched, TimedDepth, TriedDraft
+from secateur.contract.planning import (
+    Candidate,
+    Chosen,
+    DraftPlanned,
+    Planned,
+    Searched,
+    TimedDepth,
+    TriedDraft,
+    UnitCosts,
+)
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
 from secateur.contract.results import (
@@ -64,6 +73,13 @@ def healed_in_words(healed: HealedCut | RefittedBlocks) -> str:
     return f"{what} KL {n.significant(healed.kl_before)} → {n.significant(healed.kl_after)} on held-out samples"
 
 
+def timed_runs(found: Planned | UnitCosts) -> str:
+    """ "12 runs each", and how much of each was timed where it was not all: "12 runs each of 16 in 128 tokens"."""
+    runs = f"{plural(found.runs, 'run')} each"
+    sampled = found.timed_tokens is not None and found.timed_tokens < found.output_tokens - 1
+    return f"{runs} of {found.timed_tokens} in {found.output_tokens} tokens" if sampled else runs
+
+
 def plan_in_words(planned: Planned) -> str:
     """How the number of blocks was found: "1.34× (1.30 to 1.38) without 8 blocks … Chosen: 7, …"."""
     form = TARGET_FIGURES[planned.figure].format
@@ -77,7 +93,7 @@ def plan_in_words(planned: Planned) -> str:
     return (
         f"{tried} blocks; by these a block is {n.percent(planned.per_block)} of the original. Chosen{again}: "
         f"{planned.removed}, {shown(planned.predicted)} by the fit and {shown(planned.confirmed)} as measured, "
-        f"{plural(planned.runs, 'run')} each, {n.duration(planned.seconds)}"
+        f"{timed_runs(planned)}, {n.duration(planned.seconds)}"
     )
 
 

@@ -76,6 +76,8 @@ def _no_baseline(report: Report) -> Iterator[str]:
 def _missed_target(report: Report) -> Iterator[str]:
     if report.target and not report.target.met:
         yield f"The job did not reach its target: {report.target.message}."
+        if report.costs:
+            yield "Joint pruning has no second round: a job that asks for a little more may reach it."
         if report.corrected and not report.rounds:
             yield f"No second round was begun: {report.corrected.message}."
 

@@ -1,13 +1,20 @@
-"""Models timed in turn with the original: of a plan and of costs, which need what a smaller model takes beside it."""
+"""Models timed in turn with the original: of a plan and of costs, which need what a smaller model takes beside it.
+
+Generations are timed by a sample of each (`Cell.steps`), so a round takes seconds where whole ones take a minute, and
+many short rounds tell more of a ratio than a few long ones: what slows the machine meanwhile is shared by all models of
+a round. Rounds end when what was asked for is known, or when the time is up.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedModel
 
 from secateur.contract.measurements import Interval
+from workers.engine.benchmarks.clock import Timing
 from workers.engine.benchmarks.compiling import NotCompiled
 from workers.engine.benchmarks.in_turn import AGAIN
 from workers.engine.benchmarks.latency import Cell, time_cell
@@ -18,7 +25,9 @@ from workers.engine.runtime import Machine, available_memory
 from workers.stages.context import StageContext
 
 ORIGINAL = "original"
-WARMUP, RUNS = 2, 8  # at most; the benchmark's own where those are fewer
+STEPS = 16  # tokens of a generation that are timed, in its middle
+WARMUP = 1  # rounds; the benchmark's own where that has none
+LEAST, MOST = 5, 40  # rounds, whatever the time; never more tokens than the benchmark has
 MEMORY_SHARE = 0.7  # of the free memory: models that need more together are timed one by one
 
 Make = Callable[[], PreTrainedModel]
@@ -32,6 +41,13 @@ class Beside:
     other: list[float]
     same: Interval  # the original's times over its own again: what noise alone looks like
 
+    def first(self, rounds: int) -> Beside:
+        """Without the rounds after so many."""
+        return replace(self, original=self.original[:rounds], other=self.other[:rounds])
+
+
+Enough = Callable[[list[Beside]], bool]
+
 
 @dataclass
 class InTurn:
@@ -42,38 +58,81 @@ class InTurn:
     parameters: int  # of the original
     cell: Cell
     notes: list[str] = field(default_factory=list)
+    runs: int = 0  # of the last timing
 
     def __post_init__(self) -> None:
-        self.cell = replace(self.cell, warmup=min(WARMUP, self.cell.warmup), runs=min(RUNS, self.cell.runs))
+        sampled = replace(self.cell, steps=STEPS, warmup=min(WARMUP, self.cell.warmup))
+        affordable = self.cell.runs * (self.cell.output_tokens - 1) // sampled.generated
+        self.cell = replace(sampled, runs=min(MOST, affordable))
 
-    def timed(self, original: Make, others: Mapping[str, Make], *, what: Callable[[list[str]], str]) -> list[Beside]:
-        """Each of the others beside the original, in their order; `what` says in words which are timed together."""
+    def timed(
+        self,
+        original: Make,
+        others: Mapping[str, Make],
+        *,
+        what: Callable[[list[str]], str],
+        seconds: float,
+        enough: Enough = lambda found: False,
+    ) -> list[Beside]:
+        """Each of the others beside the original, in their order.
+
+        Args:
+            what: says in words which are timed together.
+            seconds: of timing, after which no further round begins; there are LEAST in any case.
+            enough: whether these rounds will do. Not asked where models have to be timed one by one.
+        """
         found: list[Beside] = []
-        for group in self._groups(list(others)):
+        groups = self._groups(list(others))
+        for group in groups:
             models = {name: _placed(make) for name, make in {ORIGINAL: original, **_some(others, group)}.items()}
             with self.context.part(what(group)):
-                found += self._time(models, group)
+                found += self._time(models, group, seconds / len(groups), enough if len(groups) == 1 else _never)
             del models
             free_memory()
-        return found
+        self.runs = min(len(beside.other) for beside in found)
+        return [beside.first(self.runs) for beside in found]
 
     def _groups(self, names: list[str]) -> list[list[str]]:
         needed = (1 + len(names)) * self.parameters * self.machine.dtype.itemsize
         together = needed <= MEMORY_SHARE * available_memory(self.machine.device)
         return [names] if together else [[name] for name in names]
 
-    def _time(self, models: dict[str, PreTrainedModel], group: list[str]) -> list[Beside]:
+    def _time(
+        self, models: dict[str, PreTrainedModel], group: list[str], seconds: float, enough: Enough
+    ) -> list[Beside]:
         try:
-            timings = time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress)
+            timings = self._rounds(models, group, seconds, enough)
         except NotCompiled as error:
             self.notes.append(f"Smaller models were timed without torch.compile. What stood against it, {error}.")
             self.cell = replace(self.cell, mode=replace(self.cell.mode, compiled=False))
-            timings = time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress)
-        first = [timing.total for timing in timings[ORIGINAL]]
-        again = [timing.total for timing in timings[AGAIN]]
-        bracket = [(one + other) / 2 for one, other in zip(first, again, strict=True)]
-        same = ratio_interval(first, again)
-        return [Beside(bracket, [timing.total for timing in timings[name]], same) for name in group]
+            timings = self._rounds(models, group, seconds, enough)
+        return _beside(group, timings)
+
+    def _rounds(
+        self, models: dict[str, PreTrainedModel], group: list[str], seconds: float, enough: Enough
+    ) -> Mapping[str, list[Timing]]:
+        ended: list[float] = []  # when each round did
+
+        def will_do(timings: Mapping[str, list[Timing]]) -> bool:
+            ended.append(time.monotonic())
+            if len(ended) < LEAST:
+                return False
+            each = (ended[-1] - ended[0]) / (len(ended) - 1)
+            return each * (len(ended) + 1) > seconds or enough(_beside(group, timings))
+
+        return time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress, enough=will_do)
+
+
+def _never(found: list[Beside]) -> bool:
+    return False
+
+
+def _beside(group: list[str], timings: Mapping[str, list[Timing]]) -> list[Beside]:
+    first = [timing.total for timing in timings[ORIGINAL]]
+    again = [timing.total for timing in timings[AGAIN]]
+    bracket = [(one + other) / 2 for one, other in zip(first, again, strict=True)]
+    same = ratio_interval(first, again)
+    return [Beside(bracket, [timing.total for timing in timings[name]], same) for name in group]
 
 
 def _some(others: Mapping[str, Make], group: list[str]) -> dict[str, Make]:

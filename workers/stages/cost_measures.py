@@ -17,6 +17,7 @@ from workers.engine.benchmarks.statistics import median_interval
 from workers.engine.benchmarks.unit_fit import TimedSet, plane, predicted_set, share_intervals, trial_sets
 from workers.engine.model.loading import free_memory
 from workers.engine.runtime import Machine
+from workers.stages.aim import Aim
 from workers.stages.beside_original import InTurn
 from workers.stages.context import StageContext
 from workers.stages.original import Original
@@ -61,6 +62,11 @@ class Costs(Protocol):
         ...
 
     @property
+    def timed_tokens(self) -> int | None:
+        """Tokens after the first that were timed of each generation; None where nothing was timed."""
+        ...
+
+    @property
     def shares(self) -> tuple[Interval, Interval]:
         """What one attention and one MLP take, as shares of the original's."""
         ...
@@ -85,14 +91,13 @@ class SpeedOfHalves:
     context: StageContext
     original: Original
     machine: Machine
-    cell: Cell
+    aim: Aim
     free: Free
-    name: str
     fitted: list[TimedSet] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.cell)
-        self._figure = figure_of(self.name, self.cell)
+        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.aim.cell)
+        self._figure = figure_of(self.aim.target.figure, self.aim.cell)
 
     @property
     def notes(self) -> list[str]:
@@ -100,7 +105,11 @@ class SpeedOfHalves:
 
     @property
     def runs(self) -> int:
-        return self._turns.cell.runs
+        return self._turns.runs
+
+    @property
+    def timed_tokens(self) -> int:
+        return self._turns.cell.generated
 
     @property
     def shares(self) -> tuple[Interval, Interval]:
@@ -113,6 +122,7 @@ class SpeedOfHalves:
             partial(self._model, (0, 0)),
             {name: partial(self._model, counts) for name, counts in zip(names, sets, strict=True)},
             what=lambda some: f"time without {', '.join(some)}",
+            seconds=self.aim.seconds,
         )
         self.fitted = [
             TimedSet(*counts, times.original, times.other, times.same)
@@ -145,6 +155,7 @@ class MemoryOfHalves:
     notes: list[str] = field(default_factory=list)
     peaks: dict[tuple[int, int], float] = field(default_factory=dict)
     runs: int = 1
+    timed_tokens: int | None = None
 
     @property
     def shares(self) -> tuple[Interval, Interval]:

@@ -44,7 +44,7 @@ def run(context: StageContext) -> UnitCosts:
     measures: Costs = (
         MemoryOfHalves(context, original, machine, aim.cell, free)
         if aim.target.figure == "memory"
-        else SpeedOfHalves(context, original, machine, aim.cell, free, aim.target.figure)
+        else SpeedOfHalves(context, original, machine, aim, free)
     )
     tried, whole = measures.fit(), measures.of_original()
     limit = limit_of(aim.target, whole.median)
@@ -87,6 +87,7 @@ def run(context: StageContext) -> UnitCosts:
         mlp=_share(mlp),
         needed=needed / BILLION,
         runs=measures.runs,
+        timed_tokens=measures.timed_tokens,
         model=original.info,
         seconds=time.monotonic() - began,
         environment=environment(machine),

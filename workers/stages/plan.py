@@ -1,9 +1,10 @@
 """The plan stage: how many blocks have to go so that a target of speed or memory is reached on this worker.
 
 A few depths are measured in turn with the original, a line is fitted, and the least depth is taken whose prediction
-reaches the target with the worse end of its interval. That depth is then measured by itself; where its interval leaves
-the target out, the number is corrected once by what it has shown. Nothing is scored or trained for it: blocks of one
-size cost the same, so it does not matter which of them are left out. The job's benchmark measures the real result.
+reaches the target (docs/decisions/targets.md says why it is not the worse end that decides). That depth is then
+measured by itself; where its interval leaves the target out, the number is corrected once by what it has shown. Nothing
+is scored or trained for it: blocks of one size cost the same, so it does not matter which of them are left out. The
+job's benchmark measures the real result.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.measurements import Interval
 from secateur.contract.planning import Planned, TimedDepth
-from secateur.contract.target_figures import leaves_out, may_reach, shown, surely_reaches
+from secateur.contract.target_figures import leaves_out, may_reach, shown
 from secateur.contract.targets import limit_of
 from workers.engine.benchmarks.depth_fit import least_depth
 from workers.engine.runtime import environment
@@ -40,16 +41,16 @@ def run(context: StageContext) -> Planned:
     job = _Job.of(context, original)
     aim, target, cell = job.aim, job.aim.target, job.aim.cell
     measures: Depths = (
-        MemoryOfDepths(context, original, machine, cell, job.free)
+        MemoryOfDepths(context, original, machine, cell, job.free, job.most)
         if target.figure == "memory"
-        else SpeedOfDepths(context, original, machine, cell, job.free, target.figure)
+        else SpeedOfDepths(context, original, machine, aim, job.free, job.most)
     )
-    tried, whole = measures.fit(job.most), measures.of_original()
+    tried, whole = measures.fit(), measures.of_original()
     limit, notes = limit_of(target, whole.median), []
     aim.refuse_what_is_reached(whole, limit)
 
     def least() -> int | None:
-        return least_depth(lambda count: surely_reaches(target, limit, measures.predict(count)), job.most)
+        return least_depth(lambda count: aim.chooses(limit, measures.predict(count)), job.most)
 
     chosen = least()
     if chosen is None:
@@ -64,7 +65,7 @@ def run(context: StageContext) -> Planned:
         if better != chosen:
             context.log(f"{shown(target, confirmed)} without {chosen} blocks: {better} are tried")
             foreseen, found = measures.predict(better), measures.confirm(better)
-            if may_reach(target, limit, found) or not may_reach(target, limit, confirmed):
+            if aim.chooses(limit, found) or not may_reach(target, limit, confirmed):
                 chosen, corrected_from, predicted, confirmed = better, chosen, foreseen, found
     context.log(f"{chosen} of {original.info.blocks} blocks go: {shown(target, confirmed)} as measured without so many")
     return Planned(
@@ -82,6 +83,7 @@ def run(context: StageContext) -> Planned:
         confirmed=TimedDepth.of(chosen, confirmed),
         corrected_from=corrected_from,
         runs=measures.runs,
+        timed_tokens=measures.timed_tokens,
         model=original.info,
         seconds=time.monotonic() - began,
         environment=environment(machine),
@@ -90,8 +92,8 @@ def run(context: StageContext) -> Planned:
 
 
 _AT_THE_EDGE = (
-    "The target is at the edge of what depth gives: only the better end of the interval reaches it, with all blocks "
-    "gone that may go."
+    "The target is at the edge of what depth gives: with all blocks gone that may go, it is within the interval, and "
+    "no sooner."
 )
 
 

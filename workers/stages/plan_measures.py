@@ -9,14 +9,25 @@ from typing import Protocol
 from transformers import PreTrainedModel
 
 from secateur.contract.measurements import Interval
-from workers.engine.benchmarks.depth_fit import Figure, TimedPair, measured, predicted, shares, trial_depths
+from secateur.contract.target_figures import reaches
+from workers.engine.benchmarks.depth_fit import (
+    Figure,
+    TimedPair,
+    estimated,
+    least_depth,
+    measured,
+    predicted,
+    shares,
+    trial_depths,
+)
 from workers.engine.benchmarks.latency import Cell
 from workers.engine.benchmarks.memory import measure_memory
 from workers.engine.benchmarks.size_fit import Line, fitted
 from workers.engine.benchmarks.statistics import median_interval
 from workers.engine.model.loading import free_memory
 from workers.engine.runtime import Machine
-from workers.stages.beside_original import InTurn
+from workers.stages.aim import Aim
+from workers.stages.beside_original import Beside, InTurn
 from workers.stages.context import StageContext
 from workers.stages.original import Original
 from workers.stages.smaller_models import shallower
@@ -32,7 +43,12 @@ class Depths(Protocol):
 
     @property
     def runs(self) -> int:
-        """Timed generations of each model."""
+        """Timed generations of each model, or of the one of which there are fewest."""
+        ...
+
+    @property
+    def timed_tokens(self) -> int | None:
+        """Tokens after the first that were timed of each generation; None where nothing was timed."""
         ...
 
     @property
@@ -40,8 +56,8 @@ class Depths(Protocol):
         """What one block takes, as a share of the original's."""
         ...
 
-    def fit(self, most: int) -> list[tuple[int, Interval]]:
-        """Measure the original and a few depths, of which the last is `most`, and keep the line through them."""
+    def fit(self) -> list[tuple[int, Interval]]:
+        """Measure the original and a few depths, of which the last is all that may go, and keep the line."""
         ...
 
     def of_original(self) -> Interval:
@@ -57,21 +73,24 @@ class Depths(Protocol):
         ...
 
 
+FIT, CONFIRM = 1 / 2, 1 / 4  # of the time: for the line, and for a depth by itself, of which there may be two
+
+
 @dataclass
 class SpeedOfDepths:
-    """Depths timed in turn with the original."""
+    """Depths timed in turn with the original, until they tell how many blocks have to go."""
 
     context: StageContext
     original: Original
     machine: Machine
-    cell: Cell
+    aim: Aim
     free: list[int]
-    name: str
+    most: int
     fitted: list[TimedPair] = field(default_factory=list)  # that the line goes through
     latest: list[TimedPair] = field(default_factory=list)  # by which is predicted
 
     def __post_init__(self) -> None:
-        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.cell)
+        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.aim.cell)
 
     @property
     def notes(self) -> list[str]:
@@ -79,7 +98,11 @@ class SpeedOfDepths:
 
     @property
     def runs(self) -> int:
-        return self._turns.cell.runs
+        return min(len(pair.shallower) for pair in (*self.fitted, *self.latest))
+
+    @property
+    def timed_tokens(self) -> int:
+        return self._turns.cell.generated
 
     @property
     def per_block(self) -> float:
@@ -87,32 +110,45 @@ class SpeedOfDepths:
 
     @property
     def figure(self) -> Figure:
-        return figure_of(self.name, self.cell)
+        return figure_of(self.aim.target.figure, self.aim.cell)
 
     def of_original(self) -> Interval:
         return median_interval([self.figure(seconds, 1.0) for seconds in self.fitted[0].original])
 
-    def fit(self, most: int) -> list[tuple[int, Interval]]:
-        self.fitted = self.latest = self._timed(trial_depths(most))
+    def fit(self) -> list[tuple[int, Interval]]:
+        self.fitted = self.latest = self._timed(trial_depths(self.most), FIT)
         return [(pair.removed, measured(pair, self.figure)) for pair in self.fitted]
 
     def predict(self, removed: int) -> Interval:
         return predicted(self.latest, removed, self.figure)
 
     def confirm(self, removed: int) -> Interval:
-        self.latest = self._timed([removed])
+        self.latest = self._timed([removed], CONFIRM)
         return measured(self.latest[0], self.figure)
 
-    def _timed(self, depths: list[int]) -> list[TimedPair]:
+    def _timed(self, depths: list[int], part: float) -> list[TimedPair]:
+        def pairs(timed: list[Beside]) -> list[TimedPair]:
+            return [
+                TimedPair(removed, times.original, times.other, times.same)
+                for removed, times in zip(depths, timed, strict=True)
+            ]
+
         timed = self._turns.timed(
             partial(self._model, 0),
             {str(removed): partial(self._model, removed) for removed in depths},
             what=lambda names: f"time without {', '.join(names)} blocks",
+            seconds=part * self.aim.seconds,
+            enough=lambda found: self._decided(pairs(found)),
         )
-        return [
-            TimedPair(removed, times.original, times.other, times.same)
-            for removed, times in zip(depths, timed, strict=True)
-        ]
+        return pairs(timed)
+
+    def _decided(self, pairs: list[TimedPair]) -> bool:
+        target = self.aim.target
+        limit = target.value  # of speed, which is never a share
+        found = least_depth(
+            lambda count: reaches(target, limit, exactly(estimated(pairs, count, self.figure))), self.most
+        )
+        return self.aim.decided(limit, lambda count: predicted(pairs, count, self.figure), found, self.most)
 
     def _model(self, removed: int) -> PreTrainedModel:
         return shallower(self.context, self.original, self.machine, removed=removed, free=self.free)
@@ -138,9 +174,11 @@ class MemoryOfDepths:
     machine: Machine
     cell: Cell
     free: list[int]
+    most: int
     notes: list[str] = field(default_factory=list)
     peaks: dict[int, float] = field(default_factory=dict)
     runs: int = 1
+    timed_tokens: int | None = None
 
     @property
     def line(self) -> Line:
@@ -150,9 +188,9 @@ class MemoryOfDepths:
     def per_block(self) -> float:
         return self.line.per_block / self.line.original
 
-    def fit(self, most: int) -> list[tuple[int, Interval]]:
+    def fit(self) -> list[tuple[int, Interval]]:
         self._peak(0)
-        return [(removed, self._peak(removed)) for removed in trial_depths(most)]
+        return [(removed, self._peak(removed)) for removed in trial_depths(self.most)]
 
     def of_original(self) -> Interval:
         return self._peak(0)

@@ -26,7 +26,10 @@ class JointPruning(Method):
     paper = "Bercovich et al. 2024, Puzzle, arXiv 2411.19146"
 
     kind: Literal["joint"]
-    target: Target = Field(description="What the pruned model is to reach: the budget of the search.")
+    target: Target = Field(
+        description="What the pruned model is to reach: the budget of the search. Where the result misses a speed or a "
+        "memory, the report says by how much; there is no second round, as there is with whole blocks."
+    )
     choices: tuple[Goes, ...] = Field(
         default=("attention", "mlp", "block"),
         min_length=1,

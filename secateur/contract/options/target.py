@@ -64,6 +64,13 @@ class Target(Options):
         ge=2,
         description="At which of the benchmark's output lengths speed is measured; at its first if absent.",
     )
+    plan_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Seconds that may be spent on timing smaller models before anything is removed; 90 if absent. Less "
+        "where less tells how much has to go.",
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Target:
@@ -72,7 +79,7 @@ class Target(Options):
 
     @model_validator(mode="after")
     def _measured_in_a_cell(self) -> Target:
-        """Sizes have no cell, and memory is measured in the first one alone."""
+        """Sizes have no cell and are not timed, and memory is measured in the first cell alone."""
         given = next((name for name in CELL if getattr(self, name) is not None), None)
         if given is not None and self.figure not in IN_CELLS:
             raise PydanticCustomError(
@@ -113,5 +120,5 @@ COUNTED = ("parameters", "bytes")
 SIZES = (*COUNTED, "memory")  # below 1 a share
 IN_CELLS = ("speedup", "latency_ms", "tokens_per_second")  # measured in one cell of the latency grid
 LEAST = ("speedup", "tokens_per_second")
-CELL = ("batch_size", "output_tokens")
+CELL = ("batch_size", "output_tokens", "plan_seconds")  # how speed is measured
 FIGURES = tuple(name for name in Target.model_fields if name not in CELL)

@@ -54,7 +54,8 @@ class TrainedRecovery(Method):
     warm_start: UUID | None = Field(
         default=None,
         description="The id of an earlier job of the same model without the same blocks: the training begins with the "
-        "checkpoint that it recovered in place of the pruned one.",
+        "checkpoint that it recovered in place of the pruned one. That fits one set of blocks, so a target of speed or "
+        "memory that the result misses is told, and not corrected by a second round.",
         examples=["019ab8e2-3f40-7d21-8a55-6c1de0b7f913"],
     )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(

@@ -139,10 +139,12 @@ def test_the_sections_that_decide_a_result(kind: str, sections: set[str]) -> Non
 def test_a_plan_depends_on_what_is_timed_and_on_what_may_go() -> None:
     fast = {"pruning": {"kind": "depth", "target": {"speedup": 1.3}}}
     found = decided("plan", **fast)
-    assert set(found) == {"target", "plus", "latency"}
+    assert set(found) == {"target", "plus", "latency", "promised"}
     assert found["target"]["speedup"] == 1.3
     assert found == decided("plan", **fast, recovery={"kind": "lora"}, scoring={"criterion": "taylor"})
     assert found != decided("plan", **fast, benchmark={"latency": {"input_tokens": 13}})
+    assert found == decided("plan", **fast, gates={"min_speedup": 1.2, "judge": "median"})
+    assert found != decided("plan", **fast, gates={"min_speedup": 1.2}), "whose worse end has to be reached too"
     assert found != decided("plan", **fast, scoring={"criterion": "perplexity", "plus": False})
 
 

@@ -119,6 +119,8 @@ def test_models_of_which_no_block_may_go() -> None:
         ({"target": {"parameters": 0.8, "batch_size": 1}}, "/pruning/target/batch_size", "for targets of speed"),
         ({"target": {"memory": 0.8, "output_tokens": 128}}, "/pruning/target/output_tokens", "for targets of speed"),
         ({"target": {"batch_size": 1}}, "/pruning/target", "not none"),
+        ({"target": {"bytes": 0.8, "plan_seconds": 60}}, "/pruning/target/plan_seconds", "for targets of speed"),
+        ({"target": {"speedup": 1.3, "plan_seconds": 0}}, "/pruning/target/plan_seconds", "above 0"),
         ({"constraints": {"max_kl": 0.3}, "blocks": 3}, "/pruning", "not blocks and constraints"),
         ({"constraints": {"max_kl": 0.3}, "target": {"speedup": 1.3}}, "/pruning", "not target and constraints"),
         ({"constraints": {}}, "/pruning/constraints", "none of them is given"),

@@ -111,6 +111,8 @@ def test_how_the_number_was_found() -> None:
     )
     corrected = plan_in_words(plan("speedup", 1.25, corrected_from=5))
     assert "Chosen, in place of 5: 6" in corrected
+    assert "8 runs each of 16 in 128 tokens, 1 min" in plan_in_words(plan("speedup", 1.25, timed_tokens=16))
+    assert "8 runs each, 1 min" in plan_in_words(plan("speedup", 1.25, timed_tokens=127))
 
 
 def test_a_failed_gate_fails_beside_a_target_that_is_reached(make_report: MakeReport) -> None:

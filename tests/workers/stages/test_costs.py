@@ -37,8 +37,10 @@ class Played:
 
     def __init__(self) -> None:
         self.timed: list[list[tuple[int, int]]] = []
+        self.cells: list[Cell] = []
 
     def time_cell(self, models: Mapping[str, PreTrainedModel], cell: Cell, **_: Any) -> dict[str, list[Timing]]:
+        self.cells.append(cell)
         counts = {name: _counted(model) for name, model in models.items()}
         self.timed.append(list(counts.values()))
         original = next(iter(counts))
@@ -113,6 +115,7 @@ def test_what_an_attention_and_an_mlp_take(root: Path, played: Played, target: d
     assert found.needed == pytest.approx(least / WHOLE)
     assert played.timed == [[(8, 8), (3, 8), (8, 3), (4, 4), (1, 1)]]
     assert [(one.attentions, one.mlps) for one in found.tried] == [(5, 0), (0, 5), (4, 4), (7, 7)]
+    assert (found.runs, found.timed_tokens, played.cells[0].steps) == (3, 3, 16), "a short generation is timed whole"
 
 
 def test_memory_likewise(root: Path, played: Played) -> None:

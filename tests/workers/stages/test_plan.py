@@ -106,6 +106,44 @@ def test_a_correction_that_would_miss_is_not_taken(root: Path, played: Played) -
     assert (found.corrected_from, found.removed) == (None, 3)
 
 
+LONG = {"latency": {"input_tokens": 4, "output_tokens": [44], "warmup": 3, "runs": 12}}
+WOBBLE = (1.0, 1.05, 0.95, 1.03, 0.97)
+
+
+def long(root: Path, target: dict[str, Any], **changes: Any) -> Planned:
+    return planned(root, target, benchmark={**SPEC["benchmark"], **LONG}, **changes)
+
+
+def test_a_sample_of_each_generation_is_timed_until_the_depths_are_told_apart(root: Path, played: Played) -> None:
+    found = long(root, {"speedup": 1.3})
+    cell = played.cells[0]
+    assert (cell.output_tokens, cell.steps, cell.warmup) == (44, 16, 1)
+    assert (found.timed_tokens, found.output_tokens) == (16, 44)
+    assert found.runs == 5, "the least, since these times leave no doubt"
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e-6, 5), (86_400, 32)])
+def test_depths_that_are_not_told_apart_take_the_time_that_there_is(
+    root: Path, played: Played, seconds: float, rounds: int
+) -> None:
+    """12 runs of 43 tokens are 32 of 16: there are never more of them than the benchmark has."""
+    played.wobble = WOBBLE
+    found = long(root, {"speedup": 10 / 7, "plan_seconds": seconds})
+    assert (found.removed, found.runs) == (3, rounds)
+
+
+def test_the_figure_itself_decides_and_the_worse_end_where_a_gate_promises(root: Path, played: Played) -> None:
+    """Without 3 blocks it is 1.43, give or take a few hundredths."""
+    played.wobble = WOBBLE
+    found = long(root, {"speedup": 1.42})
+    assert found.removed == 3
+    assert found.predicted.low is not None
+    assert found.predicted.low < 1.42 < found.predicted.value
+    assert long(root, {"speedup": 1.42}, gates={"min_speedup": 1.42}).removed == 4
+    assert long(root, {"speedup": 1.42}, gates={"min_speedup": 1.42, "judge": "median"}).removed == 3
+    assert long(root, {"latency_ms": 7042}, gates={"min_speedup": 1.42}).removed == 3, "of another figure"
+
+
 def refused(root: Path, target: dict[str, Any], **changes: Any) -> Any:
     with pytest.raises(InvalidInput) as caught:
         planned(root, target, **changes)

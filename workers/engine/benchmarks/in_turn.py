@@ -31,7 +31,13 @@ class Speedups:
 
 
 def time_in_turn(
-    names: Sequence[str], time_one: Callable[[str, int], T], *, warmup: int, runs: int, progress: Progress
+    names: Sequence[str],
+    time_one: Callable[[str, int], T],
+    *,
+    warmup: int,
+    runs: int,
+    progress: Progress,
+    enough: Callable[[Mapping[str, list[T]]], bool] = lambda found: False,
 ) -> dict[str, list[T]]:
     """Time everyone, round by round.
 
@@ -39,10 +45,11 @@ def time_in_turn(
         names: the original first.
         time_one: times what is called so, in the round of this number; both of the original's are under its own name.
         progress: counts rounds, warm-up included.
+        enough: asked after each timed round, with what was found so far: whether that will do.
 
     Returns:
-        `runs` results for each name, in pairs: the i-th of every name are of one round. The original's second ones
-        stand under AGAIN.
+        `runs` results for each name or fewer, in pairs: the i-th of every name are of one round. The original's second
+        ones stand under AGAIN.
     """
     entrants = [*names, AGAIN]
     found: dict[str, list[T]] = {name: [] for name in entrants}
@@ -54,6 +61,8 @@ def time_in_turn(
             if not warm:
                 found[name].append(result)
         progress(turn + 1, warmup + runs, "rounds")
+        if not warm and enough(found):
+            break
     return found
 
 

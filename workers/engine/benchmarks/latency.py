@@ -2,12 +2,16 @@
 
 The paper's protocol (Shortened LLaMA, arXiv 2402.02834): random prompts of 12 tokens, 128 tokens out, greedy; all on
 one prompt in one round. `in_turn.py` has the order of the rounds and what a speedup is.
+
+What only has to tell depths apart may take a sample of each generation (`Cell.steps`): the first token after the whole
+prompt, and a few tokens in the middle of the output, which stand for all of them. A token takes longer the more of them
+stand before it, in proportion, so those in the middle take what all take on average.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -35,19 +39,32 @@ class Cell:
     warmup: int
     runs: int
     mode: Mode = PLAIN
+    steps: int | None = None  # tokens after the first that stand for all of them; None: every one is generated
+
+    @property
+    def generated(self) -> int:
+        """Tokens after the first that a timing generates."""
+        every = self.output_tokens - 1
+        return every if self.steps is None else min(self.steps, every)
 
 
 def time_cell(
-    models: Mapping[str, PreTrainedModel], cell: Cell, *, seed: int, progress: Progress = no_progress
+    models: Mapping[str, PreTrainedModel],
+    cell: Cell,
+    *,
+    seed: int,
+    progress: Progress = no_progress,
+    enough: Callable[[Mapping[str, list[Timing]]], bool] = lambda found: False,
 ) -> dict[str, list[Timing]]:
     """Time the models in turn.
 
     Args:
         models: by name, the original first; all on one device.
         progress: counts rounds, warm-up included.
+        enough: whether what was timed will do, as `time_in_turn` asks it.
 
     Returns:
-        `cell.runs` timings for each name, as `time_in_turn` gives them.
+        `cell.runs` timings of whole generations for each name, or fewer, as `time_in_turn` gives them.
 
     Raises:
         NotCompiled: the mode asks for it, and not every step of every model that was timed ran compiled.
@@ -62,11 +79,13 @@ def time_cell(
             runner = runners[name]
             graphs, calls = runner.graphs, runner.calls
             timing = _time_one(runner, cell, seed=derive_seed(seed, "latency", turn))
-            if cell.mode.compiled and (runner.graphs, runner.calls - calls) != (graphs, cell.output_tokens - 1):
+            if cell.mode.compiled and (runner.graphs, runner.calls - calls) != (graphs, cell.generated):
                 raise NotCompiled(f"the {name} model: not every step that was timed ran compiled")
             return timing
 
-        return time_in_turn(list(models), time_one, warmup=cell.warmup, runs=cell.runs, progress=progress)
+        return time_in_turn(
+            list(models), time_one, warmup=cell.warmup, runs=cell.runs, progress=progress, enough=enough
+        )
 
 
 def _compile(runners: Mapping[str, Runner], cell: Cell, *, seed: int) -> None:
@@ -106,9 +125,20 @@ def _cell(cell: Cell, timings: list[Timing], speedup: Interval | None, noise: fl
 
 
 def _time_one(runner: Runner, cell: Cell, *, seed: int) -> Timing:
-    prompt = random_prompt(runner.model, sequences=cell.batch_size, tokens=cell.input_tokens, seed=seed)
+    """One generation: the whole of it, or what a sample of it says of the whole."""
+    left_out = cell.output_tokens - 1 - cell.generated
+    if not left_out:
+        return _decoded(runner, cell.batch_size, cell.input_tokens, cell.output_tokens, seed=seed)
+    first = _decoded(runner, cell.batch_size, cell.input_tokens, 1, seed=seed).total
+    middle = _decoded(runner, cell.batch_size, cell.input_tokens + left_out // 2, cell.generated + 1, seed=seed)
+    each = (middle.total - middle.first) / cell.generated
+    return Timing(first, first + each * (cell.output_tokens - 1))
+
+
+def _decoded(runner: Runner, sequences: int, input_tokens: int, output_tokens: int, *, seed: int) -> Timing:
+    prompt = random_prompt(runner.model, sequences=sequences, tokens=input_tokens, seed=seed)
     clock, cache = clock_for(prompt.device), runner.new_cache()
-    decode(runner.model, prompt, cell.output_tokens, clock, step=runner.step, cache=cache)
+    decode(runner.model, prompt, output_tokens, clock, step=runner.step, cache=cache)
     return clock.read()
 
 

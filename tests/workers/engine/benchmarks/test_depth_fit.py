@@ -9,6 +9,7 @@ from secateur.contract.measurements import Interval
 from workers.engine.benchmarks.depth_fit import (
     MovedLine,
     TimedPair,
+    estimated,
     evenly,
     least_depth,
     measured,
@@ -59,6 +60,7 @@ def test_noise_makes_an_interval_that_holds_what_is_true() -> None:
     found = predicted(pairs, 10, speedup)
     assert found.low < 4 / 3 < found.high
     assert found.low < found.median < found.high
+    assert estimated(pairs, 10, speedup) == pytest.approx(found.median)
 
 
 def test_what_the_original_differs_from_itself_widens_it() -> None:

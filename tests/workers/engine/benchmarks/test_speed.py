@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -97,6 +97,46 @@ def test_speedup_is_of_the_pairs_and_a_steady_drift_cancels() -> None:
     assert found.noise is not None
     assert found.noise > 0.1  # the original against itself tells of the drift
     assert found.speedup.low < 1.9
+
+
+@pytest.mark.parametrize(("output", "steps"), [(41, 8), (41, 40), (9, 20)])
+def test_a_sample_of_a_generation_stands_for_the_whole(
+    make_model: Callable[..., PreTrainedModel], monkeypatch: pytest.MonkeyPatch, output: int, steps: int
+) -> None:
+    """On times that are counted out: a token takes the longer the more of them stand before it."""
+    generated: list[int] = []
+    moments = [0.0, 0.0, 0.0]
+
+    def played(model: PreTrainedModel, prompt: torch.Tensor, tokens: int, clock: Any, **_: Any) -> None:
+        generated.append(tokens - 1)
+        moments[1] = 0.5 + 0.01 * prompt.shape[1]
+        moments[2] = moments[1] + sum(0.1 + 0.002 * (prompt.shape[1] + step) for step in range(tokens - 1))
+
+    monkeypatch.setattr(latency, "decode", played)
+    monkeypatch.setattr(ProcessorClock, "read", lambda clock: Timing(moments[1], moments[2]))
+    runner = Runner(make_model(), Mode(), capacity=5 + output)
+    whole = latency._time_one(runner, Cell(1, 5, output, 0, 3), seed=0)
+    generated.clear()
+    sampled = latency._time_one(runner, Cell(1, 5, output, 0, 3, steps=steps), seed=0)
+    assert (sampled.first, sampled.total) == pytest.approx((whole.first, whole.total))
+    assert sum(generated) == min(steps, output - 1)
+
+
+@pytest.mark.parametrize("mode", [Mode(), Mode(static_cache=True)], ids=["growing", "static"])
+def test_real_generations_are_sampled_and_end_when_that_will_do(
+    make_model: Callable[..., PreTrainedModel], mode: Mode
+) -> None:
+    models = {"original": make_model(num_hidden_layers=2), "pruned": make_model(num_hidden_layers=1)}
+    asked: list[int] = []
+
+    def enough(found: Mapping[str, list[Timing]]) -> bool:
+        asked.append(len(found["pruned"]))
+        return len(found["pruned"]) == 2
+
+    timings = time_cell(models, Cell(2, 5, 30, 1, 9, mode, steps=3), seed=0, enough=enough)
+    assert asked == [1, 2], "not after the warm-up"
+    assert {name: len(times) for name, times in timings.items()} == {"original": 2, "pruned": 2, AGAIN: 2}
+    assert all(0 < timing.first < timing.total for times in timings.values() for timing in times)
 
 
 def test_memory_counts_a_tied_head_once_and_the_cache_as_the_config_says(
