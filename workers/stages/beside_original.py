@@ -51,23 +51,24 @@ Enough = Callable[[list[Beside]], bool]
 
 @dataclass
 class InTurn:
-    """Times models, in groups that fit into memory beside the original."""
+    """Times models, in groups that fit into memory beside the original, which stays there from one time to the next."""
 
     context: StageContext
     machine: Machine
     parameters: int  # of the original
     cell: Cell
+    original: Make
     notes: list[str] = field(default_factory=list)
     runs: int = 0  # of the last timing
 
     def __post_init__(self) -> None:
+        self._original: PreTrainedModel | None = None
         sampled = replace(self.cell, steps=STEPS, warmup=min(WARMUP, self.cell.warmup))
         affordable = self.cell.runs * (self.cell.output_tokens - 1) // sampled.generated
         self.cell = replace(sampled, runs=min(MOST, affordable))
 
     def timed(
         self,
-        original: Make,
         others: Mapping[str, Make],
         *,
         what: Callable[[list[str]], str],
@@ -84,7 +85,9 @@ class InTurn:
         found: list[Beside] = []
         groups = self._groups(list(others))
         for group in groups:
-            models = {name: _placed(make) for name, make in {ORIGINAL: original, **_some(others, group)}.items()}
+            if self._original is None:
+                self._original = _placed(self.original)
+            models = {ORIGINAL: self._original, **{name: _placed(others[name]) for name in group}}
             with self.context.part(what(group)):
                 found += self._time(models, group, seconds / len(groups), enough if len(groups) == 1 else _never)
             del models
@@ -93,7 +96,8 @@ class InTurn:
         return [beside.first(self.runs) for beside in found]
 
     def _groups(self, names: list[str]) -> list[list[str]]:
-        needed = (1 + len(names)) * self.parameters * self.machine.dtype.itemsize
+        loading = len(names) + (self._original is None)
+        needed = loading * self.parameters * self.machine.dtype.itemsize
         together = needed <= MEMORY_SHARE * available_memory(self.machine.device)
         return [names] if together else [[name] for name in names]
 
@@ -133,10 +137,6 @@ def _beside(group: list[str], timings: Mapping[str, list[Timing]]) -> list[Besid
     bracket = [(one + other) / 2 for one, other in zip(first, again, strict=True)]
     same = ratio_interval(first, again)
     return [Beside(bracket, [timing.total for timing in timings[name]], same) for name in group]
-
-
-def _some(others: Mapping[str, Make], group: list[str]) -> dict[str, Make]:
-    return {name: others[name] for name in group}
 
 
 def _placed(make: Make) -> PreTrainedModel:

@@ -96,7 +96,9 @@ class SpeedOfHalves:
     fitted: list[TimedSet] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.aim.cell)
+        self._turns = InTurn(
+            self.context, self.machine, self.original.info.parameters, self.aim.cell, partial(self._model, (0, 0))
+        )
         self._figure = figure_of(self.aim.target.figure, self.aim.cell)
 
     @property
@@ -119,7 +121,6 @@ class SpeedOfHalves:
         sets = trial_sets(*self.free.most)
         names = [f"{attentions} attentions and {mlps} MLPs" for attentions, mlps in sets]
         timed = self._turns.timed(
-            partial(self._model, (0, 0)),
             {name: partial(self._model, counts) for name, counts in zip(names, sets, strict=True)},
             what=lambda some: f"time without {', '.join(some)}",
             seconds=self.aim.seconds,

@@ -90,7 +90,9 @@ class SpeedOfDepths:
     latest: list[TimedPair] = field(default_factory=list)  # by which is predicted
 
     def __post_init__(self) -> None:
-        self._turns = InTurn(self.context, self.machine, self.original.info.parameters, self.aim.cell)
+        self._turns = InTurn(
+            self.context, self.machine, self.original.info.parameters, self.aim.cell, partial(self._model, 0)
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -134,7 +136,6 @@ class SpeedOfDepths:
             ]
 
         timed = self._turns.timed(
-            partial(self._model, 0),
             {str(removed): partial(self._model, removed) for removed in depths},
             what=lambda names: f"time without {', '.join(names)} blocks",
             seconds=part * self.aim.seconds,
