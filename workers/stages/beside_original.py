@@ -27,7 +27,8 @@ from workers.stages.context import StageContext
 ORIGINAL = "original"
 STEPS = 16  # tokens of a generation that are timed, in its middle
 WARMUP = 1  # rounds; the benchmark's own where that has none
-LEAST, MOST = 5, 40  # rounds, whatever the time; never more tokens than the benchmark has
+LEAST, MOST = 3, 40  # rounds, whatever the time; never more tokens than the benchmark has
+TELLING = 5  # rounds before which nothing is taken to be known
 MEMORY_SHARE = 0.7  # of the free memory: models that need more together are timed one by one
 
 Make = Callable[[], PreTrainedModel]
@@ -122,7 +123,8 @@ class InTurn:
             if len(ended) < LEAST:
                 return False
             each = (ended[-1] - ended[0]) / (len(ended) - 1)
-            return each * (len(ended) + 1) > seconds or enough(_beside(group, timings))
+            known = len(ended) >= TELLING and enough(_beside(group, timings))
+            return known or each * (len(ended) + 1) > seconds
 
         return time_cell(models, self.cell, seed=self.machine.seed, progress=self.context.progress, enough=will_do)
 

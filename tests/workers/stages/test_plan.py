@@ -119,10 +119,10 @@ def test_a_sample_of_each_generation_is_timed_until_the_depths_are_told_apart(ro
     cell = played.cells[0]
     assert (cell.output_tokens, cell.steps, cell.warmup) == (44, 16, 1)
     assert (found.timed_tokens, found.output_tokens) == (16, 44)
-    assert found.runs == 5, "the least, since these times leave no doubt"
+    assert found.runs == 5, "as few as tell anything, since these times leave no doubt"
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(1e-6, 5), (86_400, 32)])
+@pytest.mark.parametrize(("seconds", "rounds"), [(1e-6, 3), (86_400, 32)])
 def test_depths_that_are_not_told_apart_take_the_time_that_there_is(
     root: Path, played: Played, seconds: float, rounds: int
 ) -> None:
