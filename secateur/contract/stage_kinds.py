@@ -25,7 +25,7 @@ from secateur.contract.questions import Answered
 from secateur.contract.report import Report
 from secateur.contract.results import Checked, Pruned, Quantised, Recovered, Result, Scored
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.targets import promised
+from secateur.contract.target_figures import promised
 
 R = TypeVar("R", bound=Result)
 TARGET_MODEL = "target_model"  # the field of the spec, and of what a stage decides by

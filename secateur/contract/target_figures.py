@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from secateur.contract import numbers as n
 from secateur.contract.measurements import Interval, LatencyCell, Measurement
+from secateur.contract.options.gates import Gates
 from secateur.contract.options.target import Target
 
 
@@ -75,6 +76,12 @@ def reaches(target: Target, limit: float, reading: Interval) -> bool:
 def surely_reaches(target: Target, limit: float, reading: Interval) -> bool:
     """Whether its worse end does."""
     return reading.low >= limit if target.least else reading.high <= limit
+
+
+def promised(target: Target, gates: Gates) -> float | None:
+    """The speedup that the worse end has to reach, where a gate on the target's own figure asks for that."""
+    own = target.figure == "speedup" and target.batch_size is None and target.output_tokens is None
+    return gates.min_speedup if own and gates.judge == "interval" else None
 
 
 def leaves_out(limit: float, reading: Interval) -> bool:

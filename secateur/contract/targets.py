@@ -13,7 +13,6 @@ from math import ceil
 from secateur.contract.depth import most_that_may_go, plus_protected
 from secateur.contract.errors import InvalidInput
 from secateur.contract.models.formulas import ParameterCount
-from secateur.contract.options.gates import Gates
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.target import Target
 
@@ -34,12 +33,6 @@ class Sizes:
         """Parameters, each of `width` bytes."""
         blocks = [width * size for size in count.per_block]
         return cls(blocks, width * count.total - sum(blocks), width * count.total)
-
-
-def promised(target: Target, gates: Gates) -> float | None:
-    """The speedup that the worse end has to reach, where a gate on the target's own figure asks for that."""
-    own = target.figure == "speedup" and target.batch_size is None and target.output_tokens is None
-    return gates.min_speedup if own and gates.judge == "interval" else None
 
 
 def limit_of(target: Target, original: float) -> float:

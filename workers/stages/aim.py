@@ -9,8 +9,8 @@ from secateur.contract.errors import InvalidInput
 from secateur.contract.measurements import Interval
 from secateur.contract.models.positions import positions_of
 from secateur.contract.options.target import Target
-from secateur.contract.target_figures import TARGET_FIGURES, may_reach, reaches, shown, surely_reaches
-from secateur.contract.targets import POINTER, promised
+from secateur.contract.target_figures import TARGET_FIGURES, may_reach, promised, reaches, shown, surely_reaches
+from secateur.contract.targets import POINTER
 from workers.engine.benchmarks.latency import Cell
 from workers.stages.benchmark_speed import grid, timed_as
 from workers.stages.context import StageContext
