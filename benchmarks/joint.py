@@ -63,7 +63,7 @@ class Bench:
         for unit in units:
             block, _, half = unit.partition(".")
             gone.setdefault(int(block), []).append("attention" if half == "attention" else "mlp")
-        changes = {fit.block: fit.change for fit in heal_halves(self.view, gone, self.healed_on) if fit.helps}
+        changes = {fit.block: fit.change for fit in heal_halves(self.view, gone, self.healed_on).fits if fit.helps}
         found: dict[str, Any] = {"budget": budget, "way": way, "saved": saved}
         for name, ids in self.judged_on.items():
             found[f"{name}"] = self._kl(name, ids, gone, {})

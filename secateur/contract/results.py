@@ -203,6 +203,7 @@ class JudgedParts(Result):
     saved: float
     kl: float  # from the original, on the text of the search
     kl_held: float  # on samples that the search has not seen
+    kl_healed: float | None = None  # on held-out samples of the healing's text, with all that helps; None: not healed
 
 
 class JointSearch(Result):
@@ -214,6 +215,7 @@ class JointSearch(Result):
     parts: list[PartChoice]  # block by block
     best: JudgedParts  # what went
     blocks_alone: JudgedParts | None = None  # the best of whole blocks alone, by the same search
+    set_aside: JudgedParts | None = None  # nearest on the text of the search, where blocks alone went instead of it
     summed: float  # what single divergences sum to, of the choice by which that is least
     summed_kl: float  # and what that choice came to
     healed: list[HealedCut] = Field(default_factory=list)  # what is left of blocks, fitted to what is gone

@@ -38,6 +38,15 @@ def joint_rows(search: JointSearch) -> list[tuple[str, str]]:
                 f"{_divergence(alone)}",
             )
         )
+    if search.set_aside is not None:
+        aside = search.set_aside
+        rows.append(
+            (
+                "Halves set aside",
+                f"nearest on the text of the search was a choice of {plural(len(aside.units), 'half', 'halves')}, for "
+                f"{_divergence(aside)}. On held-out samples whole blocks alone are nearer, so these went",
+            )
+        )
     rows += [(f"Healing of block {cut.block}", healed_in_words(cut)) for cut in search.healed]
     if search.protected:
         rows.append(("Protected", ", ".join(search.protected)))
@@ -46,9 +55,10 @@ def joint_rows(search: JointSearch) -> list[tuple[str, str]]:
 
 def _divergence(judged: JudgedParts) -> str:
     """ "KL 0.41 from the original, and 0.45 on samples that the search has not seen"."""
+    healed = "" if judged.kl_healed is None else f"; {n.significant(judged.kl_healed)} on held-out samples once healed"
     return (
         f"KL {n.significant(judged.kl)} from the original, and {n.significant(judged.kl_held)} on samples that the "
-        "search has not seen"
+        f"search has not seen{healed}"
     )
 
 

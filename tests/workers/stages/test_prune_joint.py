@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from secateur.contract.results import Pruned
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
 from tests.fixtures.whole_job import SHORT_SPEC, run_job, tiny_llama
+from workers.engine.scoring.joint import JointFound, search_parts
 
 CALIBRATION = {"samples": 5, "tokens": 16}
 OFF = {"latency": None, "perplexity": None, "fidelity": {"enabled": False}, "samples": None, "generation": None}
@@ -79,6 +81,31 @@ def test_whole_blocks_alone_make_a_plain_checkpoint(root: Path) -> None:
     assert pruned.joint.blocks_alone is None
 
 
+def test_halves_that_are_nearer_on_the_text_of_the_search_alone_are_set_aside(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fooled(*args: Any, **kwargs: Any) -> JointFound:
+        found = search_parts(*args, **kwargs)
+        return replace(found, best=replace(found.best, kl_held=9.0))
+
+    monkeypatch.setattr("workers.stages.prune_joint.search_parts", fooled)
+    results, folders = run_job(root, spec({"parameters": 0.8}))
+    pruned: Pruned = results["prune"]
+    search = pruned.joint
+    assert search is not None
+    assert search.best == search.blocks_alone
+    assert search.best.units == pruned.units
+    assert len(pruned.units) == 2 * len(pruned.dropped)
+    assert not pruned.needs_loader
+    assert search.set_aside is not None
+    assert search.set_aside.kl_held == 9.0
+    assert search.set_aside.kl < search.best.kl
+    assert sum(part.saved for part in search.parts if part.removed) == search.best.saved
+    page = unescape((folders["report"] / "report.html").read_text())
+    assert "Halves set aside" in page
+    assert "On held-out samples whole blocks alone are nearer, so these went" in page
+
+
 def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
     found = []
     for name in "ab":
@@ -117,7 +144,14 @@ def test_what_is_left_is_healed_where_that_helps(root: Path) -> None:
     pruned: Pruned = results["prune"]
     search = pruned.joint
     assert search is not None
-    assert search.best == bare["prune"].joint.best
+    assert search.best.units == bare["prune"].joint.best.units
+    assert search.best.kl_healed is not None
+    assert search.blocks_alone is not None
+    assert search.blocks_alone.kl_healed is not None
+    assert search.best.kl_healed <= search.blocks_alone.kl_healed
+    assert bare["prune"].joint.best.kl_healed is None
+    last = search.healed[-1]
+    assert search.best.kl_healed == pytest.approx(min(last.kl_before, last.kl_after), rel=1e-4)
     assert search.healed
     assert all(cut.folded == (cut.kl_after < cut.kl_before) for cut in search.healed)
     assert any(cut.folded for cut in search.healed), "something helps"

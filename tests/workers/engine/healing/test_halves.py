@@ -45,7 +45,8 @@ def _view(make_model: Make) -> BlockModel:
 
 def test_blocks_that_lost_something_are_fitted_and_nothing_gets_worse(view: BlockModel, make_ids: Ids) -> None:
     ids = make_ids(20, 24)
-    fits = heal_halves(view, GONE, ids)
+    done = heal_halves(view, GONE, ids)
+    fits = done.fits
     assert [(fit.block, fit.last) for fit in fits] == [(1, 1), (2, 3), (4, 4)]
     assert ["o_proj" in name for fit in fits for name in fit.change] == [False, False, True]
     _, held = hold_out(ids)
@@ -59,6 +60,7 @@ def test_blocks_that_lost_something_are_fitted_and_nothing_gets_worse(view: Bloc
         if fit.helps:
             taken[fit.block], now = fit.change, healed
     assert taken, "something helps"
+    assert done.kl == pytest.approx(now, rel=1e-4)
 
 
 def test_a_single_half_is_replaced_where_it_can_be(make_model: Make, make_ids: Ids) -> None:
@@ -69,22 +71,22 @@ def test_a_single_half_is_replaced_where_it_can_be(make_model: Make, make_ids: I
         attention.weight.zero_()
         attention.bias.fill_(3.0)
         model.transformer.h[1].ln_2.weight.zero_()  # so the MLP does not see what is gone
-    (fit,) = heal_halves(BlockModel.from_model(model), {1: ["attention"]}, make_ids(12, 16))
+    (fit,) = heal_halves(BlockModel.from_model(model), {1: ["attention"]}, make_ids(12, 16)).fits
     assert fit.error_after < 0.5 * fit.error_before
 
 
 def test_what_may_not_be_changed_is_left(view: BlockModel, make_ids: Ids) -> None:
-    fits = heal_halves(view, GONE, make_ids(8, 16), changeable=lambda block, name: block != 2)
+    fits = heal_halves(view, GONE, make_ids(8, 16), changeable=lambda block, name: block != 2).fits
     assert [fit.block for fit in fits] == [1, 4]
 
 
 def test_where_no_closed_form_holds_the_block_stays(make_model: Make, make_ids: Ids) -> None:
     view = BlockModel.from_model(make_model("gemma2", num_hidden_layers=3))
-    assert heal_halves(view, {1: ["attention"]}, make_ids(6, 12)) == []
+    assert heal_halves(view, {1: ["attention"]}, make_ids(6, 12)).fits == []
 
 
 @pytest.mark.parametrize("gone", [{}, {0: ["attention", "mlp"]}])
 def test_without_a_block_to_mend_nothing_is_fitted(
     view: BlockModel, make_ids: Ids, gone: dict[int, list[Half]]
 ) -> None:
-    assert heal_halves(view, gone, make_ids(6, 12)) == []
+    assert heal_halves(view, gone, make_ids(6, 12)).fits == []

@@ -56,7 +56,7 @@ def test_every_family(
 
     pruned = Checkpoint.open(tmp_path / "pruned")
     names = names_in_blocks(pruned, done.kept)
-    fits = heal_halves(view, gone, make_ids(10, 12), changeable=lambda block, name: (block, name) in names)
+    fits = heal_halves(view, gone, make_ids(10, 12), changeable=lambda block, name: (block, name) in names).fits
     changes = {fit.block: fit.change for fit in fits if fit.helps}
     write_changes(pruned, names, changes, tmp_path / "healed")
     healed = _without(view, ids, gone, changes)
