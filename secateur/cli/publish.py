@@ -14,7 +14,7 @@ from secateur.cli.progress import downloads
 from secateur.cli.session import Exit, connect, err, fail, usage
 from secateur.cli.watch import end_unless_succeeded
 
-FORMS = "hub:ORG/NAME"
+FORMS = "hub:ORG/NAME or mlflow:URI"
 
 
 def publish(
@@ -38,6 +38,12 @@ def publish(
         str | None,
         typer.Option(metavar="ORG/NAME", help="hub: the original there, for the card of a job on a local model."),
     ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="NAME", help="mlflow: the experiment, made where there is none.")
+    ] = "secateur",
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="mlflow: make it a version of this registered model.")
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
@@ -46,10 +52,10 @@ def publish(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each target.")] = False,
 ) -> None:
-    """Publish what a job has made: push its checkpoint, with its model card, to a repository of the hub.
+    """Publish what a job has made: to a repository of the hub, or as a run of MLflow.
 
-    The result is fetched from the service and sent on from here, with your own token: HF_TOKEN, or what `hf auth login`
-    has left. Doing it again sends what is missing, and nothing where all is there.
+    The result is fetched from the service and sent on from here, with your own credentials: HF_TOKEN, or what `hf auth
+    login` has left; MLFLOW_TRACKING_TOKEN. Doing it again sends what is missing, and nothing where all is there.
 
     Exit codes: 0 published, 2 usage, or no such result, 10 a gate failed, 20 the job failed, 21 it was cancelled, 40 no
     answer, or refused.
@@ -69,6 +75,8 @@ def publish(
                         even_if_failed=even_if_failed,
                         public=public,
                         base_model=base_model,
+                        experiment=experiment,
+                        register=register,
                         folder=folder,
                         progress=advance,
                         quiet=not err.is_terminal,

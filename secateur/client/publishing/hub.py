@@ -43,6 +43,7 @@ class HubTarget:
     """One branch of one repository."""
 
     needs_files = True
+    needs_report = False
 
     def __init__(self, repository: str, branch: str | None, options: Options) -> None:
         self._repository, self._branch, self._options = repository, branch, options

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from secateur.client.errors import NotPublishable
 from secateur.contract.measurements import RECOVERED_FILE
@@ -23,7 +24,7 @@ class Place:
 
     variant: str
     path: str  # of a file, or of a folder with a slash at its end: "recover/checkpoint/"
-    beside: bool = False  # whether it is no variant itself but goes along with one
+    role: Literal["variant", "beside", "report"] = "variant"  # of what goes along: a card, a licence; the report
 
     @property
     def is_folder(self) -> bool:

@@ -22,6 +22,8 @@ from secateur.client.publishing.places import CARD, Place, chosen, places
 from secateur.client.publishing.target import Finished, Options, Published, find_target
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.report import Report
+from secateur.contract.stage_kinds import REPORT
+from secateur.report.forms import FORMS
 from secateur.report.text import listed
 from secateur.schemas.artifacts import Artifact
 from secateur.schemas.jobs import Job
@@ -75,11 +77,12 @@ async def publish(
     for place in wanted:
         if not any(place.holds(artifact.path) for artifact in artifacts):
             raise NotPublishable(f"job {job.id} has no files of {place.variant}: there is nothing under {place.path}")
-    wanted += _beside(wanted, report, artifacts)
+    wanted += _beside(wanted, report, artifacts) if target.needs_files else ()
+    wanted += _report(artifacts) if target.needs_report else ()
     await connection.work(target.check)
     with _workspace(folder, f"{job.id}-{to.partition(':')[0]}") as there:
         result = Finished(job, report, connection.address.url, wanted, tuple(artifacts), there)
-        for place in wanted if target.needs_files else ():
+        for place in wanted if target.needs_files else ():  # which brings the report along
             await calls.download(job.id, there, prefix=place.path, progress=progress)
         return await connection.work(partial(target.send, result))
 
@@ -91,7 +94,13 @@ def _beside(wanted: tuple[Place, ...], report: Report, artifacts: list[Artifact]
     folder = places(report)["recovered" if report.recovered else "pruned"]
     inside = [artifact.path for artifact in artifacts if folder.holds(artifact.path)]
     paths = [path for path in inside if folder.name(path).lower().startswith(_BESIDE)]
-    return tuple(Place(folder.variant, path, beside=True) for path in paths)
+    return tuple(Place(folder.variant, path, role="beside") for path in paths)
+
+
+def _report(artifacts: list[Artifact]) -> tuple[Place, ...]:
+    """The report in every form that the job has written."""
+    forms = {f"{REPORT.name}/{form.file}" for form in FORMS.values()}
+    return tuple(Place(REPORT.name, artifact.path, role="report") for artifact in artifacts if artifact.path in forms)
 
 
 @contextmanager

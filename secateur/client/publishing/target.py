@@ -6,8 +6,9 @@ when it is asked for; the library that it speaks by comes with an extra of the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, TypedDict
@@ -28,6 +29,8 @@ class Asked(TypedDict, total=False):
     even_if_failed: bool
     base_model: str | None
     public: bool
+    experiment: str
+    register: str | None
     quiet: bool
 
 
@@ -39,6 +42,8 @@ class Options:
     even_if_failed: bool = False  # though its gates failed
     base_model: str | None = None  # the original's id on the hub, where the job has named a local one
     public: bool = False  # whether a repository of the hub that has to be made is seen by all
+    experiment: str = "secateur"  # of MLflow
+    register: str | None = None  # the registered model of MLflow that it becomes a version of
     quiet: bool = False  # whether the target's own progress bars are left out
 
 
@@ -56,16 +61,22 @@ class Finished:
     @property
     def variants(self) -> list[str]:
         """The variants that are published, by name."""
-        return [place.variant for place in self.places if not place.beside]
+        return [place.variant for place in self.places if place.role == "variant"]
 
-    def files(self, *, wanted: tuple[Place, ...] | None = None) -> dict[str, Path]:
-        """The files of the places, by what they are called there."""
-        return {
-            place.name(artifact.path): self.folder / artifact.path
-            for place in (self.places if wanted is None else wanted)
-            for artifact in self.artifacts
-            if place.holds(artifact.path)
-        }
+    def files(self, *roles: str) -> dict[str, Path]:
+        """The files of the model and what goes along, or of these roles, by what they are called there."""
+        return {name: self.folder / artifact.path for name, artifact in self._artifacts(*roles)}
+
+    def checksums(self) -> dict[str, str]:
+        """The sha256 of everything that is published, by its path among the job's files."""
+        found = self._artifacts("variant", "beside", "report")
+        return {artifact.path: artifact.sha256 for _, artifact in found}
+
+    def _artifacts(self, *roles: str) -> Iterator[tuple[str, Artifact]]:
+        for place in self.places:
+            if place.role in (roles or ("variant", "beside")):
+                found = [artifact for artifact in self.artifacts if place.holds(artifact.path)]
+                yield from ((place.name(artifact.path), artifact) for artifact in found)
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,7 @@ class Target(Protocol):
     """One place that results are published to."""
 
     needs_files: bool  # whether the files have to be downloaded for it
+    needs_report: bool  # and the report in its forms along with them
 
     def check(self) -> None:
         """See that it can be reached and may be written to, before anything is downloaded.
@@ -102,10 +114,18 @@ class Kind:
     extra: str  # of the client, which brings its library
     package: str  # the library
     form: str  # how it is written
+    settings: Mapping[str, str] = field(default_factory=dict)  # of its environment, unless the user has set them
 
 
 KINDS: Mapping[str, Kind] = {
     "hub": Kind("secateur.client.publishing.hub", "hub", "huggingface_hub", "hub:ORG/NAME"),
+    "mlflow": Kind(
+        "secateur.client.publishing.mlflow",
+        "mlflow",
+        "mlflow",
+        "mlflow:URI",
+        {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"},
+    ),
 }
 FORMS = " or ".join(kind.form for kind in KINDS.values())
 
@@ -120,6 +140,8 @@ def find_target(text: str, options: Options) -> Target:
     kind = KINDS.get(name)
     if kind is None:
         raise NotPublishable(f"there is no target {redact(text)!r}: write {FORMS}")
+    for variable, value in kind.settings.items():
+        os.environ.setdefault(variable, value)
     try:
         import_module(kind.package)
     except ModuleNotFoundError as error:

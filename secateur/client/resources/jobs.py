@@ -194,10 +194,9 @@ class AsyncJobs:
         progress: Progress | None = None,
         **options: Unpack[Asked],
     ) -> Published:
-        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME`.
+        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME` or `mlflow:URI`.
 
-        It is downloaded to `folder`, or to a cache that goes in the end. Options: `variants`, `even_if_failed`,
-        `public`, `base_model`, `quiet`.
+        It is downloaded to `folder`, or to a cache that goes in the end. What may be given is in `Options`.
 
         Raises:
             NotPublishable: the job is not over or has no such checkpoint, or there is no such target.
@@ -354,10 +353,9 @@ class Jobs:
         progress: Progress | None = None,
         **options: Unpack[Asked],
     ) -> Published:
-        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME`.
+        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME` or `mlflow:URI`.
 
-        It is downloaded to `folder`, or to a cache that goes in the end. Options: `variants`, `even_if_failed`,
-        `public`, `base_model`, `quiet`.
+        It is downloaded to `folder`, or to a cache that goes in the end. What may be given is in `Options`.
 
         Raises:
             NotPublishable: the job is not over or has no such checkpoint, or there is no such target.
