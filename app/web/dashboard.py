@@ -39,6 +39,7 @@ from app.services.workers import list_workers
 from app.settings import Settings
 from app.web import answer_pages, dataset_pages, sweep_pages, views
 from app.web.job_figures import JobFigures
+from app.web.job_order import NEWEST, JobOrder
 from app.web.pages import LoginNeeded, PageCaller, no_such_job, render
 from secateur.contract.comparison import compare_reports
 from secateur.contract.errors import Conflict, NotFound, Unauthorized
@@ -50,6 +51,7 @@ from secateur.report.comparison import figure_rows, spec_rows
 from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
+from secateur.report.next_steps import next_steps
 from secateur.report.plot_compared import compared as compared_plots
 from secateur.report.plot_importance import importance
 from secateur.report.plot_style import STYLE
@@ -144,14 +146,17 @@ def jobs_page(
     status: State | None = None,
     verdict: Verdict | None = None,
     q: Annotated[str, Query(max_length=200)] = "",
+    sort: Annotated[str, Query(max_length=40)] = "",
     fragment: bool = False,
 ) -> HTMLResponse:
-    """Jobs, newest first; as a `fragment`, the filters and rows alone, with which the page renews itself."""
+    """Jobs, newest first or by a column; as a `fragment`, filters and rows alone, with which the page renews itself."""
     labels, words = views.search(q)
+    order = JobOrder.read(sort, list(LISTED))
+    usual = not order.written
     page = service.list_jobs(
         work.session,
-        cursor=cursor,
-        limit=25,
+        cursor=cursor if usual else None,
+        limit=25 if usual else NEWEST,
         state=status,
         verdict=verdict,
         model=None,
@@ -160,19 +165,27 @@ def jobs_page(
         specs=True,
     )
     jobs = with_specs(page.jobs)
-    chosen = {"status": status and status.value, "verdict": verdict and verdict.value, "q": q.strip()}
+    figures = _figures.of(work.session, [job.id for job in jobs if job.state is State.SUCCEEDED])
+    chosen = {
+        "sort": order.written,
+        "status": status and status.value,
+        "verdict": verdict and verdict.value,
+        "q": q.strip(),
+    }
     return render(
         "_job_list.html" if fragment else "jobs.html",
-        jobs=jobs,
-        figures=_figures.of(work.session, [job.id for job in jobs if job.state is State.SUCCEEDED]),
+        jobs=jobs if usual else order.applied(jobs, figures),
+        figures=figures,
+        order=order,
+        of_newest=NEWEST if page.has_more and not usual else None,
         columns=LISTED,
         link=partial(views.link, "/ui", chosen),
         search=q.strip(),
-        older=cursors.encode(page.last) if page.has_more and page.last else None,
+        older=cursors.encode(page.last) if usual and page.has_more and page.last else None,
         counts={state.value: number for state, number in job_rows.count_by_state(work.session).items()},
         chosen_status=status.value if status else None,
         chosen_verdict=verdict.value if verdict else None,
-        newest=cursor is None,
+        newest=cursor is None or not usual,
         locked=bool(settings.api_keys),
     )
 
@@ -299,6 +312,7 @@ def job_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCaller) -
         report=parsed,
         verdict=verdict_in_words(parsed) if parsed else "",
         headlines=headlines(parsed) if parsed else [],
+        next_steps=next_steps(parsed) if parsed else [],
         forms=[form for form in FORMS.values() if parsed and (form.renderer is None or published(form) in paths)],
         page=HTML if published(HTML) in paths else None,
         scores=scores,

@@ -64,6 +64,7 @@ class Headline:
     label: str
     value: str
     detail: str
+    number: float  # what is judged: by which jobs are put in order
 
 
 def groups(report: Report) -> list[Group]:
@@ -143,4 +144,4 @@ def _headline(metric: Metric, variant: Variant, original: Variant) -> Headline |
         if metric.judges == "value":
             value = metric.compares.write(metric.compares.of(worst.value, before.value))
     detail = ", ".join(part for part in (interval, change) if part) + worst.phrase
-    return Headline(metric.name, metric.label, value, one_line(detail))
+    return Headline(metric.name, metric.label, value, one_line(detail), worst.value)

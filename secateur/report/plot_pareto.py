@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 from secateur.contract.metric_row import Metric, uncapitalised
 from secateur.contract.metrics import METRICS
@@ -12,7 +13,7 @@ from secateur.report.picture import LegendEntry, Picture, both, look
 from secateur.report.svg import Canvas, Scale, axes, drawing, label, line, mark, padded, tag
 from secateur.report.sweep_series import Series, told_apart
 from secateur.report.sweep_table import standing_in_words
-from secateur.report.text import one_line
+from secateur.report.text import one_line, printable
 
 KEY = "pareto"
 
@@ -66,11 +67,7 @@ def pareto(report: SweepReport) -> Picture | None:
         _limits(report, y),
     )
     title = f"{x.label} against {uncapitalised(y.label)}"
-    description = "; ".join(
-        f"point {point.place}: {x.label} {x.judged_format.write(point.figures[x.name].value)}, "
-        f"{y.label} {y.judged_format.write(point.figures[y.name].value)}, {standing_in_words(point)}"
-        for point in points
-    )
+    description = "; ".join(f"point {point.place}: {_figures(point, x, y)}" for point in points)
 
     def draw(canvas: Canvas) -> str:
         return drawing(canvas, _draw(canvas, plot), key=KEY, title=title, description=description)
@@ -143,6 +140,7 @@ def _at(point: PointResult, plot: _Plot, x: Scale, y: Scale) -> tuple[float, flo
 
 
 def _point(point: PointResult, plot: _Plot, x: Scale, y: Scale, taken: list[tuple[float, float]]) -> list[str]:
+    """One group, which says what it is where a pointer rests on it, and by whose number a page finds its row."""
     shape, colour = plot.look(point)
     class_ = colour if point.standing == "front" else "dim"
     (x_low, x_high), (y_low, y_high) = _ends(point.figures[plot.x.name]), _ends(point.figures[plot.y.name])
@@ -162,7 +160,14 @@ def _point(point: PointResult, plot: _Plot, x: Scale, y: Scale, taken: list[tupl
             shift, anchor = (-7, "end") if right_half else (7, "start")
             parts.append(label(cx + shift, at, words, anchor=anchor, class_="name halo"))
             break
-    return parts
+    told = tag("title", escape(printable(f"{point.place}: {_figures(point, plot.x, plot.y)}")))
+    return [tag("g", told + "".join(parts), class_="point", data_place=str(point.place))]
+
+
+def _figures(point: PointResult, x: Metric, y: Metric) -> str:
+    """Both figures, and what they make of the point."""
+    figures = (f"{axis.label} {axis.judged_format.write(point.figures[axis.name].value)}" for axis in (x, y))
+    return f"{', '.join(figures)}, {standing_in_words(point)}"
 
 
 def _axis(metric: Metric) -> str:

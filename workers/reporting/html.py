@@ -30,6 +30,7 @@ from secateur.report.gates import (
     verdict_in_words,
 )
 from secateur.report.loading import ways_to_load
+from secateur.report.next_steps import next_steps
 from secateur.report.picture import LegendEntry, Picture
 from secateur.report.plots import pictures
 from secateur.report.text import one_line
@@ -52,6 +53,7 @@ def render(report: Report, *, public_url: str | None = None) -> str:
         subtitle=_subtitle(report),
         verdict=verdict_in_words(report),
         headlines=headlines(report),
+        next_steps=next_steps(report),
         gates=[_gate(gate) for gate in report.gates],
         variants=[m.variant for m in report.benchmarks.variants],
         groups=groups(report),

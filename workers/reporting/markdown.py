@@ -20,6 +20,7 @@ from secateur.report.gates import (
 )
 from secateur.report.loading import ways_to_load
 from secateur.report.markdown_text import SIGNS, code, escape, prose
+from secateur.report.next_steps import next_steps
 from secateur.report.text import block_list, plural
 from secateur.report.words import (
     between_in_words,
@@ -50,6 +51,8 @@ def render(report: Report, *, public_url: str | None = None) -> str:
         parts.append(_gates(report.gates))
     if report.notes:
         parts.append("**Mind when reading**\n\n" + "\n".join(f"- {prose(note)}" for note in report.notes))
+    if steps := next_steps(report):
+        parts.append("**What to try next**\n\n" + "\n".join(f"- {prose(step)}" for step in steps))
     parts += [_details(report), *_as_a_draft(report), _footer(report, public_url)]
     return "\n\n".join(parts) + "\n"
 

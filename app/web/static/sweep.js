@@ -31,3 +31,19 @@ act(sweep, `/sweeps/${sweep.dataset.id}`, {
     ask: "Delete this sweep with its jobs and their files?",
   },
 });
+
+// A point of the plot and its row of the table belong together: each shows the other, and a click on a point picks its row.
+const placed = (target) => target.closest?.("[data-place]")?.dataset.place;
+
+function show(place, name) {
+  for (const one of live.querySelectorAll("[data-place]")) one.classList.toggle(name, one.dataset.place === place);
+}
+
+live.addEventListener("pointerover", (event) => show(placed(event.target), "looked-at"));
+live.addEventListener("pointerleave", () => show(undefined, "looked-at"));
+live.addEventListener("focusin", (event) => show(placed(event.target), "looked-at"));
+live.addEventListener("click", (event) => {
+  if (!event.target.closest(".point")) return;
+  show(placed(event.target), "picked");
+  live.querySelector("tr.picked a").focus();
+});

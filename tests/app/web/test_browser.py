@@ -304,6 +304,8 @@ def test_a_sweep_moves_as_it_happens(url: str, browser: Browser, spec: dict[str,
     worker.succeed(claim)
     worker.finish(first)
     browser.until("return document.querySelector('svg.plot.wide') !== null")
+    browser.run("document.querySelector('.wide .point').dispatchEvent(new MouseEvent('click', {bubbles: true}))")
+    assert browser.run("return document.activeElement.closest('tr').dataset.place") == "0"  # the point's row is picked
     browser.click("[data-action=cancel]")
     browser.until("return document.getElementById('sweep-state').innerText === 'cancelled'")  # it has renewed itself
     browser.click("[data-action=retry]")

@@ -38,6 +38,8 @@ def test_an_empty_list_says_what_to_do(client: TestClient) -> None:
     assert page.status_code == 200
     assert "No job yet" in page.text
     assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert page.text.index('<a class="skip" href="#main">') < page.text.index("<nav>")
+    assert '<main id="main"' in page.text
 
 
 def test_the_list_shows_state_verdict_and_progress(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
@@ -139,7 +141,7 @@ def test_a_running_stage_says_what_it_uses_and_one_that_is_over_what_it_used(
     job = submit(recovery={"kind": "lora"})["id"]
     claim = worker.reach(job, "recover")
     part = client.get(f"/ui/jobs/{job}/live").text
-    assert part.count('class="use">at most 600 MB of memory</span>') == 3  # of the stages before
+    assert part.count('class="use most">at most 600 MB of memory</span>') == 3  # of the stages before
     assert 'class="spark"' not in part
     use = StageUse(memory_bytes=1_200_000_000, peak_memory_bytes=1_400_000_000, cores=1.94)
     data: dict[str, Any] = {"done": 1, "total": 3, "unit": "steps", "use": use.model_dump()}
@@ -154,7 +156,7 @@ def test_a_running_stage_says_what_it_uses_and_one_that_is_over_what_it_used(
         **{"device_memory_bytes": None, "peak_device_memory_bytes": None, "device_busy": None},
     }
     worker.fail(claim, {"title": "Failed", "detail": "x", "status": 500, "type": "about:blank"})
-    assert 'class="use">at most 1.4 GB of memory</span>' in client.get(f"/ui/jobs/{job}").text
+    assert 'class="use most">at most 1.4 GB of memory</span>' in client.get(f"/ui/jobs/{job}").text
 
 
 def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
@@ -199,7 +201,7 @@ def test_pages_load_nothing_from_elsewhere(client: TestClient, submit: Submit, w
     for path in ("/ui", "/ui/new", f"/ui/jobs/{job}", "/login"):
         page = client.get(path).text
         for link in re.findall(r'\s(?:src|href|action)="([^"]+)"', page):
-            assert link.startswith("/")
+            assert link.startswith(("/", "#"))
             assert not link.startswith("//")
         for link in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
             assert client.get(link).status_code == 200, link

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from app.api import example_results
 from app.db import reports
 from app.db.session import SessionFactory, unit_of_work
+from app.web import dashboard
 from app.web.job_figures import JobFigures
 from secateur.contract.jobs import Verdict
 from tests.fixtures.played_worker import PlayedWorker
@@ -99,6 +100,33 @@ def test_a_report_is_read_once_until_it_is_another_one(
         assert [speedup(), len(read)] == ["2.50×", 2]
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+def test_the_list_is_put_in_order_by_a_column(
+    client: TestClient, submit: Submit, worker: PlayedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [submit(labels={"number": str(number)})["id"] for number in range(3)]
+    report = make_one().model_dump(mode="json")
+    for job, speedup in zip(jobs[:2], (1.9, 1.1), strict=True):
+        made = copy.deepcopy(report)
+        made["benchmarks"]["variants"][-1]["latency"][0]["speedup"].update(median=speedup)
+        worker.results = {**worker.results, "report": made}
+        worker.finish(job)
+
+    def listed(**query: str) -> list[str]:
+        return shown(client.get("/ui", params=query).text)
+
+    assert listed() == [jobs[2], jobs[1], jobs[0]]
+    assert listed(sort="-speedup") == jobs
+    assert listed(sort="speedup") == [jobs[1], jobs[0], jobs[2]]
+    assert listed(sort="-speedup", status="succeeded") == jobs[:2]
+    page = client.get("/ui?sort=-speedup&q=number=1").text
+    assert 'aria-sort="descending"><a data-key="by-speedup" href="/ui?sort=speedup&amp;q=number%3D1"' in page
+    assert '<input type="hidden" name="sort" value="-speedup">' in page
+    assert "newest jobs that fit" not in page
+    monkeypatch.setattr(dashboard, "NEWEST", 2)
+    assert len(listed(sort="model")) == 2
+    assert "In order are the 2 newest jobs that fit" in client.get("/ui?sort=model").text
 
 
 def test_jobs_side_by_side(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:

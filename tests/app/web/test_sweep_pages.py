@@ -63,7 +63,7 @@ def test_a_sweep_that_runs_and_is_over(client: TestClient, sweep: dict[str, Any]
     assert "it &lt;b&gt;broke&lt;/b&gt;" in page
     assert 'data-action="retry"' in page
     assert 'data-action="delete"' in page
-    assert re.search(r'<tr data-key="[^"]+" class="chosen">', page)
+    assert re.search(r'<tr data-key="[^"]+" data-place="0" class="chosen">', page)
     for form in ("html", "md", "csv", "json"):
         assert f'href="/sweeps/{sweep["id"]}/report.{form}"' in page
     job = client.get(f"/ui/jobs/{second}").text
