@@ -109,7 +109,7 @@ COMMANDS = (
         "publish",
         "secateur.cli.publish:publish",
         RESULTS,
-        "Publish what a job has made: push its checkpoint, with its model card, to a repository of the hub.",
+        "Publish what a job has made: to a repository of the hub, or as a run of MLflow or W&B.",
     ),
 )
 

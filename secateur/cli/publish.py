@@ -14,7 +14,7 @@ from secateur.cli.progress import downloads
 from secateur.cli.session import Exit, connect, err, fail, usage
 from secateur.cli.watch import end_unless_succeeded
 
-FORMS = "hub:ORG/NAME or mlflow:URI"
+FORMS = "hub:ORG/NAME, mlflow:URI, wandb:PROJECT"  # of the table of targets, which takes long to load
 
 
 def publish(
@@ -52,10 +52,10 @@ def publish(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for each target.")] = False,
 ) -> None:
-    """Publish what a job has made: to a repository of the hub, or as a run of MLflow.
+    """Publish what a job has made: to a repository of the hub, or as a run of MLflow or W&B.
 
     The result is fetched from the service and sent on from here, with your own credentials: HF_TOKEN, or what `hf auth
-    login` has left; MLFLOW_TRACKING_TOKEN. Doing it again sends what is missing, and nothing where all is there.
+    login` has left; MLFLOW_TRACKING_TOKEN; WANDB_API_KEY. Doing it again sends what is missing, and no more.
 
     Exit codes: 0 published, 2 usage, or no such result, 10 a gate failed, 20 the job failed, 21 it was cancelled, 40 no
     answer, or refused.

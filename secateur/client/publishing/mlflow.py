@@ -18,13 +18,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import requests
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException, RestException
 
 from secateur.client.errors import NotPublishable, TargetFailed
+from secateur.client.publishing.reach import check_reach
 from secateur.client.publishing.target import Finished, Options, Published
 from secateur.client.publishing.tracked import curve, figures, parameters, tags
 from secateur.contract.shown import first_line
@@ -32,7 +32,6 @@ from secateur.masking import learn_environment, learn_url, redact
 
 _PARAMETERS, _METRICS = 100, 1000  # of a request, at most
 _CONTENT = "secateur.content"  # the tag that holds the hash of all that was sent, once it was
-_SECONDS = 20.0  # until a server has to answer at all
 
 
 def target(place: str, options: Options) -> MlflowTarget:
@@ -57,7 +56,8 @@ class MlflowTarget:
 
     def check(self) -> None:
         """The experiment is made where there is none."""
-        self._answers()
+        if urlsplit(self._uri).scheme in ("http", "https"):
+            check_reach("MLflow", self._uri)
         with self._told():
             found = self._client.get_experiment_by_name(self._options.experiment)
             if found is not None and found.lifecycle_stage != "active":
@@ -67,16 +67,6 @@ class MlflowTarget:
             self._experiment = (
                 found.experiment_id if found else self._client.create_experiment(self._options.experiment)
             )
-
-    def _answers(self) -> None:
-        """See that something answers there: the library tries for minutes."""
-        parts = urlsplit(self._uri)
-        if parts.scheme not in ("http", "https"):
-            return
-        try:
-            httpx.get(self._uri, timeout=_SECONDS, follow_redirects=False)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise TargetFailed(redact(f"MLflow at {self._uri} does not answer: {first_line(error)}")) from None
 
     def send(self, result: Finished) -> Published:
         with self._told():

@@ -126,8 +126,11 @@ KINDS: Mapping[str, Kind] = {
         "mlflow:URI",
         {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"},
     ),
+    "wandb": Kind(
+        "secateur.client.publishing.wandb", "wandb", "wandb", "wandb:PROJECT", {"WANDB_ERROR_REPORTING": "false"}
+    ),
 }
-FORMS = " or ".join(kind.form for kind in KINDS.values())
+FORMS = ", ".join(kind.form for kind in KINDS.values())
 
 
 def find_target(text: str, options: Options) -> Target:
@@ -139,7 +142,7 @@ def find_target(text: str, options: Options) -> Target:
     name, _, place = text.partition(":")
     kind = KINDS.get(name)
     if kind is None:
-        raise NotPublishable(f"there is no target {redact(text)!r}: write {FORMS}")
+        raise NotPublishable(f"there is no target {redact(text)!r}: write one of {FORMS}")
     for variable, value in kind.settings.items():
         os.environ.setdefault(variable, value)
     try:

@@ -194,9 +194,10 @@ class AsyncJobs:
         progress: Progress | None = None,
         **options: Unpack[Asked],
     ) -> Published:
-        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME` or `mlflow:URI`.
+        """Publish what a job has made, with this process's own credentials.
 
-        It is downloaded to `folder`, or to a cache that goes in the end. What may be given is in `Options`.
+        `to` is `hub:ORG/NAME`, `mlflow:URI` or `wandb:PROJECT`. Files are downloaded to `folder`, or to a cache that
+        goes in the end. What else may be given is in `Options`.
 
         Raises:
             NotPublishable: the job is not over or has no such checkpoint, or there is no such target.
@@ -353,9 +354,10 @@ class Jobs:
         progress: Progress | None = None,
         **options: Unpack[Asked],
     ) -> Published:
-        """Publish what a job has made, with this process's own credentials: `to` is `hub:ORG/NAME` or `mlflow:URI`.
+        """Publish what a job has made, with this process's own credentials.
 
-        It is downloaded to `folder`, or to a cache that goes in the end. What may be given is in `Options`.
+        `to` is `hub:ORG/NAME`, `mlflow:URI` or `wandb:PROJECT`. Files are downloaded to `folder`, or to a cache that
+        goes in the end. What else may be given is in `Options`.
 
         Raises:
             NotPublishable: the job is not over or has no such checkpoint, or there is no such target.

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from typer.testing import Result
 
+from secateur.cli import publish
+from secateur.client.publishing.target import FORMS
 from tests.fixtures.answers import JOB, Service, finished
 from tests.fixtures.finished_jobs import a_report, its_files
 from tests.fixtures.pushed_hub import READ_ONLY, PushedHub
@@ -59,11 +61,15 @@ def test_it_tells_where_the_result_is(run: Run, pushed_hub: PushedHub, tmp_path:
     assert not copy["changed"]
 
 
+def test_the_help_names_every_target() -> None:
+    assert publish.FORMS == FORMS
+
+
 @pytest.mark.usefixtures("pushed_hub")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--to", "s3:bucket"), 2, "there is no target 's3:bucket': write hub:ORG/NAME"),
+        (("--to", "s3:bucket"), 2, "there is no target 's3:bucket': write one of hub:ORG/NAME"),
         (("--to", "hub:team/small", "--variant", "int8"), 2, "has no variant 'int8'; it has pruned, recovered"),
         (("--to", "hub:strangers/small"), 40, "may not write to strangers/small"),
     ],

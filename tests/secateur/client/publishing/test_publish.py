@@ -83,7 +83,7 @@ def test_files_that_are_gone_are_missed(pushed_hub: PushedHub) -> None:
 @pytest.mark.parametrize("to", ["team/small", "ftp:x", "", "https://somebody:secret-word@host/x"])
 def test_an_unknown_target_is_refused_with_those_that_there_are(to: str) -> None:
     fake = finished_job()
-    with pytest.raises(NotPublishable, match=r"there is no target .*: write hub:ORG/NAME") as caught:
+    with pytest.raises(NotPublishable, match=r"there is no target .*: write one of hub:ORG/NAME, ") as caught:
         publish(fake, to)
     assert "secret-word" not in str(caught.value)
     assert fake.requests == []
