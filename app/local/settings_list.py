@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -35,10 +36,15 @@ class Setting:
 
 def settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the page of the documentation.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the SECATEUR_* settings with their defaults."""
     if markdown:
         print(page(), end="")
+        return
+    if as_json:
+        for setting in all_settings():
+            print(json.dumps(asdict(setting)))
         return
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("Variable", "Default", "What it is"):

@@ -20,9 +20,10 @@ from app.services.submit import send
 from app.services.work import Work
 from secateur.contract.errors import Conflict, InvalidInput
 from secateur.contract.jobs import State
-from secateur.contract.questions import VARIANTS, WAIT_SECONDS, Answered, Question, VariantName
+from secateur.contract.questions import VARIANTS, WAIT_SECONDS, Answered, Question
+from secateur.contract.results import Quantised
 from secateur.contract.spec import CompressionSpec
-from secateur.contract.stage_kinds import PRUNE, RECOVER
+from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from secateur.schemas.answers import Answer
 from secateur.schemas.problem import Problem
 
@@ -58,21 +59,30 @@ def ask(work: Work, job_id: UUID, question: Question, *, caller: str) -> Answer:
         caller=caller,
         deadline_at=datetime.now(UTC) + timedelta(seconds=WAIT_SECONDS),
         origin=work.origin,
-        asked=(job_id, question.model_copy(update={"variants": question.variants or there})),
+        asked=(job_id, question.model_copy(update={"variants": question.variants or usual(there)})),
     )
     assert made is not None, "it has no idempotency key"
     send(work, made.stage_ids[0])
     return shown(questions.get(work.session, job_id, made.id))
 
 
-def variants_of(job: Job) -> tuple[VariantName, ...]:
+def usual(there: Sequence[str]) -> tuple[str, ...]:
+    """Of those that can be asked, the ones that answer where nobody is named."""
+    return tuple(name for name in there if name in VARIANTS)
+
+
+def variants_of(job: Job) -> tuple[str, ...]:
     """Who can be asked. Raises Conflict where that is nobody."""
     if job.asked_of is not None:
         raise Conflict(f"{job.id} is a question itself; ask job {job.asked_of}")
     if job.state is not State.SUCCEEDED:
         raise Conflict(f"job {job.id} is {job.state.value}; the models of a job that has succeeded can be asked")
-    done = {stage.kind for stage in of_what_is_handed_out(job)[1] if stage.state is State.SUCCEEDED}
-    return tuple(name for name in VARIANTS if _MADE_BY.get(name, PRUNE.name) in done)
+    done = {stage.kind: stage for stage in of_what_is_handed_out(job)[1] if stage.state is State.SUCCEEDED}
+    whole = tuple(name for name in VARIANTS if _MADE_BY.get(name, PRUNE.name) in done)
+    if QUANTISE.name not in done:
+        return whole
+    made = Quantised.model_validate(done[QUANTISE.name].result, extra="ignore")
+    return (*whole, *(f"{whole[-1]}-{variant.name}" for variant in made.variants))
 
 
 def answers_of(work: Work, job_id: UUID, *, limit: int = MOST_KEPT) -> list[Answer]:

@@ -36,14 +36,16 @@ def playground_page(job_id: str, work: WorkDep, settings: SettingsDep, _: PageCa
         detail = f"{error.detail[:1].upper()}{error.detail[1:]}."
         return render("error.html", status=409, title="Nobody to ask", detail=detail, locked=locked)
     last = service.answers_of(work, job.id, limit=SHOWN)
+    unanswered = next((one for one in last if not one.state.terminal), None)
     return render(
         "playground.html",
         job=job,
         variants=variants,
+        chosen=unanswered.question.variants if unanswered else service.usual(variants),
         usual=Question(prompt="-"),
         most_characters=MOST_CHARACTERS,
         most_tokens=MOST_TOKENS,
-        unanswered=next((one for one in last if not one.state.terminal), None),
+        unanswered=unanswered,
         earlier=[one for one in last if one.state.terminal],
         locked=locked,
     )

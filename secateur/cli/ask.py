@@ -26,7 +26,10 @@ def ask(
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="Who answers: original, pruned or recovered; may be given again. All, if absent."),
+        typer.Option(
+            help="Who answers: original, pruned, recovered, or a quantised model such as recovered-int8; may be given "
+            "again. The first three, if absent."
+        ),
     ] = None,
     chat: Annotated[bool, typer.Option(help="Through the model's chat template, where it has one.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The answers as JSON, when all are there.")] = False,

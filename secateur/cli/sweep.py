@@ -61,6 +61,7 @@ def _sweep(
         ),
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the sweep until all points are over.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole sweep as JSON, in place of its id.")] = False,
     **values: Any,
 ) -> None:
     """Submit a sweep, many jobs that differ in some fields, and print its id.
@@ -99,11 +100,16 @@ def _sweep(
         return
     with connect() as client:
         made = client.sweeps.create(body, idempotency_key=idempotency_key, cancel_after=cancel_after)
-        print(made.id)
-        if not watch:
+        if not as_json:
+            print(made.id)
+        if watch:
+            made = watch_sweep(client, made.id)
+        if as_json:
+            print(made.model_dump_json())
+        if watch:
+            end_unless_succeeded(made)
+        else:
             err.print(f"[dim]{len(made.points)} points. Follow it with[/] secateur sweeps watch {short(made.id)}")
-            return
-        end_unless_succeeded(watch_sweep(client, made.id))
 
 
 def _axis(text: str) -> tuple[str, list[Any]]:

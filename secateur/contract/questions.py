@@ -1,4 +1,4 @@
-"""A question to the models of a finished job, which the original, the pruned and the recovered one answer alike.
+"""A question to the models of a finished job: the original, the pruned, the recovered, and each quantised one.
 
 It is bounded in what it may take: so long a prompt, so many tokens, so many seconds. What comes of it is to be read,
 and judges nothing: no figure of a report is made of it.
@@ -11,11 +11,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from secateur.contract.measurements import VariantName
 from secateur.contract.options.method import Options
 from secateur.contract.results import Environment, Result
 
-VariantName = Literal["original", "pruned", "recovered"]
-VARIANTS: tuple[VariantName, ...] = ("original", "pruned", "recovered")  # in the order in which they answer
+VARIANTS = ("original", "pruned", "recovered")  # who answers unless others are named, in this order
+MOST_VARIANTS = 8
 
 MOST_CHARACTERS = 8_000  # of a prompt
 MOST_TOKENS = 1_024  # of an answer
@@ -44,7 +45,11 @@ class Question(Options):
         description="Put it to a model with a chat template as a user's message; as the beginning of a text otherwise.",
     )
     variants: tuple[VariantName, ...] | None = Field(
-        default=None, min_length=1, max_length=len(VARIANTS), description="Who answers; all that the job has if absent."
+        default=None,
+        min_length=1,
+        max_length=MOST_VARIANTS,
+        description="Who answers, by the report's names: `original`, `pruned`, `recovered`, or a quantised one such as "
+        "`recovered-int8`. If absent, those of the first three that the job has.",
     )
 
 
@@ -57,7 +62,8 @@ class VariantAnswer(Result):
     prompt_tokens: int
     chat: bool  # whether the prompt went through a chat template
     first_token_seconds: float | None = None  # to read the prompt; None where nothing was answered
-    tokens_per_second: float | None = None  # of the tokens after the first; None where there were none
+    # of the tokens after the first; None where there were none, and of a GGUF file, whose values are unpacked here
+    tokens_per_second: float | None = None
     ended: Literal["end", "length", "time"]  # by itself, or by a bound
 
 

@@ -351,7 +351,7 @@ ANSWER = StageKind(
     module="workers.stages.answer",
     result=Answered,
     file="answered.json",
-    reads=("check", "prune", "recover"),
+    reads=("check", "prune", "recover", "quantise"),
     asked=_never,  # no spec asks for one: it is the only stage of a question's job, and reads of the job that is asked
 )
 

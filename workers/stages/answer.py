@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.models.positions import positions_of
-from secateur.contract.questions import MOST_SECONDS, VARIANTS, Answered, Question, VariantAnswer, VariantName
-from secateur.contract.stage_kinds import PRUNE, RECOVER
+from secateur.contract.questions import MOST_SECONDS, VARIANTS, Answered, Question, VariantAnswer
+from secateur.contract.stage_kinds import PRUNE, QUANTISE, RECOVER
 from workers.engine.architectures.config import as_config
 from workers.engine.benchmarks.answering import answer
 from workers.engine.checkpoints.checkpoint import Checkpoint
@@ -17,11 +17,12 @@ from workers.engine.model.loading import free_memory, load_model
 from workers.engine.runtime import Machine, environment
 from workers.engine.text.prompts import Prompt, encoded_prompts
 from workers.engine.text.tokenizer_loading import load_tokenizer
+from workers.stages.benchmark_variants import unpacked
 from workers.stages.context import StageContext
 from workers.stages.fields import MODEL, told_in
 from workers.stages.original import open_original, prepare_machine
 
-RECOVERED: VariantName = "recovered"
+RECOVERED = "recovered"
 FIELDS = {**MODEL, "text": "/prompt"}
 
 
@@ -46,10 +47,8 @@ def run(context: StageContext) -> Answered:
     return Answered(answers=answers, environment=environment(machine))
 
 
-def _answer(
-    context: StageContext, name: VariantName, question: Question, machine: Machine, *, seconds: float
-) -> VariantAnswer:
-    checkpoint = _opened(context, name)
+def _answer(context: StageContext, name: str, question: Question, machine: Machine, *, seconds: float) -> VariantAnswer:
+    checkpoint, timed = _opened(context, name)
     config = as_config(checkpoint.config)
     tokenizer = load_tokenizer(checkpoint.path)
     positions = positions_of(checkpoint.config)
@@ -79,13 +78,22 @@ def _answer(
         seconds=seconds,
         tell=lambda text, tokens: context.text(name, text, tokens),
     )
-    told = VariantAnswer(variant=name, prompt_tokens=len(ids), chat=prompts.chat, **vars(found))
+    figures = vars(found) if timed else {**vars(found), "first_token_seconds": None, "tokens_per_second": None}
+    told = VariantAnswer(variant=name, prompt_tokens=len(ids), chat=prompts.chat, **figures)
     context.metrics(**told.model_dump(mode="json", exclude={"text"}))
     return told
 
 
-def _opened(context: StageContext, name: VariantName) -> Checkpoint:
+def _opened(context: StageContext, name: str) -> tuple[Checkpoint, bool]:
+    """The model of this name, and whether it is as fast here as where it is used: a GGUF file, unpacked, is not."""
     if name == "original":
-        return open_original(context).checkpoint
-    kind = RECOVER if name == RECOVERED else PRUNE
-    return Checkpoint.open(context.input(kind) / "checkpoint")
+        return open_original(context).checkpoint, True
+    if name in VARIANTS:
+        kind = RECOVER if name == RECOVERED else PRUNE
+        return Checkpoint.open(context.input(kind) / "checkpoint"), True
+    final = RECOVERED if context.has(RECOVER) else "pruned"
+    made = context.read(QUANTISE).variants if context.has(QUANTISE) else []
+    path = next((context.input(QUANTISE) / one.path for one in made if name == f"{final}-{one.name}"), None)
+    if path is None:
+        raise StageFailed(f"The job has no {name} model.")
+    return (unpacked(context, path, name), False) if path.is_file() else (Checkpoint.open(path), True)

@@ -104,8 +104,8 @@ def recovered_file(context: StageContext, recovered: Variant) -> list[Variant]:
         return []
     file = context.input(RECOVER) / made.path
     size = sum(tensor.nbytes for tensor in read_gguf_header(file).tensors)
-    unpacked = _unpacked(context, file, RECOVERED_FILE)
-    return [Variant(RECOVERED_FILE, unpacked, recovered.parameters, recovered.blocks, size, False, file)]
+    checkpoint = unpacked(context, file, RECOVERED_FILE)
+    return [Variant(RECOVERED_FILE, checkpoint, recovered.parameters, recovered.blocks, size, False, file)]
 
 
 def variants_between(context: StageContext, final: Variant) -> list[Variant]:
@@ -133,14 +133,14 @@ def quantised_variants(context: StageContext, final: Variant) -> list[Variant]:
     for made in context.read(QUANTISE).variants:
         path = folder / made.path
         is_file = path.is_file()
-        checkpoint = _unpacked(context, path, made.name) if is_file else Checkpoint.open(path)
+        checkpoint = unpacked(context, path, made.name) if is_file else Checkpoint.open(path)
         name = f"{final.name}-{made.name}"
         file = path if is_file else None
         found.append(Variant(name, checkpoint, final.parameters, final.blocks, made.bytes, not is_file, file))
     return found
 
 
-def _unpacked(context: StageContext, file: Path, name: str) -> Checkpoint:
+def unpacked(context: StageContext, file: Path, name: str) -> Checkpoint:
     """The values of a GGUF file as a checkpoint in the scratch folder `name`, for what transformers can tell of it.
 
     How fast llama.cpp is with the file cannot be told that way, so neither speed nor memory is measured by it

@@ -12,6 +12,7 @@ const ENDED = { length: "; cut at its most tokens", time: "; its time was up", e
 let asked; // the answer's id, while it is being written
 let attempt;
 
+const named = () => [...form.querySelectorAll("[name=variants]:checked")].map((tick) => tick.value);
 const part = (variant, name) => answers.querySelector(`[data-variant="${variant}"] .${name}`);
 const tokens = (number) => `${number} token${number === 1 ? "" : "s"}`;
 
@@ -96,6 +97,7 @@ form.addEventListener("submit", async (event) => {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({
         prompt: prompt.value, max_tokens: most.valueAsNumber, temperature: temperature.valueAsNumber, chat: chat.checked,
+        variants: named(),
       }),
     });
     const answer = await response.json();
@@ -104,6 +106,13 @@ form.addEventListener("submit", async (event) => {
   } catch {
     finish("The service does not answer.");
   }
+});
+
+// the columns of who is to answer, unless somebody is answering
+form.addEventListener("change", () => {
+  const ticked = named();
+  for (const tick of form.querySelectorAll("[name=variants]")) tick.setCustomValidity(ticked.length ? "" : "Tick one model at least.");
+  if (!asked) for (const column of answers.children) column.hidden = !ticked.includes(column.dataset.variant);
 });
 
 form.elements.prompt.addEventListener("keydown", (event) => {

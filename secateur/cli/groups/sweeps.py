@@ -67,6 +67,7 @@ def watch(
     timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Stop watching after 90s, 15m or 2h; the sweep goes on.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finished sweep as JSON.")] = False,
 ) -> None:
     """Follow a sweep until all of its points are over: a live table, or a line for each change.
 
@@ -74,7 +75,10 @@ def watch(
     """
     seconds = timeout_seconds(timeout)
     with connect() as client:
-        end_unless_succeeded(watch_sweep(client, find(client, sweep_id), timeout=seconds))
+        sweep = watch_sweep(client, find(client, sweep_id), timeout=seconds)
+        if as_json:
+            print(sweep.model_dump_json())
+        end_unless_succeeded(sweep)
     err.print("[green]succeeded[/]; the report: secateur sweeps report")
 
 

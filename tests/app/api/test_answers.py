@@ -58,6 +58,34 @@ def test_a_question_is_answered_and_the_job_stays_as_it_is(client: TestClient, j
     assert client.get(f"/jobs/{job}/events?limit=1000").json() == history
 
 
+def test_quantised_models_are_asked_where_they_are_named(
+    client: TestClient, submit: Submit, worker: PlayedWorker
+) -> None:
+    figures = {
+        "bytes": 9,
+        "quantised_parameters": 8,
+        "other_parameters": 1,
+        "bits_per_weight": 8.5,
+        "relative_error": 0.01,
+    }
+    made: list[dict[str, Any]] = [
+        {"name": name, "kind": name, "options": {}, "path": f"{name}/checkpoint", "seconds": 1.0, **figures}
+        for name in ("int8", "int4")
+    ]
+    worker.results = {**worker.results, "quantise": {"variants": made, "seconds": 2.0}}
+    job = submit(quantise=[{"kind": "int8"}, {"kind": "int4"}])["id"]
+    worker.finish(job)
+    assert ask(client, job).json()["question"]["variants"] == ["original", "pruned"]
+    named = ask(client, job, variants=["pruned-int4", "original"])
+    assert named.json()["question"]["variants"] == ["pruned-int4", "original"]
+    (wrong,) = ask(client, job, variants=["recovered-int8"]).json()["errors"]
+    assert wrong["expected"] == "one of original, pruned, pruned-int8, pruned-int4"
+    page = client.get(f"/ui/jobs/{job}/playground").text
+    assert 'value="pruned-int4" checked' in page  # as the question that waits has it
+    assert 'value="pruned-int8">' in page
+    assert 'data-variant="pruned-int8" hidden>' in page
+
+
 def test_a_question_is_in_no_list_and_no_count_of_jobs(
     client: TestClient, job: str, sessions: SessionFactory, worker: PlayedWorker
 ) -> None:

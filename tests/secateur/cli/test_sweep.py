@@ -81,6 +81,8 @@ def test_it_submits_and_prints_the_id(service: Service, run: Run) -> None:
     assert service.body["grid"] == {"pruning.blocks": [3, 6, 9]}
     assert service.requests[-1].headers["idempotency-key"] == "k"
     assert service.requests[-1].headers["cancel-after"] == "2h"
+    whole = run("sweep", "m.gguf", "--grid", "pruning.blocks=3,6,9", "--json")
+    assert json.loads(whole.stdout)["points"][1]["place"] == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.protocol import MetricsEvent, TextEvent
 from secateur.contract.questions import Answered, Question
 from secateur.contract.spec import CompressionSpec
@@ -71,6 +71,23 @@ def test_every_model_answers_as_it_would_alone(job: Job) -> None:
         assert one.ended == ("length" if one.tokens == 12 else "end")
     figures = [event.data for event in job.events if isinstance(event, MetricsEvent)]
     assert figures == [one.model_dump(mode="json", exclude={"text"}) for one in found.answers]
+
+
+def test_quantised_models_answer_where_they_are_named(tiny_checkpoint: Callable[..., Path]) -> None:
+    quantise = [{"kind": "int8"}, {"kind": "gguf", "type": "Q8_0"}]
+    spec = {**SPEC, "recovery": {"kind": "none"}, "quantise": quantise}
+    job = Job(tiny_checkpoint().parent, CompressionSpec.model_validate(spec))
+    for stage in ("check", "prune", "quantise"):
+        job.run(stage)
+    names = ["pruned", "pruned-int8", "pruned-gguf-q8_0"]
+    whole, int8, file = answer.run(asked(job, max_tokens=8, variants=names)).answers
+    assert [whole.variant, int8.variant, file.variant] == names
+    assert int8.text == by_hand(job.folders["quantise"] / "int8" / "checkpoint", "The river", 8)
+    assert int8.first_token_seconds is not None
+    assert file.text
+    assert (file.first_token_seconds, file.tokens_per_second) == (None, None)  # it is llama.cpp's to tell
+    with pytest.raises(StageFailed, match="no pruned-int4 model"):
+        answer.run(asked(job, variants=["pruned-int4"]))
 
 
 def test_only_who_is_asked_answers(job: Job) -> None:

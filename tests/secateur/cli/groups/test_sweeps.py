@@ -113,8 +113,9 @@ def test_watch_ends_as_the_sweep_does(service: Service, run: Run, state: str, co
         f"GET /sweeps/{ID}": EXAMPLE,
         f"GET /sweeps/{ID}/events": httpx.Response(200, text=text, headers={"content-type": "text/event-stream"}),
     }
-    result = run("sweeps", "watch", ID)
+    result = run("sweeps", "watch", ID, "--json")
     assert result.exit_code == code, result.output
+    assert json.loads(result.stdout)["state"] == state
     lines = result.stderr.splitlines()
     assert "point 1 (pruning.blocks 3, scoring.criterion taylor): running, recover" in lines
     assert "point 5 (pruning.blocks 9, scoring.criterion taylor): succeeded" in lines
