@@ -20,6 +20,7 @@ from tests.fixtures.whole_job import SHORT_SPEC, Job
 from workers.engine.benchmarks.clock import Timing
 from workers.engine.benchmarks.in_turn import AGAIN
 from workers.engine.benchmarks.latency import Cell
+from workers.reporting.notes import write_notes
 from workers.stages import benchmark_speed, beside_original, cost_measures
 
 BLOCKS = 8  # of the tiny model
@@ -173,3 +174,6 @@ def test_a_whole_job_reports_what_was_asked_foreseen_and_reached(root: Path, pla
     assert report.target.message in page
     assert "By these an attention takes 2.50 %" in page
     assert "an MLP 7.50 %" in page
+    assert not any("second round" in note for note in report.notes)
+    missed = report.model_copy(update={"target": report.target.model_copy(update={"met": False})})
+    assert any("Joint pruning has no second round" in note for note in write_notes(missed))
