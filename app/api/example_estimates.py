@@ -33,6 +33,7 @@ ESTIMATE: dict[str, Any] = {
         "exact": True,
         "spread": 0,
     },
+    "quantised": [],
     "speedup": {
         "value": 1.1875,
         "basis": "bytes",

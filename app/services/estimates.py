@@ -28,10 +28,12 @@ from secateur.contract.drafts import DraftOutlook
 from secateur.contract.errors import BadCheckpoint
 from secateur.contract.estimates.disk import published, scratch
 from secateur.contract.estimates.drafts import draft_outlook
-from secateur.contract.estimates.memory import Setting, peak_memory
+from secateur.contract.estimates.memory import peak_memory
 from secateur.contract.estimates.model import DTYPE_BYTES, KnownModel, Stored, in_bytes, known_model
+from secateur.contract.estimates.quantised import quantised_bytes
 from secateur.contract.estimates.removal import Removal, removal_of
 from secateur.contract.estimates.rough import Speed, rough_duration
+from secateur.contract.estimates.setting import Setting
 from secateur.contract.estimates.sizes import original_size, pruned_size
 from secateur.contract.estimates.speedups import PastSpeedup, speedup
 from secateur.contract.estimates.times import PastStage, duration
@@ -44,6 +46,7 @@ from secateur.schemas.estimates import (
     DraftEstimate,
     Estimate,
     PrunedSize,
+    QuantisedSize,
     Size,
     Speedup,
     StageEstimate,
@@ -111,6 +114,10 @@ def estimate(work: Work, spec: CompressionSpec) -> Estimate:
         dtype=dtype,
         original=None if original is None else Size(**vars(original)),
         pruned=pruned,
+        quantised=[
+            QuantisedSize(variant=way.variant, bytes=None if setting is None else quantised_bytes(setting, way))
+            for way in spec.quantise
+        ],
         speedup=None if gained is None else Speedup(**vars(gained)),
         stages=of_stages,
         seconds=None if None in times else sum(time for time in times if time is not None),

@@ -75,6 +75,8 @@ def _sizes(estimate: Estimate) -> Table:
     table.add_row(
         "Cache of a token", *(_of(model, lambda found: size(found.kv_bytes_per_token)) for model in (original, pruned))
     )
+    for variant in estimate.quantised:
+        table.add_row(escape(variant.variant), "", _bytes(variant.bytes))
     gained = estimate.speedup
     speed = UNKNOWN if gained is None else ratio(gained.value)
     table.add_row("Speedup at batch 1", "", speed)

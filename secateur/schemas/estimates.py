@@ -27,6 +27,15 @@ class PrunedSize(Size):
     spread: int = Field(description="Parameters, by which it may be more or less where it is not exact.")
 
 
+class QuantisedSize(Body):
+    """One of the quantised models that the job makes."""
+
+    variant: str = Field(description="The end of its name: int8, gguf-q4_k_m.")
+    bytes: int | None = Field(
+        description="Of its tensors, tokenizer and keys apart; null where shapes are not known, or scores decide."
+    )
+
+
 class Speedup(Body):
     """Of generation at batch 1."""
 
@@ -114,6 +123,7 @@ class Estimate(Body):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="Of the stages' arithmetic.")
     original: Size | None
     pruned: PrunedSize | None
+    quantised: list[QuantisedSize] = Field(default=[], description="In the order of the spec.")
     speedup: Speedup | None
     stages: list[StageEstimate]
     seconds: float | None = Field(description="Of all stages, one after the other; null where one is unknown.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from secateur.contract.estimates.memory import Setting
+from secateur.contract.estimates.quantised import quantised_bytes
+from secateur.contract.estimates.setting import Setting
 from secateur.contract.estimates.work import measures_a_file
 from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.quantise import GgufQuantisation, IntegerOptions
@@ -12,7 +13,7 @@ from secateur.contract.stage_kinds import BENCHMARK, PRUNE, QUANTISE, RECOVER, S
 
 REPORTS = 1 << 20  # of results, plots and cards
 FLOAT = 4
-# Bits of a weight in llama.cpp's files; mixes by what most of their weights have.
+# Bits of a weight in llama.cpp's files, where shapes are not known; mixes by what most of their weights have.
 _GGUF_BITS = {"Q8_0": 8.5, "Q6_K": 6.6, "Q5": 5.6, "Q4": 4.7, "Q3": 3.7, "Q2": 2.9}
 PREDICTION_BYTES = 6  # of a stored prediction: a token's number and its probability
 
@@ -33,7 +34,8 @@ def published(kind: str, setting: Setting, *, pruned_bytes: int | None, file_byt
         models = len(setting.spec.sizes.blocks or ())
         return round(models * setting.left * FLOAT) + REPORTS if models else None
     if kind == QUANTISE.name:
-        return sum(round(setting.left * _bits(way) / 8) for way in setting.spec.quantise) + REPORTS
+        ways = setting.spec.quantise
+        return sum(quantised_bytes(setting, way) or round(setting.left * _bits(way) / 8) for way in ways) + REPORTS
     return REPORTS
 
 

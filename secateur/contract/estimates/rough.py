@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from secateur.contract.estimates.memory import Setting
+from secateur.contract.estimates.setting import Setting
 from secateur.contract.estimates.work import (
     HEALED_TOKENS,
     Scale,

@@ -33,6 +33,7 @@ class Family:
     architecture: Architecture  # its names and where its modules are
     sizes: Formula
     gguf: str | None = None  # llama.cpp's name for it, where it is written as GGUF
+    merges: float = 1.0  # of its tokenizers, for each token: those that came from SentencePiece have about two
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -41,16 +42,18 @@ FAMILIES: tuple[Family, ...] = (
         LlamaLike(qkv_bias="attention_bias", output_bias="attention_bias", mlp_bias="mlp_bias", heads_divide=True),
         gguf="llama",
     ),  # Llama 1 to 3, Vicuna, SmolLM 2
-    Family(Architecture("mistral", ("mistral",)), LlamaLike(kv_heads=8), gguf="llama"),
+    Family(Architecture("mistral", ("mistral",)), LlamaLike(kv_heads=8), gguf="llama", merges=2.0),
     Family(
         Architecture("mixtral", ("mixtral",), gate=None, up=None, quirks=frozenset({"moe"})),
         Mixtral(kv_heads=8),
         gguf="llama",
+        merges=2.0,
     ),
     Family(
         Architecture("gemma", ("gemma",)),
         LlamaLike(tied=True, kv_heads=16, head_dim=256, qkv_bias="attention_bias", output_bias="attention_bias"),
         gguf="gemma",
+        merges=2.0,
     ),
     Family(
         Architecture("gemma2", ("gemma2",), per_layer_lists=("layer_types",), quirks=frozenset({"norm_after"})),
@@ -64,6 +67,7 @@ FAMILIES: tuple[Family, ...] = (
             output_bias="attention_bias",
         ),
         gguf="gemma2",
+        merges=2.0,
     ),
     Family(
         Architecture(
@@ -84,6 +88,7 @@ FAMILIES: tuple[Family, ...] = (
             qk_norm="head",
         ),
         gguf="gemma3",
+        merges=2.0,
     ),
     Family(
         Architecture("qwen2", ("qwen2",), per_layer_lists=("layer_types",), pattern_keys=("max_window_layers",)),

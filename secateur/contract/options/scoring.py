@@ -6,6 +6,7 @@ A criterion is a class here and a line in `Scoring`, at the end. What it compute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -107,8 +108,9 @@ class BlockScoring(Method):
 class TextScoring(BlockScoring):
     """What criteria have in common that judge on a text; by what they carry their memory is estimated."""
 
-    carries_all: ClassVar[bool] = True  # the text's state before each block, and not that of one block and the next
-    packs_all: ClassVar[bool] = True  # on a CPU, the weights of all blocks at a time, since it comes back to each
+    predicts: ClassVar[bool] = True  # whether the head is asked
+    compares: ClassVar[bool] = False  # two models' predictions
+    heals: ClassVar[bool] = False  # the sets that it judges
     needs_gradients: ClassVar[bool] = False  # of one block at a time; weights are not packed for that
 
     calibration: Calibration = Field(default_factory=Calibration)
@@ -116,6 +118,19 @@ class TextScoring(BlockScoring):
     @property
     def healing_text(self) -> Calibration:
         return self.calibration.model_copy(update={"samples": self.healing_samples})
+
+    @property
+    def packs_all(self) -> bool:
+        """Whether, on a CPU, the weights of all blocks are packed at a time, since it comes back to each."""
+        return False
+
+    def states(self, blocks: int) -> float:
+        """How many states of the whole text it carries at a time, each before some block."""
+        return blocks + 2  # the walk's: of the intact model and of that without each block, one of them twice
+
+    def states_kept(self, blocks: int, free: Sequence[int]) -> int:
+        """How many more it keeps for its next walk, where there is room; `free`: blocks that may go."""
+        return 0
 
 
 class PerplexityScoring(TextScoring):
@@ -126,8 +141,6 @@ class PerplexityScoring(TextScoring):
     )
     paper = SHORTENED_LLAMA
 
-    packs_all = False
-
     criterion: Literal["perplexity"] = "perplexity"
     racing: bool = Field(
         default=False,
@@ -137,6 +150,10 @@ class PerplexityScoring(TextScoring):
 
     @property
     def searches(self) -> bool:
+        return self.racing
+
+    @property
+    def packs_all(self) -> bool:
         return self.racing
 
     def walks(self, blocks: int, gone: int | None) -> float | None:
@@ -175,10 +192,12 @@ class BlockInfluenceScoring(TextScoring):
     )
     paper = "Men et al. 2024, ShortGPT, arXiv 2403.03853"
 
-    carries_all = False
-    packs_all = False
+    predicts = False
 
     criterion: Literal["block_influence"]
+
+    def states(self, blocks: int) -> float:
+        return 2  # before a block and after it
 
 
 class AngularScoring(TextScoring):
@@ -189,10 +208,12 @@ class AngularScoring(TextScoring):
     )
     paper = "Gromov et al. 2024, The Unreasonable Ineffectiveness of the Deeper Layers, arXiv 2403.17887"
 
-    carries_all = False
-    packs_all = False
+    predicts = False
 
     criterion: Literal["angular"]
+
+    def states(self, blocks: int) -> float:
+        return 2  # before a block and after it
 
     @property
     def of_runs(self) -> bool:
@@ -211,11 +232,13 @@ class CosineScoring(TextScoring):
     )
     paper = "Muralidharan et al. 2024, Minitron, arXiv 2407.14679"
 
-    carries_all = False
-    packs_all = False
+    predicts = False
 
     criterion: Literal["cosine"]
     batch_size: int = Field(default=1, ge=1, description="Samples whose cosines are averaged before they are added up.")
+
+    def states(self, blocks: int) -> float:
+        return 2  # before a block and after it
 
 
 class GreedyScoring(TextScoring):
@@ -231,6 +254,15 @@ class GreedyScoring(TextScoring):
     @property
     def searches(self) -> bool:
         return True
+
+    @property
+    def packs_all(self) -> bool:
+        return True
+
+    def states_kept(self, blocks: int, free: Sequence[int]) -> int:
+        """Before each block that of the intact model and of those without an earlier one; what is the same, once."""
+        gone = [block for block in free if 0 < block < blocks - 1]
+        return sum(1 + sum(block < depth - 1 for block in gone) for depth in range(blocks))
 
     def walks(self, blocks: int, gone: int | None) -> float | None:
         return None if gone is None else gone * blocks / 2
@@ -257,9 +289,15 @@ class HealedGreedyScoring(TextScoring):
         default="both", description="Blocks in a row, blocks found one at a time wherever they stand, or both."
     )
 
+    heals = True
+
     @property
     def searches(self) -> bool:
         return True
+
+    def states(self, blocks: int) -> float:
+        """The original's at every depth, and about as many again of the models of one round and the next."""
+        return blocks + 1 if self.sets == "runs" else 2 * (blocks + 1)
 
     def walks(self, blocks: int, gone: int | None) -> float | None:
         return None if gone is None else gone * blocks / 2
@@ -278,9 +316,20 @@ class EvolutionaryScoring(TextScoring):
     initial: int = Field(default=64, ge=1, le=100_000, description="Random sets in the first generation.")
     offspring: int = Field(default=32, ge=1, le=100_000, description="Mutations tried in each later generation.")
 
+    compares = True
+
     @property
     def searches(self) -> bool:
         return True
+
+    @property
+    def packs_all(self) -> bool:
+        return True
+
+    def states(self, blocks: int) -> float:
+        """A generation's on a part of the text, or the few best of it on all."""
+        sets = min(max(self.initial, self.offspring), self.evaluations) + 2
+        return max(4, sets * max(1, self.calibration.samples // 16) / self.calibration.samples)
 
     def walks(self, blocks: int, gone: int | None) -> float | None:
         return self.evaluations

@@ -65,6 +65,16 @@ def test_a_local_checkpoint(client: TestClient, model_root: Path) -> None:
     assert found.disk_bytes is not None
 
 
+def test_quantised_models(client: TestClient, model_root: Path) -> None:
+    ways = [{"kind": "int8"}, {"kind": "gguf", "type": "Q4_K_M"}]
+    body = {"model": folder(model_root, SMOLLM2_CONFIG), "pruning": {"kind": "depth", "drop": [3]}, "quantise": ways}
+    found = estimated(client, body)
+    assert [one.variant for one in found.quantised] == ["int8", "gguf-q4_k_m"]
+    assert all(one.bytes for one in found.quantised)
+    searched = {**body, "pruning": {"kind": "sub_block", "units": 2}, "quantise": ways[1:]}
+    assert [one.bytes for one in estimated(client, searched).quantised] == [None]
+
+
 def test_a_config_that_leaves_sizes_to_its_class_is_no_error(client: TestClient, model_root: Path) -> None:
     bare = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "num_hidden_layers": 12}
     found = estimated(client, {"model": folder(model_root, bare), "pruning": SIX})

@@ -40,6 +40,16 @@ def test_what_is_not_known_is_told_as_unknown(service: Service, run: Run) -> Non
     assert "the hub did not answer" in result.stdout
 
 
+def test_quantised_models_have_their_bytes(service: Service, run: Run) -> None:
+    known, unknown = {"variant": "gguf-q4_k_m", "bytes": 89_167_104}, {"variant": "int8", "bytes": None}
+    service.answers["POST /estimates"] = {**ESTIMATE, "quantised": [known, unknown]}
+    lines = run("estimate", "m.gguf", "--blocks", "6").stdout.splitlines()
+    assert [line.split() for line in lines if "gguf" in line or "int8" in line] == [
+        ["gguf-q4_k_m", "89.2", "MB"],
+        ["int8", "unknown"],
+    ]
+
+
 def test_a_rough_time_is_told_as_a_span_with_what_it_rests_on(service: Service, run: Run) -> None:
     rough = {"seconds": None, "seconds_basis": None, "rough_seconds": {"low": 45.0, "high": 180.0}}
     stages = [ESTIMATE["stages"][0], {**ESTIMATE["stages"][1], **rough}]

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from secateur.cli.spec_flags import merge
-from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.model import known_model
 from secateur.contract.estimates.removal import removal_of
 from secateur.contract.estimates.rough import Speed, rough_duration
+from secateur.contract.estimates.setting import Setting
 from secateur.contract.options.recovery import DistillRecovery, LoraRecovery
 from secateur.contract.options.scoring import PerplexityScoring, TaylorScoring
 from secateur.contract.options.training import TrainedRecovery

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from secateur.contract.gguf_kinds import FILE_KINDS
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf_file import read_gguf_header
 from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.gguf_config import architecture, config_keys, supported
 from workers.engine.quantise.gguf_tensors import rope_weights, weights_of
 from workers.engine.quantise.gguf_tokenizer import tokenizer_keys
-from workers.engine.quantise.gguf_types import FILE_KINDS
 from workers.engine.quantise.gguf_writing import Planned, write_gguf
 from workers.engine.quantise.outcome import Outcome
 from workers.engine.text.tokenizer_loading import load_tokenizer

@@ -23,6 +23,7 @@ import torch
 from gguf.quants import dequantize
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.gguf_kinds import fitting
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.checkpoints.gguf.rope import FACTORS, LONG, SHORT
@@ -31,7 +32,7 @@ from workers.engine.progress import Progress, no_progress
 from workers.engine.quantise.gguf_config import architecture, config_keys, supported
 from workers.engine.quantise.gguf_export import tokenizer_of
 from workers.engine.quantise.gguf_tensors import Weight, rope_weights, weights_of
-from workers.engine.quantise.gguf_types import TENSOR_TYPES, Kind, fitting, substitute
+from workers.engine.quantise.gguf_types import TENSOR_TYPES, Kind, substitute
 from workers.engine.quantise.gguf_writing import Copied, Planned, rows_of, write_gguf
 from workers.engine.quantise.outcome import Outcome
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.gguf_kinds import Place
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_config import DECI, rope_divisors
 from workers.engine.quantise.gguf_gemma import FAMILIES as GEMMAS
-from workers.engine.quantise.gguf_types import Place
 
 # One expert's matrix: Mixtral's names, and those of the others.
 _EXPERT = re.compile(r"\.layers\.(\d+)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight$")

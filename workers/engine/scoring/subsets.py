@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from workers.engine.model.block_model import Block, BlockModel
+from workers.engine.model.loading import trim_heap
 from workers.engine.model.onednn_linear import packed_weights
 from workers.engine.model.reduced_blocks import HALVES_OF_A_BLOCK, Half, without_halves
 from workers.engine.scoring.intact_states import rows_at_once, through
@@ -170,6 +171,8 @@ def walk(
                             del live[prefix - here]
                         on_pass()
         live = following
+        if cache is not None and model.device.type == "cpu":
+            trim_heap()  # kept states lie between what blocks have made and freed, which the heap holds on to
     for _ in blocks:  # nothing is left of the walk; this ends it, and frees the last streamed block
         pass
     live |= plan.cached[model.n_blocks]

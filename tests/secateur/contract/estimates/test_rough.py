@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from secateur.contract.estimates.memory import Setting
 from secateur.contract.estimates.model import known_model
 from secateur.contract.estimates.removal import removal_of
 from secateur.contract.estimates.rough import (
@@ -19,6 +18,7 @@ from secateur.contract.estimates.rough import (
     Speed,
     rough_duration,
 )
+from secateur.contract.estimates.setting import Setting
 from secateur.contract.presets import PRESETS
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_graph import planned

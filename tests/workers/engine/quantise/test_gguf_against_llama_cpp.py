@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from secateur.contract.gguf_kinds import FILE_KINDS
 from tests.fixtures.gguf_models import tiny_model
 from tests.fixtures.llama_cpp import Verdict, ask
 from tests.workers.engine.quantise.test_gguf_config import IDS, SAID, make
@@ -24,7 +25,6 @@ from workers.engine.pruning.gguf_depth import kept_keys
 from workers.engine.pruning.sub_block import prune_sub_block
 from workers.engine.quantise.gguf_export import export_gguf
 from workers.engine.quantise.gguf_like import export_like
-from workers.engine.quantise.gguf_types import FILE_KINDS
 
 pytest.importorskip("xllamacpp")
 pytestmark = pytest.mark.llama_cpp

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from secateur.contract.errors import UnsupportedModel
+from secateur.contract.gguf_kinds import FILE_KINDS
 from tests.fixtures.gguf_models import WRITTEN, tensors_of, tiny_model
 from workers.engine.architectures.config import as_config
 from workers.engine.checkpoints.checkpoint import Checkpoint
 from workers.engine.quantise.gguf_config import supported
 from workers.engine.quantise.gguf_tensors import interleave, weights_of
-from workers.engine.quantise.gguf_types import FILE_KINDS
 
 
 def test_neighbours_take_turns() -> None:

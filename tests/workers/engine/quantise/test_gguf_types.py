@@ -7,8 +7,10 @@ from typing import Any, get_args
 import gguf
 import pytest
 
+from secateur.contract.gguf_kinds import FILE_KINDS, SIZES, Place, fitting
 from secateur.contract.options.quantise import GGUF_TYPES
-from workers.engine.quantise.gguf_types import FILE_KINDS, TENSOR_TYPES, Place, bits, fitting, substitute
+from workers.engine.checkpoints.gguf_file import BLOCK_SIZES
+from workers.engine.quantise.gguf_types import TENSOR_TYPES, Kind, bits, substitute
 
 
 def place(
@@ -22,6 +24,11 @@ def test_the_options_name_the_kinds() -> None:
     for name, kind in FILE_KINDS.items():
         number = "ALL_F32" if name == "F32" else f"MOSTLY_{name}"
         assert kind.number == gguf.LlamaFileType[number].value
+
+
+def test_sizes_are_those_of_the_format() -> None:
+    """Of the types that are written, and no others."""
+    assert {name: BLOCK_SIZES[int(Kind[name])] for name in TENSOR_TYPES} == SIZES
 
 
 def test_a_q4_k_m_of_gemma_3() -> None:
