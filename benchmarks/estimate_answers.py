@@ -46,7 +46,9 @@ def main() -> None:
             "SECATEUR_DATABASE_URL": servers.database_url,
             "SECATEUR_REDIS_URL": servers.redis_url,
             "SECATEUR_DATA_DIR": folder,
-            "SECATEUR_MODEL_ROOTS": f"{arguments.folder.absolute().parent},{arguments.file.absolute().parent}",
+            "SECATEUR_MODEL_ROOTS": os.pathsep.join(
+                str(one.absolute().parent) for one in (arguments.folder, arguments.file)
+            ),
             "SECATEUR_LOG_LEVEL": "warning",
             "HF_ENDPOINT": stack.enter_context(hub(config)),
         }
