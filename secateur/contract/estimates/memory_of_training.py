@@ -18,9 +18,7 @@ from secateur.contract.options.pruning import DepthPruning
 from secateur.contract.options.recovery import DistillRecovery, HealingRecovery, LoraRecovery
 from secateur.contract.options.training import TrainedRecovery
 
-DISTILLED_COPIES = (
-    5  # of logits: as they are, at a temperature, and gradients of what is looked up, of the sum, of both
-)
+LOGITS_COPIES = 5  # as they are, their logarithms or at a temperature, and gradients on their way back
 MOMENTS = {"adamw": 8, "adamw_8bit": 2}  # bytes of a trained parameter
 
 
@@ -29,7 +27,8 @@ class _Trained:
     """What of the model is trained."""
 
     parameters: int
-    blocks: int  # through which gradients go
+    blocks: int  # through which gradients go,
+    of_own: int  # and of these, those whose weights, or adapters, are trained
     adapted: bool  # by adapters, and its own weights stay as they are
 
 
@@ -73,22 +72,26 @@ def _training(setting: Setting, recovery: TrainedRecovery) -> int:
     added_up = 0 if recovery.batch_size == recovery.micro_batch_size else gradients
     first += added_up + backward
     later = 0 if recovery.most_steps == 1 else weights + moments + added_up + backward
-    return frozen + beside + max(first, later, weights + gradients + moments)
+    twice = (
+        0 if trained.adapted or setting.model.count.head or trained.parameters < setting.head else FLOAT * setting.head
+    )
+    return frozen + beside + max(first, later, weights + gradients + moments + twice)  # of a tied head, as both
 
 
 def _trained(setting: Setting, recovery: TrainedRecovery) -> _Trained:
     train = getattr(recovery, "train", "all")
     if isinstance(recovery, LoraRecovery) or train == "lora":
-        return _Trained(_of_adapters(setting, recovery.rank), setting.blocks_left, True)  # type: ignore[attr-defined]
+        left = setting.blocks_left
+        return _Trained(_of_adapters(setting, recovery.rank), left, left, True)  # type: ignore[attr-defined]
     per_block = setting.of_blocks // setting.blocks
     if train == "after_cut":
         blocks = _after_cut(setting)
-        return _Trained(blocks * per_block, blocks, False)
+        return _Trained(blocks * per_block, blocks, blocks, False)
     if train == "last_blocks":
         blocks = min(getattr(recovery, "last_blocks", 0), setting.blocks_left)
         tied = not setting.model.count.head  # the embedding too, so gradients go all the way
-        return _Trained(blocks * per_block + setting.head, setting.blocks_left if tied else blocks, False)
-    return _Trained(setting.left, setting.blocks_left, False)
+        return _Trained(blocks * per_block + setting.head, setting.blocks_left if tied else blocks, blocks, False)
+    return _Trained(setting.left, setting.blocks_left, setting.blocks_left, False)
 
 
 def _after_cut(setting: Setting) -> int:
@@ -116,11 +119,11 @@ def _backward(setting: Setting, recovery: TrainedRecovery, trained: _Trained, to
         of_a_block = 2 * hidden + 4 * heads + 3 * inner + 2 * (5 * hidden + heads + inner)
     else:
         of_a_block = 2 * hidden + 4 * heads + 3 * inner + 2 * hidden + heads + inner
-    states = tokens * of_a_block * trained.blocks
+    frozen = 2 * hidden + 4 * heads + 3 * inner  # of a block whose own weights have no gradients
+    states = tokens * (of_a_block * trained.of_own + frozen * (trained.blocks - trained.of_own))
     if getattr(recovery, "gradient_checkpointing", False):  # states within a block are computed once more
         states = tokens * (of_a_block + trained.blocks * hidden)
-    copies = DISTILLED_COPIES if isinstance(recovery, DistillRecovery) else GRADIENT_COPIES
-    return states * setting.width + copies * tokens * setting.model.vocabulary * FLOAT
+    return states * setting.width + LOGITS_COPIES * tokens * setting.model.vocabulary * FLOAT
 
 
 def _beside(setting: Setting, recovery: TrainedRecovery, tokens: int) -> int:
