@@ -155,7 +155,11 @@ def test_the_action_submits_waits_gates_and_reports(played_service: str, runner:
 
 @pytest.mark.thorough
 def test_the_action_publishes_what_has_passed(played_service: str, runner: Runner, pushed_hub: PushedHub) -> None:
-    runner.environment |= {"HF_ENDPOINT": pushed_hub.url, "HF_HUB_DISABLE_XET": "1"}
+    runner.environment |= {
+        "HF_ENDPOINT": pushed_hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "XDG_CACHE_HOME": str(runner.folder / "cache"),
+    }
     publish = "hub:team/small\r\n\nhub:small\n"
     code = runner.run(url=played_service, model=MODEL, arguments="--blocks=6", publish=publish, hub_token=TOKEN)
     assert code == 0, runner.said

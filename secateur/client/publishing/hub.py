@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -99,10 +99,11 @@ class HubTarget:
             yield
         except HfHubHTTPError as error:
             raise TargetFailed(redact(self._refusal(error))) from None
-        except (httpx2.TransportError, OfflineModeIsEnabled) as error:
-            raise TargetFailed(
-                redact(f"the hub at {self._api.endpoint} does not answer: {first_line(error)}")
-            ) from None
+        except (httpx2.TransportError, ConnectionError, TimeoutError) as error:  # the last two of its library for Xet
+            words = f"the hub at {self._api.endpoint} does not answer: {first_line(error)}"
+            if "xet" in words:
+                words += "; where a hub does not speak Xet, set HF_HUB_DISABLE_XET=1"
+            raise TargetFailed(redact(words)) from None
         except (ValueError, RuntimeError) as error:  # metadata that the hub does not take; an upload that broke off
             cause = error.__cause__
             because = self._refusal(cause) if isinstance(cause, HfHubHTTPError) else str(cause or "")
@@ -119,7 +120,9 @@ class HubTarget:
                 f"the hub refuses the token: HF_TOKEN, or what `hf auth login` has left, is wrong or out of date{said}"
             )
         if status == 403:
-            return f"the token may not write to {place}: it takes one with that permission, of a member{said}"
+            return (
+                f"the token may not write to {place}: it needs that permission, and its owner has to belong there{said}"
+            )
         return f"the hub answered {status} for {place}{said}"
 
     @contextmanager

@@ -39,7 +39,10 @@ def target(place: str, options: Options) -> MlflowTarget:
     if not place and "MLFLOW_TRACKING_URI" not in os.environ:
         raise NotPublishable("mlflow: names no server: write mlflow:https://HOST, or set MLFLOW_TRACKING_URI")
     learn_environment(os.environ)
-    return MlflowTarget(place or get_tracking_uri(), options)
+    try:
+        return MlflowTarget(place or get_tracking_uri(), options)
+    except MlflowException as error:  # an address of a kind that it does not know
+        raise NotPublishable(redact(f"mlflow:{place}: {first_line(error).strip()}")) from None
 
 
 class MlflowTarget:

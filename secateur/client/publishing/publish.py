@@ -67,7 +67,7 @@ async def publish(
     if job.asked_of is not None:
         raise NotPublishable(f"job {job.id} answers a question and makes no model; publish job {job.asked_of}")
     if job.state is not State.SUCCEEDED:
-        raise NotPublishable(f"job {job.id} is {job.state}: only what has succeeded can be published")
+        raise NotPublishable(f"job {job.id} is {job.state}: only what has succeeded can be published, so wait for it")
     report = await calls.report(job.id)
     if report.verdict is Verdict.FAILED and not options.even_if_failed:
         failed = listed([gate.gate for gate in report.gates if not gate.passed])

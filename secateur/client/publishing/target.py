@@ -124,7 +124,12 @@ KINDS: Mapping[str, Kind] = {
         "mlflow",
         "mlflow",
         "mlflow:URI",
-        {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"},
+        {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+            "MLFLOW_LOGGING_LEVEL": "WARNING",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        },
     ),
     "wandb": Kind(
         "secateur.client.publishing.wandb", "wandb", "wandb", "wandb:PROJECT", {"WANDB_ERROR_REPORTING": "false"}

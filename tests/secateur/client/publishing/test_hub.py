@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 
 from secateur.client.errors import NotPublishable, TargetFailed
 from secateur.client.publishing.target import Published
@@ -150,6 +150,19 @@ def test_without_a_token(pushed_hub: PushedHub, monkeypatch: pytest.MonkeyPatch,
 def test_nobody_answers(pushed_hub: PushedHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "the hub at http://127.0.0.1:9 does not answer" in refusal(finished_job())
+
+
+def test_a_hub_that_does_not_speak_xet(pushed_hub: PushedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    assert "where a hub does not speak Xet, set HF_HUB_DISABLE_XET=1" in refusal(finished_job())
+    assert pushed_hub.repositories["team/small"].commits == ["initial commit"]
+
+
+def test_what_was_pushed_is_read_by_the_hubs_own_client(pushed_hub: PushedHub, tmp_path: Path) -> None:
+    push(finished_job())
+    got = Path(snapshot_download("team/small", endpoint=pushed_hub.url, cache_dir=tmp_path / "hub"))
+    files = {str(path.relative_to(got)): path.read_bytes() for path in got.rglob("*") if path.is_file()}
+    assert files == pushed_hub.repositories["team/small"].branches["main"]
 
 
 def test_an_upload_that_is_refused_leaves_no_commit(pushed_hub: PushedHub) -> None:

@@ -50,8 +50,9 @@ def paths_below(client: Any, run: str, path: str | None = None) -> Iterator[str]
         yield from paths_below(client, run, found.path) if found.is_dir else [found.path]
 
 
-def test_a_job_is_a_run(server: str, tmp_path: Path) -> None:
+def test_a_job_is_a_run(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     done = push(f"mlflow:{server}", experiment="whole", register="small")
+    assert capfd.readouterr().out == ""  # which is for addresses alone
     client = asked(server)
     experiment = client.get_experiment_by_name("whole").experiment_id
     (run,) = client.search_runs([experiment])
@@ -109,6 +110,8 @@ def test_another_variant_is_another_run(server: str) -> None:
 def test_the_server_of_the_environment(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotPublishable, match="names no server: write mlflow:https://HOST, or set MLFLOW_TRACKING_URI"):
         push("mlflow:")
+    with pytest.raises(NotPublishable, match=r"mlflow:gopher://x: .*unsupported URI"):
+        push("mlflow:gopher://x")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     assert push("mlflow:", experiment="environment").url.startswith(server)
 

@@ -49,7 +49,7 @@ def test_a_folder_of_the_users_stays(pushed_hub: PushedHub, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"state": "running"}, "is running: only what has succeeded"),
+        ({"state": "running"}, "is running: only what has succeeded can be published, so wait"),
         ({"state": "failed"}, "is failed: only"),
         ({"asked_of": JOB}, "answers a question and makes no model"),
     ],
