@@ -156,7 +156,7 @@ def test_a_running_stage_says_what_it_uses_and_one_that_is_over_what_it_used(
         **{"device_memory_bytes": None, "peak_device_memory_bytes": None, "device_busy": None},
     }
     worker.fail(claim, {"title": "Failed", "detail": "x", "status": 500, "type": "about:blank"})
-    assert 'class="use most">at most 1.4 GB of memory</span>' in client.get(f"/ui/jobs/{job}").text
+    assert 'class="use">at most 1.4 GB of memory</span>' in client.get(f"/ui/jobs/{job}").text
 
 
 def test_a_failed_job_says_why(client: TestClient, submit: Submit, worker: PlayedWorker) -> None:
