@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from secateur.contract.estimates.memory_of_texts import BUFFERS, TOKENS_OF_A_WALK
-from secateur.contract.estimates.setting import FLOAT, Setting, tokens_of
+from secateur.contract.estimates.setting import FLOAT, READ, Setting, tokens_of
 from secateur.contract.options.quantise import GgufQuantisation, GptqQuantisation, IntegerOptions, VariantOptions
 
+HASHED = 7 << 24  # of pieces of 16 MiB that are read, hashed and looked through for what is not finite
 ROWS_AT_ONCE = 1 << 24  # weights that are rounded for a GGUF file at a time,
 ROUNDED_COPIES = 4  # and how often they are there
 FACTOR_COPIES = 5  # in double precision, of what GPTQ inverts
@@ -14,8 +15,10 @@ FACTOR_COPIES = 5  # in double precision, of what GPTQ inverts
 def check(setting: Setting) -> int:
     if setting.device != "cpu":
         return 0
+    if not setting.imported:
+        return max(HASHED, READ * setting.merges)
     whole, embedding = FLOAT * setting.parameters, FLOAT * setting.largest_matrix
-    return setting.tokenizer + (max(whole, 2 * embedding) if setting.imported else 0)  # unpacked, and then in its place
+    return setting.tokenizer + max(whole, 2 * embedding)  # unpacked, and then in its place
 
 
 def quantise(setting: Setting) -> int:

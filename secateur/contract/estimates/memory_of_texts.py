@@ -188,8 +188,10 @@ def _jointly(setting: Setting, pruning: JointPruning) -> int:
 
 
 def _streamed(setting: Setting) -> int:
-    """Weights of a walk from disk: what is in no block, the block in use, and the one that is read ahead."""
-    return (setting.outside + 2 * setting.largest_block) * setting.width
+    """Weights of a walk from disk: what is in no block, the block in use, and the one that is read ahead; of mixtures
+    also the experts that are read one by one until they are stacked.
+    """
+    return (setting.outside + (3 if setting.stacked else 2) * setting.largest_block) * setting.width
 
 
 def _watched(setting: Setting, text: Calibration) -> int:
@@ -207,11 +209,15 @@ def _by_gradients(setting: Setting, text: Calibration) -> int:
 
 
 def _experts(setting: Setting, pruning: ExpertPruning) -> int:
-    """Blocks from disk, whose mixtures are watched; by reconstruction, what they give without each expert."""
-    tokens = tokens_of(pruning.calibration)
-    without = OUTPUTS_AT_ONCE * 2 if pruning.criterion == "reconstruction" else 0
+    """Blocks from disk, whose mixtures are watched; by reconstruction, what they give with and without each expert."""
+    tokens, hidden = tokens_of(pruning.calibration), setting.model.hidden
     made = setting.made(min(tokens, TOKENS_AT_ONCE))
-    return _streamed(setting) + setting.states(tokens, 2) + made + without
+    if pruning.criterion == "reconstruction":
+        experts = max(block.experts for block in setting.model.count.blocks)
+        outputs = FLOAT * (experts + 1) * (2 * hidden + experts)  # of a token
+        compared = (FLOAT + 2 * DOUBLE) * (experts + 1) * hidden
+        made += min(tokens, max(1, OUTPUTS_AT_ONCE // outputs)) * (outputs + compared)
+    return _streamed(setting) + setting.states(tokens, 2) + made
 
 
 def refitted_blocks(setting: Setting) -> int:

@@ -132,11 +132,16 @@ class Setting:
         """Bytes of weights in the processor's own order, beside those that they were."""
         return FLOAT * parameters if self.packs else 0
 
+    @property
+    def stacked(self) -> int:
+        """Parameters of experts, which lie on disk one by one and in memory as one tensor."""
+        return sum(block.experts * block.expert for block in self.model.count.blocks)
+
     def loaded(self, parameters: int) -> int:
-        """Bytes of weights that are computed with; none where they are the mapped file's own."""
+        """Bytes of weights that are computed with; of those that are the mapped file's own, none."""
         if self.device == "cpu" and self.model.stored is not None:
             mapped = self.imported or self.model.stored.total == self.parameters * self.width
-            return 0 if mapped else parameters * self.width
+            return round(self.width * parameters * (self.stacked / self.parameters if mapped else 1))
         return parameters * self.width
 
     def states(self, tokens: int, count: float = 1) -> int:
