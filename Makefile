@@ -24,7 +24,7 @@ install: $(STAMP) ## Make .venv with the pinned dependencies of all extras
 
 $(STAMP): requirements.lock pyproject.toml secateur/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
-	@echo "Installing into $(VENV): some 180 packages, 2 GB with a CPU build of torch and several more with CUDA's. It takes minutes."
+	@echo "Installing into $(VENV): some 200 packages, 2 GB with a CPU build of torch and several more with CUDA's. It takes minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check pip==$(PIP_VERSION)
 	$(BIN)/python -m pip install --quiet -c requirements.lock --build-constraint requirements.lock \

@@ -14,7 +14,7 @@ import yaml
 import secateur
 from app.main import create_app
 from app.settings import Settings
-from secateur.about import ADDRESS, CLIENT, INSTALL, SERVER, VERSION
+from secateur.about import ADDRESS, CLIENT, INSTALL, SERVER, VERSION, install_with
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "secateur" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -57,6 +57,15 @@ def test_whoever_installs_the_client_from_an_address_has_the_one_line(path: Path
     assert [line for line in lines if INSTALL not in line] == []
     if lines:
         assert ADDRESS in TEXTS[path].replace(INSTALL, "")  # it is said where the address comes from
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_an_extra_of_the_client_is_installed_by_the_same_line(path: Path) -> None:
+    extras = set(project("secateur/pyproject.toml")["optional-dependencies"])
+    for line in TEXTS[path].splitlines():
+        for extra in re.findall(rf"{CLIENT}\[(\w+)\]\W*@", line):
+            assert extra in extras
+            assert install_with(extra) in line
 
 
 def test_pipelines_and_pages_have_the_line() -> None:
