@@ -45,7 +45,7 @@ def _scored(setting: Setting, scoring: TextScoring) -> int:
         return _healed_sets(setting, text, states=scoring.states(blocks))
     if scoring.needs_gradients:
         carried = setting.states(tokens_of(text), scoring.states(blocks))
-        return setting.loaded(setting.parameters) + carried + _backward(setting, text, gradients=2)
+        return setting.loaded(setting.parameters) + carried + _backward(setting, text)
     free = [block for block in range(blocks) if not (scoring.plus and block in plus_protected(blocks))]
     kept = min(CACHE_BYTES, setting.states(tokens_of(text), scoring.states_kept(blocks, free)))
     carried = setting.carried(text, scoring.states(blocks)) + kept
@@ -69,9 +69,9 @@ def _walk(setting: Setting, text: Calibration, *, logits: int, whole: bool = Fal
     return loaded + max(setting.packed(setting.largest_block) + made, in_head)
 
 
-def _backward(setting: Setting, text: Text, *, gradients: int) -> int:
+def _backward(setting: Setting, text: Text) -> int:
     """A block's gradients, and what it keeps for its way back; or the gradient of the head's logits."""
-    of_block = gradients * FLOAT * setting.largest_block
+    of_block = 2 * FLOAT * setting.largest_block
     kept = kept_of_a_block(setting) * min(tokens_of(text), TOKENS_OF_A_WALK[setting.device]) * setting.width
     return max(of_block + kept, setting.logits(text, GRADIENT_COPIES))
 
@@ -202,10 +202,14 @@ def _watched(setting: Setting, text: Calibration) -> int:
 
 
 def _by_gradients(setting: Setting, text: Calibration) -> int:
-    """Blocks from disk, their inputs kept, and of each weight a gradient, its sum and the sum of squares."""
-    tokens = tokens_of(text)
-    states = setting.states(tokens, setting.blocks + 2)
-    return _streamed(setting) + states + _backward(setting, Samples(1, text.tokens), gradients=3)
+    """Blocks from disk, their inputs kept, and of each weight a gradient, its sum and the sum of squares; of the head's
+    logits, a sample at a time, while no block is there.
+    """
+    carried = setting.outside * setting.width + setting.states(tokens_of(text), setting.blocks + 2)
+    blocks = _streamed(setting) - setting.outside * setting.width
+    sample = Samples(1, text.tokens)
+    of_a_block = 3 * FLOAT * setting.largest_block + kept_of_a_block(setting) * text.tokens * setting.width
+    return carried + max(blocks + of_a_block, setting.logits(sample, GRADIENT_COPIES))
 
 
 def _experts(setting: Setting, pruning: ExpertPruning) -> int:

@@ -11,7 +11,7 @@ from secateur.contract.models.families import family_of
 from secateur.contract.spec import CompressionSpec
 
 FLOAT, DOUBLE = 4, 8  # bytes
-READ, KEPT, REWRITTEN = 1300, 850, 1650  # for each merge of a tokenizer: while it is read, afterwards, and rewritten
+READ, KEPT, REWRITTEN = 1300, 780, 1650  # for each merge of a tokenizer: while it is read, afterwards, and rewritten
 LOGITS_AT_ONCE = {"cpu": 32 << 20, "cuda": 128 << 20}  # that the head makes of a text
 STATE_BYTES = 1 << 30  # that one walk over removals carries; more samples are walked in groups
 

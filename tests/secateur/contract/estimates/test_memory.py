@@ -76,6 +76,13 @@ def test_what_was_seen(name: str, case: str) -> None:
     assert told == pytest.approx(SEEN[name][case] * 10**6, rel=0.1)
 
 
+def test_what_was_seen_of_whole_benchmarks() -> None:
+    """Timed and read, with and without a model in integers, which is unpacked beside those that are timed."""
+    alone = setting(benchmark=TIMED["benchmark"])
+    assert peak_memory("benchmark", setting(**TIMED)) == pytest.approx(2246e6, rel=0.1)
+    assert peak_memory("benchmark", alone) == pytest.approx(1338e6, rel=0.1)
+
+
 def test_every_kind_has_memory_and_disk() -> None:
     whole = setting(**TIMED)
     for kind in STAGE_KINDS:
