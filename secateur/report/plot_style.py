@@ -8,8 +8,8 @@ from __future__ import annotations
 STYLE = """\
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; margin: 0 0 12px; padding: 0; list-style: none;
   font-size: 13.5px; }
-.legend li { display: inline-flex; align-items: center; gap: 6px; }
-.glyph { width: 14px; height: 14px; overflow: visible; } .glyph.line { width: 42px; }
+.legend li { display: inline-flex; align-items: center; gap: 6px; min-width: 0; overflow-wrap: anywhere; }
+.glyph { flex: none; width: 14px; height: 14px; overflow: visible; } .glyph.line { width: 42px; }
 .plot { display: block; width: 100%; height: auto; overflow: visible; font-size: 12.5px; font-family: inherit; }
 .whole .plot.narrow { display: none; }
 .plot .tick { fill: var(--muted); } .plot .title { fill: var(--muted); }
