@@ -124,10 +124,13 @@ def _show_row(row: DatasetRow) -> None:
 
 @commands.command()
 @asks_service
-def delete(dataset_id: DatasetId) -> None:
+def delete(dataset_id: DatasetId, as_json: AsJson = False) -> None:
     """Delete a data set that no job which is not over uses."""
     with connect() as client:
         client.datasets.delete(dataset_id)
+    if as_json:
+        print(json.dumps({"id": str(dataset_id), "deleted": True}))
+        return
     err.print(f"data set {dataset_id} is deleted")
 
 

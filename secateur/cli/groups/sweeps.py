@@ -189,11 +189,14 @@ def retry(sweep_id: SweepId, as_json: AsJson = False) -> None:
 
 @commands.command()
 @asks_service
-def delete(sweep_id: SweepId) -> None:
+def delete(sweep_id: SweepId, as_json: AsJson = False) -> None:
     """Delete a sweep that is over, with its jobs and their files."""
     with connect() as client:
         found = find(client, sweep_id)
         client.sweeps.delete(found)
+    if as_json:
+        print(json.dumps({"id": str(found), "deleted": True}))
+        return
     err.print(f"sweep {found} is deleted")
 
 

@@ -81,6 +81,7 @@ def test_list_and_show(service: Service, run: Run) -> None:
 def test_delete(service: Service, run: Run) -> None:
     service.answers[f"DELETE /datasets/{ID}"] = httpx.Response(204)
     assert run("datasets", "delete", ID).exit_code == 0
+    assert json.loads(run("datasets", "delete", ID, "--json").stdout) == {"id": ID, "deleted": True}
     service.answers[f"DELETE /datasets/{ID}"] = problem(datasets.IN_USE)
     result = run("datasets", "delete", ID)
     assert result.exit_code == 2

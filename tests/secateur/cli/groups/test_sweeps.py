@@ -75,6 +75,7 @@ def test_cancel_retry_and_delete(service: Service, run: Run) -> None:
     assert "is cancelling" in run("sweeps", "cancel", ID).stderr
     assert json.loads(run("sweeps", "retry", ID, "--json").stdout)["id"] == ID
     assert f"sweep {ID} is deleted" in run("sweeps", "delete", ID).stderr
+    assert json.loads(run("sweeps", "delete", ID, "--json").stdout) == {"id": ID, "deleted": True}
     service.answers[f"POST /sweeps/{ID}/retry"] = httpx.Response(409, json=sweeps.NOT_RETRIABLE.to_problem())
     result = run("sweeps", "retry", ID)
     assert result.exit_code == 2
