@@ -15,9 +15,8 @@ from typing import Annotated
 import typer
 
 from secateur.cli.forges import CannotComment, Request, annotate, append_summary, as_code, request_of, summary_file
-from secateur.cli.session import err, fail, usage
+from secateur.cli.session import err, fail, usage, write_file
 from secateur.report.forms import JUNIT, MARKDOWN
-from secateur.whole_files import write_whole
 
 Summary = Annotated[
     bool, typer.Option("--summary", help="Append the report to the file that GITHUB_STEP_SUMMARY names.")
@@ -59,7 +58,7 @@ class Pipeline:
                 append_summary(self.summary, markdown)
             self._renew(markdown, about)
         if self.junit is not None:
-            write_whole(self.junit, text(JUNIT.name))
+            write_file(self.junit, text(JUNIT.name))
 
     def _renew(self, markdown: str, about: str) -> None:
         """Comment; one that cannot be written changes nothing about the verdict."""

@@ -14,10 +14,9 @@ from secateur.cli.job_ids import JobId, find
 from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.progress import downloads
 from secateur.cli.render import artifact_table, gates_table
-from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage
+from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage, write_file
 from secateur.cli.watch import end_unless_succeeded, show
 from secateur.report.forms import FORMS
-from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.contract.report import Report
@@ -52,7 +51,7 @@ def report(
     if output is None:
         print(text)
         return
-    write_whole(output, text)
+    write_file(output, text)
     err.print(f"[dim]written to[/] {output}")
 
 

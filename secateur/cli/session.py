@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from secateur.contract.shown import SHOWN_CHARACTERS, shortened
+from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.client.http_client import Client
@@ -57,6 +60,23 @@ def connect() -> Iterator[Client]:
         if isinstance(error, errors.Unreachable) and "SECATEUR_URL" not in os.environ:
             err.print("[dim]Start a service with [bold]secateur up[/], or name one with --url or SECATEUR_URL.[/]")
         raise typer.Exit(Exit.SERVICE) from None
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise  # of a pipe that nobody reads any more, and of whatever is no file
+        raise usage(_of_file(error)) from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user has named; where that cannot be done, it is said and ends the command."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise usage(_of_file(error, path)) from None
+
+
+def _of_file(error: OSError, path: Path | None = None) -> str:
+    name = path or error.filename
+    return f"{name}: {error.strerror}" if name else str(error.strerror)
 
 
 def fail(message: str) -> None:

@@ -19,7 +19,8 @@ def device_use() -> DeviceUse | None:
     cards = range(torch.cuda.device_count())
     busy = None
     if _ASKS_THE_DRIVER:
-        with suppress(RuntimeError, OSError):  # a driver that does not tell
+        # A driver that does not tell, as of a part of a GPU (MIG), raises `pynvml.NVMLError`, which is no RuntimeError.
+        with suppress(Exception):
             busy = torch.cuda.utilization() / 100
     return DeviceUse(
         memory=sum(map(torch.cuda.memory_reserved, cards)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from secateur.contract.json_text import MAX_DIGITS
 
 _DEEPEST = 20  # lists and mappings in each other
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")  # what YAML can escape, and neither a database nor UTF-8 can hold
 
 
 def load_plain(text: str) -> Any:
@@ -21,6 +23,8 @@ def load_plain(text: str) -> Any:
         return yaml.load(text, Loader=_PlainLoader)
     except (yaml.YAMLError, OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    except (LookupError, AttributeError, TypeError) as error:  # of its constructors, on `!!bool x` or `!!timestamp x`
+        raise ValueError(f"a value is not of the kind that its tag names ({error})") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -38,6 +42,12 @@ class _PlainLoader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self.depth -= 1
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _NO_TEXT.search(value):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} has a character that no text may have")
+        return value
 
     def construct_yaml_int(self, node: Any) -> int:
         if len(str(node.value)) > MAX_DIGITS:

@@ -17,11 +17,10 @@ from secateur.cli.overview import PlainGroup
 from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.results import TABLE
 from secateur.cli.service_option import asks_service
-from secateur.cli.session import Exit, connect, err, out, timeout_seconds, usage
+from secateur.cli.session import Exit, connect, err, out, timeout_seconds, usage, write_file
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
 from secateur.report.sweep_forms import SWEEP_FORMS
-from secateur.whole_files import write_whole
 
 if TYPE_CHECKING:
     from secateur.schemas.sweeps import Sweep, SweepVerdict
@@ -167,7 +166,7 @@ def report(
     if output is None:
         print(text)
         return
-    write_whole(output, text)
+    write_file(output, text)
     err.print(f"[dim]written to[/] {output}")
 
 

@@ -41,7 +41,7 @@ def target(place: str, options: Options) -> MlflowTarget:
     learn_environment(os.environ)
     try:
         return MlflowTarget(place or get_tracking_uri(), options)
-    except MlflowException as error:  # an address of a kind that it does not know
+    except (MlflowException, ValueError) as error:  # an address of a kind that it does not know, or none at all
         raise NotPublishable(redact(f"mlflow:{place}: {first_line(error).strip()}")) from None
 
 
@@ -54,12 +54,13 @@ class MlflowTarget:
     def __init__(self, uri: str, options: Options) -> None:
         learn_url(uri)
         self._uri, self._options = uri.rstrip("/"), options
+        self._over_http = urlsplit(uri).scheme in ("http", "https")
         self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
         self._experiment = ""
 
     def check(self) -> None:
         """The experiment is made where there is none."""
-        if urlsplit(self._uri).scheme in ("http", "https"):
+        if self._over_http:
             check_reach("MLflow", self._uri)
         with self._told():
             found = self._client.get_experiment_by_name(self._options.experiment)

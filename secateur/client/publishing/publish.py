@@ -6,10 +6,6 @@ the files that were downloaded are kept, so that the next try begins with them.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +16,7 @@ from secateur.client.download import Progress
 from secateur.client.errors import GatesFailed, NotPublishable
 from secateur.client.publishing.places import CARD, Place, chosen, places
 from secateur.client.publishing.target import Finished, Options, Published, find_target
+from secateur.client.publishing.workspace import workspace
 from secateur.contract.jobs import State, Verdict
 from secateur.contract.report import Report
 from secateur.contract.stage_kinds import REPORT
@@ -80,7 +77,7 @@ async def publish(
     wanted += _beside(wanted, report, artifacts) if target.needs_files else ()
     wanted += _report(artifacts) if target.needs_report else ()
     await connection.work(target.check)
-    with _workspace(folder, f"{job.id}-{to.partition(':')[0]}") as there:
+    with workspace(folder, f"{job.id}-{to.partition(':')[0]}") as there:
         result = Finished(job, report, connection.address.url, wanted, tuple(artifacts), there)
         for place in wanted if target.needs_files else ():  # which brings the report along
             await calls.download(job.id, there, prefix=place.path, progress=progress)
@@ -101,15 +98,3 @@ def _report(artifacts: list[Artifact]) -> tuple[Place, ...]:
     """The report in every form that the job has written."""
     forms = {f"{REPORT.name}/{form.file}" for form in FORMS.values()}
     return tuple(Place(REPORT.name, artifact.path, role="report") for artifact in artifacts if artifact.path in forms)
-
-
-@contextmanager
-def _workspace(folder: Path | None, name: str) -> Iterator[Path]:
-    """The folder that was asked for, or one of the user's cache: it goes when all is well."""
-    if folder is not None:
-        yield folder
-        return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = cache / "secateur" / name
-    yield kept
-    shutil.rmtree(kept, ignore_errors=True)

@@ -57,7 +57,7 @@ def _readings(variant: Variant) -> Iterator[tuple[str, float]]:
     for metric in METRICS.values():
         for reading in metric.read(variant):
             parts = (slug(variant.name), metric.name, slug(_words(reading.subject)))
-            yield "/".join(part for part in parts if part)[:LONGEST_NAME], reading.value
+            yield _fit("/".join(part for part in parts if part)), reading.value
 
 
 def _words(subject: Subject) -> str:
@@ -120,4 +120,10 @@ def tags(report: Report, *, service: str, variants: list[str]) -> dict[str, str]
 
 def slug_tag(name: str) -> str:
     """A label's name as that of a tag: what trackers do not take is an underscore."""
-    return re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII)[:LONGEST_NAME]
+    return _fit(re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII))
+
+
+def _fit(name: str) -> str:
+    """A name that could be that of a file, since MLflow takes no other: `a//b`, `a/` and `a/../b` are none."""
+    parts = name[: LONGEST_NAME - 1].split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import wandb
+from pydantic import ValidationError
 from wandb.errors import AuthenticationError, CommError, Error, UsageError
 
 from secateur.client.errors import NotPublishable, TargetFailed
@@ -49,8 +50,8 @@ class WandbTarget:
 
     def check(self) -> None:
         if os.environ.get("WANDB_MODE", "online") in ("online", "run", "shared"):
-            check_reach("W&B", wandb.setup().settings.base_url)
             with self._told():
+                check_reach("W&B", wandb.setup().settings.base_url)
                 wandb.login(verify=True, timeout=_SECONDS)
 
     def send(self, result: Finished) -> Published:
@@ -88,6 +89,10 @@ class WandbTarget:
             raise TargetFailed(redact(f"W&B refuses: set WANDB_API_KEY ({first_line(error)})")) from None
         except CommError as error:
             raise TargetFailed(redact(f"W&B does not answer: {first_line(error)}")) from None
+        except ValidationError as error:  # of its settings; without the value, which may be a key cut short
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = "_".join(str(part) for part in first["loc"]).upper()
+            raise TargetFailed(redact(f"W&B does not take WANDB_{name}: {first['msg']}")) from None
         except Error as error:
             raise TargetFailed(redact(f"W&B does not take it: {first_line(error)}")) from None
 

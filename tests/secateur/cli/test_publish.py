@@ -95,6 +95,15 @@ def test_the_end_of_a_job_decides(service: Service, run: Run, pushed_hub: Pushed
 
 
 @pytest.mark.usefixtures("service", "pushed_hub")
+def test_a_cache_that_cannot_be_written_to(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    done = run("publish", JOB, "--to", "hub:team/small")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"error: {tmp_path / 'file'}" in done.stderr
+
+
+@pytest.mark.usefixtures("service", "pushed_hub")
 def test_a_token_is_never_shown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", READ_ONLY)
     done = run("publish", JOB, "--to", "hub:team/small")

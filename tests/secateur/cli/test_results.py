@@ -74,6 +74,26 @@ def test_artifacts_and_download(service: Service, run: Run, tmp_path: Path) -> N
     assert run("download", JOB, str(tmp_path), "--prefix", "recover/").exit_code == 2
 
 
+def test_a_place_that_cannot_be_written_to_is_named(service: Service, run: Run, tmp_path: Path) -> None:
+    blocked = tmp_path / "file" / "below"
+    blocked.parent.write_text("in the way")
+    content = b"x"
+    file = {
+        **examples.ARTIFACT_LIST["data"][0],
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    service.answers |= {
+        "GET /artifacts": {"data": [file]},
+        f"GET /artifacts/{file['path']}": httpx.Response(200, content=content),
+        "GET /report text/html": httpx.Response(200, text="the report"),
+    }
+    for command in (("download", JOB, str(blocked)), ("report", JOB, "-f", "html", "-o", str(blocked))):
+        result = run(*command)
+        assert result.exit_code == 2, result.exception
+        assert f"error: {blocked}" in result.stderr
+
+
 def test_watch_tells_stages_and_figures_in_lines(service: Service, run: Run) -> None:
     service.answers["GET /job"] = finished(last=6)
     service.answers["GET /events"] = stream(

@@ -30,9 +30,18 @@ def test_what_torch_holds_of_every_card_is_summed_up(monkeypatch: pytest.MonkeyP
     assert device_use() == DeviceUse(memory=340, peak=560, busy=0.87)
 
 
-def test_a_driver_that_does_not_tell_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+class NVMLError(Exception):
+    """As in `nvidia-ml-py`, which derives it from nothing else and which torch lets through."""
+
+
+@pytest.mark.parametrize(
+    "error", [NVMLError("Not Supported"), RuntimeError("no driver"), IndexError("no visible card")]
+)
+def test_a_driver_that_does_not_tell_does_no_harm(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Not Supported` is what it says of a part of a GPU (MIG)."""
+
     def refuse() -> int:
-        raise RuntimeError("Not Supported")
+        raise error
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

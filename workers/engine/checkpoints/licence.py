@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.contract.results import Licence
+from secateur.contract.shown import printable
 from workers.engine.checkpoints.gguf_file import GgufHeader
 from workers.engine.checkpoints.side_files import side_files
 from workers.engine.plain_yaml import load_plain
@@ -29,7 +30,7 @@ def licence_of_folder(folder: Path) -> Licence | None:
     if found is not None:
         return found
     texts = [str(path) for path in side_files(folder) if _FILE.fullmatch(str(path))]
-    return Licence(name="other", link=texts[0]) if texts else None
+    return Licence(name="other", link=printable(texts[0])) if texts else None
 
 
 def licence_of_gguf(header: GgufHeader) -> Licence | None:
@@ -49,7 +50,8 @@ def _text(value: Any) -> str | None:
     """A word, or the first of a list, as the hub takes both; None of what is neither, or longer than any licence's."""
     if isinstance(value, list) and value:
         value = value[0]
-    return value.strip() if isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST else None
+    words = printable(value).strip() if isinstance(value, str) else ""
+    return words if 0 < len(words) <= _LONGEST else None
 
 
 def _metadata(card: Path) -> Mapping[str, Any]:

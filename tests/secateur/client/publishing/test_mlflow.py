@@ -112,8 +112,17 @@ def test_the_server_of_the_environment(server: str, monkeypatch: pytest.MonkeyPa
         push("mlflow:")
     with pytest.raises(NotPublishable, match=r"mlflow:gopher://x: .*unsupported URI"):
         push("mlflow:gopher://x")
+    with pytest.raises(NotPublishable, match=r"mlflow:http://\[bad: .*IPv6"):
+        push("mlflow:http://[bad")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     assert push("mlflow:", experiment="environment").url.startswith(server)
+
+
+def test_labels_that_are_no_names_to_mlflow(server: str) -> None:
+    push(f"mlflow:{server}", finished_job(a_report(labels={"team//stage": "x", "team/": "y"})), experiment="labels")
+    client = asked(server)
+    (run,) = client.search_runs([client.get_experiment_by_name("labels").experiment_id])
+    assert (run.data.tags["label.team/_/stage"], run.data.tags["label.team/_"]) == ("x", "y")
 
 
 def test_a_deleted_experiment_is_not_written_to(server: str) -> None:

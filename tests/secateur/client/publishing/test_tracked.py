@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import posixpath
 import re
 from uuid import UUID
 
 import pytest
 
-from secateur.client.publishing.tracked import LONGEST_NAME, curve, figures, judged_name, parameters, slug, tags
+from secateur.client.publishing.tracked import (
+    LONGEST_NAME,
+    curve,
+    figures,
+    judged_name,
+    parameters,
+    slug,
+    slug_tag,
+    tags,
+)
 from secateur.contract.metrics import METRICS
 from secateur.contract.readings import variants_of
 from secateur.contract.results import Licence
@@ -85,3 +95,20 @@ def test_tags_tell_where_it_comes_from() -> None:
 )
 def test_slugs(words: str, name: str) -> None:
     assert slug(words) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("label.team/stage", "label.team/stage"),
+        ("label.a//b", "label.a/_/b"),
+        ("label.a/", "label.a/_"),
+        ("label.a/../b", "label.a/_/b"),
+        ("label./.", "label./_"),
+        ("x" * 248 + "/y", "x" * 248 + "/_"),
+    ],
+)
+def test_names_of_tags_are_such_as_files_have(name: str, taken: str) -> None:
+    """Labels may be called otherwise, and MLflow refuses what a path would be resolved to something else."""
+    assert slug_tag(name) == taken
+    assert posixpath.normpath(taken) == taken

@@ -141,6 +141,13 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         push("wandb:pruning")
 
 
+def test_a_setting_that_the_library_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "nonsense")
+    with pytest.raises(TargetFailed, match="W&B does not take WANDB_BASE_URL: Input should be a valid URL"):
+        push("wandb:pruning")
+
+
 @pytest.mark.parametrize("place", ["", "a/b/c", "a b", "team/"])
 def test_what_is_no_project(place: str) -> None:
     with pytest.raises(NotPublishable, match="names no project: write wandb:PROJECT"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -35,6 +36,13 @@ OWN = Licence(name="other", title="next", link="https://example.org/terms")
         (f"---\nlicense: {'x' * 1000}\n---\n", None),
         (f"---\nlicense: mit\nnote: {'x' * 300_000}\n---\n", None),
         ("---\n" + "[" * 5000, None),
+        ("---\nlicense: mit\nnew: !!bool perhaps\n---\n", None),
+        ("---\nlicense: mit\nsize: !!int ''\n---\n", None),
+        ("---\nlicense: mit\nsize: !!int '_'\n---\n", None),
+        ("---\nlicense: mit\ndate: !!timestamp today\n---\n", None),
+        ('---\nlicense: "\\ud800"\n---\n', None),
+        ('---\nlicense: "mit\\0"\n---\n', None),
+        ("---\nlicense: |\n  mit\n  or so\n---\n", Licence(name="mit or so")),
         ("", None),
     ],
 )
@@ -59,6 +67,13 @@ def test_without_metadata_the_file_of_the_licence_is_named(tmp_path: Path) -> No
     assert licence_of_folder(tmp_path) == Licence(name="other", link="LICENSE.txt")
 
 
+def test_a_name_in_bytes_that_are_no_text_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"LICENSE-\xff")).write_text("x")
+    found = licence_of_folder(tmp_path)
+    assert found == Licence(name="other", link="LICENSE-?")
+    found.model_dump_json()
+
+
 def test_by_the_keys_of_a_gguf_file() -> None:
     def header(**values: Any) -> GgufHeader:
         found = {f"general.{key}": GgufValue(key, 8, value, 0, 0) for key, value in values.items()}
@@ -69,3 +84,4 @@ def test_by_the_keys_of_a_gguf_file() -> None:
     assert licence_of_gguf(header(license="apache-2.0", name="x")) == Licence(name="apache-2.0")
     assert licence_of_gguf(header(name="x")) is None
     assert licence_of_gguf(header(license=7)) is None
+    assert licence_of_gguf(header(license="mit\x00")) == Licence(name="mit?")  # which a database would refuse
