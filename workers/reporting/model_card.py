@@ -7,7 +7,6 @@ finds the folder without the job sees what was removed, by which rule, and what 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from secateur.contract.between import ModelBetween
 from secateur.contract.catalog import CRITERIA, PRUNERS, QUANTISATIONS, RECOVERIES, Row
 from secateur.contract.readings import text_amount
 from secateur.contract.report import Report
-from secateur.contract.results import ModelInfo, Pruned, QuantisedVariant, Recovered, Scored
+from secateur.contract.results import Pruned, QuantisedVariant, Recovered, Scored
 from secateur.report.loading import LOADER, transformers_code
 from secateur.report.markdown_text import code, escape, prose
 from secateur.report.text import block_list, one_line, plural, printable
@@ -32,10 +31,10 @@ from secateur.report.words import (
     widths_in_words,
 )
 from secateur.whole_files import write_whole
+from workers.reporting.hub_licences import licence_entries
 from workers.reporting.markdown import figures_table
 
 FILE = "README.md"
-_GOES_ALONG = re.compile(r"(?i)(licen[cs]e|notice|use_policy)[^/]*")
 
 
 def write(
@@ -91,9 +90,7 @@ def _metadata(pruned: Pruned, recovered: Recovered | None, quantised: QuantisedV
     tags = ["secateur", "pruned", f"{pruned.kind.replace('_', '-')}-pruning", pruned.model.family]
     entries: list[tuple[str, str | list[str]]] = []
     if licence := pruned.model.licence:
-        entries.append(("license", licence.name))
-        entries += [("license_name", licence.title)] if licence.title else []
-        entries += [("license_link", _reachable(licence.link, pruned.model))] if licence.link else []
+        entries += licence_entries(licence, pruned.model)
     if from_hub:
         entries.append(("base_model", pruned.model.id))
         if quantised:
@@ -111,13 +108,6 @@ def _metadata(pruned: Pruned, recovered: Recovered | None, quantised: QuantisedV
         else:
             lines += [f"{key}:", *(f"- {_yaml(item)}" for item in value)]
     return "\n".join(["---", *lines, "---"])
-
-
-def _reachable(link: str, model: ModelInfo) -> str:
-    """Where the licence's text is. Files of that name go along with the weights; others stay where the original is."""
-    if model.revision is None or "://" in link or _GOES_ALONG.fullmatch(link):
-        return link
-    return f"https://huggingface.co/{model.id}/blob/{model.revision}/{link.removeprefix('./')}"
 
 
 def _yaml(value: str) -> str:

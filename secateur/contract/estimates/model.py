@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secateur.contract.errors import BadCheckpoint
+from secateur.contract.models.config_reader import ConfigReader
 from secateur.contract.models.formulas import ParameterCount
 from secateur.contract.models.parameters import key_value_size, parameter_count
 from secateur.contract.models.quantised import quantised_by
 
+_SIZES = ("intermediate_size", "num_attention_heads", "head_dim", "num_experts", "num_local_experts")
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -52,11 +55,12 @@ def known_model(config: Mapping[str, Any], stored: Stored | None = None) -> Know
         stored: its bytes on disk, where these were seen; else they follow from the config's dtype.
 
     Raises:
-        BadCheckpoint: the config lacks a size that its family needs.
+        BadCheckpoint: the config lacks a size that its family needs, or has none where a size stands.
     """
     count, cached = parameter_count(config), key_value_size(config)
     if count is None or cached is None or not count.blocks or count.total <= 0:
         return None
+    _check(ConfigReader(config))
     notes: tuple[str, ...] = ()
     if stored is None and quantised_by(config) is None:
         width = dtype_bytes(config)
@@ -64,6 +68,14 @@ def known_model(config: Mapping[str, Any], stored: Stored | None = None) -> Know
             notes = ("The config names no dtype of the weights, so they are taken for float32.",)
         stored = in_bytes(count, width or DTYPE_BYTES["float32"])
     return KnownModel(config, count, cached, stored, notes)
+
+
+def _check(reader: ConfigReader) -> None:
+    """What estimates read of a config beside what its family's formula does: sizes, and a vocabulary that holds one."""
+    for name in _SIZES:
+        reader.number(name, default=1)
+    if not reader.number("vocab_size"):
+        raise BadCheckpoint.field("/model", "config.json: vocab_size is 0.", value=0, expected="a whole number above 0")
 
 
 def in_bytes(count: ParameterCount, width: int) -> Stored:

@@ -129,7 +129,7 @@ def _as_integers(setting: Setting, matrices: list[Matrix], way: IntegerOptions) 
     bits: int = getattr(way, "bits", 8)
     total, others = 0, setting.left
     for rows, columns in (matrix.shape for matrix in matrices):
-        groups = columns // (way.group_size or columns)
+        groups = columns // (way.group_size or max(1, columns))
         words = math.ceil(columns * bits / WORD_BITS)
         total += rows * (words * WORD_BITS // 8 + groups * SCALE_BYTES) + SHAPE_BYTES
         others -= rows * columns

@@ -50,18 +50,11 @@ def test_the_licence_of_the_original_is_kept(report: Report) -> None:
 
     assert "license" not in metadata()
     own = Licence(name="other", title='the "next" one', link="LICENSE.md")
-    found = metadata(licence=own, revision=None)
+    found = metadata(licence=own)
     assert (found["license"], found["license_name"], found["license_link"]) == (own.name, own.title, own.link)
     model = report.model.model_copy(update={"licence": own})
     card = model_card.render(pruned=report.pruned.model_copy(update={"model": model}))
     assert 'The licence of the original, `the "next" one`, holds for it too.' in card
-    for link, there in (
-        ("https://example.org/terms", "https://example.org/terms"),
-        ("USE_POLICY.md", "USE_POLICY.md"),
-        ("./legal/terms.md", f"https://huggingface.co/{report.model.id}/blob/{report.model.revision}/legal/terms.md"),
-    ):
-        assert metadata(licence=Licence(name="other", link=link))["license_link"] == there
-    assert metadata(licence=Licence(name="other", link="legal/x"), revision=None)["license_link"] == "legal/x"
 
 
 def test_a_local_model_names_no_hub_model(report: Report) -> None:
