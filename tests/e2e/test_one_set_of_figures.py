@@ -20,6 +20,7 @@ from secateur.contract.report import Report
 from secateur.contract.results import PrunedFile, Quantised, QuantisedVariant, SourceFile
 from secateur.report.figures import groups, headlines
 from secateur.report.gates import interval_in_words, limit_in_words, value_in_words, verdict_in_words
+from secateur.report.next_steps import next_steps
 from tests.fixtures.reports import benchmarks, make_one, recovered
 from workers.reporting import html, junit, markdown, model_card
 
@@ -236,7 +237,7 @@ def test_the_terminal_has_every_figure(make: MakeOne, width: int) -> None:
 
 def dashboard(report: Report) -> str:
     page = templates.get_template("_result.html").render(
-        report=report, verdict=verdict_in_words(report), headlines=headlines(report)
+        report=report, verdict=verdict_in_words(report), headlines=headlines(report), next_steps=next_steps(report)
     )
     return Page(page).text
 

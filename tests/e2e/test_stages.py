@@ -23,7 +23,8 @@ def test_a_job_runs_through_its_stages(steady: Service) -> None:
     assert [(stage.attempt, stage.crashes) for stage in job.stages] == [(1, 0)] * len(STAGES)
     assert job.stages[3].progress == {"done": 3, "total": 3, "unit": "steps"}
     progress = [event.data for event in steady.events(job_id) if event.type == "progress" and event.stage == "recover"]
-    assert progress[-1] == {"done": 3, "total": 3, "unit": "steps"}
+    assert progress[-1]["use"]["peak_memory_bytes"] > 0
+    assert {**progress[-1], "use": None} == {"done": 3, "total": 3, "unit": "steps", "use": None}
     left = {path.name for path in (steady.settings.data_dir / "work").iterdir()}
     assert left <= {OWNER}  # no scratch is left of what is committed
 
