@@ -81,7 +81,7 @@ def slug(words: str) -> str:
 def parameters(report: Report) -> dict[str, str]:
     """The job's spec, a name for each field: `pruning.blocks`. Labels are tags, and no parameters."""
     spec = {name: value for name, value in report.spec.items() if name != "labels"}
-    return {name: redact(value)[:LONGEST_VALUE] for name, value in _flat(spec)}
+    return {slug_tag(name): redact(value)[:LONGEST_VALUE] for name, value in _flat(spec)}
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -119,7 +119,7 @@ def tags(report: Report, *, service: str, variants: list[str]) -> dict[str, str]
 
 
 def slug_tag(name: str) -> str:
-    """A label's name as that of a tag: what trackers do not take is an underscore."""
+    """A label's name as that of a tag, or within a parameter's: what trackers do not take is an underscore."""
     return _fit(re.sub(r"[^\w. /-]", "_", name, flags=re.ASCII))
 
 

@@ -119,10 +119,13 @@ def test_the_server_of_the_environment(server: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_labels_that_are_no_names_to_mlflow(server: str) -> None:
-    push(f"mlflow:{server}", finished_job(a_report(labels={"team//stage": "x", "team/": "y"})), experiment="labels")
+    report = a_report(labels={"team//stage": "x", "team/": "y"})
+    asked_for = {**report.spec, "baseline": {"label": {"team//stage": "x", "empty": ""}}}  # which names labels too
+    push(f"mlflow:{server}", finished_job(report.model_copy(update={"spec": asked_for})), experiment="labels")
     client = asked(server)
     (run,) = client.search_runs([client.get_experiment_by_name("labels").experiment_id])
     assert (run.data.tags["label.team/_/stage"], run.data.tags["label.team/_"]) == ("x", "y")
+    assert run.data.params["baseline.label.team/_/stage"] == "x"
 
 
 def test_a_deleted_experiment_is_not_written_to(server: str) -> None:

@@ -75,6 +75,12 @@ def test_the_spec_is_flat() -> None:
     assert all(isinstance(value, str) and len(value) <= 500 for value in told.values())
 
 
+def test_labels_within_the_spec_are_names_too() -> None:
+    report = a_report()
+    report = report.model_copy(update={"spec": {**report.spec, "baseline": {"label": {"team//stage": "x"}}}})
+    assert parameters(report)["baseline.label.team/_/stage"] == "x"
+
+
 def test_tags_tell_where_it_comes_from() -> None:
     report = a_report(labels={"commit": "abc", "team/stage": "x" * 200})
     model = report.model.model_copy(update={"licence": Licence(name="other", title="next")})
