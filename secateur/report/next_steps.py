@@ -6,8 +6,9 @@ What is computed from measurements and not measured itself says "about".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from secateur.contract.depth import most_that_may_go
 from secateur.contract.measurements import Measurement
 from secateur.contract.numbers import plain, ratio, significant
 from secateur.contract.options.gates import GATES
@@ -43,6 +44,18 @@ def _blocks(report: Report) -> int:
     return len(report.pruned.dropped) if by_number else 0
 
 
+def _may_go(report: Report) -> int:
+    """How many blocks a job may ask for; its spec has the "+" rule where it had a choice to make."""
+    return most_that_may_go(report.model.blocks, plus=(report.spec.get("scoring") or {}).get("plus", True))
+
+
+def _asked_for(report: Report, counts: Iterable[int]) -> str:
+    """These numbers of blocks in the words of the job's own field, which the other one excludes: pruning.blocks=3,5."""
+    if report.spec["pruning"].get("blocks"):
+        return f"pruning.blocks={','.join(str(count) for count in counts)}"
+    return f"pruning.ratio={','.join(f'{count / report.model.blocks:.4g}' for count in counts)}"
+
+
 def _needs_recovery(report: Report) -> Iterator[str]:
     failed = _failed(report, quality=True)
     if not failed:
@@ -75,9 +88,9 @@ def _still_learning(report: Report) -> Iterator[str]:
 def _too_much_went(report: Report) -> Iterator[str]:
     failed, blocks = _failed(report, quality=True), _blocks(report)
     if failed and blocks > 1:
-        fewer = ",".join(str(number) for number in sorted({max(1, blocks // 2), blocks - 1}))
+        fewer = _asked_for(report, sorted({max(1, blocks // 2), blocks - 1}))
         yield (
-            f"{failed[0].message} with {plural(blocks, 'block')} gone: a sweep with `--grid pruning.blocks={fewer}` "
+            f"{failed[0].message} with {plural(blocks, 'block')} gone: a sweep with `--grid {fewer}` "
             "shows how many may go."
         )
 
@@ -98,10 +111,10 @@ def _too_slow(report: Report) -> Iterator[str]:
             )
         elif (blocks := _blocks(report)) and gate.value > 1:
             needed = math.ceil(blocks * (1 - 1 / gate.threshold) / (1 - 1 / gate.value))
-            if needed < report.model.blocks:
+            if needed <= _may_go(report):
                 yield (
                     f"{plural(blocks, 'block')} gave {ratio(gate.value)}, so {plain(gate.threshold)}× takes about "
-                    f"{needed}: try `pruning.blocks` {needed}."
+                    f"{needed}: try `{_asked_for(report, [needed])}`."
                 )
 
 
@@ -131,11 +144,11 @@ def _room_is_left(report: Report) -> Iterator[str]:
         and gate.judged is not None
         and gate.threshold > 0
     ]
-    if shares and max(shares) <= ROOM:
-        more = f"{blocks + 1},{blocks + 2}"
+    more = [count for count in (blocks + 1, blocks + 2) if count <= _may_go(report)]
+    if more and shares and max(shares) <= ROOM:
         yield (
             f"Every gate on quality leaves at least half of its limit with blocks {block_list(report.pruned.dropped)} "
-            f"gone: a sweep with `--grid pruning.blocks={more}` shows whether more may go."
+            f"gone: a sweep with `--grid {_asked_for(report, more)}` shows whether more may go."
         )
 
 

@@ -66,7 +66,7 @@ def test_a_loss_that_was_still_falling_suggests_more_steps() -> None:
 @pytest.mark.parametrize(
     ("speedup", "changes", "words"),
     [
-        ((1.2, 1.15), {}, "6 blocks gave 1.20×, so 1.4× takes about 11: try `pruning.blocks` 11."),  # 6 · (2/7) / (1/6)
+        ((1.2, 1.15), {}, "6 blocks gave 1.20×, so 1.4× takes about 11: try `pruning.blocks=11`."),  # 6 · (2/7) / (1/6)
         ((1.45, 1.35), {}, "only the low end of its interval is below"),
         ((1.02, 1.0), {"pruned": pruned(kind="wanda", dropped=[])}, "`pruning` of the kind `depth`"),
     ],
@@ -78,6 +78,18 @@ def test_a_gate_on_speed_that_failed(speedup: tuple[float, float], changes: dict
 
 def test_no_more_blocks_are_named_than_there_are() -> None:
     assert next_steps(made(speedup=(1.01, 1.005), gates={"min_speedup": 3})) == []
+
+
+def test_what_is_suggested_can_be_asked_for() -> None:
+    """No more blocks than the "+" rule lets go, and by the job's own field: a ratio and a number exclude each other."""
+    most = DEPTH | {"blocks": 23}
+    (words,) = next_steps(made(kl=0.2, pruning=most, pruned=pruned(dropped=list(range(4, 27)))))
+    assert "`--grid pruning.blocks=24` shows" in words
+    most["blocks"] = 24
+    assert next_steps(made(kl=0.2, pruning=most, pruned=pruned(dropped=list(range(4, 28))))) == []
+    (words,) = next_steps(made(kl=0.2, pruning={"kind": "depth", "ratio": 0.2}))
+    assert "`--grid pruning.ratio=0.2333,0.2667` shows" in words
+    assert [round(ratio * 30) for ratio in (0.2333, 0.2667)] == [7, 8]
 
 
 def test_a_text_that_suffers_more_is_named() -> None:
