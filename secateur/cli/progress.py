@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @contextmanager
 def downloads() -> Iterator[Callable[[Artifact, int], None]]:
     """What is told of each file as its bytes come; nothing is drawn where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}
 

@@ -11,7 +11,7 @@ import typer
 
 from secateur.cli.job_ids import JobId, find
 from secateur.cli.progress import downloads
-from secateur.cli.session import Exit, connect, err, fail, usage
+from secateur.cli.session import Exit, connect, err, fail, plain, usage
 from secateur.cli.watch import end_unless_succeeded
 
 FORMS = "hub:ORG/NAME, mlflow:URI, wandb:PROJECT"  # of the table of targets, which takes long to load
@@ -89,5 +89,7 @@ def publish(
             if as_json:
                 print(json.dumps(asdict(done)))
                 continue
-            err.print(f"[dim]{'published' if done.changed else 'all of it was there already'}: {done.version}[/]")
+            err.print(
+                f"[dim]{'published' if done.changed else 'all of it was there already'}: {plain(done.version)}[/]"
+            )
             print(done.url)

@@ -14,7 +14,7 @@ from secateur.cli.job_ids import JobId, find
 from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.progress import downloads
 from secateur.cli.render import artifact_table, gates_table
-from secateur.cli.session import Exit, connect, err, fail, out, timeout_seconds, usage, write_file
+from secateur.cli.session import Exit, connect, err, fail, out, plain, timeout_seconds, usage, write_file
 from secateur.cli.watch import end_unless_succeeded, show
 from secateur.report.forms import FORMS
 
@@ -52,7 +52,7 @@ def report(
         print(text)
         return
     write_file(output, text)
-    err.print(f"[dim]written to[/] {output}")
+    err.print(f"[dim]written to[/] {plain(str(output))}")
 
 
 def artifacts(

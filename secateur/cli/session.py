@@ -81,7 +81,7 @@ def _of_file(error: OSError, path: Path | None = None) -> str:
 
 def fail(message: str) -> None:
     """One line about what went wrong."""
-    err.print(f"[bold red]error:[/] {_plain(message)}")
+    err.print(f"[bold red]error:[/] {plain(message)}")
 
 
 def usage(message: str) -> typer.Exit:
@@ -96,17 +96,17 @@ def show_problem(problem: Problem) -> None:
     fail(f"{problem.title}{where}: {problem.detail}")
     for field in problem.errors or []:
         place = field.parameter or field.pointer or "body"
-        line = f"  [cyan]{_plain(place)}[/] {_plain(field.detail.removesuffix('.'))}"
+        line = f"  [cyan]{plain(place)}[/] {plain(field.detail.removesuffix('.'))}"
         if field.value is not None:
-            line += f" [dim](given: {_plain(shortened(repr(field.value), SHOWN_CHARACTERS))})[/]"
+            line += f" [dim](given: {plain(shortened(repr(field.value), SHOWN_CHARACTERS))})[/]"
         if field.expected:
-            line += f"; expected: {_plain(field.expected)}"
+            line += f"; expected: {plain(field.expected)}"
         err.print(line)
     if problem.request_id:
-        err.print(f"  [dim]request {_plain(problem.request_id)}[/]")
+        err.print(f"  [dim]request {plain(problem.request_id)}[/]")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text without meaning as markup."""
     from rich.markup import escape
 

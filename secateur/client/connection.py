@@ -17,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
+from secateur.client.errors import ClientError
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -33,9 +35,16 @@ class Address:
 
     @classmethod
     def of(cls, url: str | None, key: str | None, timeout: float) -> Address:
-        """What is not given comes from SECATEUR_URL and SECATEUR_API_KEY."""
+        """What is not given comes from SECATEUR_URL and SECATEUR_API_KEY.
+
+        Raises:
+            ClientError: the key is none; the words do not tell it.
+        """
         url = url or os.environ.get("SECATEUR_URL") or DEFAULT_URL
-        return cls(url.rstrip("/"), key or os.environ.get("SECATEUR_API_KEY"), timeout)
+        key = (key or os.environ.get("SECATEUR_API_KEY") or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ClientError("the key has a character that no key has: a line end, or one beyond ASCII")
+        return cls(url.rstrip("/"), key or None, timeout)
 
     def options(self) -> dict[str, Any]:
         """As both clients of httpx take them."""

@@ -17,7 +17,7 @@ from secateur.cli.overview import PlainGroup
 from secateur.cli.pipeline import Comment, Pipeline, Summary
 from secateur.cli.results import TABLE
 from secateur.cli.service_option import asks_service
-from secateur.cli.session import Exit, connect, err, out, timeout_seconds, usage, write_file
+from secateur.cli.session import Exit, connect, err, out, plain, timeout_seconds, usage, write_file
 from secateur.cli.sweep_ids import SweepId, find
 from secateur.cli.sweep_view import end_unless_succeeded, points_table, standing, sweeps_table, watch_sweep
 from secateur.report.sweep_forms import SWEEP_FORMS
@@ -167,7 +167,7 @@ def report(
         print(text)
         return
     write_file(output, text)
-    err.print(f"[dim]written to[/] {output}")
+    err.print(f"[dim]written to[/] {plain(str(output))}")
 
 
 @commands.command()

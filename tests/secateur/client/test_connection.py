@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from secateur.client.connection import DEFAULT_URL, Address, each, finish
+from secateur.client.errors import ClientError
 
 
 def test_an_address_is_given_or_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +19,15 @@ def test_an_address_is_given_or_of_the_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SECATEUR_API_KEY", "k")
     assert Address.of(None, None, 5) == Address("https://a.example", "k", 5)
     assert Address.of("https://b.example/x/", "other", 5) == Address("https://b.example/x", "other", 5)
+
+
+def test_a_key_that_no_header_takes_is_refused_and_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Address.of(None, " abc\n", 5).key == "abc"
+    for key in ("a-sécret", "a-secret\nand more", "a-secret\x7f"):
+        monkeypatch.setenv("SECATEUR_API_KEY", key)
+        with pytest.raises(ClientError, match="has a character that no key has") as caught:
+            Address.of(None, None, 5)
+        assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
