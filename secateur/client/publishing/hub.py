@@ -79,6 +79,7 @@ class HubTarget:
                 commit_message=f"Job {result.job.id} of Secateur",
                 commit_description=f"{', '.join(result.variants)} of {result.report.model.id}",
                 revision=self._branch,
+                parent_commit=before,  # what is stale was told by that: another's weights would stay beside these
             )
         url = f"{self._api.endpoint}/{self._repository}" + (f"/tree/{self._branch}" if self._branch else "")
         where = self._repository + (f"@{self._branch}" if self._branch else "")
@@ -119,6 +120,8 @@ class HubTarget:
             return (
                 f"the hub refuses the token: HF_TOKEN, or what `hf auth login` has left, is wrong or out of date{said}"
             )
+        if status == 412:
+            return f"somebody else has committed to {place} meanwhile, so this was not: publish it again{said}"
         if status == 403:
             return (
                 f"the token may not write to {place}: it needs that permission, and its owner has to belong there{said}"

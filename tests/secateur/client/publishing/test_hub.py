@@ -55,6 +55,18 @@ def name_of(path: str) -> str:
     return path.removeprefix("recover/checkpoint/")
 
 
+def test_what_another_commits_meanwhile_is_not_mixed_with_it(pushed_hub: PushedHub) -> None:
+    """Which of its weights are to go is known only of the commit that was looked at."""
+    push(finished_job())
+    pushed_hub.busy = True
+    before = files_of(pushed_hub)
+    other = finished_job(files={**its_files(a_report()), "recover/checkpoint/model.safetensors": b"other weights"})
+    assert "somebody else has committed to team/small at" in refusal(other)
+    assert files_of(pushed_hub) == before
+    pushed_hub.busy = False
+    assert push(other).changed
+
+
 def test_the_same_again_is_no_second_commit(pushed_hub: PushedHub) -> None:
     first = push(finished_job())
     again = push(finished_job())
