@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from secateur.contract.errors import StageFailed
 from secateur.contract.joint import check_joint, units_of
 from secateur.contract.models.quantised import quantised_by
 from secateur.contract.options.joint import JointPruning
@@ -58,6 +61,7 @@ def prune_jointly(context: StageContext, original: Original, options: JointPruni
     )
     searched = time.monotonic() - began_search
     tried = _healed(context, original, machine, model, options, found)
+    _check_numbers(tried)
     went = min(tried, key=lambda each: each.kl)  # of equally near ones the first, which the search found nearest
     target = context.out / "checkpoint"
     written = context.scratch / "unhealed" if went.changes else target
@@ -152,6 +156,15 @@ class _Tried:
             kl=self.judged.kl,
             kl_held=self.judged.kl_held,
             kl_healed=None if self.healed is None else self.healed.kl,
+        )
+
+
+def _check_numbers(tried: Sequence[_Tried]) -> None:
+    """Raise StageFailed over a divergence that is not finite: it has no place in an order."""
+    if not all(math.isfinite(kl) for each in tried for kl in (each.kl, each.judged.kl_held)):
+        raise StageFailed(
+            "What a pruned model predicts is not finite on held-out samples. The weights are broken, or the "
+            'arithmetic overflowed: prune in "float32" or "bfloat16".'
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from secateur.contract.errors import InvalidInput
+from secateur.contract.errors import InvalidInput, StageFailed
 from secateur.contract.results import Pruned
 from secateur.contract.spec import CompressionSpec
 from secateur.contract.stage_kinds import kinds_of
@@ -104,6 +104,16 @@ def test_halves_that_are_nearer_on_the_text_of_the_search_alone_are_set_aside(
     page = unescape((folders["report"] / "report.html").read_text())
     assert "Halves set aside" in page
     assert "On held-out samples whole blocks alone are nearer, so these went" in page
+
+
+def test_a_divergence_that_is_no_number_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> JointFound:
+        found = search_parts(*args, **kwargs)
+        return replace(found, best=replace(found.best, kl_held=float("nan")))
+
+    monkeypatch.setattr("workers.stages.prune_joint.search_parts", broken)
+    with pytest.raises(StageFailed, match="not finite"):
+        run_job(root, spec({"parameters": 0.8}))
 
 
 def test_the_same_twice_is_the_same_to_the_bit(root: Path) -> None:
