@@ -52,6 +52,7 @@ from secateur.report.figures import headlines
 from secateur.report.forms import FORMS, HTML, ReportForm
 from secateur.report.gates import verdict_in_words
 from secateur.report.next_steps import next_steps
+from secateur.report.page_style import TABS
 from secateur.report.plot_compared import compared as compared_plots
 from secateur.report.plot_importance import importance
 from secateur.report.plot_style import STYLE
@@ -76,6 +77,12 @@ router = APIRouter(prefix="/ui", include_in_schema=False)
 def plot_style() -> Response:
     """The style that plots have in reports too."""
     return Response(STYLE, media_type="text/css")
+
+
+@open_router.get("/static/tabs.css")
+def tabs_style() -> Response:
+    """The style that tabs have in reports too."""
+    return Response(TABS, media_type="text/css")
 
 
 # --- coming in ----------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ class _Tried:
 
     @property
     def kl(self) -> float:
-        """From the original, on samples that neither the search nor a fit has seen."""
+        """From the original, on held-out samples: of the healing's text, or of the search's where nothing is healed."""
         return self.judged.kl_held if self.healed is None else self.healed.kl
 
     @property
